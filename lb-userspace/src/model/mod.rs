@@ -1,0 +1,137 @@
+//! What should exist, after the config file has been read and checked: the input of the planner.
+//!
+//! Nothing here knows of TOML, of BPF or of time; a value of [`Model`] is always whole and consistent.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The resolved configuration of one balancer instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Model {
+    /// Interfaces that get the XDP program, in the order of the config.
+    pub interfaces: Vec<String>,
+    pub xdp_mode: XdpMode,
+    pub vip_mode: VipMode,
+    /// Slots of every ring: a prime, at least 100 × the members of the largest ring.
+    pub ring_size: u32,
+    /// Secret key of the flow hash and of the rings, 16 bytes; `None`: the journal makes one and keeps it.
+    #[serde(skip)]
+    pub hash_key: Option<[u8; 16]>,
+    /// Pins that the flow table is made for.
+    pub flow_table_pins: u32,
+    pub timeouts: Timeouts,
+    /// By name; the name is the operator's handle for a drain.
+    pub hosts: BTreeMap<String, Host>,
+    pub services: Vec<Service>,
+}
+
+/// How long a pin may be idle before its flow counts as ended, by phase; whole seconds, at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Timeouts {
+    #[serde(with = "humantime_serde")]
+    pub half_open: Duration,
+    #[serde(with = "humantime_serde")]
+    pub established: Duration,
+    #[serde(with = "humantime_serde")]
+    pub closing: Duration,
+    #[serde(with = "humantime_serde")]
+    pub udp: Duration,
+}
+
+impl Timeouts {
+    /// The longest time that a live flow may be silent: the `T` of the handover rules.
+    pub fn longest(&self) -> Duration {
+        self.half_open.max(self.established).max(self.closing).max(self.udp)
+    }
+}
+
+/// A machine behind the balancer: the unit of drain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Host {
+    pub name: String,
+    /// Relative share of new flows, 1 to 65535.
+    pub weight: u16,
+    pub ipv4: Option<Ipv4Addr>,
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl Host {
+    /// The host's address of the family of `vip`, which is where its backend for a service on `vip` lives.
+    pub fn address_for(&self, vip: IpAddr) -> Option<IpAddr> {
+        match vip {
+            IpAddr::V4(_) => self.ipv4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.ipv6.map(IpAddr::V6),
+        }
+    }
+}
+
+/// A virtual address, protocol and port, and the hosts that serve it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Service {
+    pub name: String,
+    pub vip: IpAddr,
+    pub protocol: Protocol,
+    pub port: u16,
+    pub forward: Forward,
+    /// Names of the member hosts, sorted, without repetition; each has an address of the VIP's family.
+    pub hosts: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        })
+    }
+}
+
+/// How a packet reaches its backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forward {
+    /// Rewrite the MAC addresses; backends are one hop away and answer the client themselves.
+    L2,
+    /// Encapsulate IP in IP (RFC 2003, RFC 2473); backends decapsulate and answer the client themselves.
+    Ipip,
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Forward::L2 => "l2",
+            Forward::Ipip => "ipip",
+        })
+    }
+}
+
+/// Who answers ARP and neighbour discovery for the VIPs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VipMode {
+    /// Somebody else routes the VIPs to this machine; Sluice touches no address.
+    External,
+    /// Sluice puts the VIPs on the first interface, so that this kernel answers for them.
+    Local,
+}
+
+/// The hook that the XDP program is attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// Native where the driver can, else generic, and say so.
+    Auto,
+    Native,
+    Generic,
+}
