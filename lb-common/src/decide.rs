@@ -1,0 +1,149 @@
+//! The decision: which host a packet goes to, and what becomes of its flow's pin. Pure; the data path, the tests and
+//! the reference model run this very code.
+
+use crate::flow::Phase;
+use crate::layout::{HOST_NONE, HostId, HostState, Slot};
+use crate::parse::Signal;
+use crate::reason::Reason;
+
+/// What the decision may ask while it decides; answered lazily, as most packets need little of it.
+pub trait View {
+    /// What may be done with `host` for the packet's service.
+    fn state(&self, host: HostId) -> HostState;
+    /// Whether the pin was made by a SYN with this packet's sequence number.
+    fn is_same_syn(&self) -> bool;
+    /// Whether the packet's sequence number is the one after the FIN that made the pin closing.
+    fn is_after_fin(&self) -> bool;
+}
+
+/// The live pin of the packet's flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pin {
+    pub host: HostId,
+    pub phase: Phase,
+}
+
+/// What becomes of the pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PinChange {
+    /// Nothing, not even "seen now".
+    Leave,
+    /// Seen now, in this phase.
+    Refresh(Phase),
+    /// A new pin, or the old one made anew: this host, in this phase.
+    Make(HostId, Phase),
+}
+
+/// The outcome.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// Where the packet goes; [`HOST_NONE`]: it is dropped.
+    pub host: HostId,
+    pub pin: PinChange,
+    pub reason: Reason,
+}
+
+/// Where a mid-flow packet without a pin goes (C3): the previous owner while the handover is open and that host still
+/// serves, else the owner. A host that is down still is the home of its flows.
+#[inline(always)]
+pub fn stateless(slot: Slot, state_of: impl Fn(HostId) -> HostState) -> HostId {
+    if slot.is_open() {
+        let previous = slot.previous();
+        if previous != HOST_NONE && !matches!(state_of(previous), HostState::Gone | HostState::Drained) {
+            return previous;
+        }
+    }
+    slot.owner()
+}
+
+/// Decides for one packet. `pin` is the live pin of exactly this flow.
+#[inline(always)]
+pub fn decide(signal: Signal, slot: Slot, pin: Option<Pin>, view: &impl View) -> Decision {
+    match (signal, pin) {
+        (Signal::Syn, Some(pin)) => syn_on_pin(slot, pin, view),
+        (Signal::Syn, None) => new_flow(slot, Phase::HalfOpen),
+        (Signal::Datagram, None) => new_flow(slot, Phase::Udp),
+        (_, Some(pin)) => on_pin(signal, slot, pin, view),
+        (_, None) => without_pin(signal, slot, view),
+    }
+}
+
+/// A new flow goes to the owner, and nowhere else (C2).
+#[inline(always)]
+fn new_flow(slot: Slot, phase: Phase) -> Decision {
+    match slot.owner() {
+        HOST_NONE => Decision { host: HOST_NONE, pin: PinChange::Leave, reason: Reason::DropNoHost },
+        host => Decision { host, pin: PinChange::Make(host, phase), reason: Reason::ForwardNew },
+    }
+}
+
+/// A SYN whose tuple has a live pin (C2).
+#[inline(always)]
+fn syn_on_pin(slot: Slot, pin: Pin, view: &impl View) -> Decision {
+    match pin.phase {
+        Phase::HalfOpen if view.is_same_syn() => {
+            obey(slot, pin, PinChange::Refresh(Phase::HalfOpen), Reason::ForwardSynAgain, view)
+        }
+        // The backend answers with a challenge ACK. Were the pin changed, a blind SYN could move the flow.
+        Phase::Established | Phase::Reset => {
+            obey(slot, pin, PinChange::Leave, Reason::ForwardSynEstablished, view)
+        }
+        _ => new_flow(slot, Phase::HalfOpen),
+    }
+}
+
+/// Any other packet of a pinned flow (C1).
+#[inline(always)]
+fn on_pin(signal: Signal, slot: Slot, pin: Pin, view: &impl View) -> Decision {
+    let phase = match (signal, pin.phase) {
+        (Signal::Datagram, phase) => phase,
+        (_, Phase::Reset) => Phase::Reset,
+        (Signal::Fin | Signal::Rst, _) => Phase::Closing,
+        (Signal::Ack, Phase::HalfOpen) => Phase::Established,
+        // After the client's FIN come only acknowledgements, with the sequence number after it. Anything else says
+        // that the FIN was not the client's, or came out of order: the flow lives.
+        (Signal::Ack, Phase::Closing) if !view.is_after_fin() => Phase::Established,
+        (_, phase) => phase,
+    };
+    let change = if matches!(signal, Signal::Stray) { PinChange::Leave } else { PinChange::Refresh(phase) };
+    obey(slot, pin, change, Reason::ForwardPin, view)
+}
+
+/// To the pin's host, or around it while it is down.
+#[inline(always)]
+fn obey(slot: Slot, pin: Pin, change: PinChange, reason: Reason, view: &impl View) -> Decision {
+    match view.state(pin.host) {
+        HostState::Down => around(slot, change),
+        _ => Decision { host: pin.host, pin: change, reason },
+    }
+}
+
+/// The pin's host is down: the owner has the packet for now, but the flow stays pinned to its home, so that a false
+/// alarm of a moment moves nothing for good.
+#[inline(always)]
+fn around(slot: Slot, change: PinChange) -> Decision {
+    match slot.owner() {
+        HOST_NONE => Decision { host: HOST_NONE, pin: change, reason: Reason::DropNoHost },
+        host => Decision { host, pin: change, reason: Reason::ForwardAroundDown },
+    }
+}
+
+/// Mid-flow without a live pin (C3). What cannot be the sign of a live flow makes no pin.
+#[inline(always)]
+fn without_pin(signal: Signal, slot: Slot, view: &impl View) -> Decision {
+    let home = stateless(slot, |host| view.state(host));
+    if home == HOST_NONE {
+        return Decision { host: HOST_NONE, pin: PinChange::Leave, reason: Reason::DropNoHost };
+    }
+    let change = match signal {
+        Signal::Ack => PinChange::Make(home, Phase::Established),
+        Signal::Fin => PinChange::Make(home, Phase::Closing),
+        _ => PinChange::Leave,
+    };
+    if view.state(home) == HostState::Down {
+        return around(slot, change);
+    }
+    let reason = if home == slot.owner() { Reason::ForwardOwner } else { Reason::ForwardPrevious };
+    Decision { host: home, pin: change, reason }
+}

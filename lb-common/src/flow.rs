@@ -1,0 +1,172 @@
+//! The hot word of a pin: 8 bytes that say all that a packet of the flow needs to know.
+//!
+//! | bits | what |
+//! |---|---|
+//! | 0–2 | [`Phase`] |
+//! | 3–14 | host |
+//! | 15–40 | last seen, seconds of the monotonic clock, 26 bits |
+//! | 41–63 | tag: hash bits that neither choose the bucket nor the slot; never 0 |
+//!
+//! One word, because two words written by single compare-and-swaps can hand a reader another flow's host. 26 bits of
+//! seconds wrap after 2.1 years: a daemon would have to be dead that long for an old pin to look fresh.
+
+use crate::layout::HostId;
+
+/// Bits that the tag is shifted by.
+pub const TAG_SHIFT: u32 = 41;
+/// The tag's width in bits.
+pub const TAG_BITS: u32 = 23;
+const SEEN_SHIFT: u32 = 15;
+const SEEN_MASK: u64 = (1 << 26) - 1;
+const HOST_SHIFT: u32 = 3;
+const HOST_MASK: u64 = (1 << 12) - 1;
+const PHASE_MASK: u64 = 7;
+
+/// Where a flow is in its life, as far as the client's side shows it.
+#[repr(u8)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Free; the whole word is 0.
+    Empty = 0,
+    /// Being written by one CPU; not a pin yet.
+    Reserved = 1,
+    /// A SYN was seen.
+    HalfOpen = 2,
+    /// The client acknowledged.
+    Established = 3,
+    /// The client sent a FIN or a RST.
+    Closing = 4,
+    Udp = 5,
+    /// Answered with a RST at a drain's deadline.
+    Reset = 6,
+    /// Taken from its writer by another CPU; only the writer frees it.
+    Aborted = 7,
+}
+
+impl Phase {
+    #[inline(always)]
+    pub const fn from_bits(bits: u8) -> Phase {
+        match bits & 7 {
+            0 => Phase::Empty,
+            1 => Phase::Reserved,
+            2 => Phase::HalfOpen,
+            3 => Phase::Established,
+            4 => Phase::Closing,
+            5 => Phase::Udp,
+            6 => Phase::Reset,
+            _ => Phase::Aborted,
+        }
+    }
+
+    /// Whether a word of this phase is a pin.
+    #[inline(always)]
+    pub const fn is_pin(self) -> bool {
+        let bits = self as u8;
+        bits >= Phase::HalfOpen as u8 && bits <= Phase::Reset as u8
+    }
+
+    /// Lower case, as operators read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Empty => "empty",
+            Phase::Reserved => "reserved",
+            Phase::HalfOpen => "half-open",
+            Phase::Established => "established",
+            Phase::Closing => "closing",
+            Phase::Udp => "udp",
+            Phase::Reset => "reset",
+            Phase::Aborted => "aborted",
+        }
+    }
+}
+
+/// A pin's hot word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word(pub u64);
+
+impl Word {
+    /// A free word.
+    pub const EMPTY: Word = Word(0);
+
+    #[inline(always)]
+    pub const fn new(tag: u32, host: HostId, phase: Phase, now: u32) -> Word {
+        Word(
+            (tag as u64) << TAG_SHIFT
+                | (now as u64 & SEEN_MASK) << SEEN_SHIFT
+                | (host as u64 & HOST_MASK) << HOST_SHIFT
+                | phase as u64,
+        )
+    }
+
+    #[inline(always)]
+    pub const fn tag(self) -> u32 {
+        (self.0 >> TAG_SHIFT) as u32
+    }
+
+    #[inline(always)]
+    pub const fn host(self) -> HostId {
+        (self.0 >> HOST_SHIFT & HOST_MASK) as HostId
+    }
+
+    #[inline(always)]
+    pub const fn phase(self) -> Phase {
+        Phase::from_bits((self.0 & PHASE_MASK) as u8)
+    }
+
+    /// Seconds since the last packet. A word refreshed by a CPU whose clock reading is newer is not idle.
+    #[inline(always)]
+    pub const fn idle(self, now: u32) -> u32 {
+        let idle = (now as u64).wrapping_sub(self.0 >> SEEN_SHIFT) & SEEN_MASK;
+        // A difference in the upper half of the ring is a clock reading that is a moment older than the word's.
+        if idle > SEEN_MASK / 2 { 0 } else { idle as u32 }
+    }
+
+    /// A live flow: a pin that is not idle past its phase's timeout.
+    #[inline(always)]
+    pub const fn is_live(self, now: u32, timeouts: &[u32; 8]) -> bool {
+        self.phase().is_pin() && self.idle(now) <= timeouts[(self.0 & PHASE_MASK) as usize]
+    }
+
+    /// The same pin, seen now, in `phase`.
+    #[inline(always)]
+    pub const fn seen(self, now: u32, phase: Phase) -> Word {
+        let keep = self.0 & !(SEEN_MASK << SEEN_SHIFT) & !PHASE_MASK;
+        Word(keep | (now as u64 & SEEN_MASK) << SEEN_SHIFT | phase as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn fields_come_back(tag in 1u32..1 << TAG_BITS, host in 1u16..4095, phase in 0u8..8, now: u32) {
+            let word = Word::new(tag, host, Phase::from_bits(phase), now);
+            prop_assert_eq!(word.tag(), tag);
+            prop_assert_eq!(word.host(), host);
+            prop_assert_eq!(word.phase() as u8, phase);
+            prop_assert_eq!(word.idle(now), 0);
+            prop_assert_eq!(word.idle(now.wrapping_add(77)), 77);
+            let seen = word.seen(now.wrapping_add(9), Phase::Closing);
+            prop_assert_eq!(seen, Word::new(tag, host, Phase::Closing, now.wrapping_add(9)));
+        }
+    }
+
+    #[test]
+    fn idle_survives_the_clock_s_wrap_and_a_reader_that_is_late() {
+        let word = Word::new(1, 1, Phase::Udp, (1 << 26) - 5);
+        assert_eq!(word.idle(1 << 26), 5);
+        assert_eq!(word.idle((1 << 26) - 6), 0);
+    }
+
+    #[test]
+    fn only_pins_live_and_only_within_their_timeout() {
+        let timeouts = [u32::MAX, u32::MAX, 3, 9, 2, 5, 1, u32::MAX];
+        let live = |phase, idle: u32| Word::new(1, 1, phase, 100).is_live(100 + idle, &timeouts);
+        assert!(live(Phase::HalfOpen, 3) && !live(Phase::HalfOpen, 4));
+        assert!(live(Phase::Established, 9) && !live(Phase::Established, 10));
+        assert!(!live(Phase::Empty, 0) && !live(Phase::Reserved, 0) && !live(Phase::Aborted, 0));
+    }
+}

@@ -1,0 +1,83 @@
+//! A backend as the data path sees it.
+
+use super::layout;
+
+/// `Backend::mode`: rewrite the MAC addresses.
+pub const MODE_L2: u8 = 1;
+/// `Backend::mode`: encapsulate IP in IP.
+pub const MODE_IPIP: u8 = 2;
+
+/// One address that serves one service; one cache line.
+///
+/// Only `control` is ever rewritten in place. Anything else changes by a new record and a flip of the pair's index.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backend {
+    /// [`Control`]
+    pub control: u64,
+    /// Index of the counters of this (service, host), the same through all records of the pair.
+    pub stats: u32,
+    /// Interface that leads to the backend.
+    pub ifindex: u32,
+    pub destination_mac: [u8; 6],
+    pub source_mac: [u8; 6],
+    /// Outer destination: the backend's address, IPv4 in the first four bytes.
+    pub address: [u8; 16],
+    /// Outer source: the balancer's own address, IPv4 in the first four bytes.
+    pub source: [u8; 16],
+    /// Largest IP packet that the egress interface takes, bytes.
+    pub mtu: u16,
+    /// [`MODE_L2`] or [`MODE_IPIP`]
+    pub mode: u8,
+    /// [`BackendFlags`]
+    pub flags: u8,
+}
+layout!(Backend, 64, 8);
+
+/// Bits of `Backend::flags`.
+pub struct BackendFlags;
+
+impl BackendFlags {
+    /// The next hop is known: packets can be sent.
+    pub const REACHABLE: u8 = 1;
+    /// `address` and `source` are IPv6.
+    pub const OUTER_V6: u8 = 2;
+}
+
+/// What the data path may do with a host, for one service.
+#[repr(u8)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostState {
+    /// No such backend: it gets no packet at all.
+    Gone = 0,
+    /// In use.
+    Up = 1,
+    /// Its live flows go on; it gets no new ones.
+    Draining = 2,
+    /// Fails its checks: its packets go elsewhere for now, its pins stay.
+    Down = 3,
+    /// Drained to the end: no flow of it is left, so it is no previous owner any more. A pin that names it all the same
+    /// is obeyed.
+    Drained = 4,
+}
+
+/// The word of a backend that changes in place: the state in bits 0–7, the rest is zero for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Control(pub u64);
+
+impl Control {
+    pub const fn new(state: HostState) -> Self {
+        Control(state as u64)
+    }
+
+    #[inline(always)]
+    pub const fn state(self) -> HostState {
+        match self.0 as u8 {
+            1 => HostState::Up,
+            2 => HostState::Draining,
+            3 => HostState::Down,
+            4 => HostState::Drained,
+            _ => HostState::Gone,
+        }
+    }
+}

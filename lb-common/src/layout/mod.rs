@@ -1,0 +1,39 @@
+//! The types that the kernel's maps hold: `repr(C)`, integers and byte arrays only, padding named, size asserted.
+//!
+//! Whoever changes the size, the order or the meaning of any of them raises [`LAYOUT_VERSION`].
+
+mod backend;
+mod cold;
+mod ring;
+mod service;
+mod settings;
+mod stats;
+
+pub use backend::{Backend, BackendFlags, Control, HostState, MODE_IPIP, MODE_L2};
+pub use cold::{Cold, Overflow, Tuple};
+pub use ring::{RingHead, SLOTS_A_BLOCK, Slot};
+pub use service::{PAIRS_A_BLOCK, Service, ServiceKey, Window};
+pub use settings::{FEATURE_TEST_CLOCK, Settings};
+pub use stats::{BackendStats, PHASES_COUNTED};
+
+/// Compared when a daemon finds maps of another one; other values are refused.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Number of a host, 1 to [`HOST_MAX`], stable for as long as a pin may name it.
+pub type HostId = u16;
+/// The greatest host number: a flow word has 12 bits for it.
+pub const HOST_MAX: HostId = 4094;
+/// "No host": a slot without an owner.
+pub const HOST_NONE: HostId = 0x7fff;
+
+/// Proves at compile time that a layout has no hidden padding and the size that its readers expect.
+macro_rules! layout {
+    ($type:ty, $size:expr, $align:expr) => {
+        const _: () = assert!(core::mem::size_of::<$type>() == $size);
+        const _: () = assert!(core::mem::align_of::<$type>() == $align);
+        // SAFETY: `repr(C)`, integers and byte arrays only, no padding (the size is the sum of the fields).
+        #[cfg(feature = "user")]
+        unsafe impl aya::Pod for $type {}
+    };
+}
+pub(crate) use layout;

@@ -1,0 +1,25 @@
+//! What is fixed for one load of the program: read-only globals, which the verifier treats as constants.
+
+use super::layout;
+
+/// `Settings::features`: time comes from the map `TEST_CLOCK`, not from the kernel's clock. For tests only.
+pub const FEATURE_TEST_CLOCK: u32 = 1;
+
+/// Read-only settings of one load of the data path.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// [`crate::hash::Key`], two words that only balancers of the same inputs share.
+    pub key: [u64; 2],
+    /// Slots of every ring.
+    pub ring_size: u32,
+    /// Buckets of the flow table less one; a power of two less one.
+    pub bucket_mask: u32,
+    /// Seconds that a pin may be idle, by [`crate::flow::Phase`] number.
+    pub timeouts: [u32; 8],
+    /// `FEATURE_…` bits.
+    pub features: u32,
+    /// [`super::LAYOUT_VERSION`]
+    pub layout_version: u32,
+}
+layout!(Settings, 64, 8);

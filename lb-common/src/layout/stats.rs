@@ -1,0 +1,40 @@
+//! Counters of one backend.
+
+use super::layout;
+use crate::flow::Phase;
+
+/// Phases that have a gauge: half-open, established, closing, UDP.
+pub const PHASES_COUNTED: usize = 4;
+
+/// Counters of one (service, host): one record a CPU in the kernel, one more that user space writes. Their sum counts.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BackendStats {
+    /// Packets sent to the backend.
+    pub packets: u64,
+    /// Bytes of them as they came in, Ethernet header included.
+    pub bytes: u64,
+    /// Flows that began here: a SYN that made a pin, or a first datagram.
+    pub new_flows: u64,
+    /// Live pins dropped because the table was full.
+    pub evicted: u64,
+    /// Pins that entered a phase, by [`BackendStats::gauge_of`].
+    pub entered: [u64; PHASES_COUNTED],
+    /// Pins that left a phase. `entered - left` is the live-flow gauge, exact.
+    pub left: [u64; PHASES_COUNTED],
+}
+layout!(BackendStats, 96, 8);
+
+impl BackendStats {
+    /// Index of a phase's gauge; `None` for phases that are no live flow.
+    #[inline(always)]
+    pub const fn gauge_of(phase: Phase) -> Option<usize> {
+        match phase {
+            Phase::HalfOpen => Some(0),
+            Phase::Established => Some(1),
+            Phase::Closing => Some(2),
+            Phase::Udp => Some(3),
+            _ => None,
+        }
+    }
+}

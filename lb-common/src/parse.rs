@@ -1,0 +1,256 @@
+//! Headers from bytes: Ethernet, IPv4 with options, IPv6, TCP and UDP.
+//!
+//! What is not parsed yet (VLAN tags, fragments, IPv6 extension headers, ICMP) is told apart by its reason and passed
+//! to the kernel untouched.
+
+use network_types::eth::EthHdr;
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+use network_types::tcp::TcpHdr;
+use network_types::udp::UdpHdr;
+
+use crate::layout::Tuple;
+use crate::reason::Reason;
+
+/// Offset of the IP header in a frame without VLAN tags.
+pub const L3: usize = EthHdr::LEN;
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// A frame in memory. Every access is checked against its end, in the form that the verifier follows.
+#[derive(Clone, Copy)]
+pub struct Frame {
+    start: usize,
+    end: usize,
+}
+
+impl Frame {
+    /// # Safety
+    /// `start..end` is readable for as long as the value lives.
+    #[inline(always)]
+    pub const unsafe fn new(start: usize, end: usize) -> Self {
+        Frame { start, end }
+    }
+
+    /// Bytes of the frame.
+    #[inline(always)]
+    pub const fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    #[inline(always)]
+    pub const fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// `N` bytes from `offset`, if the frame is that long.
+    #[inline(always)]
+    pub fn header<const N: usize>(&self, offset: usize) -> Option<Header<N>> {
+        let at = self.start + offset;
+        if at + N > self.end { None } else { Some(Header(at as *const u8)) }
+    }
+}
+
+/// `N` bytes of a frame that are known to be there.
+#[derive(Clone, Copy)]
+pub struct Header<const N: usize>(*const u8);
+
+impl<const N: usize> Header<N> {
+    #[inline(always)]
+    fn read<T: Copy>(&self, at: usize) -> T {
+        debug_assert!(at + size_of::<T>() <= N);
+        // SAFETY: `Frame::header` checked `N` bytes. BPF: a plain load, as packet loads need no alignment on the
+        // machines whose JITs have efficient unaligned access, and the BPF back end would split an unaligned one.
+        #[cfg(target_arch = "bpf")]
+        return unsafe { self.0.add(at).cast::<T>().read() };
+        // SAFETY: as above.
+        #[cfg(not(target_arch = "bpf"))]
+        return unsafe { self.0.add(at).cast::<T>().read_unaligned() };
+    }
+
+    #[inline(always)]
+    fn u8(&self, at: usize) -> u8 {
+        self.read(at)
+    }
+
+    /// In host byte order.
+    #[inline(always)]
+    fn u16(&self, at: usize) -> u16 {
+        u16::from_be(self.read(at))
+    }
+
+    /// As it lies in memory.
+    #[inline(always)]
+    fn raw32(&self, at: usize) -> u32 {
+        self.read(at)
+    }
+
+    /// As it lies in memory. Two halves, for a header that starts 2 bytes off alignment.
+    #[inline(always)]
+    fn raw64(&self, at: usize) -> u64 {
+        self.read(at)
+    }
+}
+
+/// What a packet says about its flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// TCP SYN without ACK: a wish to begin.
+    Syn,
+    /// TCP ACK without SYN, FIN and RST.
+    Ack,
+    /// TCP FIN.
+    Fin,
+    /// TCP RST.
+    Rst,
+    /// TCP that begins, continues or ends nothing: SYN with ACK, or no flag at all. It makes no pin.
+    Stray,
+    /// UDP.
+    Datagram,
+}
+
+/// A TCP or UDP packet that may be for a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet {
+    pub tuple: Tuple,
+    pub signal: Signal,
+    pub is_v6: bool,
+    /// DSCP and ECN of the IP header (RFC 2474, RFC 3168).
+    pub traffic_class: u8,
+    /// Length of the IP packet, bytes.
+    pub ip_len: u16,
+    /// TCP sequence number, host byte order.
+    pub sequence: u32,
+    /// TCP sequence number after this segment.
+    pub sequence_after: u32,
+}
+
+/// Reads a frame's headers; `Err` is why it is none of ours. A packet shorter than its headers say is malformed.
+#[inline(always)]
+pub fn parse(frame: &Frame) -> Result<Packet, Reason> {
+    let ethernet = frame.header::<{ EthHdr::LEN }>(0).ok_or(Reason::PassMalformed)?;
+    match ethernet.u16(12) {
+        ETHERTYPE_IPV4 => parse_v4(frame),
+        ETHERTYPE_IPV6 => parse_v6(frame),
+        _ => Err(Reason::PassNotIp),
+    }
+}
+
+/// RFC 791.
+#[inline(always)]
+fn parse_v4(frame: &Frame) -> Result<Packet, Reason> {
+    let ip = frame.header::<{ Ipv4Hdr::LEN }>(L3).ok_or(Reason::PassMalformed)?;
+    let first = ip.u8(0);
+    let header_len = ((first & 0x0f) << 2) as usize;
+    if first >> 4 != 4 || header_len < Ipv4Hdr::LEN {
+        return Err(Reason::PassMalformed);
+    }
+    // More-fragments flag or an offset: ports are missing, or the later fragments' are.
+    if ip.u16(6) & 0x3fff != 0 {
+        return Err(Reason::PassFragment);
+    }
+    let ip_len = ip.u16(2);
+    let packet = Packet {
+        tuple: Tuple {
+            source: Tuple::v4(ip.raw32(12)),
+            destination: Tuple::v4(ip.raw32(16)),
+            ports: 0,
+            protocol: ip.u8(9) as u32,
+        },
+        signal: Signal::Datagram,
+        is_v6: false,
+        traffic_class: ip.u8(1),
+        ip_len,
+        sequence: 0,
+        sequence_after: 0,
+    };
+    parse_l4(frame, packet, header_len)
+}
+
+/// RFC 8200, without extension headers.
+#[inline(always)]
+fn parse_v6(frame: &Frame) -> Result<Packet, Reason> {
+    let ip = frame.header::<{ Ipv6Hdr::LEN }>(L3).ok_or(Reason::PassMalformed)?;
+    let first = ip.u16(0);
+    if first >> 12 != 6 {
+        return Err(Reason::PassMalformed);
+    }
+    let ip_len = match ip.u16(4).checked_add(Ipv6Hdr::LEN as u16) {
+        Some(len) => len,
+        None => return Err(Reason::PassMalformed),
+    };
+    let packet = Packet {
+        tuple: Tuple {
+            source: [ip.raw64(8), ip.raw64(16)],
+            destination: [ip.raw64(24), ip.raw64(32)],
+            ports: 0,
+            protocol: ip.u8(6) as u32,
+        },
+        signal: Signal::Datagram,
+        is_v6: true,
+        traffic_class: (first >> 4) as u8,
+        ip_len,
+        sequence: 0,
+        sequence_after: 0,
+    };
+    parse_l4(frame, packet, Ipv6Hdr::LEN)
+}
+
+#[inline(always)]
+fn parse_l4(frame: &Frame, mut packet: Packet, ip_header_len: usize) -> Result<Packet, Reason> {
+    let ip_len = packet.ip_len as usize;
+    if L3 + ip_len > frame.len() {
+        return Err(Reason::PassMalformed);
+    }
+    let offset = L3 + ip_header_len;
+    match packet.tuple.protocol as u8 {
+        TCP => {
+            let tcp = frame.header::<{ TcpHdr::LEN }>(offset).ok_or(Reason::PassMalformed)?;
+            let tcp_len = (tcp.u8(12) >> 4 << 2) as usize;
+            if tcp_len < TcpHdr::LEN || ip_header_len + tcp_len > ip_len {
+                return Err(Reason::PassMalformed);
+            }
+            packet.tuple.ports = tcp.raw32(0);
+            packet.signal = tcp_signal(tcp.u8(13));
+            packet.sequence = u32::from_be(tcp.raw32(4));
+            let fin = (tcp.u8(13) & FIN) as u32;
+            let payload = (ip_len - ip_header_len - tcp_len) as u32;
+            packet.sequence_after = packet.sequence.wrapping_add(payload).wrapping_add(fin);
+            Ok(packet)
+        }
+        UDP => {
+            let udp = frame.header::<{ UdpHdr::LEN }>(offset).ok_or(Reason::PassMalformed)?;
+            if ip_header_len + UdpHdr::LEN > ip_len {
+                return Err(Reason::PassMalformed);
+            }
+            packet.tuple.ports = udp.raw32(0);
+            Ok(packet)
+        }
+        _ => Err(Reason::PassOtherProtocol),
+    }
+}
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// RFC 9293, 3.10: RST counts before SYN, SYN before FIN, FIN before ACK.
+#[inline(always)]
+const fn tcp_signal(flags: u8) -> Signal {
+    if flags & (RST | SYN | FIN | ACK) == ACK {
+        Signal::Ack
+    } else if flags & RST != 0 {
+        Signal::Rst
+    } else if flags & SYN != 0 {
+        if flags & (ACK | FIN) == 0 { Signal::Syn } else { Signal::Stray }
+    } else if flags & FIN != 0 {
+        Signal::Fin
+    } else {
+        Signal::Stray
+    }
+}

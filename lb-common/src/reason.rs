@@ -1,0 +1,107 @@
+//! Why a packet went where it went: no verdict without a reason, a counter for each.
+
+/// What becomes of the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// To the kernel, untouched.
+    Pass,
+    /// To a backend.
+    Forward,
+    /// Nowhere.
+    Drop,
+    /// No verdict of its own: something worth knowing, counted beside the packet's reason.
+    Note,
+    /// No verdict of its own: something that must never happen, counted beside the packet's reason.
+    Violation,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $class:ident $text:literal,)*) => {
+        /// Reason of a verdict. The number is the index of its counter.
+        #[repr(u32)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// Every reason, in the order of its number.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name),*];
+
+            /// Name for metrics and status: lower case with underscores.
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$name => $text,)* }
+            }
+
+            pub const fn class(self) -> Class {
+                match self { $(Reason::$name => Class::$class,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Neither IPv4 nor IPv6 without a VLAN tag.
+    PassNotIp = Pass "pass_not_ip",
+    /// Shorter than its headers say, or headers that contradict themselves.
+    PassMalformed = Pass "pass_malformed",
+    /// A fragment: not supported yet, the kernel gets it.
+    PassFragment = Pass "pass_fragment",
+    /// Neither TCP nor UDP directly after the IP header.
+    PassOtherProtocol = Pass "pass_other_protocol",
+    /// For no service of ours.
+    PassNoService = Pass "pass_no_service",
+    /// A live pin decided.
+    ForwardPin = Forward "forward_pin",
+    /// A new flow, sent to the owner of its slot.
+    ForwardNew = Forward "forward_new",
+    /// A SYN seen before: its half-open pin decided (C2).
+    ForwardSynAgain = Forward "forward_syn_again",
+    /// A SYN on an established pin: the backend will challenge it (RFC 5961) (C2).
+    ForwardSynEstablished = Forward "forward_syn_established",
+    /// No pin, slot settled: the owner (C3).
+    ForwardOwner = Forward "forward_owner",
+    /// No pin, handover open: the previous owner (C3).
+    ForwardPrevious = Forward "forward_previous",
+    /// Its host is down: the owner has it for now, the pin stays.
+    ForwardAroundDown = Forward "forward_around_down",
+    /// No member of the ring is in use.
+    DropNoHost = Drop "drop_no_host",
+    /// The backend's next hop is not known.
+    DropNoNextHop = Drop "drop_no_next_hop",
+    /// Does not fit the path to the backend after encapsulation.
+    DropTooBig = Drop "drop_too_big",
+    /// A new flow of a slot in handover found no place in the flow table; its client retries.
+    DropNoPlace = Drop "drop_no_place",
+    /// The kernel had no room for the outer header, or a map refused: see the daemon's log.
+    DropInternal = Drop "drop_internal",
+    /// A live flow's pin found no place: harmless in a settled slot (C3), and the host's gauge is not complete for T.
+    NoteUnpinned = Note "note_unpinned",
+    /// C2: a new flow was about to reach a host that is draining.
+    ViolationNewFlowOnDraining = Violation "violation_new_flow_on_draining",
+    /// C5: a slot names a host without a backend.
+    ViolationSlotNamesNobody = Violation "violation_slot_names_nobody",
+    /// C1: a live pin names a host without a backend.
+    ViolationPinNamesNobody = Violation "violation_pin_names_nobody",
+}
+
+/// Number of reasons: entries of the map of counters.
+pub const REASONS: u32 = Reason::ALL.len() as u32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_indices_and_names_tell_the_class() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            let class = match reason.class() {
+                Class::Pass => "pass_",
+                Class::Forward => "forward_",
+                Class::Drop => "drop_",
+                Class::Note => "note_",
+                Class::Violation => "violation_",
+            };
+            assert!(reason.name().starts_with(class), "{}", reason.name());
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! The flow table: where a pin is found, made, changed and given up.
+//!
+//! Two arrays with the same index: the hot one has 8 bytes a pin, 8 pins a bucket, one cache line; the cold one has
+//! what only inserts, listings and the sweep read. A flow has two buckets; what finds no place in either goes to a
+//! small exact overflow map. A mark for each bucket counts how many flows that call it home live elsewhere, so that
+//! the other places are looked at only if there is something to find.
+//!
+//! A pin is made in three steps: a free word is *reserved*, the cold record is written, the word is *published*. All
+//! changes of a word are compare-and-swaps, and who wins one does the accounting. Two live flows never share a tag
+//! within a bucket, as a packet is matched by its tag alone; the later of them goes to overflow.
+
+use crate::atomic;
+use crate::flow::{Phase, TAG_SHIFT, Word};
+use crate::hash::{FlowHash, other_bucket};
+use crate::layout::{Cold, HostId, Overflow, Tuple};
+
+/// Words in a bucket.
+pub const BUCKET: u32 = 8;
+/// A half-open pin older than this many seconds may make room: 64 s are six retransmissions of a SYN (RFC 6298).
+const HALF_OPEN_GRACE: u32 = 64;
+/// Index in the cold array that says "in the overflow map".
+pub const IN_OVERFLOW: u32 = u32::MAX;
+
+/// A mark: pins of this home in their second bucket (bits 0–15) and in the overflow map (bits 16–31).
+pub const MARK_SECOND: u32 = 1;
+/// See [`MARK_SECOND`].
+pub const MARK_OVERFLOW: u32 = 1 << 16;
+
+/// The memory and the books that the algorithm works on: maps in the kernel, vectors in tests.
+pub trait Table {
+    /// Buckets less one.
+    fn mask(&self) -> u32;
+    /// Idle timeouts by phase, seconds.
+    fn timeouts(&self) -> &[u32; 8];
+    /// The 8 words of a bucket, one cache line.
+    fn bucket(&self, bucket: u32) -> Option<*mut u64>;
+    /// Cold record of a word.
+    fn cold(&self, index: u32) -> Option<*mut Cold>;
+    /// Mark of a bucket.
+    fn mark(&self, bucket: u32) -> Option<*mut u32>;
+    /// Entry of the overflow map.
+    fn overflow(&self, tuple: &Tuple) -> Option<*mut Overflow>;
+    /// Inserts into the overflow map unless the key is there; whether it was done.
+    fn overflow_insert(&self, tuple: &Tuple, entry: &Overflow) -> bool;
+    /// Books a pin that left `from` and entered `to`, of the backend whose counters are `stats`.
+    fn account(&self, stats: u32, from: Phase, to: Phase);
+    /// Books a live pin that had to go.
+    fn evicted(&self, stats: u32, host: HostId);
+    /// Whether the slot of an established pin is settled, so that the pin may go (C3).
+    fn is_settled(&self, service: u16, slot: u32) -> bool;
+    /// Whether half-open pins exceed their quota of the table.
+    fn half_open_over_quota(&self) -> bool;
+}
+
+/// A pin that was found.
+#[derive(Clone, Copy)]
+pub struct Found {
+    /// Where the word lies.
+    pub at: *mut u64,
+    /// The word as it was read.
+    pub word: Word,
+    /// Index of the cold record, or [`IN_OVERFLOW`]: then it follows the word.
+    pub index: u32,
+}
+
+/// Finds the word of a flow's tag in a bucket without a branch, so that random positions cost no misprediction.
+#[inline(always)]
+fn search(bucket: *mut u64, tag: u32) -> Option<(u32, Word)> {
+    let mut sum = 0u64;
+    let mut i = 0;
+    while i < BUCKET as usize {
+        // SAFETY: a bucket has 8 aligned words.
+        let word = unsafe { atomic::load(bucket.add(i)) };
+        let differ = (word >> TAG_SHIFT) ^ tag as u64;
+        // 1 where the tags are equal: a tag has 23 bits, so only 0 - 1 has the top bit.
+        sum += (differ.wrapping_sub(1) >> 63) * (i as u64 + 1);
+        i += 1;
+    }
+    if sum == 0 {
+        return None;
+    }
+    // Two words with the tag exist for the moment in which an insert is given up; then the check below fails.
+    let i = (sum - 1) as u32 & (BUCKET - 1);
+    // SAFETY: as above.
+    let word = Word(unsafe { atomic::load(bucket.add(i as usize)) });
+    if word.tag() == tag && word.phase().is_pin() { Some((i, word)) } else { None }
+}
+
+/// Finds a flow's pin by its tag. The word may be no longer live, and with a chance of 2⁻²³ a word it may be another
+/// flow's: who cares compares the tuple.
+#[inline(always)]
+pub fn find(table: &impl Table, hash: FlowHash, tuple: &Tuple) -> Option<Found> {
+    let tag = hash.tag();
+    let home = hash.bucket(table.mask());
+    let bucket = table.bucket(home)?;
+    if let Some((i, word)) = search(bucket, tag) {
+        // SAFETY: i < 8.
+        return Some(Found { at: unsafe { bucket.add(i as usize) }, word, index: home * BUCKET + i });
+    }
+    // SAFETY: the map's memory, aligned.
+    let mark = unsafe { table.mark(home)?.read_volatile() };
+    if mark == 0 {
+        return None;
+    }
+    if mark & (MARK_OVERFLOW - 1) != 0 {
+        let second = other_bucket(home, tag, table.mask());
+        let bucket = table.bucket(second)?;
+        if let Some((i, word)) = search(bucket, tag) {
+            // SAFETY: i < 8.
+            return Some(Found { at: unsafe { bucket.add(i as usize) }, word, index: second * BUCKET + i });
+        }
+    }
+    if mark >= MARK_OVERFLOW { find_overflow(table, tuple) } else { None }
+}
+
+/// Finds a flow's pin in the overflow map, by its tuple.
+#[inline(always)]
+pub fn find_overflow(table: &impl Table, tuple: &Tuple) -> Option<Found> {
+    let entry = table.overflow(tuple)?;
+    // SAFETY: the map's memory. An entry that is deleted meanwhile may be another flow's by now: the tuple that lies
+    // beside the word tells.
+    let word = Word(unsafe { atomic::load(&raw const (*entry).word) });
+    // SAFETY: as above.
+    let is_ours = unsafe { &(*entry).cold }.is_of(tuple);
+    if word.phase().is_pin() && is_ours {
+        // SAFETY: as above.
+        Some(Found { at: unsafe { &raw mut (*entry).word }, word, index: IN_OVERFLOW })
+    } else {
+        None
+    }
+}
+
+/// Whether flows of this bucket live in the overflow map: then a match by tag alone is not enough.
+#[inline(always)]
+pub fn has_overflow(table: &impl Table, hash: FlowHash) -> bool {
+    match table.mark(hash.bucket(table.mask())) {
+        // SAFETY: the map's memory, aligned.
+        Some(mark) => unsafe { mark.read_volatile() >= MARK_OVERFLOW },
+        None => false,
+    }
+}
+
+/// The cold record of a pin that was found.
+#[inline(always)]
+pub fn cold_of(table: &impl Table, found: &Found) -> Option<*mut Cold> {
+    if found.index == IN_OVERFLOW {
+        // SAFETY: in an overflow entry the cold record follows the word.
+        Some(unsafe { found.at.add(1) }.cast())
+    } else {
+        table.cold(found.index)
+    }
+}
+
+/// What became of an insert.
+#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// The flow has its pin.
+    Placed = 0,
+    /// Another CPU is pinning the same flow at this moment.
+    Race = 1,
+    /// Both buckets and the overflow map are full of pins that must not go.
+    NoPlace = 2,
+}
+
+enum Tried {
+    Placed,
+    Race,
+    /// Another live flow has the tag.
+    Conflict,
+    Full,
+}
+
+/// Makes a pin. `entry.word` is the word to publish; the flow has no live pin.
+#[inline(always)]
+pub fn insert(table: &impl Table, hash: FlowHash, tuple: &Tuple, entry: &mut Overflow, now: u32) -> Inserted {
+    let tag = hash.tag();
+    let home = hash.bucket(table.mask());
+    let second = other_bucket(home, tag, table.mask());
+    let Some(mark) = table.mark(home) else { return Inserted::NoPlace };
+
+    // SAFETY: the map's memory, aligned.
+    let marked = unsafe { mark.read_volatile() };
+    let hidden = marked & (MARK_OVERFLOW - 1) != 0 && has_tag(table, second, tag, now);
+    if !hidden {
+        match place(table, home, tuple, entry, now) {
+            Tried::Placed => return Inserted::Placed,
+            Tried::Race => return Inserted::Race,
+            Tried::Conflict => {}
+            Tried::Full => {
+                // The mark goes up before the pin can be seen, so that no reader misses it.
+                // SAFETY: the map's memory, aligned.
+                unsafe { atomic::add32(mark, MARK_SECOND) };
+                entry.cold.kind |= Cold::SECOND;
+                let tried = place(table, second, tuple, entry, now);
+                if let Tried::Placed = tried {
+                    return Inserted::Placed;
+                }
+                entry.cold.kind &= !Cold::SECOND;
+                // SAFETY: as above.
+                unsafe { atomic::add32(mark, MARK_SECOND.wrapping_neg()) };
+                if let Tried::Race = tried {
+                    return Inserted::Race;
+                }
+            }
+        }
+    }
+    insert_overflow(table, mark, tuple, entry, now)
+}
+
+#[inline(always)]
+fn insert_overflow(
+    table: &impl Table,
+    mark: *mut u32,
+    tuple: &Tuple,
+    entry: &mut Overflow,
+    now: u32,
+) -> Inserted {
+    // SAFETY: the map's memory, aligned.
+    unsafe { atomic::add32(mark, MARK_OVERFLOW) };
+    if table.overflow_insert(tuple, entry) {
+        table.account(entry.cold.stats, Phase::Empty, Word(entry.word).phase());
+        return Inserted::Placed;
+    }
+    // SAFETY: as above.
+    unsafe { atomic::add32(mark, MARK_OVERFLOW.wrapping_neg()) };
+    let Some(old) = table.overflow(tuple) else { return Inserted::NoPlace };
+    // The flow's last pin, idle past its timeout and not swept yet: made anew in place.
+    // SAFETY: the map's memory; the tuple is the key.
+    unsafe {
+        let at = &raw mut (*old).word;
+        let word = Word(atomic::load(at));
+        if !word.phase().is_pin() || word.is_live(now, table.timeouts()) {
+            return Inserted::Race;
+        }
+        let reserved = Word::new(word.tag(), word.host(), Phase::Reserved, now);
+        if !atomic::swap(at, word.0, reserved.0) {
+            return Inserted::Race;
+        }
+        table.account((*old).cold.stats, word.phase(), Phase::Empty);
+        (*old).cold = entry.cold;
+        atomic::swap(at, reserved.0, entry.word);
+    }
+    table.account(entry.cold.stats, Phase::Empty, Word(entry.word).phase());
+    Inserted::Placed
+}
+
+/// Whether a live pin, or one in the making, has the tag.
+#[inline(always)]
+fn has_tag(table: &impl Table, bucket: u32, tag: u32, now: u32) -> bool {
+    let Some(words) = table.bucket(bucket) else { return false };
+    let mut i = 0;
+    while i < BUCKET as usize {
+        // SAFETY: a bucket has 8 aligned words.
+        let word = Word(unsafe { atomic::load(words.add(i)) });
+        if word.tag() == tag && is_taken(table, word, now) {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+/// Neither free nor idle past its timeout.
+#[inline(always)]
+fn is_taken(table: &impl Table, word: Word, now: u32) -> bool {
+    match word.phase() {
+        Phase::Empty => false,
+        Phase::Reserved | Phase::Aborted => true,
+        // Only who knows the slot can tell whether the pin is an exception, which lives on; so it goes as a victim.
+        Phase::Closing => word.idle(now) <= table.timeouts()[Phase::Established as usize],
+        _ => word.is_live(now, table.timeouts()),
+    }
+}
+
+/// Tries to make the pin in one bucket.
+#[inline(always)]
+fn place(table: &impl Table, bucket: u32, tuple: &Tuple, entry: &Overflow, now: u32) -> Tried {
+    let Some(words) = table.bucket(bucket) else { return Tried::Full };
+    let tag = Word(entry.word).tag();
+    let mut free = BUCKET;
+    let mut i = 0;
+    while i < BUCKET {
+        // SAFETY: a bucket has 8 aligned words.
+        let word = Word(unsafe { atomic::load(words.add(i as usize)) });
+        let taken = is_taken(table, word, now);
+        if word.tag() == tag && word != Word::EMPTY {
+            if taken {
+                return whose(table, bucket * BUCKET + i, word, tuple);
+            }
+            // The flow's last pin, most likely: its word is the one to take, so that the tag stays alone.
+            free = i;
+            break;
+        }
+        if !taken && free == BUCKET {
+            free = i;
+        }
+        i += 1;
+    }
+    if free >= BUCKET {
+        return Tried::Full;
+    }
+    take(table, bucket, words, free, entry, now)
+}
+
+/// Another word with the tag: the same flow on another CPU, or another flow.
+#[inline(always)]
+fn whose(table: &impl Table, index: u32, word: Word, tuple: &Tuple) -> Tried {
+    if !word.phase().is_pin() {
+        return Tried::Race;
+    }
+    match table.cold(index) {
+        // SAFETY: the map's memory; a record that changes meanwhile gives a wrong guess, and the insert is tried anew
+        // with the flow's next packet.
+        Some(cold) if unsafe { &*cold }.is_of(tuple) => Tried::Race,
+        _ => Tried::Conflict,
+    }
+}
+
+/// Reserves the word, gives up what was there, writes the cold record and publishes.
+#[inline(always)]
+fn take(table: &impl Table, bucket: u32, words: *mut u64, i: u32, entry: &Overflow, now: u32) -> Tried {
+    let i = i & (BUCKET - 1);
+    let new = Word(entry.word);
+    let index = bucket * BUCKET + i;
+    let Some(cold) = table.cold(index) else { return Tried::Full };
+    // SAFETY: a bucket has 8 aligned words.
+    let at = unsafe { words.add(i as usize) };
+    // SAFETY: as above.
+    let old = Word(unsafe { atomic::load(at) });
+    if matches!(old.phase(), Phase::Reserved | Phase::Aborted) {
+        return Tried::Race;
+    }
+    let reserved = Word::new(new.tag(), new.host(), Phase::Reserved, now);
+    // SAFETY: as above.
+    if !unsafe { atomic::swap(at, old.0, reserved.0) } {
+        return Tried::Race;
+    }
+    // The word is this CPU's now, and so is the cold record.
+    if old.phase().is_pin() {
+        // SAFETY: the map's memory.
+        let (stats, kind) = unsafe { ((*cold).stats, (*cold).kind) };
+        table.account(stats, old.phase(), Phase::Empty);
+        if old.is_live(now, table.timeouts()) {
+            table.evicted(stats, old.host());
+        }
+        unmark(table, bucket, old, kind);
+    }
+    // Another CPU may have reserved a word for the same tag. Both look again; the lower position wins.
+    let mut lost = false;
+    let mut j = 0;
+    while j < BUCKET {
+        // SAFETY: as above.
+        let other = unsafe { words.add(j as usize) };
+        // SAFETY: as above.
+        let word = Word(unsafe { atomic::load(other) });
+        if j != i && word.tag() == new.tag() && word != Word::EMPTY {
+            match word.phase() {
+                Phase::Reserved if j > i => {
+                    let aborted = Word::new(word.tag(), word.host(), Phase::Aborted, now);
+                    // SAFETY: as above. If this fails, the other was published or given up meanwhile.
+                    if !unsafe { atomic::swap(other, word.0, aborted.0) } {
+                        lost = true;
+                    }
+                }
+                Phase::Aborted => {}
+                _ => lost = true,
+            }
+        }
+        j += 1;
+    }
+    if !lost {
+        // SAFETY: reserved, so nobody else writes it.
+        unsafe { *cold = entry.cold };
+        // SAFETY: as above.
+        if unsafe { atomic::swap(at, reserved.0, new.0) } {
+            table.account(entry.cold.stats, Phase::Empty, new.phase());
+            return Tried::Placed;
+        }
+    }
+    // SAFETY: as above; reserved or aborted, either way this CPU's to free.
+    unsafe {
+        let word = atomic::load(at);
+        atomic::swap(at, word, Word::EMPTY.0);
+    }
+    Tried::Race
+}
+
+/// A pin that leaves its second bucket no longer counts in its home's mark.
+#[inline(always)]
+pub fn unmark(table: &impl Table, bucket: u32, word: Word, kind: u32) {
+    if kind & Cold::SECOND != 0
+        && let Some(mark) = table.mark(other_bucket(bucket, word.tag(), table.mask()))
+    {
+        // SAFETY: the map's memory, aligned.
+        unsafe { atomic::add32(mark, MARK_SECOND.wrapping_neg()) };
+    }
+}
+
+/// Makes room where [`insert`] found none: a pin that can be missed goes, the least valuable first. Never one that is
+/// established in an open slot, never a live UDP pin.
+#[inline(always)]
+pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32) -> Inserted {
+    let home = hash.bucket(table.mask());
+    let second = other_bucket(home, hash.tag(), table.mask());
+    if has_tag(table, home, hash.tag(), now) || has_tag(table, second, hash.tag(), now) {
+        return Inserted::NoPlace;
+    }
+    let Some(mark) = table.mark(home) else { return Inserted::NoPlace };
+    let first = victim(table, home, now);
+    // A closing pin at home is as good as it gets; else the second bucket may have a better one.
+    let other = if first >> 8 == 1 { NO_VICTIM } else { victim(table, second, now) };
+    if first == NO_VICTIM && other == NO_VICTIM {
+        return Inserted::NoPlace;
+    }
+    let (bucket, chosen) = if first <= other { (home, first) } else { (second, other) };
+    let Some(words) = table.bucket(bucket) else { return Inserted::NoPlace };
+    if bucket == second {
+        // SAFETY: the map's memory, aligned.
+        unsafe { atomic::add32(mark, MARK_SECOND) };
+        entry.cold.kind |= Cold::SECOND;
+    }
+    match take(table, bucket, words, chosen & (BUCKET - 1), entry, now) {
+        Tried::Placed => Inserted::Placed,
+        _ => {
+            if bucket == second {
+                // SAFETY: as above.
+                unsafe { atomic::add32(mark, MARK_SECOND.wrapping_neg()) };
+            }
+            Inserted::Race
+        }
+    }
+}
+
+/// No pin of the bucket may go.
+const NO_VICTIM: u32 = u32::MAX;
+
+/// The pin of a bucket that is missed least: rank in bits 8 and up, position below.
+#[inline(always)]
+fn victim(table: &impl Table, bucket: u32, now: u32) -> u32 {
+    let Some(words) = table.bucket(bucket) else { return NO_VICTIM };
+    let over_quota = table.half_open_over_quota();
+    let mut best = NO_VICTIM;
+    let mut i = 0;
+    while i < BUCKET {
+        // SAFETY: a bucket has 8 aligned words.
+        let word = Word(unsafe { atomic::load(words.add(i as usize)) });
+        let rank = match word.phase() {
+            Phase::Closing => 1,
+            Phase::HalfOpen if word.idle(now) > HALF_OPEN_GRACE => 2,
+            // The oldest of them: what is idle longest has the lowest rank.
+            Phase::HalfOpen if over_quota => 3 + (HALF_OPEN_GRACE - word.idle(now)),
+            Phase::Established => match table.cold(bucket * BUCKET + i) {
+                // SAFETY: the map's memory; a record that changes meanwhile belongs to a word that the swap will miss.
+                Some(cold) if unsafe { table.is_settled((*cold).service(), (*cold).slot) } => 100,
+                _ => 0,
+            },
+            _ => 0,
+        };
+        if rank != 0 && (rank << 8 | i) < best {
+            best = rank << 8 | i;
+        }
+        i += 1;
+    }
+    best
+}
+
+/// Changes a pin that was found; whether the word still was what was read.
+#[inline(always)]
+pub fn update(table: &impl Table, found: &Found, new: Word) -> bool {
+    // SAFETY: `found` points to a word of the table.
+    if !unsafe { atomic::swap(found.at, found.word.0, new.0) } {
+        return false;
+    }
+    if new.phase() as u8 != found.word.phase() as u8
+        && let Some(cold) = cold_of(table, found)
+    {
+        // SAFETY: the map's memory, and the pin is of this very flow.
+        table.account(unsafe { (*cold).stats }, found.word.phase(), new.phase());
+    }
+    true
+}
+
+/// Makes a pin anew in the place of a live pin of the same flow, which ends.
+#[inline(always)]
+pub fn remake(table: &impl Table, found: &Found, entry: &Overflow, now: u32) -> Inserted {
+    let Some(cold) = cold_of(table, found) else { return Inserted::Race };
+    let new = Word(entry.word);
+    let reserved = Word::new(new.tag(), new.host(), Phase::Reserved, now);
+    // SAFETY: `found` points to a word of the table.
+    if !unsafe { atomic::swap(found.at, found.word.0, reserved.0) } {
+        return Inserted::Race;
+    }
+    // SAFETY: reserved, so nobody else writes the cold record.
+    unsafe {
+        let second = (*cold).kind & Cold::SECOND;
+        table.account((*cold).stats, found.word.phase(), Phase::Empty);
+        *cold = entry.cold;
+        (*cold).kind |= second;
+    }
+    // SAFETY: as above.
+    if unsafe { atomic::swap(found.at, reserved.0, new.0) } {
+        table.account(entry.cold.stats, Phase::Empty, new.phase());
+        return Inserted::Placed;
+    }
+    // Aborted by another CPU's insert: this CPU's to free.
+    // SAFETY: as above.
+    unsafe {
+        let word = atomic::load(found.at);
+        atomic::swap(found.at, word, Word::EMPTY.0);
+    }
+    Inserted::Race
+}

@@ -1,0 +1,115 @@
+//! The maps, and the read-only settings. Sizes given here are the smallest; the loader sets the real ones.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, DevMapHash, HashMap, PerCpuArray};
+use lb_common::hash::Key;
+use lb_common::layout::{
+    Backend, BackendStats, Cold, Overflow, PAIRS_A_BLOCK, SLOTS_A_BLOCK, Service, ServiceKey, Settings, Tuple,
+};
+use lb_common::reason::REASONS;
+
+/// Not preallocated: elements come and go by ones.
+const BPF_F_NO_PREALLOC: u32 = 1;
+
+/// (VIP, protocol, port) → number of the service.
+#[map]
+pub static SERVICE_NUMBERS: HashMap<ServiceKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// Services by number.
+#[map]
+pub static SERVICES: Array<Service> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Ring → where its valid copy lies.
+#[map]
+pub static RING_HEADS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Slots of all rings, old and new copies, in blocks of a cache line.
+#[map]
+pub static RINGS: Array<[u32; SLOTS_A_BLOCK]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// (service, host) → number of the backend's record; 0: none.
+#[map]
+pub static PAIRS: Array<[u32; PAIRS_A_BLOCK]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Records of backends. Number 0 is never used.
+#[map]
+pub static BACKENDS: Array<Backend> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Interfaces that lead to backends, for `XDP_REDIRECT`, by their index.
+#[map]
+pub static EGRESS: DevMapHash = DevMapHash::with_max_entries(64, 0);
+
+/// Flow table: words of the pins, by bucket.
+#[map]
+pub static HOT: Array<[u64; 8]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Flow table: cold records, by word.
+#[map]
+pub static COLD: Array<Cold> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Flow table: marks of 16 buckets each.
+#[map]
+pub static MARKS: Array<[u32; 16]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Flow table: pins without a place in the arrays.
+#[map]
+pub static OVERFLOW: HashMap<Tuple, Overflow> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// Half-open pins exceed their quota (0 or 1), and when an exception last found no place (seconds).
+#[map]
+pub static PRESSURE: Array<u64> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+/// By host: second in which a live pin of it was last dropped or found no place.
+#[map]
+pub static INCOMPLETE_SINCE: Array<u64> = Array::with_max_entries(4096, BPF_F_MMAPABLE);
+
+/// Counters of backends, by CPU.
+#[map]
+pub static BACKEND_STATS: PerCpuArray<BackendStats> = PerCpuArray::with_max_entries(1, 0);
+/// Packets by reason, by CPU.
+#[map]
+pub static REASON_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 0);
+/// Seconds, where a test sets the clock.
+#[map]
+pub static TEST_CLOCK: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Set by the loader before the program is verified, so that each field is a constant to the verifier and to the JIT.
+#[unsafe(no_mangle)]
+static SETTINGS: Settings = Settings {
+    key: [0; 2],
+    ring_size: 0,
+    bucket_mask: 0,
+    timeouts: [0; 8],
+    features: 0,
+    layout_version: 0,
+};
+
+macro_rules! setting {
+    ($field:ident) => {
+        // SAFETY: read-only data; volatile, as the loader replaces what the compiler sees.
+        unsafe { (&raw const SETTINGS.$field).read_volatile() }
+    };
+}
+
+#[inline(always)]
+pub fn key() -> Key {
+    [
+        // SAFETY: as for `setting!`.
+        unsafe { (&raw const SETTINGS.key[0]).read_volatile() },
+        // SAFETY: as for `setting!`.
+        unsafe { (&raw const SETTINGS.key[1]).read_volatile() },
+    ]
+}
+
+#[inline(always)]
+pub fn ring_size() -> u32 {
+    setting!(ring_size)
+}
+
+#[inline(always)]
+pub fn bucket_mask() -> u32 {
+    setting!(bucket_mask)
+}
+
+#[inline(always)]
+pub fn features() -> u32 {
+    setting!(features)
+}
+
+/// Idle timeouts by phase, seconds.
+#[inline(always)]
+pub fn timeouts() -> &'static [u32; 8] {
+    let timeouts = core::hint::black_box(&raw const SETTINGS.timeouts);
+    // SAFETY: read-only data. The pointer went through `black_box`, so the compiler does not fold in the zeroes.
+    unsafe { &*timeouts }
+}

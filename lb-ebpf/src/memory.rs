@@ -1,0 +1,102 @@
+//! The flow table's memory: the maps.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use lb_common::flow::Phase;
+use lb_common::layout::{BackendStats, Cold, HostId, Overflow, Tuple};
+use lb_common::table::Table;
+
+use crate::backend::stats;
+use crate::{clock, find_slot, maps};
+
+/// The flow table in the kernel.
+pub struct Memory;
+
+impl Table for Memory {
+    #[inline(always)]
+    fn mask(&self) -> u32 {
+        maps::bucket_mask()
+    }
+
+    #[inline(always)]
+    fn timeouts(&self) -> &[u32; 8] {
+        maps::timeouts()
+    }
+
+    #[inline(always)]
+    fn bucket(&self, bucket: u32) -> Option<*mut u64> {
+        maps::HOT.get_ptr_mut(bucket).map(<*mut [u64; 8]>::cast)
+    }
+
+    #[inline(always)]
+    fn cold(&self, index: u32) -> Option<*mut Cold> {
+        maps::COLD.get_ptr_mut(index)
+    }
+
+    #[inline(always)]
+    fn mark(&self, bucket: u32) -> Option<*mut u32> {
+        let block = maps::MARKS.get_ptr_mut(bucket >> 4)?;
+        // SAFETY: a block has 16 marks.
+        Some(unsafe { block.cast::<u32>().add(bucket as usize & 15) })
+    }
+
+    #[inline(always)]
+    fn overflow(&self, tuple: &Tuple) -> Option<*mut Overflow> {
+        maps::OVERFLOW.get_ptr_mut(tuple)
+    }
+
+    #[inline(always)]
+    fn overflow_insert(&self, tuple: &Tuple, entry: &Overflow) -> bool {
+        maps::OVERFLOW.insert(tuple, entry, BPF_NOEXIST as u64).is_ok()
+    }
+
+    #[inline(always)]
+    fn account(&self, index: u32, from: Phase, to: Phase) {
+        if let Some(stats) = stats(index) {
+            if let Some(gauge) = BackendStats::gauge_of(from) {
+                stats.left[gauge & 3] += 1;
+            }
+            if let Some(gauge) = BackendStats::gauge_of(to) {
+                stats.entered[gauge & 3] += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn evicted(&self, index: u32, host: HostId) {
+        if let Some(stats) = stats(index) {
+            stats.evicted += 1;
+        }
+        mark_incomplete(host);
+    }
+
+    #[inline(always)]
+    fn is_settled(&self, service: u16, slot: u32) -> bool {
+        match maps::SERVICES.get(service as u32) {
+            Some(service) => find_slot(service.ring, slot).is_some_and(|slot| !slot.is_open()),
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn half_open_over_quota(&self) -> bool {
+        maps::PRESSURE.get(0).is_some_and(|&over| over != 0)
+    }
+}
+
+/// From now on, and for as long as a flow may be silent, the host has live flows that no pin counts.
+#[inline(always)]
+pub fn mark_incomplete(host: HostId) {
+    if let Some(since) = maps::INCOMPLETE_SINCE.get_ptr_mut(host as u32) {
+        // SAFETY: one aligned word of a map.
+        unsafe { since.write_volatile(clock::now() as u64) };
+    }
+}
+
+/// A flow that only a pin could have kept at its host has none: handovers stay open for as long as it may be silent.
+#[inline(always)]
+pub fn mark_lost() {
+    if let Some(lost) = maps::PRESSURE.get_ptr_mut(1) {
+        // SAFETY: one aligned word of a map.
+        unsafe { lost.write_volatile(clock::now() as u64) };
+    }
+}

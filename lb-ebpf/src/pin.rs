@@ -1,0 +1,246 @@
+//! The pin of the packet's flow: found before the decision, changed after it.
+
+use lb_common::decide::{Decision, Pin, PinChange, View, stateless};
+use lb_common::flow::{Phase, Word};
+use lb_common::hash::FlowHash;
+use lb_common::layout::{Cold, HostId, HostState, Overflow, Slot, Tuple};
+use lb_common::parse::{Packet, Signal};
+use lb_common::reason::Reason;
+use lb_common::table::{self, Found, Inserted};
+
+use crate::backend::{Backends, stats};
+use crate::memory::{Memory, mark_incomplete, mark_lost};
+use crate::verdict::count;
+use crate::{begins, maps};
+
+/// The flow's word in the table, if it has a live one.
+pub struct Kept {
+    found: Option<Found>,
+    /// The flow's stateless answer.
+    home: HostId,
+}
+
+impl Kept {
+    /// Finds the live pin of the flow. The tag alone is believed where a mistake could change nothing: the host is the
+    /// stateless answer anyway, and neither phase nor gauge depends on the packet. Else the tuple is compared.
+    #[inline(always)]
+    pub fn find(packet: &Packet, hash: FlowHash, slot: Slot, backends: &Backends, now: u32) -> Kept {
+        let home = stateless(slot, |host| backends.state(host));
+        let mut found = table::find(&Memory, hash, &packet.tuple);
+        if let Some(candidate) = found {
+            let word = candidate.word;
+            let plain = matches!(packet.signal, Signal::Ack | Signal::Datagram)
+                && matches!(word.phase(), Phase::Established | Phase::Udp)
+                && word.host() == home
+                && !(slot.is_open() && table::has_overflow(&Memory, hash));
+            if !plain && !is_of(&candidate, &packet.tuple) {
+                found = if table::has_overflow(&Memory, hash) {
+                    table::find_overflow(&Memory, &packet.tuple)
+                } else {
+                    None
+                };
+            }
+        }
+        if let Some(candidate) = found {
+            let word = candidate.word;
+            // A closing pin that only its word keeps at its host stays for the long timeout: a FIN or RST that the
+            // client never sent must not be able to move its flow.
+            let waits = word.phase() as u8 == Phase::Closing as u8
+                && word.host() != home
+                && word.idle(now) <= maps::timeouts()[Phase::Established as usize];
+            if !waits && !word.is_live(now, maps::timeouts()) {
+                found = None;
+            }
+        }
+        Kept { found, home }
+    }
+
+    #[inline(always)]
+    pub fn pin(&self) -> Option<Pin> {
+        self.found.map(|found| Pin { host: found.word.host(), phase: found.word.phase() })
+    }
+
+    #[inline(always)]
+    pub fn view<'a>(&'a self, packet: &'a Packet, backends: &'a Backends) -> impl View + 'a {
+        FlowView { kept: self, packet, backends }
+    }
+}
+
+#[inline(always)]
+fn is_of(found: &Found, tuple: &Tuple) -> bool {
+    match table::cold_of(&Memory, found) {
+        // SAFETY: a record of the map. It may change under the reader only if the pin ends at this moment, and then
+        // the swap of its word will fail.
+        Some(cold) => unsafe { &*cold }.is_of(tuple),
+        None => false,
+    }
+}
+
+/// What the decision may ask.
+struct FlowView<'a> {
+    kept: &'a Kept,
+    packet: &'a Packet,
+    backends: &'a Backends,
+}
+
+impl FlowView<'_> {
+    #[inline(always)]
+    fn has_sequence(&self) -> bool {
+        self.kept.found.as_ref().and_then(|found| table::cold_of(&Memory, found)).is_some_and(|cold| {
+            // SAFETY: a record of the map; an aligned word.
+            unsafe { (*cold).sequence == self.packet.sequence }
+        })
+    }
+}
+
+impl View for FlowView<'_> {
+    #[inline(always)]
+    fn state(&self, host: HostId) -> HostState {
+        self.backends.state(host)
+    }
+
+    #[inline(always)]
+    fn is_same_syn(&self) -> bool {
+        self.has_sequence()
+    }
+
+    #[inline(always)]
+    fn is_after_fin(&self) -> bool {
+        self.has_sequence()
+    }
+}
+
+/// A packet with all that was found out about its flow.
+pub struct Flow<'a> {
+    pub packet: &'a Packet,
+    pub hash: FlowHash,
+    pub service: u16,
+    pub slot: Slot,
+    pub slot_number: u32,
+    pub now: u32,
+}
+
+/// What became of the pin.
+pub enum Applied {
+    Done,
+    /// A new flow began.
+    Began,
+    /// A new flow of an open slot found no place: it must not begin, as its next packet would go elsewhere.
+    NoPlace,
+}
+
+/// Carries out the decision about the pin.
+#[inline(always)]
+pub fn apply(flow: &Flow, kept: &Kept, decision: &Decision, backends: &Backends) -> Applied {
+    match (decision.pin, &kept.found) {
+        (PinChange::Leave, _) | (PinChange::Refresh(_), None) => Applied::Done,
+        (PinChange::Refresh(phase), Some(found)) => {
+            let new = found.word.seen(flow.now, phase);
+            if new == found.word {
+                return Applied::Done;
+            }
+            if phase as u8 == Phase::Closing as u8
+                && matches!(flow.packet.signal, Signal::Fin)
+                && let Some(cold) = table::cold_of(&Memory, found)
+            {
+                // SAFETY: a record of the map; an aligned word.
+                unsafe { (*cold).sequence = flow.packet.sequence_after };
+            }
+            if table::update(&Memory, found, new) || is_kept(found) {
+                return Applied::Done;
+            }
+            // The sweep, or a full table, took the pin in this very moment: the flow gets it back.
+            make(flow, kept, found.word.host(), phase, None, backends)
+        }
+        (PinChange::Make(host, phase), found) => make(flow, kept, host, phase, found.as_ref(), backends),
+    }
+}
+
+/// Another CPU refreshed the pin meanwhile.
+#[inline(always)]
+fn is_kept(found: &Found) -> bool {
+    // SAFETY: `found` points to a word of the table.
+    let word = Word(unsafe { lb_common::atomic::load(found.at) });
+    word.phase().is_pin() && word.tag() == found.word.tag() && word.host() == found.word.host()
+}
+
+#[inline(always)]
+fn make(
+    flow: &Flow,
+    kept: &Kept,
+    host: HostId,
+    phase: Phase,
+    replaced: Option<&Found>,
+    backends: &Backends,
+) -> Applied {
+    let Some(backend) = backends.get(host) else {
+        return Applied::Done;
+    };
+    let tuple = &flow.packet.tuple;
+    let index = backend.get().stats;
+    let sequence = match flow.packet.signal {
+        Signal::Fin => flow.packet.sequence_after,
+        _ => flow.packet.sequence,
+    };
+    let mut entry = Overflow {
+        word: Word::new(flow.hash.tag(), host, phase, flow.now).0,
+        cold: Cold {
+            source: tuple.source,
+            destination: tuple.destination,
+            ports: tuple.ports,
+            kind: tuple.protocol | (flow.service as u32) << 16,
+            sequence,
+            start: flow.now,
+            stats: index,
+            slot: flow.slot_number,
+        },
+    };
+    let inserted = match replaced {
+        Some(found) => table::remake(&Memory, found, &entry, flow.now) as u32,
+        None => insert(flow.hash.0, tuple, &mut entry, flow.now),
+    };
+    if inserted == Inserted::Placed as u32 {
+        if !begins(phase) {
+            return Applied::Done;
+        }
+        if let Some(stats) = stats(index) {
+            stats.new_flows += 1;
+        }
+        return Applied::Began;
+    }
+    without_place(flow, host, kept.home, begins(phase), inserted)
+}
+
+/// The flow has no pin. Harmless where the stateless answer is its host; else a TCP flow must not begin, and a UDP flow,
+/// which cannot be told to try again, is counted.
+#[inline(always)]
+fn without_place(flow: &Flow, host: HostId, home: HostId, begins: bool, inserted: u32) -> Applied {
+    if flow.slot.is_open() && matches!(flow.packet.signal, Signal::Syn) {
+        return Applied::NoPlace;
+    }
+    if inserted == Inserted::NoPlace as u32 {
+        count(Reason::NoteUnpinned);
+        mark_incomplete(host);
+        if host != home {
+            mark_lost();
+        }
+    }
+    if begins { Applied::Began } else { Applied::Done }
+}
+
+/// Apart from the hot path, so that its size and its stack do not burden each packet.
+#[inline(never)]
+fn insert(hash: u64, tuple: &Tuple, entry: &mut Overflow, now: u32) -> u32 {
+    let hash = FlowHash(hash);
+    let inserted = table::insert(&Memory, hash, tuple, entry, now);
+    if inserted as u32 == Inserted::NoPlace as u32 {
+        return evict(hash.0, entry, now);
+    }
+    inserted as u32
+}
+
+/// The table is full: rarer still.
+#[inline(never)]
+fn evict(hash: u64, entry: &mut Overflow, now: u32) -> u32 {
+    table::evict(&Memory, FlowHash(hash), entry, now) as u32
+}
