@@ -83,7 +83,8 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
 fn find_service(packet: &Packet) -> Option<(u16, &'static Service)> {
     let key = ServiceKey {
         address: packet.tuple.destination,
-        port: (packet.tuple.ports.to_ne_bytes()[2] as u16) | (packet.tuple.ports.to_ne_bytes()[3] as u16) << 8,
+        port: (packet.tuple.ports.to_ne_bytes()[2] as u16)
+            | (packet.tuple.ports.to_ne_bytes()[3] as u16) << 8,
         protocol: packet.tuple.protocol as u16,
         pad: 0,
     };

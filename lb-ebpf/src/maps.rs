@@ -5,7 +5,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMapHash, HashMap, PerCpuArray};
 use lb_common::hash::Key;
 use lb_common::layout::{
-    Backend, BackendStats, Cold, Overflow, PAIRS_A_BLOCK, SLOTS_A_BLOCK, Service, ServiceKey, Settings, Tuple,
+    Backend, BackendStats, Cold, HOST_MAX, Overflow, PAIRS_A_BLOCK, SLOTS_A_BLOCK, Service, ServiceKey,
+    Settings, Tuple, state,
 };
 use lb_common::reason::REASONS;
 
@@ -46,16 +47,19 @@ pub static MARKS: Array<[u32; 16]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Flow table: pins without a place in the arrays.
 #[map]
 pub static OVERFLOW: HashMap<Tuple, Overflow> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
-/// Half-open pins exceed their quota (0 or 1), and when an exception last found no place (seconds).
+/// Words that data path and daemon share, by `lb_common::layout::state`.
 #[map]
-pub static PRESSURE: Array<u64> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+pub static STATE: Array<u64> = Array::with_max_entries(state::WORDS, BPF_F_MMAPABLE);
 /// By host: second in which a live pin of it was last dropped or found no place.
 #[map]
-pub static INCOMPLETE_SINCE: Array<u64> = Array::with_max_entries(4096, BPF_F_MMAPABLE);
+pub static INCOMPLETE_SINCE: Array<u64> = Array::with_max_entries(HOST_MAX as u32 + 1, BPF_F_MMAPABLE);
 
 /// Counters of backends, by CPU.
 #[map]
 pub static BACKEND_STATS: PerCpuArray<BackendStats> = PerCpuArray::with_max_entries(1, 0);
+/// Counters of backends that the daemon writes: pins that its sweep ended. Here, so that they outlive it.
+#[map]
+pub static USER_STATS: Array<BackendStats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Packets by reason, by CPU.
 #[map]
 pub static REASON_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 0);
@@ -65,14 +69,8 @@ pub static TEST_CLOCK: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Set by the loader before the program is verified, so that each field is a constant to the verifier and to the JIT.
 #[unsafe(no_mangle)]
-static SETTINGS: Settings = Settings {
-    key: [0; 2],
-    ring_size: 0,
-    bucket_mask: 0,
-    timeouts: [0; 8],
-    features: 0,
-    layout_version: 0,
-};
+static SETTINGS: Settings =
+    Settings { key: [0; 2], ring_size: 0, bucket_mask: 0, timeouts: [0; 8], features: 0, layout_version: 0 };
 
 macro_rules! setting {
     ($field:ident) => {

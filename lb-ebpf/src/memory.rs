@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lb_common::flow::Phase;
-use lb_common::layout::{BackendStats, Cold, HostId, Overflow, Tuple};
+use lb_common::layout::{BackendStats, Cold, HostId, Overflow, Tuple, state};
 use lb_common::table::Table;
 
 use crate::backend::stats;
@@ -79,7 +79,7 @@ impl Table for Memory {
 
     #[inline(always)]
     fn half_open_over_quota(&self) -> bool {
-        maps::PRESSURE.get(0).is_some_and(|&over| over != 0)
+        maps::STATE.get(state::HALF_OPEN_OVER_QUOTA).is_some_and(|&over| over != 0)
     }
 }
 
@@ -95,7 +95,7 @@ pub fn mark_incomplete(host: HostId) {
 /// A flow that only a pin could have kept at its host has none: handovers stay open for as long as it may be silent.
 #[inline(always)]
 pub fn mark_lost() {
-    if let Some(lost) = maps::PRESSURE.get_ptr_mut(1) {
+    if let Some(lost) = maps::STATE.get_ptr_mut(state::LOST_AT) {
         // SAFETY: one aligned word of a map.
         unsafe { lost.write_volatile(clock::now() as u64) };
     }

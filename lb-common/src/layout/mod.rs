@@ -7,6 +7,7 @@ mod cold;
 mod ring;
 mod service;
 mod settings;
+pub mod state;
 mod stats;
 
 pub use backend::{Backend, BackendFlags, Control, HostState, MODE_IPIP, MODE_L2};
