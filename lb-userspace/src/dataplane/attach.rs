@@ -1,0 +1,150 @@
+//! Attaching by link, and replacing what is attached without a packet in between.
+
+use std::fs;
+use std::path::Path;
+
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
+use aya::programs::xdp::{XdpLink, XdpMode as Hook};
+use aya::programs::{ProgramError, Xdp};
+
+use super::{Dataplane, Error, Paths};
+use crate::model::XdpMode;
+
+/// An interface that has the program.
+#[derive(Debug, Clone)]
+pub struct Attached {
+    pub interface: String,
+    pub ifindex: u32,
+    pub mode: &'static str,
+    /// Why it is not the mode that was wanted first.
+    pub note: Option<String>,
+}
+
+impl Dataplane {
+    /// Attaches to an interface, or takes over the link that an earlier daemon left: then the program is swapped in
+    /// place, atomically.
+    pub fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attached, Error> {
+        let no_interface = |_| Error::NoInterface { interface: interface.to_owned() };
+        let ifindex = nix::net::if_::if_nametoindex(interface).map_err(no_interface)?;
+        let pin = self.paths.link(ifindex);
+        let program = self.program()?;
+        if pin.try_exists().map_err(Error::path(&pin))? {
+            match replace(program, &pin) {
+                Ok(()) => {
+                    let mode = attached_mode(interface).unwrap_or("native");
+                    return Ok(Attached { interface: interface.to_owned(), ifindex, mode, note: None });
+                }
+                // The link of an interface that is gone: its index was given to another.
+                Err(error) => {
+                    log::warn!("{}: {error}; attaching anew", pin.display());
+                    fs::remove_file(&pin).map_err(Error::path(&pin))?;
+                }
+            }
+        }
+        let attached = |mode, note| Attached { interface: interface.to_owned(), ifindex, mode, note };
+        match mode {
+            XdpMode::Native => {
+                new_link(program, interface, ifindex, Hook::Driver, &pin)?;
+                Ok(attached("native", None))
+            }
+            XdpMode::Generic => {
+                new_link(program, interface, ifindex, Hook::Skb, &pin)?;
+                Ok(attached("generic", None))
+            }
+            XdpMode::Auto => match new_link(program, interface, ifindex, Hook::Driver, &pin) {
+                Ok(()) => Ok(attached("native", None)),
+                Err(Error::Attach { message, .. }) => {
+                    new_link(program, interface, ifindex, Hook::Skb, &pin)?;
+                    Ok(attached("generic", Some(format!("the driver refused native mode: {message}"))))
+                }
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Removes the links of interfaces that are not in `keep`.
+    pub fn detach_others(&self, keep: &[u32]) -> Result<(), Error> {
+        let keep: Vec<_> = keep.iter().map(|&ifindex| self.paths.link(ifindex)).collect();
+        for entry in fs::read_dir(self.paths.links()).map_err(Error::path(self.paths.links()))? {
+            let path = entry.map_err(Error::path(self.paths.links()))?.path();
+            if !keep.contains(&path) {
+                log::info!("detaching {}", path.display());
+                fs::remove_file(&path).map_err(Error::path(&path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ends the forwarding of an instance: removes its links, then its maps with all pins. Whether there was anything.
+pub fn detach_all(paths: &Paths) -> Result<bool, Error> {
+    if !paths.pins.try_exists().map_err(Error::path(&paths.pins))? {
+        return Ok(false);
+    }
+    for part in [paths.links(), paths.maps()] {
+        if part.try_exists().map_err(Error::path(&part))? {
+            fs::remove_dir_all(&part).map_err(Error::path(&part))?;
+        }
+    }
+    // A decapsulator of the same instance has its own folder beside these and stays.
+    match fs::remove_dir(&paths.pins) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+        Err(error) => return Err(Error::path(&paths.pins)(error)),
+    }
+    Ok(true)
+}
+
+/// Swaps the program of a pinned link.
+fn replace(program: &mut Xdp, pin: &Path) -> Result<(), Error> {
+    let link = |message: String| Error::Link { path: pin.to_owned(), message };
+    let pinned = PinnedLink::from_pin(pin).map_err(|error| link(error.to_string()))?;
+    let xdp = XdpLink::try_from(FdLink::from(pinned)).map_err(|error: LinkError| link(error.to_string()))?;
+    let id = program.attach_to_link(xdp).map_err(|error| link(causes(&error)))?;
+    // The pin keeps the link; this process's handle must not end it.
+    let taken = program.take_link(id)?;
+    drop(FdLink::try_from(taken));
+    Ok(())
+}
+
+fn new_link(program: &mut Xdp, interface: &str, ifindex: u32, hook: Hook, pin: &Path) -> Result<(), Error> {
+    let mode = if matches!(hook, Hook::Skb) { "generic" } else { "native" };
+    let refused = |error: &dyn std::error::Error| Error::Attach {
+        interface: interface.to_owned(),
+        mode,
+        message: causes(error),
+    };
+    let id = match program.attach_to_if_index(ifindex, hook) {
+        Ok(id) => id,
+        Err(error) if is_busy(&error) => return Err(Error::Occupied { interface: interface.to_owned() }),
+        Err(error) => return Err(refused(&error)),
+    };
+    let link = FdLink::try_from(program.take_link(id)?).map_err(|error| refused(&error))?;
+    link.pin(pin).map_err(|error| Error::Link { path: pin.to_owned(), message: error.to_string() })?;
+    Ok(())
+}
+
+fn is_busy(error: &ProgramError) -> bool {
+    match error {
+        ProgramError::SyscallError(error) => {
+            matches!(error.io_error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST))
+        }
+        _ => false,
+    }
+}
+
+/// The error with its causes.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+/// How the kernel runs the interface's program.
+fn attached_mode(interface: &str) -> Option<&'static str> {
+    crate::netlink::xdp_mode(interface).ok().flatten()
+}

@@ -1,0 +1,129 @@
+//! Reading the counters, and setting the gauges right.
+
+use std::collections::BTreeMap;
+
+use lb_common::atomic;
+use lb_common::flow::Word;
+use lb_common::layout::{BackendStats, HostId, PHASES_COUNTED, state};
+use lb_common::reason::Reason;
+
+use super::{Dataplane, Error};
+
+/// Counters of one (service, host), summed over CPUs and the daemon's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PairCounters {
+    pub packets: u64,
+    pub bytes: u64,
+    pub new_flows: u64,
+    pub evicted: u64,
+    /// Live pins by phase.
+    pub live: [i64; PHASES_COUNTED],
+    /// Changes of the gauges so far: equal before and after a look means that nothing happened in between.
+    pub changes: u64,
+}
+
+impl PairCounters {
+    fn add(&mut self, stats: &BackendStats) {
+        self.packets += stats.packets;
+        self.bytes += stats.bytes;
+        self.new_flows += stats.new_flows;
+        self.evicted += stats.evicted;
+        for (live, (entered, left)) in self.live.iter_mut().zip(stats.entered.iter().zip(&stats.left)) {
+            *live = live.wrapping_add(entered.wrapping_sub(*left) as i64);
+            self.changes = self.changes.wrapping_add(*entered).wrapping_add(*left);
+        }
+    }
+}
+
+/// Counters of the whole instance.
+#[derive(Debug, Clone, Default)]
+pub struct Counters {
+    /// By number of the counters.
+    pub pairs: BTreeMap<u32, PairCounters>,
+    /// Packets by reason, every reason.
+    pub reasons: Vec<(Reason, u64)>,
+}
+
+impl Dataplane {
+    /// Reads the counters with these numbers, and the reasons.
+    pub fn counters(&self, stats: impl IntoIterator<Item = u32>) -> Result<Counters, Error> {
+        let mut counters = Counters::default();
+        for index in stats {
+            counters.pairs.insert(index, self.pair_counters(index)?);
+        }
+        for &reason in Reason::ALL {
+            let counts =
+                self.maps.reason_counts.get(&(reason as u32), 0).map_err(Error::map("REASON_COUNTS"))?;
+            counters.reasons.push((reason, counts.iter().sum()));
+        }
+        Ok(counters)
+    }
+
+    /// Counters of one (service, host).
+    pub fn pair_counters(&self, index: u32) -> Result<PairCounters, Error> {
+        let mut counters = PairCounters::default();
+        for stats in self.maps.backend_stats.get(&index, 0).map_err(Error::map("BACKEND_STATS"))?.iter() {
+            counters.add(stats);
+        }
+        counters.add(&self.maps.user_stats.get(index));
+        Ok(counters)
+    }
+
+    /// Second in which a live pin of the host was last dropped or found no place.
+    pub fn incomplete_since(&self, host: HostId) -> u64 {
+        self.maps.incomplete_since.load(u32::from(host))
+    }
+
+    /// Second of the last loss of state.
+    pub fn lost_at(&self) -> u64 {
+        self.maps.state.load(state::LOST_AT)
+    }
+
+    /// Sets the gauges of these counters right by counting pins. A daemon or a packet that died between the swap of a
+    /// word and its booking leaves a gauge off by one for ever otherwise. Only gauges that did not change while they
+    /// were counted are touched; whether all of them could be.
+    pub fn recount(&mut self, stats: &[u32]) -> Result<bool, Error> {
+        let before: BTreeMap<u32, PairCounters> = stats
+            .iter()
+            .map(|&index| Ok((index, self.pair_counters(index)?)))
+            .collect::<Result<_, Error>>()?;
+        let mut counted: BTreeMap<u32, [i64; PHASES_COUNTED]> =
+            stats.iter().map(|&index| (index, [0; PHASES_COUNTED])).collect();
+        let mut count = |word: Word, stats: u32| {
+            if let (Some(gauge), Some(live)) = (BackendStats::gauge_of(word.phase()), counted.get_mut(&stats))
+            {
+                live[gauge] += 1;
+            }
+        };
+        for index in 0..self.maps.sizes.words() {
+            // SAFETY: a word of the mapped array.
+            let word = Word(unsafe { atomic::load(self.maps.word(index)) });
+            if word.phase().is_pin() {
+                count(word, self.maps.cold.get(index).stats);
+            }
+        }
+        for (_, entry) in self.maps.overflow.iter().flatten() {
+            count(Word(entry.word), entry.cold.stats);
+        }
+        let mut all = true;
+        for (&index, live) in &counted {
+            let after = self.pair_counters(index)?;
+            if after.changes != before[&index].changes {
+                all = false;
+                continue;
+            }
+            let mut user = self.maps.user_stats.get(index);
+            for (gauge, (&right, shown)) in live.iter().zip(after.live).enumerate() {
+                let missing = right.wrapping_sub(shown);
+                if missing != 0 {
+                    log::warn!(
+                        "gauge {gauge} of counters {index} showed {shown}, counted {right}: corrected"
+                    );
+                    user.entered[gauge] = user.entered[gauge].wrapping_add(missing as u64);
+                }
+            }
+            self.maps.user_stats.set(index, user);
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,88 @@
+//! Listing the pins.
+
+use lb_common::atomic;
+use lb_common::flow::{Phase, Word};
+use lb_common::layout::{Cold, HostId, Tuple};
+
+use super::Dataplane;
+
+/// Which pins to list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FlowFilter {
+    pub host: Option<HostId>,
+    pub service: Option<u16>,
+}
+
+/// A live pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowRecord {
+    pub tuple: Tuple,
+    pub service: u16,
+    pub host: HostId,
+    pub phase: Phase,
+    pub slot: u32,
+    /// Seconds since the pin was made.
+    pub age: u32,
+    /// Seconds since the last packet.
+    pub idle: u32,
+}
+
+/// Part of a listing.
+pub struct FlowPage {
+    pub flows: Vec<FlowRecord>,
+    /// Where the next page begins; `None`: this was the last.
+    pub next: Option<u64>,
+}
+
+impl Dataplane {
+    /// Lists live pins from `cursor` (0: the start), `limit` at most. Pins that come and go while pages are read may be
+    /// missed; none is listed twice unless it moved.
+    pub fn flows(&self, filter: FlowFilter, cursor: u64, limit: usize) -> FlowPage {
+        let now = self.now();
+        let words = u64::from(self.maps.sizes.words());
+        let mut flows = Vec::new();
+        let mut at = cursor;
+        while at < words {
+            if flows.len() == limit {
+                return FlowPage { flows, next: Some(at) };
+            }
+            let index = at as u32;
+            at += 1;
+            // SAFETY: a word of the mapped array.
+            let word = Word(unsafe { atomic::load(self.maps.word(index)) });
+            if word != Word::EMPTY && word.is_live(now, &self.options.timeouts) {
+                let cold = self.maps.cold.get(index);
+                // SAFETY: as above. A word that changed meanwhile: the record may be another flow's.
+                let again = Word(unsafe { atomic::load(self.maps.word(index)) });
+                if again.tag() == word.tag() {
+                    flows.extend(self.record(word, &cold, now, filter));
+                }
+            }
+        }
+        // The overflow map has no positions: it comes whole, on a page of its own after the arrays.
+        if flows.is_empty() || cursor >= words {
+            let entries = self.maps.overflow.iter().flatten();
+            flows.extend(entries.filter_map(|(_, entry)| {
+                let word = Word(entry.word);
+                word.is_live(now, &self.options.timeouts)
+                    .then(|| self.record(word, &entry.cold, now, filter))?
+            }));
+            return FlowPage { flows, next: None };
+        }
+        FlowPage { flows, next: Some(words) }
+    }
+
+    fn record(&self, word: Word, cold: &Cold, now: u32, filter: FlowFilter) -> Option<FlowRecord> {
+        let fits = filter.host.is_none_or(|host| host == word.host())
+            && filter.service.is_none_or(|service| service == cold.service());
+        fits.then(|| FlowRecord {
+            tuple: cold.tuple(),
+            service: cold.service(),
+            host: word.host(),
+            phase: word.phase(),
+            slot: cold.slot,
+            age: now.wrapping_sub(cold.start),
+            idle: word.idle(now),
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! Loading the program, with the maps of an earlier daemon if there are any.
+
+use std::fs;
+
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader, Pod};
+use aya_obj::Object;
+use lb_common::hash::Key;
+use lb_common::layout::{FEATURE_TEST_CLOCK, HOST_MAX, LAYOUT_VERSION, Settings, state};
+
+use super::{Error, Maps, Paths, Sizes, monotonic_seconds, pins, publish::Publisher};
+use crate::objects;
+
+/// What one load of the data path rests on.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub instance: String,
+    pub sizes: Sizes,
+    pub key: Key,
+    /// Idle timeouts by phase number, seconds.
+    pub timeouts: [u32; 8],
+    /// Time comes from a map: for tests.
+    pub test_clock: bool,
+}
+
+/// The data path of one instance.
+pub struct Dataplane {
+    pub(super) ebpf: Ebpf,
+    pub maps: Maps,
+    pub paths: Paths,
+    pub options: Options,
+    /// The maps are those of an earlier daemon: pins, counters and published tables in them are alive.
+    pub adopted: bool,
+    pub(super) publisher: Publisher,
+}
+
+/// Name of the program in the object.
+const PROGRAM: &str = "sluice_lb";
+
+impl Dataplane {
+    /// Loads and verifies the program and opens or makes its maps, pinned in bpffs. Nothing is attached yet, and
+    /// whatever runs goes on.
+    ///
+    /// # Errors
+    /// [`Error::Incompatible`] when pinned maps differ from what this version needs; they are left as they are.
+    pub fn open(options: Options) -> Result<Self, Error> {
+        let paths = Paths::of(&options.instance);
+        let object = Object::parse(objects::LB).map_err(aya::EbpfError::ParseError)?;
+        let adopted = pins::are_pinned(&paths, &object, &options.sizes)?;
+        fs::create_dir_all(paths.maps()).map_err(Error::path(paths.maps()))?;
+        fs::create_dir_all(paths.links()).map_err(Error::path(paths.links()))?;
+        let opened = Self::load(options, paths.clone(), adopted);
+        if opened.is_err() && !adopted {
+            // What was pinned before the failure is of no use, and would look like a half-made instance.
+            let _ = fs::remove_dir_all(&paths.pins);
+        }
+        opened
+    }
+
+    fn load(options: Options, paths: Paths, adopted: bool) -> Result<Self, Error> {
+        let settings = ReadOnly(Settings {
+            key: options.key,
+            ring_size: options.sizes.ring_size,
+            bucket_mask: options.sizes.buckets - 1,
+            timeouts: options.timeouts,
+            features: if options.test_clock { FEATURE_TEST_CLOCK } else { 0 },
+            layout_version: LAYOUT_VERSION,
+        });
+        let mut loader = EbpfLoader::new();
+        loader.override_global("SETTINGS", &settings, true);
+        for (name, entries) in options.sizes.entries() {
+            loader.map_max_entries(name, entries);
+        }
+        for name in Maps::NAMES {
+            loader.map_pin_path(name, paths.map(name));
+        }
+        let mut ebpf = loader.load(objects::LB)?;
+        let maps = Maps::take(&mut ebpf, options.sizes)?;
+        check_identity(&maps, &options, &paths, adopted)?;
+        let publisher = Publisher::new(&maps)?;
+        let mut dataplane = Dataplane { ebpf, maps, paths, options, adopted, publisher };
+        dataplane.program()?.load()?;
+        Ok(dataplane)
+    }
+
+    /// The XDP program; for test runs.
+    pub fn program(&mut self) -> Result<&mut Xdp, Error> {
+        let program = self.ebpf.program_mut(PROGRAM).ok_or(Error::Missing(PROGRAM))?;
+        Ok(program.try_into()?)
+    }
+
+    /// Seconds of the clock that the data path goes by.
+    pub fn now(&self) -> u32 {
+        if self.options.test_clock { self.maps.test_clock.load(0) as u32 } else { monotonic_seconds() }
+    }
+
+    /// Sets the clock of a data path loaded with `test_clock`.
+    pub fn set_clock(&self, seconds: u32) {
+        self.maps.test_clock.store(0, u64::from(seconds));
+    }
+}
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct ReadOnly(Settings);
+// SAFETY: a transparent wrapper of a `Pod`.
+unsafe impl Pod for ReadOnly {}
+
+/// Pins of another hash key or another size of the rings cannot be found again, so they must not be adopted.
+fn check_identity(maps: &Maps, options: &Options, paths: &Paths, adopted: bool) -> Result<(), Error> {
+    let identity = options.key[0].rotate_left(23) ^ options.key[1] ^ u64::from(options.sizes.ring_size);
+    let found = (maps.state.load(state::LAYOUT), maps.state.load(state::IDENTITY));
+    // A daemon that was killed between the pinning of the maps and this point left no identity, and no pins.
+    if !adopted || found == (0, 0) {
+        let now = u64::from(monotonic_seconds());
+        maps.state.store(state::LAYOUT, u64::from(LAYOUT_VERSION));
+        maps.state.store(state::IDENTITY, identity);
+        maps.state.store(state::LOST_AT, now);
+        for host in 0..=HOST_MAX {
+            maps.incomplete_since.store(u32::from(host), now);
+        }
+        return Ok(());
+    }
+    let mut differences = Vec::new();
+    if found.0 != u64::from(LAYOUT_VERSION) {
+        differences.push(format!("  layout version is {}, this version needs {LAYOUT_VERSION}", found.0));
+    }
+    if found.1 != identity {
+        differences.push("  they were made with another hash key or ring size".to_owned());
+    }
+    if differences.is_empty() { Ok(()) } else { Err(Error::Incompatible { path: paths.maps(), differences }) }
+}

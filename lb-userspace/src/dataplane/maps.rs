@@ -1,0 +1,110 @@
+//! The maps of an instance, open.
+
+use aya::Ebpf;
+use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use lb_common::layout::{Backend, BackendStats, Cold, HOST_MAX, Overflow, Service, ServiceKey, Tuple, state};
+
+use super::{Error, Mapped, Sizes};
+
+/// All maps of the balancer's program. Arrays are mapped into memory.
+pub struct Maps {
+    pub sizes: Sizes,
+    pub service_numbers: HashMap<MapData, ServiceKey, u32>,
+    pub services: Mapped<Service>,
+    pub ring_heads: Mapped<u64>,
+    pub rings: Mapped<[u32; 16]>,
+    pub pairs: Mapped<[u32; 16]>,
+    pub backends: Mapped<Backend>,
+    pub egress: aya::maps::xdp::DevMapHash<MapData>,
+    pub hot: Mapped<[u64; 8]>,
+    pub cold: Mapped<Cold>,
+    pub marks: Mapped<[u32; 16]>,
+    pub overflow: HashMap<MapData, Tuple, Overflow>,
+    pub state: Mapped<u64>,
+    pub incomplete_since: Mapped<u64>,
+    pub backend_stats: PerCpuArray<MapData, BackendStats>,
+    pub user_stats: Mapped<BackendStats>,
+    pub reason_counts: PerCpuArray<MapData, u64>,
+    /// An array of one 32-bit word has a stride of 8.
+    pub test_clock: Mapped<u64>,
+}
+
+impl Maps {
+    /// Takes the maps out of a loaded object.
+    pub fn take(ebpf: &mut Ebpf, sizes: Sizes) -> Result<Self, Error> {
+        let mut map = |name: &'static str| ebpf.take_map(name).ok_or(Error::Missing(name));
+        macro_rules! typed {
+            ($name:literal) => {
+                map($name)?.try_into().map_err(Error::map($name))?
+            };
+        }
+        macro_rules! mapped {
+            ($name:literal, $len:expr) => {
+                match map($name)? {
+                    // The mapping keeps the map alive; its descriptor is not needed any more.
+                    Map::Array(data) => Mapped::new(data.fd(), $name, $len)?,
+                    _ => return Err(Error::Missing($name)),
+                }
+            };
+        }
+        Ok(Maps {
+            sizes,
+            service_numbers: typed!("SERVICE_NUMBERS"),
+            services: mapped!("SERVICES", sizes.services),
+            ring_heads: mapped!("RING_HEADS", sizes.rings),
+            rings: mapped!("RINGS", sizes.ring_copies * sizes.blocks_a_ring()),
+            pairs: mapped!("PAIRS", sizes.pairs / 16),
+            backends: mapped!("BACKENDS", sizes.backends),
+            egress: typed!("EGRESS"),
+            hot: mapped!("HOT", sizes.buckets),
+            cold: mapped!("COLD", sizes.words()),
+            marks: mapped!("MARKS", sizes.buckets / 16),
+            overflow: typed!("OVERFLOW"),
+            state: mapped!("STATE", state::WORDS),
+            incomplete_since: mapped!("INCOMPLETE_SINCE", u32::from(HOST_MAX) + 1),
+            backend_stats: typed!("BACKEND_STATS"),
+            user_stats: mapped!("USER_STATS", sizes.stats),
+            reason_counts: typed!("REASON_COUNTS"),
+            test_clock: mapped!("TEST_CLOCK", 1),
+        })
+    }
+
+    /// Names of all maps, as in the object.
+    pub const NAMES: [&'static str; 17] = [
+        "SERVICE_NUMBERS",
+        "SERVICES",
+        "RING_HEADS",
+        "RINGS",
+        "PAIRS",
+        "BACKENDS",
+        "EGRESS",
+        "HOT",
+        "COLD",
+        "MARKS",
+        "OVERFLOW",
+        "STATE",
+        "INCOMPLETE_SINCE",
+        "BACKEND_STATS",
+        "USER_STATS",
+        "REASON_COUNTS",
+        "TEST_CLOCK",
+    ];
+
+    /// Pair word `index`.
+    pub(super) fn pair(&self, index: u32) -> *mut u32 {
+        // SAFETY: `at` checked the block; 16 words each.
+        unsafe { self.pairs.at(index / 16).cast::<u32>().add(index as usize % 16) }
+    }
+
+    /// Hot word `index`.
+    pub(super) fn word(&self, index: u32) -> *mut u64 {
+        // SAFETY: `at` checked the bucket; 8 words each.
+        unsafe { self.hot.at(index / 8).cast::<u64>().add(index as usize % 8) }
+    }
+
+    /// Mark of a bucket.
+    pub(super) fn mark(&self, bucket: u32) -> *mut u32 {
+        // SAFETY: `at` checked the block; 16 marks each.
+        unsafe { self.marks.at(bucket / 16).cast::<u32>().add(bucket as usize % 16) }
+    }
+}

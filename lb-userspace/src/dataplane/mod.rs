@@ -1,0 +1,31 @@
+//! The only part of user space that knows BPF: loads the program, keeps its maps pinned, attaches by link, writes the
+//! tables, sweeps the flow table and reads the counters.
+
+mod alloc;
+mod attach;
+mod counters;
+mod error;
+mod flows;
+mod load;
+mod mapped;
+mod maps;
+mod paths;
+mod pins;
+mod publish;
+mod sizes;
+mod sweep;
+mod sys;
+mod tables;
+
+pub use attach::{Attached, detach_all};
+pub use counters::{Counters, PairCounters};
+pub use error::Error;
+pub use flows::{FlowFilter, FlowPage, FlowRecord};
+pub use load::{Dataplane, Options};
+pub use mapped::Mapped;
+pub use maps::Maps;
+pub use paths::Paths;
+pub use sizes::Sizes;
+pub use sweep::{RingView, SweepInput, Swept};
+pub use sys::{grace_period, monotonic_seconds};
+pub use tables::{BackendTable, ServiceTable, Tables};

@@ -1,0 +1,107 @@
+//! How large the maps are.
+
+use lb_common::layout::{Backend, BackendStats, Cold, SLOTS_A_BLOCK};
+use lb_common::table::BUCKET;
+
+/// Entries of the maps; fixed when the maps are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    pub services: u32,
+    pub rings: u32,
+    pub ring_size: u32,
+    /// Copies of rings that the array has room for, old and new ones.
+    pub ring_copies: u32,
+    pub backends: u32,
+    /// Backends that have counters.
+    pub stats: u32,
+    /// Words of the array of pairs.
+    pub pairs: u32,
+    pub buckets: u32,
+    pub overflow: u32,
+}
+
+impl Sizes {
+    /// Services at most.
+    pub const SERVICES: u32 = 10_240;
+    /// Distinct rings at most.
+    pub const RINGS: u32 = 64;
+    /// Backends at most.
+    pub const BACKENDS: u32 = 16_384;
+
+    /// For rings of `ring_size` slots and a flow table for `pins` pins.
+    pub fn new(ring_size: u32, pins: u32) -> Self {
+        // Half full at `pins`, so that under 0.1 % of them overflow their two buckets.
+        let buckets = (pins.div_ceil(BUCKET) * 2).next_power_of_two().max(16);
+        Sizes {
+            services: Self::SERVICES,
+            rings: Self::RINGS,
+            ring_size,
+            ring_copies: Self::RINGS + 16,
+            // Twice: a changed backend gets a new record before the old one goes.
+            backends: Self::BACKENDS * 2,
+            stats: Self::BACKENDS,
+            pairs: Self::BACKENDS * 8,
+            buckets,
+            overflow: (pins / 25).max(1024),
+        }
+    }
+
+    /// Blocks that one copy of a ring takes.
+    pub fn blocks_a_ring(&self) -> u32 {
+        self.ring_size.div_ceil(SLOTS_A_BLOCK as u32)
+    }
+
+    /// Words of the hot array.
+    pub fn words(&self) -> u32 {
+        self.buckets * BUCKET
+    }
+
+    /// Bytes of the flow table: hot array, cold array, marks, and the overflow map when it is full.
+    pub fn flow_table_bytes(&self) -> u64 {
+        let words = u64::from(self.words());
+        // An element of a BPF hash map has some 48 bytes beside key and value, and its bucket 16.
+        words * 8
+            + words * size_of::<Cold>() as u64
+            + u64::from(self.buckets) * 4
+            + u64::from(self.overflow) * (40 + 64 + 64)
+    }
+
+    /// Bytes of all other maps on a machine with `cpus` CPUs.
+    pub fn other_bytes(&self, cpus: u64) -> u64 {
+        u64::from(self.ring_copies) * u64::from(self.blocks_a_ring()) * 64
+            + u64::from(self.backends) * size_of::<Backend>() as u64
+            + u64::from(self.stats) * size_of::<BackendStats>() as u64 * (cpus + 1)
+            + u64::from(self.pairs) * 4
+            + u64::from(self.services) * 96
+    }
+
+    /// `max_entries` of each map, by name.
+    pub fn entries(&self) -> Vec<(&'static str, u32)> {
+        vec![
+            ("SERVICE_NUMBERS", self.services),
+            ("SERVICES", self.services),
+            ("RING_HEADS", self.rings),
+            ("RINGS", self.ring_copies * self.blocks_a_ring()),
+            ("PAIRS", self.pairs / 16),
+            ("BACKENDS", self.backends),
+            ("HOT", self.buckets),
+            ("COLD", self.words()),
+            ("MARKS", self.buckets / 16),
+            ("OVERFLOW", self.overflow),
+            ("BACKEND_STATS", self.stats),
+            ("USER_STATS", self.stats),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_pins_span_16_mib_half_full() {
+        let sizes = Sizes::new(65_537, 1_000_000);
+        assert_eq!(sizes.words() * 8, 16 << 20);
+        assert_eq!(sizes.overflow, 40_000);
+    }
+}

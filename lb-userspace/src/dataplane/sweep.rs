@@ -1,0 +1,219 @@
+//! The sweep: one pass over the flow table in mapped memory, without a system call a pin. It ends pins that are idle
+//! past their timeout, counts the live ones by host, and finds the pins that keep a handover open.
+
+use std::time::{Duration, Instant};
+
+use lb_common::atomic;
+use lb_common::flow::{Phase, Word};
+use lb_common::hash::other_bucket;
+use lb_common::layout::{BackendStats, Cold, HOST_MAX, HostId, PHASES_COUNTED, Slot, state};
+use lb_common::table::{BUCKET, MARK_OVERFLOW, MARK_SECOND};
+
+use super::{Dataplane, Error, Maps};
+
+/// A ring as the sweep needs it.
+pub struct RingView<'a> {
+    /// Slots as published.
+    pub slots: &'a [u32],
+    /// Whether a host is the stateless answer of an open slot that names it as previous owner.
+    pub serves: &'a dyn Fn(HostId) -> bool,
+}
+
+/// What the sweep is told of the rings.
+pub struct SweepInput<'a> {
+    /// Ring of each service, by service number.
+    pub ring_of: &'a dyn Fn(u16) -> Option<u32>,
+    pub ring: &'a dyn Fn(u32) -> Option<RingView<'a>>,
+    /// Hosts that may have pins in slots that another host owns: only their pins are looked at closely.
+    pub losers: &'a dyn Fn(HostId) -> bool,
+}
+
+/// What a sweep found.
+pub struct Swept {
+    /// Live pins by host and phase, as counted.
+    pub live: Vec<[u64; PHASES_COUNTED]>,
+    /// (ring, slot) of live pins whose host is not the slot's owner; may repeat.
+    pub foreign: Vec<(u32, u32)>,
+    pub expired: u64,
+    pub overflow: u64,
+    pub took: Duration,
+}
+
+impl Swept {
+    /// Live pins that name the host.
+    pub fn counted(&self, host: HostId) -> u64 {
+        self.live.get(usize::from(host)).map_or(0, |phases| phases.iter().sum())
+    }
+
+    pub fn total(&self) -> u64 {
+        self.live.iter().flatten().sum()
+    }
+}
+
+struct Sweep<'a> {
+    maps: &'a Maps,
+    input: &'a SweepInput<'a>,
+    timeouts: [u32; 8],
+    now: u32,
+    swept: Swept,
+}
+
+impl Dataplane {
+    /// Sweeps the whole table. Packets go on meanwhile; every change is a compare-and-swap.
+    pub fn sweep(&mut self, input: &SweepInput<'_>) -> Result<Swept, Error> {
+        let started = Instant::now();
+        let now = self.now();
+        let swept = Swept {
+            live: vec![[0; PHASES_COUNTED]; usize::from(HOST_MAX) + 1],
+            foreign: Vec::new(),
+            expired: 0,
+            overflow: 0,
+            took: Duration::ZERO,
+        };
+        let timeouts = self.options.timeouts;
+        let mut sweep = Sweep { maps: &self.maps, input, timeouts, now, swept };
+        sweep.arrays();
+        let ended = sweep.overflow();
+        let mut swept = sweep.swept;
+        for tuple in ended? {
+            self.end_overflow(&tuple, now, &mut swept)?;
+        }
+        let half_open: u64 = swept.live.iter().map(|phases| phases[0]).sum();
+        let quota = u64::from(self.maps.sizes.words()) / 2 / 4;
+        self.maps.state.store(state::HALF_OPEN_OVER_QUOTA, u64::from(half_open > quota));
+        swept.took = started.elapsed();
+        Ok(swept)
+    }
+}
+
+impl Sweep<'_> {
+    fn arrays(&mut self) {
+        let words = self.maps.word(0);
+        for index in 0..self.maps.sizes.words() {
+            // SAFETY: index below the number of words of the mapped array.
+            let word = Word(unsafe { atomic::load(words.add(index as usize)) });
+            if word != Word::EMPTY {
+                self.word(index, word);
+            }
+        }
+    }
+
+    #[inline]
+    fn word(&mut self, index: u32, word: Word) {
+        let phase = word.phase();
+        if !phase.is_pin() {
+            return;
+        }
+        if word.is_live(self.now, &self.timeouts) || self.waits(word, || self.maps.cold.get(index)) {
+            self.count(word, || self.maps.cold.get(index));
+            return;
+        }
+        let cold = self.maps.cold.get(index);
+        // SAFETY: a word of the mapped array.
+        if unsafe { atomic::swap(self.maps.word(index), word.0, Word::EMPTY.0) } {
+            self.swept.expired += 1;
+            book_end(self.maps, cold.stats, phase);
+            if cold.kind & Cold::SECOND != 0 {
+                let home = other_bucket(index / BUCKET, word.tag(), self.maps.sizes.buckets - 1);
+                // SAFETY: a word of the mapped array.
+                unsafe { atomic::add32(self.maps.mark(home), MARK_SECOND.wrapping_neg()) };
+            }
+        }
+    }
+
+    /// A closing pin that only its word keeps at its host: see `Kept::find` of the data path.
+    fn waits(&self, word: Word, cold: impl Fn() -> Cold) -> bool {
+        if word.phase() != Phase::Closing || word.idle(self.now) > self.timeouts[Phase::Established as usize]
+        {
+            return false;
+        }
+        let cold = cold();
+        let Some((_, view)) = self.view(&cold) else { return false };
+        let Some(&slot) = view.slots.get(cold.slot as usize) else { return false };
+        lb_common::decide::stateless(Slot(slot), |host| {
+            if (view.serves)(host) {
+                lb_common::layout::HostState::Up
+            } else {
+                lb_common::layout::HostState::Gone
+            }
+        }) != word.host()
+    }
+
+    fn view(&self, cold: &Cold) -> Option<(u32, RingView<'_>)> {
+        let ring = (self.input.ring_of)(cold.service())?;
+        Some((ring, (self.input.ring)(ring)?))
+    }
+
+    #[inline]
+    fn count(&mut self, word: Word, cold: impl Fn() -> Cold) {
+        if let (Some(gauge), Some(live)) =
+            (BackendStats::gauge_of(word.phase()), self.swept.live.get_mut(usize::from(word.host())))
+        {
+            live[gauge] += 1;
+        }
+        if (self.input.losers)(word.host()) {
+            let cold = cold();
+            let foreign = self.view(&cold).and_then(|(ring, view)| {
+                let slot = Slot(*view.slots.get(cold.slot as usize)?);
+                (slot.owner() != word.host()).then_some((ring, cold.slot))
+            });
+            self.swept.foreign.extend(foreign);
+        }
+    }
+
+    /// Counts the overflow map; the flows in it whose pins have ended.
+    fn overflow(&mut self) -> Result<Vec<lb_common::layout::Tuple>, Error> {
+        let mut ended = Vec::new();
+        for entry in self.maps.overflow.iter() {
+            // An entry may go while the map is walked; the walk then starts over, and what was counted twice is
+            // corrected by the next sweep.
+            let Ok((tuple, entry)) = entry else { continue };
+            let word = Word(entry.word);
+            self.swept.overflow += 1;
+            if word.is_live(self.now, &self.timeouts) || self.waits(word, || entry.cold) {
+                self.count(word, || entry.cold);
+            } else if word.phase().is_pin() {
+                ended.push(tuple);
+            }
+        }
+        Ok(ended)
+    }
+}
+
+impl Dataplane {
+    /// Ends a pin in the overflow map. A packet may have brought it back to life since it was read: then it goes back.
+    fn end_overflow(
+        &mut self,
+        tuple: &lb_common::layout::Tuple,
+        now: u32,
+        swept: &mut Swept,
+    ) -> Result<(), Error> {
+        let Ok(entry) = self.maps.overflow.get(tuple, 0) else { return Ok(()) };
+        if Word(entry.word).is_live(now, &self.options.timeouts) {
+            return Ok(());
+        }
+        self.maps.overflow.remove(tuple).map_err(Error::map("OVERFLOW"))?;
+        let hash = lb_common::hash::FlowHash::of(tuple, self.options.key);
+        let mark = self.maps.mark(hash.bucket(self.maps.sizes.buckets - 1));
+        // SAFETY: a word of the mapped array.
+        unsafe { atomic::add32(mark, MARK_OVERFLOW.wrapping_neg()) };
+        book_end(&self.maps, entry.cold.stats, Word(entry.word).phase());
+        swept.expired += 1;
+        swept.overflow -= 1;
+        Ok(())
+    }
+}
+
+/// Books a pin that the daemon ended, in counters that outlive it.
+fn book_end(maps: &Maps, stats: u32, phase: Phase) {
+    if let Some(gauge) = BackendStats::gauge_of(phase)
+        && stats < maps.user_stats.len()
+    {
+        let stats = maps.user_stats.at(stats);
+        // SAFETY: the daemon is the only writer of these counters.
+        unsafe {
+            (&raw mut (*stats).left[gauge])
+                .write_volatile((&raw const (*stats).left[gauge]).read_volatile() + 1)
+        };
+    }
+}
