@@ -470,9 +470,9 @@ fn a_resolver_stays_in_the_namespace_that_it_was_made_in() {
     let net = Net::new("ns");
     net.run(|| async {
         let resolver = Resolver::spawn([a("10.0.0.2")]).unwrap();
-        let outside = tokio::task::spawn_blocking(|| ()).await;
-        outside.unwrap();
-        setns(File::open("/proc/1/ns/net").unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+        // Threads for blocking work are made from here on, so they are in the other namespace too.
+        setns(File::open(format!("/run/netns/{}", net.peer)).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+        assert!(addresses().unwrap().contains(&("eth0".into(), a("10.0.0.2"))), "this thread is elsewhere");
         until_mac(&resolver, "10.0.0.2", MAC_A).await;
         net.here("link set eth0 down");
         until_why(&resolver, "10.0.0.2", "eth0 is down").await;

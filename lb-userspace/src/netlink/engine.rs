@@ -241,13 +241,14 @@ impl Engine {
             let entry = self.neighbours.get(&key);
             let memory = self.memories.entry(key).or_default();
             memory.learn(entry);
-            match memory.need(entry, now) {
+            let need = memory.need(entry, now);
+            match need {
                 Need::Nothing => continue,
                 Need::Verify if verifications == 0 => continue,
                 Need::Verify => verifications -= 1,
                 Need::Ask => {}
             }
-            memory.asked = Some(now);
+            memory.done(need, now);
             memory.trouble = ask(&mut self.requests, key).err().map(|error| {
                 let (ifindex, address) = key;
                 let interface = self.links.get(&ifindex).map_or("?", |link| link.name.as_str());
