@@ -296,3 +296,118 @@ fn no_route(address: IpAddr, error: &io::Error) -> String {
         _ => format!("no route to {address}: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::packet_core::NetlinkMessage;
+    use rtnetlink::packet_route::address::AddressMessage;
+    use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+    use rtnetlink::packet_route::neighbour::NeighbourState;
+    use rtnetlink::packet_route::rule::RuleMessage;
+
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+    fn a(address: &str) -> IpAddr {
+        address.parse().unwrap()
+    }
+
+    /// Knows one backend, 10.0.0.9 on interface 1, and that all is up to date.
+    fn engine() -> Engine {
+        let mut engine = Engine::new(Requests::open().unwrap());
+        engine.set_addresses([a("10.0.0.9")].into());
+        engine.memories.insert((1, a("10.0.0.9")), Memory::default());
+        engine.hear(&link(1500));
+        engine.routes_stale = false;
+        engine.suspects.clear();
+        engine
+    }
+
+    fn datagram(message: RouteNetlinkMessage) -> Vec<u8> {
+        let mut message = NetlinkMessage::from(message);
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+
+    fn link(mtu: u32) -> Vec<u8> {
+        let mut message = LinkMessage::default();
+        message.header.index = 1;
+        message.attributes = vec![LinkAttribute::IfName("eth0".into()), LinkAttribute::Mtu(mtu)];
+        datagram(RouteNetlinkMessage::NewLink(message))
+    }
+
+    fn neighbour(address: &str, state: NeighbourState, mac: [u8; 6]) -> NeighbourMessage {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(a(address));
+        message.header.ifindex = 1;
+        message.header.state = state;
+        message.attributes = vec![
+            NeighbourAttribute::Destination(a(address).into()),
+            NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
+        ];
+        message
+    }
+
+    fn route(destination: &str, length: u8) -> Vec<u8> {
+        let RouteNetlinkMessage::GetRoute(mut message) = route_request(a(destination)) else {
+            unreachable!()
+        };
+        message.header.destination_prefix_length = length;
+        datagram(RouteNetlinkMessage::NewRoute(message))
+    }
+
+    #[test]
+    fn a_neighbour_counts_if_it_is_needed_and_its_mac_or_its_failure_changed() {
+        use NeighbourState::{Failed, Reachable, Stale};
+        let mut engine = engine();
+        let mut hear = |address, state, mac| {
+            engine.hear(&datagram(RouteNetlinkMessage::NewNeighbour(neighbour(address, state, mac))))
+        };
+        assert!(hear("10.0.0.9", Reachable, MAC));
+        assert!(!hear("10.0.0.9", Stale, MAC), "the MAC is the same");
+        assert!(hear("10.0.0.9", Stale, [2; 6]));
+        assert!(hear("10.0.0.9", Failed, [2; 6]));
+        assert!(!hear("10.0.0.8", Reachable, MAC), "nobody's next hop");
+        let gone = datagram(RouteNetlinkMessage::DelNeighbour(neighbour("10.0.0.9", Failed, MAC)));
+        assert!(engine.hear(&gone));
+        assert!(!engine.hear(&gone), "gone already");
+        assert!(!engine.routes_stale && engine.suspects.is_empty(), "no route is asked for");
+    }
+
+    #[test]
+    fn a_route_counts_if_a_backend_is_among_its_destinations() {
+        for (destination, length, relevant) in
+            [("10.0.0.0", 24, true), ("10.0.0.9", 32, true), ("10.0.0.8", 32, false), ("fd00::", 8, false)]
+        {
+            let mut engine = engine();
+            assert_eq!(engine.hear(&route(destination, length)), relevant, "{destination}/{length}");
+            assert_eq!(engine.suspects.contains(&a("10.0.0.9")), relevant, "{destination}/{length}");
+            assert!(!engine.routes_stale);
+        }
+    }
+
+    #[test]
+    fn links_addresses_and_rules_put_all_routes_in_doubt() {
+        let doubts = |bytes: Vec<u8>| {
+            let mut engine = engine();
+            let relevant = engine.hear(&bytes);
+            assert_eq!(relevant, engine.routes_stale);
+            relevant
+        };
+        assert!(!doubts(link(1500)), "as it was");
+        assert!(doubts(link(1400)));
+        assert!(doubts(datagram(RouteNetlinkMessage::NewAddress(AddressMessage::default()))));
+        assert!(doubts(datagram(RouteNetlinkMessage::NewRule(RuleMessage::default()))));
+        assert!(doubts(datagram(RouteNetlinkMessage::DelRule(RuleMessage::default()))));
+    }
+
+    #[test]
+    fn all_messages_of_a_datagram_are_taken_in() {
+        let mut engine = engine();
+        assert!(engine.hear(&[link(1400), route("10.0.0.0", 24)].concat()));
+        assert!(engine.routes_stale && !engine.suspects.is_empty());
+    }
+}

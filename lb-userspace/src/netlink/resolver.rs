@@ -38,7 +38,9 @@ impl Resolver {
     /// neighbours that the kernel did not know yet are still [`NextHopState::Unresolved`].
     ///
     /// Belongs to the network namespace of the calling thread from then on, whatever threads the task runs on.
-    /// Blocks for some ten microseconds an address. Needs `CAP_NET_ADMIN` to have neighbours asked.
+    /// Blocks for well under 0.1 ms an address. Needs `CAP_NET_ADMIN` to have neighbours asked. With hundreds of
+    /// backends on the link, `net.ipv4.neigh.default.gc_thresh2` and `gc_thresh3` (512 and 1024 entries by default,
+    /// and their IPv6 twins) should be raised above their number, or the kernel keeps dropping entries.
     ///
     /// # Errors
     /// [`Error::Runtime`] outside of a tokio runtime; otherwise what the kernel said.
