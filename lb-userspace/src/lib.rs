@@ -1,6 +1,12 @@
 //! The library behind the `sluice` binary: the daemon's parts, each with one job, and the command line.
 
 pub mod api;
+pub mod cli;
+pub mod config;
 pub mod dataplane;
+pub mod drain;
+pub mod journal;
 pub mod model;
+pub mod netlink;
 pub mod objects;
+pub mod ring;

@@ -1,0 +1,308 @@
+//! From what the kernel said to the state of one next hop. Pure.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::decode::{Link, Neighbour, Route};
+use super::{NextHop, NextHopState};
+
+/// A neighbour is asked again after this long, while it has not answered.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// An entry that the kernel has not confirmed of late is verified at most this often. The kernel waits 5 s more and
+/// then asks three times in 3 s, so a MAC that changed without a word is seen after some 40 s at the latest.
+const VERIFY: Duration = Duration::from_secs(30);
+
+/// A neighbour: interface and address.
+pub(super) type Key = (u32, IpAddr);
+
+/// What the kernel said about the route to a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    Route(Route),
+    None { why: String },
+}
+
+/// What is remembered of a neighbour that a next hop needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// Last known MAC.
+    pub mac: Option<[u8; 6]>,
+    /// Has not answered; stays until it does, also while it is being asked again.
+    pub failed: bool,
+    /// When the kernel was last told to ask it, in vain so far.
+    pub asked: Option<Instant>,
+    /// When the kernel was last told to verify its entry.
+    pub verified: Option<Instant>,
+    /// Why the kernel could not be told to.
+    pub trouble: Option<String>,
+}
+
+/// What must be done about a neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    Nothing,
+    /// Its MAC is unknown.
+    Ask,
+    /// Its MAC is known but was not confirmed for a while.
+    Verify,
+}
+
+impl Memory {
+    /// Takes note of the kernel's entry.
+    pub fn learn(&mut self, entry: Option<&Neighbour>) {
+        let Some(entry) = entry else { return };
+        if let Some(mac) = entry.usable_mac() {
+            self.mac = Some(mac);
+            self.failed = false;
+            self.asked = None;
+            self.trouble = None;
+        } else if entry.is(libc::NUD_FAILED) && !self.failed {
+            self.failed = true;
+            // It was asked by unicast at the MAC that it had: ask everybody, and at once.
+            self.asked = None;
+        }
+    }
+
+    pub fn need(&self, entry: Option<&Neighbour>, now: Instant) -> Need {
+        let due = |last: Option<Instant>, after| last.is_none_or(|last| now.duration_since(last) >= after);
+        match entry {
+            Some(entry) if entry.is(libc::NUD_STALE) && due(self.verified, VERIFY) => Need::Verify,
+            // Valid, or being asked at this moment.
+            Some(entry) if entry.usable_mac().is_some() || entry.is(libc::NUD_INCOMPLETE) => Need::Nothing,
+            _ if due(self.asked, RETRY) => Need::Ask,
+            _ => Need::Nothing,
+        }
+    }
+
+    /// Takes note that the kernel was told to do what was needed.
+    pub fn done(&mut self, need: Need, now: Instant) {
+        match need {
+            Need::Nothing => {}
+            Need::Ask => self.asked = Some(now),
+            Need::Verify => self.verified = Some(now),
+        }
+    }
+}
+
+/// The way out of this machine, still without the neighbour's MAC.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Egress<'a> {
+    pub link: &'a Link,
+    /// Whose MAC is needed: the gateway's or the backend's own.
+    pub neighbour: Key,
+    src_mac: [u8; 6],
+    source: IpAddr,
+    mtu: u32,
+    gateway: Option<IpAddr>,
+}
+
+/// The way towards `address`, or the state that says why there is none.
+pub(super) fn egress<'a>(
+    address: IpAddr,
+    answer: &Answer,
+    links: &'a HashMap<u32, Link>,
+) -> Result<Egress<'a>, NextHopState> {
+    let unresolved = |why: String| Err(NextHopState::Unresolved { why });
+    if address.is_multicast() {
+        return unresolved(format!("{address} is a multicast address"));
+    }
+    let route = match answer {
+        Answer::Route(route) => route,
+        Answer::None { why } => return unresolved(why.clone()),
+    };
+    match route.kind {
+        libc::RTN_UNICAST => {}
+        libc::RTN_LOCAL | libc::RTN_ANYCAST => return Err(NextHopState::Local),
+        libc::RTN_BROADCAST => return unresolved(format!("{address} is a broadcast address")),
+        other => {
+            return unresolved(format!("the route to {address} is of type {other}, which sends nowhere"));
+        }
+    }
+    let Some(link) = route.oif.and_then(|oif| links.get(&oif)) else {
+        return unresolved(format!("the interface of the route to {address} is gone"));
+    };
+    let name = &link.name;
+    if let Some(trouble) = trouble(link) {
+        return unresolved(trouble);
+    }
+    let Some(src_mac) = link.mac.filter(|_| link.is_ethernet()) else {
+        return Err(NextHopState::NoEthernet { interface: name.clone() });
+    };
+    let Some(source) = route.source else {
+        return unresolved(format!("this machine has no address on {name} to send to {address} from"));
+    };
+    Ok(Egress {
+        link,
+        neighbour: (link.index, route.gateway.unwrap_or(address)),
+        src_mac,
+        source,
+        mtu: route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
+        gateway: route.gateway,
+    })
+}
+
+/// Why nothing can leave by an interface.
+pub(super) fn trouble(link: &Link) -> Option<String> {
+    match (link.up, link.carrier) {
+        (false, _) => Some(format!("{} is down", link.name)),
+        (true, false) => Some(format!("{} has no carrier", link.name)),
+        (true, true) => None,
+    }
+}
+
+/// Completes the way out with what is known of the neighbour.
+pub(super) fn judge(egress: Egress<'_>, memory: &Memory) -> NextHopState {
+    let (interface, neighbour) = (&egress.link.name, egress.neighbour.1);
+    let protocol = if neighbour.is_ipv4() { "ARP" } else { "neighbour discovery" };
+    let no_answer = || format!("no answer to {protocol} on {interface} for {neighbour}");
+    let Some(dst_mac) = memory.mac else {
+        let why = match &memory.trouble {
+            Some(trouble) => trouble.clone(),
+            None if memory.failed => no_answer(),
+            None => format!("waiting for an answer to {protocol} on {interface} for {neighbour}"),
+        };
+        return NextHopState::Unresolved { why };
+    };
+    let next_hop = NextHop {
+        ifindex: egress.link.index,
+        interface: interface.clone(),
+        src_mac: egress.src_mac,
+        dst_mac,
+        source: egress.source,
+        mtu: egress.mtu,
+        gateway: egress.gateway,
+    };
+    // An entry that the kernel has dropped for want of use is no bad sign: it is asked for again and mostly answers.
+    if memory.failed {
+        NextHopState::Kept { next_hop, why: no_answer() }
+    } else {
+        NextHopState::Resolved(next_hop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+    fn entry(state: u16) -> Neighbour {
+        let mac = (state & (libc::NUD_FAILED | libc::NUD_INCOMPLETE) == 0).then_some(MAC);
+        Neighbour { ifindex: 1, address: "10.0.0.9".parse().unwrap(), state, mac }
+    }
+
+    /// Learns of an entry, says what is needed, and takes it as done.
+    fn step(memory: &mut Memory, state: Option<u16>, now: Instant) -> Need {
+        let entry = state.map(entry);
+        memory.learn(entry.as_ref());
+        let need = memory.need(entry.as_ref(), now);
+        memory.done(need, now);
+        need
+    }
+
+    #[test]
+    fn an_unknown_neighbour_is_asked_at_once_and_then_every_five_seconds() {
+        let (mut memory, start) = (Memory::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(step(&mut memory, None, at(0)), Need::Ask);
+        assert_eq!(step(&mut memory, None, at(4)), Need::Nothing);
+        assert_eq!(step(&mut memory, Some(libc::NUD_INCOMPLETE), at(6)), Need::Nothing, "it is being asked");
+        // The kernel gave up: once at once, then at leisure.
+        assert_eq!(step(&mut memory, Some(libc::NUD_FAILED), at(7)), Need::Ask);
+        assert_eq!(step(&mut memory, Some(libc::NUD_FAILED), at(11)), Need::Nothing);
+        assert_eq!(step(&mut memory, Some(libc::NUD_FAILED), at(12)), Need::Ask);
+        assert!(memory.failed);
+        assert_eq!(step(&mut memory, Some(libc::NUD_REACHABLE), at(13)), Need::Nothing);
+        assert!(!memory.failed && memory.mac == Some(MAC));
+        assert_eq!(step(&mut memory, None, at(14)), Need::Ask, "a dropped entry is wanted back");
+    }
+
+    #[test]
+    fn a_stale_entry_is_verified_every_thirty_seconds_and_a_permanent_one_never() {
+        let (mut memory, start) = (Memory::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(step(&mut memory, Some(libc::NUD_STALE), at(0)), Need::Verify);
+        assert_eq!(step(&mut memory, Some(libc::NUD_DELAY), at(1)), Need::Nothing);
+        assert_eq!(step(&mut memory, Some(libc::NUD_PROBE), at(6)), Need::Nothing);
+        assert_eq!(step(&mut memory, Some(libc::NUD_STALE), at(29)), Need::Nothing);
+        assert_eq!(step(&mut memory, Some(libc::NUD_STALE), at(30)), Need::Verify);
+        for state in [libc::NUD_PERMANENT, libc::NUD_NOARP, libc::NUD_REACHABLE] {
+            assert_eq!(step(&mut memory, Some(state), at(1000)), Need::Nothing, "state {state:#x}");
+        }
+    }
+
+    fn eth0() -> Link {
+        Link {
+            index: 1,
+            name: "eth0".into(),
+            hardware: libc::ARPHRD_ETHER,
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            mtu: 1500,
+            up: true,
+            carrier: true,
+            kind: None,
+        }
+    }
+
+    fn route() -> Route {
+        let source = Some("10.0.0.1".parse().unwrap());
+        Route { kind: libc::RTN_UNICAST, oif: Some(1), gateway: None, source, mtu: None }
+    }
+
+    fn state(link: Link, route: Route, memory: &Memory) -> NextHopState {
+        let links = HashMap::from([(link.index, link)]);
+        match egress("10.0.0.9".parse().unwrap(), &Answer::Route(route), &links) {
+            Ok(egress) => judge(egress, memory),
+            Err(state) => state,
+        }
+    }
+
+    #[test]
+    fn each_obstacle_is_named() {
+        let known = Memory { mac: Some(MAC), ..Memory::default() };
+        let words = |link, route| state(link, route, &known).to_string();
+        assert_eq!(words(eth0(), route()), "02:00:00:00:00:09 on eth0");
+        assert_eq!(words(Link { up: false, ..eth0() }, route()), "eth0 is down");
+        assert_eq!(words(Link { carrier: false, ..eth0() }, route()), "eth0 has no carrier");
+        assert_eq!(words(Link { mac: None, ..eth0() }, route()), "eth0 is not an Ethernet interface");
+        assert_eq!(words(Link { hardware: 768, ..eth0() }, route()), "eth0 is not an Ethernet interface");
+        assert_eq!(
+            words(Link { index: 2, ..eth0() }, route()),
+            "the interface of the route to 10.0.0.9 is gone"
+        );
+        assert_eq!(
+            words(eth0(), Route { source: None, ..route() }),
+            "this machine has no address on eth0 to send to 10.0.0.9 from"
+        );
+        let of = |kind| words(eth0(), Route { kind, ..route() });
+        assert_eq!(of(libc::RTN_LOCAL), "the address is this machine's own");
+        assert_eq!(of(libc::RTN_BROADCAST), "10.0.0.9 is a broadcast address");
+        assert!(of(libc::RTN_BLACKHOLE).contains("of type 6"));
+    }
+
+    #[test]
+    fn the_lesser_mtu_counts() {
+        let known = Memory { mac: Some(MAC), ..Memory::default() };
+        for (own, route_mtu, expected) in
+            [(1500, None, 1500), (1500, Some(1400), 1400), (1500, Some(9000), 1500)]
+        {
+            let state = state(Link { mtu: own, ..eth0() }, Route { mtu: route_mtu, ..route() }, &known);
+            assert_eq!(state.next_hop().map(|next_hop| next_hop.mtu), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_failed_neighbour_is_kept_only_if_it_was_ever_known() {
+        let failed = Memory { failed: true, ..Memory::default() };
+        let state_of = |memory: &Memory| state(eth0(), route(), memory);
+        let why = "no answer to ARP on eth0 for 10.0.0.9";
+        assert_eq!(state_of(&failed), NextHopState::Unresolved { why: why.into() });
+        let kept = state_of(&Memory { mac: Some(MAC), ..failed });
+        assert_eq!(kept.to_string(), format!("02:00:00:00:00:09 on eth0, last known: {why}"));
+        assert!(kept.next_hop().is_some());
+        let trouble = Memory { trouble: Some("the kernel will not".into()), ..Memory::default() };
+        assert_eq!(state_of(&trouble), NextHopState::Unresolved { why: "the kernel will not".into() });
+    }
+}
