@@ -5,13 +5,23 @@
 //!
 //! - [`maglev`]: the base, which names the first choice of each slot out of all members, in use or not.
 //! - [`owners`]: the base without the hosts that are out: who owns each slot now.
+//! - [`slots`]: owners over time: each changed slot remembers its previous owner until its handover closes.
+//! - [`lineage`]: the inputs behind the open handovers, from which the slots are made again after a reboot.
 
 mod fixed_log;
+pub mod lineage;
 pub mod maglev;
+#[doc(hidden)]
+pub mod model;
 pub mod owners;
 mod siphash;
+pub mod slot_set;
+pub mod slots;
 
+pub use lineage::{Lineage, LineageError};
 pub use maglev::Base;
+pub use slot_set::SlotSet;
+pub use slots::{Moved, Slots};
 
 /// A host's number on this balancer, 1 to 4094. Another balancer may number the same hosts otherwise: rings agree by name.
 pub type HostId = u16;
