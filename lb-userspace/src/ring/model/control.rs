@@ -108,8 +108,7 @@ impl Control {
         self.complete = self.members.iter().map(|member| (member.id, now)).collect();
     }
 
-    /// Starts anew from the journal: replaces the slots by those of the lineage, which has been through its stored form, and returns
-    /// whether they are the same.
+    /// Starts anew from the journal: replaces the slots by those of the lineage, and returns whether they are the same.
     ///
     /// # Errors
     /// When the lineage cannot be replayed.
