@@ -1,0 +1,125 @@
+//! The data path's half of the rules: it knows pins, slots as they are published, and the hosts' states, never where a flow really is.
+
+use std::collections::BTreeMap;
+
+use super::super::slots::{OPEN_BIT, PREVIOUS_SHIFT};
+use super::super::{HOST_NONE, HostId};
+use super::{Broken, Tracking};
+
+/// A packet of a TCP flow.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet {
+    pub flow: u64,
+    /// The flow's slot, which never changes.
+    pub slot: u32,
+    /// The first packet of the flow.
+    pub syn: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pin {
+    pub flow: u64,
+    pub slot: u32,
+    pub host: HostId,
+    /// When a packet last refreshed it, in seconds.
+    pub seen: u64,
+}
+
+/// What the data path knows of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostState {
+    /// In use, or draining.
+    Serves,
+    /// It fails its checks for now; its flows stay its own.
+    Down,
+    /// Its drain has ended.
+    Gone,
+}
+
+/// Something that forwards packets by published slots.
+pub trait Datapath {
+    /// Takes over slots, [packed](super::super::Slots::packed), and the states of all hosts; later packets see them whole.
+    fn publish(&mut self, words: impl Iterator<Item = u32>, hosts: &BTreeMap<HostId, HostState>);
+    /// The host that the packet goes to, [`HOST_NONE`] when it is dropped.
+    fn packet(&mut self, packet: Packet, now: u64) -> HostId;
+    fn pins(&self) -> Vec<Pin>;
+    /// Removes a flow's pin, as expired, evicted or ended, if it has one.
+    fn unpin(&mut self, flow: u64);
+    /// Loses all pins.
+    fn lose(&mut self);
+}
+
+/// The rules, written down as plainly as can be.
+pub struct Plain {
+    tracking: Tracking,
+    broken: Option<Broken>,
+    words: Vec<u32>,
+    hosts: BTreeMap<HostId, HostState>,
+    pins: BTreeMap<u64, Pin>,
+}
+
+impl Plain {
+    pub fn new(tracking: Tracking, broken: Option<Broken>) -> Plain {
+        Plain { tracking, broken, words: Vec::new(), hosts: BTreeMap::new(), pins: BTreeMap::new() }
+    }
+
+    fn state(&self, host: HostId) -> HostState {
+        self.hosts.get(&host).copied().unwrap_or(HostState::Gone)
+    }
+
+    fn pin(&mut self, packet: Packet, host: HostId, now: u64) {
+        self.pins.insert(packet.flow, Pin { flow: packet.flow, slot: packet.slot, host, seen: now });
+    }
+}
+
+impl Datapath for Plain {
+    fn publish(&mut self, words: impl Iterator<Item = u32>, hosts: &BTreeMap<HostId, HostState>) {
+        self.words = words.collect();
+        self.hosts.clone_from(hosts);
+    }
+
+    fn packet(&mut self, packet: Packet, now: u64) -> HostId {
+        let word = self.words[packet.slot as usize];
+        let owner = (word & u32::from(HOST_NONE)) as HostId;
+        let previous = (word >> PREVIOUS_SHIFT & u32::from(HOST_NONE)) as HostId;
+        let open = word & OPEN_BIT != 0;
+        if packet.syn {
+            if owner != HOST_NONE {
+                self.pin(packet, owner, now);
+            }
+            return owner;
+        }
+        if !open && self.tracking == Tracking::Edges {
+            return owner;
+        }
+        let pinned = self.pins.get(&packet.flow).map(|pin| pin.host);
+        if let Some(host) = pinned.filter(|&host| self.state(host) != HostState::Gone) {
+            self.pin(packet, host, now);
+            return host;
+        }
+        let home = if open && self.state(previous) != HostState::Gone { previous } else { owner };
+        if home == HOST_NONE {
+            return HOST_NONE;
+        }
+        if self.state(home) == HostState::Down {
+            // Its packets go elsewhere for now, but it stays pinned to its home.
+            let home = if self.broken == Some(Broken::PinDown) { owner } else { home };
+            self.pin(packet, home, now);
+            return owner;
+        }
+        self.pin(packet, home, now);
+        home
+    }
+
+    fn pins(&self) -> Vec<Pin> {
+        self.pins.values().copied().collect()
+    }
+
+    fn unpin(&mut self, flow: u64) {
+        self.pins.remove(&flow);
+    }
+
+    fn lose(&mut self) {
+        self.pins.clear();
+    }
+}
