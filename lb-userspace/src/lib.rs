@@ -2,5 +2,6 @@
 
 pub mod api;
 pub mod drain;
+pub mod journal;
 
 pub mod model;

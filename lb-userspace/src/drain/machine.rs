@@ -119,8 +119,11 @@ fn take_back(mut draining: Draining, gauges: &Gauges, now: u64) -> (State, Vec<A
 
 /// The state of a host whose drain the journal knows to be in force, after a restart of the daemon, and what brings
 /// the data path in line with it. `receipt` is there if the drain was done. `counters_kept` says whether the flow
-/// table and its counters outlived the restart; after a reboot they have not. The rings are published at every start anyway: a drain
-/// that was killed before its first publication then gets its [`Event::Published`].
+/// table and its counters outlived the restart; after a reboot they have not.
+///
+/// The start publishes the rings anyway: a drain that was killed before its first publication then gets its
+/// [`Event::Published`]. It must also unseal the hosts without a drain in force, for the daemon may have been killed in the
+/// middle of an undrain.
 pub fn resume(drain: Drain, receipt: Option<Receipt>, counters_kept: bool) -> (State, Vec<Action>) {
     let host = drain.host.clone();
     if let Some(receipt) = receipt {
