@@ -74,7 +74,7 @@ pub fn step(host: &str, state: State, event: Event, now: u64) -> (State, Vec<Act
                 Action::UnsealHost(host.to_owned()),
                 Action::PublishRings,
             ];
-            (State::Active { last: Some(*finished) }, actions)
+            (State::Active { last: Some(finished) }, actions)
         }
         (state, _) => (state, Vec::new()),
     }
@@ -114,7 +114,7 @@ fn take_back(mut draining: Draining, gauges: &Gauges, now: u64) -> (State, Vec<A
         actions.push(Action::UnsealHost(draining.drain.host.clone()));
     }
     actions.push(Action::PublishRings);
-    (State::Active { last: Some(Finished { drain: draining.drain, receipt }) }, actions)
+    (State::Active { last: Some(Box::new(Finished { drain: draining.drain, receipt })) }, actions)
 }
 
 /// The state of a host whose drain the journal knows to be in force, after a restart of the daemon, and what brings

@@ -113,7 +113,7 @@ pub struct Draining {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// In use; `last` is the drain that ended last, if one is known.
-    Active { last: Option<Finished> },
+    Active { last: Option<Box<Finished>> },
     /// No new flow goes there; the live ones go on.
     Draining(Box<Draining>),
     /// No flow is left, and none will come.

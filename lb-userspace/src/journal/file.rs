@@ -74,7 +74,9 @@ pub(super) fn sync_directory(path: &Path) -> Result<()> {
 /// Looks at the header before SQLite does, which might roll a foreign database back or forward.
 ///
 /// The id in the header is always current: it is written with the tables, before the write-ahead log is turned on.
-/// Says whether the file is yet to be made into a journal: an empty one is new or was killed before its first commit, or before a rollback of it.
+/// With a rollback file beside it the header may be half written; then the tables tell, see `schema`.
+///
+/// Says whether the file is yet to be made into a journal: it is empty, or its making was cut short.
 fn check_header(path: &Path) -> Result<bool> {
     let mut rollback = path.as_os_str().to_owned();
     rollback.push("-journal");
@@ -86,11 +88,9 @@ fn check_header(path: &Path) -> Result<bool> {
     if header.is_empty() || half_made {
         return Ok(true);
     }
-    let foreign = |found: String| Err(Error::Foreign { path: path.to_owned(), found });
     if !header.starts_with(MAGIC) {
-        return foreign(
-            "it does not begin like an SQLite database, or its beginning is overwritten".to_owned(),
-        );
+        let found = "it does not begin like an SQLite database, or its beginning is overwritten".to_owned();
+        return Err(Error::Foreign { path: path.to_owned(), found });
     }
     let Some(id) = header.get(APPLICATION_ID_AT..APPLICATION_ID_AT + 4).and_then(|id| id.first_chunk())
     else {
@@ -99,7 +99,14 @@ fn check_header(path: &Path) -> Result<bool> {
     };
     match i32::from_be_bytes(*id) {
         APPLICATION_ID => Ok(false),
-        other => foreign(format!("an SQLite database with the application id {other:#x}")),
+        other => Err(foreign(path, other)),
+    }
+}
+
+pub(super) fn foreign(path: &Path, id: i32) -> Error {
+    Error::Foreign {
+        path: path.to_owned(),
+        found: format!("an SQLite database with the application id {id:#x}"),
     }
 }
 

@@ -75,6 +75,14 @@ fn a_file_of_another_program_is_refused() {
     let error = refusal(&other);
     assert!(error.to_string().contains("application id 0x2a"), "{error}");
     assert!(!other.with_extension("db-wal").exists(), "it is not even opened");
+
+    let nameless = dir.path().join("nameless.db");
+    let db = Connection::open(&nameless).expect("made");
+    db.execute_batch("CREATE TABLE bookmarks (url)").expect("made");
+    drop(db);
+    assert!(matches!(refusal(&nameless), Error::Foreign { .. }));
+    fs::write(dir.path().join("nameless.db-journal"), "").expect("written");
+    assert!(matches!(refusal(&nameless), Error::Foreign { .. }), "a rollback file does not open the door");
 }
 
 #[test]
