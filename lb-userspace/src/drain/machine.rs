@@ -1,0 +1,136 @@
+//! The steps of the machine.
+
+use crate::api::types::Receipt;
+
+use super::account::Tally;
+use super::state::{Drain, Draining, Finished, Gauges, Observation, Start, State};
+
+/// What happens to a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// An operator wants the host out. Without effect on a host that is out already: its drain stays what it is.
+    Drain {
+        /// The number of the drain if this begins one; never used before.
+        id: u64,
+        by: String,
+        reason: Option<String>,
+        gauges: Gauges,
+    },
+    /// Rings that leave the host out are published and the grace period is over: from now on no new flow can reach
+    /// it, so the gauges, read after that, are the zero line of the receipt. Only the first one of a drain counts.
+    Published(Gauges),
+    /// An operator wants the host back. Without effect on a host that is in use.
+    Undrain { gauges: Gauges },
+    /// A full sweep of the flow table has ended.
+    Sweep(Observation),
+}
+
+/// What the daemon has to do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Journal: note the drain, before anything is changed.
+    Begin(Drain),
+    /// Journal: note the zero line of the drain's receipt.
+    NoteStart { drain: u64, start: Start },
+    /// Publish rings by the new administrative states, and close or open handovers accordingly.
+    PublishRings,
+    /// Data path: give no stateless answer that names the host any more; pins go on to work.
+    SealHost(String),
+    /// Data path: take the seal off. Harmless where there is none.
+    UnsealHost(String),
+    /// Journal: the drain is done.
+    Finish(Receipt),
+    /// Journal: the host is in use again; `receipt` is there if this ended a drain under way.
+    TakeBack { drain: u64, receipt: Option<Receipt> },
+}
+
+/// One step of the host `host`. `now` is Unix time in seconds and only noted, never compared.
+pub fn step(host: &str, state: State, event: Event, now: u64) -> (State, Vec<Action>) {
+    match (state, event) {
+        (State::Active { .. }, Event::Drain { id, by, reason, gauges }) => {
+            let drain = Drain { id, host: host.to_owned(), started_at: now, by, reason, start: None };
+            let actions = vec![Action::Begin(drain.clone()), Action::PublishRings];
+            let draining = Draining {
+                drain,
+                tally: None,
+                sealed: false,
+                flows_when_asked: gauges.live.total,
+                seen: None,
+            };
+            (State::Draining(Box::new(draining)), actions)
+        }
+        (State::Draining(mut draining), Event::Published(gauges)) if draining.tally.is_none() => {
+            let start = Start::from(&gauges);
+            draining.drain.start = Some(start);
+            draining.tally = Some(Tally::new(start));
+            let drain = draining.drain.id;
+            (State::Draining(draining), vec![Action::NoteStart { drain, start }])
+        }
+        (State::Draining(draining), Event::Sweep(observation)) => sweep(draining, observation, now),
+        (State::Draining(draining), Event::Undrain { gauges }) => take_back(*draining, &gauges, now),
+        (State::Drained(finished), Event::Undrain { .. }) => {
+            let actions = vec![
+                Action::TakeBack { drain: finished.drain.id, receipt: None },
+                Action::UnsealHost(host.to_owned()),
+                Action::PublishRings,
+            ];
+            (State::Active { last: Some(finished) }, actions)
+        }
+        (state, _) => (state, Vec::new()),
+    }
+}
+
+fn sweep(mut draining: Box<Draining>, observation: Observation, now: u64) -> (State, Vec<Action>) {
+    draining.seen = Some((observation, now));
+    let Some(tally) = draining.tally.as_mut() else {
+        return (State::Draining(draining), Vec::new());
+    };
+    tally.take(&observation.gauges);
+    let host = draining.drain.host.clone();
+    match (observation.done(), draining.sealed) {
+        (true, true) => {
+            let receipt = tally.drained(&draining.drain, now);
+            let actions = vec![Action::Finish(receipt.clone()), Action::PublishRings];
+            (State::Drained(Box::new(Finished { drain: draining.drain, receipt })), actions)
+        }
+        (true, false) => {
+            draining.sealed = true;
+            (State::Draining(draining), vec![Action::SealHost(host)])
+        }
+        (false, true) => {
+            draining.sealed = false;
+            (State::Draining(draining), vec![Action::UnsealHost(host)])
+        }
+        (false, false) => (State::Draining(draining), Vec::new()),
+    }
+}
+
+fn take_back(mut draining: Draining, gauges: &Gauges, now: u64) -> (State, Vec<Action>) {
+    let mut tally = draining.tally.take().unwrap_or_else(|| Tally::new(Start::from(gauges)));
+    tally.take(gauges);
+    let receipt = tally.undrained(&draining.drain, now);
+    let mut actions = vec![Action::TakeBack { drain: draining.drain.id, receipt: Some(receipt.clone()) }];
+    if draining.sealed {
+        actions.push(Action::UnsealHost(draining.drain.host.clone()));
+    }
+    actions.push(Action::PublishRings);
+    (State::Active { last: Some(Box::new(Finished { drain: draining.drain, receipt })) }, actions)
+}
+
+/// The state of a host whose drain the journal knows to be in force, after a restart of the daemon, and what brings
+/// the data path in line with it. `receipt` is there if the drain was done. `counters_kept` says whether the flow
+/// table and its counters outlived the restart; after a reboot they have not.
+///
+/// The start publishes the rings anyway: a drain that was killed before its first publication then gets its
+/// [`Event::Published`]. It must also unseal the hosts without a drain in force, for the daemon may have been killed in the
+/// middle of an undrain.
+pub fn resume(drain: Drain, receipt: Option<Receipt>, counters_kept: bool) -> (State, Vec<Action>) {
+    let host = drain.host.clone();
+    if let Some(receipt) = receipt {
+        return (State::Drained(Box::new(Finished { drain, receipt })), vec![Action::SealHost(host)]);
+    }
+    let tally = drain.start.map(|s| if counters_kept { Tally::new(s) } else { Tally::after_loss(s) });
+    let flows_when_asked = drain.start.map_or(0, |start| start.flows);
+    let draining = Draining { drain, tally, sealed: false, flows_when_asked, seen: None };
+    (State::Draining(Box::new(draining)), vec![Action::UnsealHost(host)])
+}

@@ -1,0 +1,243 @@
+//! The operators' drains: begun, done, taken back, each together with its revision.
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use serde_json::{Value, json};
+
+use crate::api::types::Receipt;
+use crate::drain::{Drain, Start};
+
+use super::error::{Error, Fault, Result};
+use super::revisions::{self, Change, Kind};
+use super::{Journal, from_sql, to_sql};
+
+/// A drain as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainRow {
+    pub drain: Drain,
+    /// `draining`, `drained` or `undrained` (taken back before its end)
+    pub state: String,
+    /// The drain keeps new flows off its host: until it is taken back, also after it is done.
+    pub in_force: bool,
+    /// Unix seconds; `None` while it is under way.
+    pub ended_at: Option<u64>,
+    pub receipt: Option<Receipt>,
+}
+
+/// A drain that an operator takes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenBack {
+    pub drain: u64,
+    /// There if the drain was still under way.
+    pub receipt: Option<Receipt>,
+}
+
+const COLUMNS: &str = "id, host, state, in_force, started_at, author, reason, flows_at_start, evicted_at_start, \
+                       new_flows_at_start, misrouted_at_start, ended_at, receipt";
+
+impl Journal {
+    /// The number that the next drain has to take; several at once take the following ones.
+    pub fn next_drain_id(&self) -> Result<u64> {
+        self.read("number a drain", |db| {
+            let last: Option<i64> = db
+                .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'drains'", [], |row| row.get(0))
+                .optional()?;
+            Ok(from_sql(last.unwrap_or(0)) + 1)
+        })
+    }
+
+    /// Begins these drains, of one host each, and returns the number of the revision. All or none.
+    ///
+    /// # Errors
+    /// [`Error::DrainInForce`] if one of the hosts is out already.
+    pub fn begin_drain(&mut self, drains: &[Drain], change: &Change<'_>) -> Result<u64> {
+        self.write("begin a drain", |tx| {
+            let mut noted = Vec::new();
+            for drain in drains {
+                begin(tx, drain)?;
+                noted.push(json!({ "id": drain.id, "host": drain.host }));
+            }
+            revisions::add(tx, Kind::Drain, change, &json!({ "drains": noted }))
+        })
+    }
+
+    /// Notes the counters from which the receipt counts; the first call for a drain stays.
+    pub fn note_drain_start(&mut self, drain: u64, start: &Start) -> Result<()> {
+        self.write("note the start of a drain", |tx| {
+            tx.execute(
+                "UPDATE drains SET flows_at_start = ?2, evicted_at_start = ?3, new_flows_at_start = ?4, misrouted_at_start = ?5
+                 WHERE id = ?1 AND flows_at_start IS NULL",
+                params![
+                    to_sql(drain),
+                    to_sql(start.flows),
+                    to_sql(start.evicted_total),
+                    to_sql(start.new_flows_total),
+                    to_sql(start.misrouted_total)
+                ],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Ends a drain that is done; it stays in force. Returns the number of the revision.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDrain`] if it is not under way.
+    pub fn finish_drain(&mut self, receipt: &Receipt, change: &Change<'_>) -> Result<u64> {
+        self.write("end a drain", |tx| {
+            end(tx, receipt, "drained", true)?;
+            revisions::add(tx, Kind::Drained, change, &json!({ "receipt": receipt }))
+        })
+    }
+
+    /// Takes these drains back and returns the number of the revision. All or none.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDrain`] for one that is not in force, or not under way although it has a receipt.
+    pub fn undrain(&mut self, drains: &[TakenBack], change: &Change<'_>) -> Result<u64> {
+        self.write("take a drain back", |tx| {
+            let mut noted = Vec::new();
+            for taken in drains {
+                noted.push(take_back(tx, taken)?);
+            }
+            revisions::add(tx, Kind::Undrain, change, &json!({ "drains": noted }))
+        })
+    }
+
+    /// Every drain that keeps a host out, under way or done, by its number.
+    pub fn open_drains(&self) -> Result<Vec<DrainRow>> {
+        self.read("read the drains in force", |db| select(db, "WHERE in_force = 1 ORDER BY id", []))
+    }
+
+    /// The drain of the host that began last.
+    pub fn last_drain(&self, host: &str) -> Result<Option<DrainRow>> {
+        self.read("read the last drain of a host", |db| {
+            Ok(select(db, "WHERE host = ?1 ORDER BY id DESC LIMIT 1", [host])?.pop())
+        })
+    }
+
+    /// Up to `limit` drains, of `host` if given, the newest first.
+    pub fn drains(&self, host: Option<&str>, limit: u32) -> Result<Vec<DrainRow>> {
+        self.read("read drains", |db| {
+            select(db, "WHERE ?1 IS NULL OR host = ?1 ORDER BY id DESC LIMIT ?2", params![host, limit])
+        })
+    }
+}
+
+fn begin(tx: &Transaction<'_>, drain: &Drain) -> std::result::Result<(), Fault> {
+    let in_force: Option<i64> = tx
+        .query_row("SELECT id FROM drains WHERE host = ?1 AND in_force = 1", [&drain.host], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = in_force {
+        return Err(Error::DrainInForce { host: drain.host.clone(), drain: from_sql(id) }.into());
+    }
+    let start = drain.start.as_ref();
+    tx.execute(
+        "INSERT INTO drains (id, host, state, in_force, started_at, author, reason,
+                             flows_at_start, evicted_at_start, new_flows_at_start, misrouted_at_start)
+         VALUES (?1, ?2, 'draining', 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![
+            to_sql(drain.id),
+            drain.host,
+            to_sql(drain.started_at),
+            drain.by,
+            drain.reason,
+            start.map(|s| to_sql(s.flows)),
+            start.map(|s| to_sql(s.evicted_total)),
+            start.map(|s| to_sql(s.new_flows_total)),
+            start.map(|s| to_sql(s.misrouted_total)),
+        ],
+    )?;
+    Ok(())
+}
+
+fn end(
+    tx: &Transaction<'_>,
+    receipt: &Receipt,
+    state: &str,
+    in_force: bool,
+) -> std::result::Result<(), Fault> {
+    let text = serde_json::to_string(receipt).map_err(|error| Fault::Content(error.to_string()))?;
+    let changed = tx.execute(
+        "UPDATE drains SET state = ?2, in_force = ?3, ended_at = ?4, receipt = ?5 WHERE id = ?1 AND state = 'draining'",
+        params![to_sql(receipt.drain), state, in_force, to_sql(receipt.ended_at), text],
+    )?;
+    if changed == 1 {
+        Ok(())
+    } else {
+        Err(Error::NoSuchDrain { drain: receipt.drain, wanted: "under way" }.into())
+    }
+}
+
+fn take_back(tx: &Transaction<'_>, taken: &TakenBack) -> std::result::Result<Value, Fault> {
+    let host: Option<String> = tx
+        .query_row("SELECT host FROM drains WHERE id = ?1 AND in_force = 1", [to_sql(taken.drain)], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    let Some(host) = host else {
+        return Err(Error::NoSuchDrain { drain: taken.drain, wanted: "in force" }.into());
+    };
+    match &taken.receipt {
+        Some(receipt) if receipt.drain == taken.drain => end(tx, receipt, "undrained", false)?,
+        Some(receipt) => {
+            return Err(
+                Error::NoSuchDrain { drain: receipt.drain, wanted: "the one that is taken back" }.into()
+            );
+        }
+        None => {
+            let changed = tx.execute(
+                "UPDATE drains SET in_force = 0 WHERE id = ?1 AND state = 'drained'",
+                [to_sql(taken.drain)],
+            )?;
+            if changed != 1 {
+                return Err(Error::NoSuchDrain { drain: taken.drain, wanted: "done" }.into());
+            }
+        }
+    }
+    Ok(json!({ "id": taken.drain, "host": host, "receipt": taken.receipt }))
+}
+
+fn select(
+    db: &Connection,
+    condition: &str,
+    values: impl rusqlite::Params,
+) -> std::result::Result<Vec<DrainRow>, Fault> {
+    let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM drains {condition}"))?;
+    let mut rows = query.query(values)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(of_row(row)?);
+    }
+    Ok(found)
+}
+
+fn of_row(row: &Row<'_>) -> std::result::Result<DrainRow, Fault> {
+    let number =
+        |column| -> rusqlite::Result<Option<u64>> { Ok(row.get::<_, Option<i64>>(column)?.map(from_sql)) };
+    let id = from_sql(row.get(0)?);
+    let start = match (number(7)?, number(8)?, number(9)?, number(10)?) {
+        (Some(flows), Some(evicted_total), Some(new_flows_total), Some(misrouted_total)) => {
+            Some(Start { flows, evicted_total, new_flows_total, misrouted_total })
+        }
+        _ => None,
+    };
+    let receipt = row
+        .get::<_, Option<String>>(12)?
+        .map(|text| serde_json::from_str(&text))
+        .transpose()
+        .map_err(|error| Fault::Content(format!("the receipt of drain {id} cannot be read: {error}")))?;
+    Ok(DrainRow {
+        drain: Drain {
+            id,
+            host: row.get(1)?,
+            started_at: from_sql(row.get(4)?),
+            by: row.get(5)?,
+            reason: row.get(6)?,
+            start,
+        },
+        state: row.get(2)?,
+        in_force: row.get(3)?,
+        ended_at: number(11)?,
+        receipt,
+    })
+}

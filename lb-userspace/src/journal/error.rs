@@ -1,0 +1,99 @@
+//! Why the journal could not do what it was asked for.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+use super::ids::IdKind;
+
+pub(super) type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "{} is held by another daemon{}: stop that one, or give this one a name of its own with --instance",
+        .path.display(), .holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    )]
+    Locked { path: PathBuf, holder: Option<u32> },
+
+    #[error("cannot {action} {}", .path.display())]
+    File { path: PathBuf, action: &'static str, source: io::Error },
+
+    #[error(
+        "{} is not a journal of sluice ({found}) and was not touched: move it away, or give another path for the journal",
+        .path.display()
+    )]
+    Foreign { path: PathBuf, found: String },
+
+    #[error(
+        "journal {} is damaged ({detail}) and was not changed: restore it from a copy, or save what is readable with \
+         `sqlite3 {} .recover | sqlite3 mended.db` and put mended.db in its place, or move it away to start with an empty \
+         one, which forgets drains and, unless the config gives hash_key, the hash key",
+        .path.display(), .path.display()
+    )]
+    Damaged { path: PathBuf, detail: String },
+
+    #[error(
+        "journal {} has schema {found}, written by a newer sluice; this version reads up to {supported} and changed nothing: \
+         install the newer version again, or move the journal away to start with an empty one",
+        .path.display()
+    )]
+    Newer { path: PathBuf, found: i64, supported: i64 },
+
+    #[error("journal {}: cannot {action}; nothing was changed", .path.display())]
+    Sqlite { path: PathBuf, action: &'static str, source: rusqlite::Error },
+
+    #[error("cannot get random bytes for the hash key: give hash_key in the config")]
+    Random { source: io::Error },
+
+    #[error(
+        "all {max} {kind} ids are in use: remove {kind}s that are no longer configured, then release their ids"
+    )]
+    IdsExhausted { kind: IdKind, max: u32 },
+
+    #[error("host {host} cannot give its id back while drain {drain} is in force: undrain it first")]
+    HostInUse { host: String, drain: u64 },
+
+    #[error("host {host} is out of service by drain {drain} already: undrain it first")]
+    DrainInForce { host: String, drain: u64 },
+
+    #[error("there is no drain {drain} that is {wanted}: look at the list of drains")]
+    NoSuchDrain { drain: u64, wanted: &'static str },
+}
+
+/// What goes wrong inside a transaction, before the path and the doing are known.
+pub(super) enum Fault {
+    Sql(rusqlite::Error),
+    /// A value that no version of Sluice has written.
+    Content(String),
+    Refused(Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Fault::Sql(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault::Refused(error)
+    }
+}
+
+impl Fault {
+    pub(super) fn at(self, path: &Path, action: &'static str) -> Error {
+        let path = path.to_owned();
+        match self {
+            Fault::Refused(error) => error,
+            Fault::Content(detail) => Error::Damaged { path, detail },
+            Fault::Sql(source) => match source.sqlite_error_code() {
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                    Error::Damaged { path, detail: source.to_string() }
+                }
+                _ => Error::Sqlite { path, action, source },
+            },
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The numbers that the data path knows hosts, services and their pairs by.
+//!
+//! A pin names its host by number, so a name keeps its number for ever: also while it is not configured, and until the
+//! caller says that no pin can name it any more. Then the number may go to another name.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::error::{Error, Fault, Result};
+use super::{Journal, from_sql};
+
+/// What a number stands for; each kind counts from 1 by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdKind {
+    Host,
+    Service,
+    /// A (service, host) pair, which has counters of its own.
+    Stat,
+}
+
+impl IdKind {
+    /// The greatest number of the kind: a pin's word has 12 bits for its host, of which all zeros and all ones are taken.
+    pub const fn max(self) -> u32 {
+        match self {
+            IdKind::Host => 4094,
+            IdKind::Service => u16::MAX as u32,
+            IdKind::Stat => u32::MAX,
+        }
+    }
+}
+
+impl fmt::Display for IdKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            IdKind::Host => "host",
+            IdKind::Service => "service",
+            IdKind::Stat => "stat",
+        })
+    }
+}
+
+impl Journal {
+    /// The numbers (1 to 4094) of these hosts; hosts without one get one. All or none.
+    pub fn host_ids(&mut self, names: &[impl AsRef<str>]) -> Result<BTreeMap<String, u16>> {
+        self.numbers_of(IdKind::Host, names)
+    }
+
+    /// The numbers (1 to 65535) of these services; services without one get one. All or none.
+    pub fn service_ids(&mut self, names: &[impl AsRef<str>]) -> Result<BTreeMap<String, u16>> {
+        self.numbers_of(IdKind::Service, names)
+    }
+
+    /// The numbers (from 1, as small as can be) of these (service, host) pairs; pairs without one get one. All or none.
+    pub fn stat_ids(
+        &mut self,
+        pairs: &[(impl AsRef<str>, impl AsRef<str>)],
+    ) -> Result<BTreeMap<(String, String), u32>> {
+        self.write("number pairs of service and host", |tx| {
+            let mut free = Free::default();
+            let mut ids = BTreeMap::new();
+            for (service, host) in pairs {
+                let (service, host) = (service.as_ref(), host.as_ref());
+                let id = number(tx, IdKind::Stat, service, host, &mut free)?;
+                ids.insert((service.to_owned(), host.to_owned()), id);
+            }
+            Ok(ids)
+        })
+    }
+
+    /// Every host that has a number, configured or not.
+    pub fn known_hosts(&self) -> Result<BTreeMap<String, u16>> {
+        self.known(IdKind::Host)
+    }
+
+    /// Every service that has a number, configured or not.
+    pub fn known_services(&self) -> Result<BTreeMap<String, u16>> {
+        self.known(IdKind::Service)
+    }
+
+    /// Gives the numbers of a host and of its pairs back; says whether it had one. Only for a host that is not
+    /// configured and that no pin, slot or record of the data path names any more.
+    ///
+    /// # Errors
+    /// [`Error::HostInUse`] while a drain of the host is in force.
+    pub fn release_host(&mut self, name: &str) -> Result<bool> {
+        self.write("release the id of a host", |tx| {
+            let drain: Option<i64> = tx
+                .query_row("SELECT id FROM drains WHERE host = ?1 AND in_force = 1", [name], |row| row.get(0))
+                .optional()?;
+            if let Some(drain) = drain {
+                return Err(Error::HostInUse { host: name.to_owned(), drain: from_sql(drain) }.into());
+            }
+            tx.execute("DELETE FROM ids WHERE kind = 'stat' AND part = ?1", [name])?;
+            Ok(tx.execute("DELETE FROM ids WHERE kind = 'host' AND name = ?1", [name])? > 0)
+        })
+    }
+
+    /// Gives the numbers of a service and of its pairs back; says whether it had one. Only for a service that is not
+    /// configured and that no pin or record of the data path names any more.
+    pub fn release_service(&mut self, name: &str) -> Result<bool> {
+        self.write("release the id of a service", |tx| {
+            tx.execute("DELETE FROM ids WHERE kind = 'stat' AND name = ?1", [name])?;
+            Ok(tx.execute("DELETE FROM ids WHERE kind = 'service' AND name = ?1", [name])? > 0)
+        })
+    }
+
+    /// Gives the number of a pair back, for a host that left a service; says whether it had one.
+    pub fn release_stat(&mut self, service: &str, host: &str) -> Result<bool> {
+        self.write("release the id of a pair of service and host", |tx| {
+            let gone = tx.execute(
+                "DELETE FROM ids WHERE kind = 'stat' AND name = ?1 AND part = ?2",
+                [service, host],
+            )?;
+            Ok(gone > 0)
+        })
+    }
+
+    fn numbers_of(&mut self, kind: IdKind, names: &[impl AsRef<str>]) -> Result<BTreeMap<String, u16>> {
+        self.write("number hosts or services", |tx| {
+            let mut free = Free::default();
+            let mut ids = BTreeMap::new();
+            for name in names {
+                let id = number(tx, kind, name.as_ref(), "", &mut free)?;
+                ids.insert(name.as_ref().to_owned(), narrow(kind, id)?);
+            }
+            Ok(ids)
+        })
+    }
+
+    fn known(&self, kind: IdKind) -> Result<BTreeMap<String, u16>> {
+        self.read("read ids", |db| {
+            let mut query = db.prepare_cached("SELECT name, id FROM ids WHERE kind = ?1")?;
+            let mut rows = query.query([kind.to_string()])?;
+            let mut ids = BTreeMap::new();
+            while let Some(row) = rows.next()? {
+                ids.insert(row.get(0)?, narrow(kind, row.get(1)?)?);
+            }
+            Ok(ids)
+        })
+    }
+}
+
+fn narrow(kind: IdKind, id: u32) -> std::result::Result<u16, Fault> {
+    match u16::try_from(id) {
+        Ok(narrow) if id <= kind.max() => Ok(narrow),
+        _ => Err(Fault::Content(format!("a {kind} has the id {id}"))),
+    }
+}
+
+/// Where the search for a free number goes on: all below are taken.
+#[derive(Default)]
+struct Free {
+    from: u32,
+}
+
+fn number(
+    tx: &Transaction<'_>,
+    kind: IdKind,
+    name: &str,
+    part: &str,
+    free: &mut Free,
+) -> std::result::Result<u32, Fault> {
+    let kept = tx
+        .prepare_cached("SELECT id FROM ids WHERE kind = ?1 AND name = ?2 AND part = ?3")?
+        .query_row(params![kind.to_string(), name, part], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = kept {
+        return Ok(id);
+    }
+    let id = lowest_free(tx, kind, free.from.saturating_add(1))?;
+    tx.prepare_cached("INSERT INTO ids (kind, name, part, id) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        kind.to_string(),
+        name,
+        part,
+        id
+    ])?;
+    free.from = id;
+    Ok(id)
+}
+
+/// The lowest number from `from` on that nobody has. The lowest, so that arrays indexed by it stay short.
+fn lowest_free(db: &Connection, kind: IdKind, from: u32) -> std::result::Result<u32, Fault> {
+    let mut query = db.prepare_cached("SELECT id FROM ids WHERE kind = ?1 AND id >= ?2 ORDER BY id")?;
+    let mut rows = query.query(params![kind.to_string(), from])?;
+    let mut free = i64::from(from);
+    while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(0)? != free {
+            break;
+        }
+        free += 1;
+    }
+    match u32::try_from(free) {
+        Ok(id) if id <= kind.max() => Ok(id),
+        _ => Err(Error::IdsExhausted { kind, max: kind.max() }.into()),
+    }
+}

@@ -1,0 +1,128 @@
+//! Every change, with who made it and why. Rows are only ever added; the database itself refuses anything else.
+
+use std::fmt;
+
+use rusqlite::{Connection, Row, params};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::{Fault, Result};
+use super::{Journal, from_sql, to_sql};
+
+/// Who changes something, when and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// Unix seconds.
+    pub at: u64,
+    pub author: &'a str,
+    pub reason: Option<&'a str>,
+}
+
+/// What is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The journal was made.
+    Created,
+    /// The config's hash key took the place of another one.
+    HashKey,
+    Start,
+    Config,
+    Drain,
+    /// A drain came to its end.
+    Drained,
+    Undrain,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Kind::Created => "created",
+            Kind::HashKey => "hash-key",
+            Kind::Start => "start",
+            Kind::Config => "config",
+            Kind::Drain => "drain",
+            Kind::Drained => "drained",
+            Kind::Undrain => "undrain",
+        })
+    }
+}
+
+/// A change that was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Revision {
+    /// From 1, in the order of the changes.
+    pub number: u64,
+    /// Unix seconds.
+    pub at: u64,
+    pub author: String,
+    pub reason: Option<String>,
+    /// As [`Kind`] is displayed; a later version may have written one that this version does not know.
+    pub kind: String,
+    pub detail: Value,
+}
+
+impl Journal {
+    /// Notes a change that has no other effect in the journal; returns its number.
+    pub fn note(&mut self, kind: Kind, change: &Change<'_>, detail: &Value) -> Result<u64> {
+        self.write("note a revision", |tx| add(tx, kind, change, detail))
+    }
+
+    /// Number of the last change.
+    pub fn last_revision(&self) -> Result<u64> {
+        self.read("read the last revision", last)
+    }
+
+    /// Up to `limit` changes, the newest first, beginning below the number `before` if given.
+    pub fn revisions(&self, before: Option<u64>, limit: u32) -> Result<Vec<Revision>> {
+        self.read("read revisions", |db| {
+            let mut query = db.prepare_cached(
+                "SELECT number, at, author, reason, kind, detail FROM revisions WHERE number < ?1 ORDER BY number DESC LIMIT ?2",
+            )?;
+            let mut rows = query.query(params![before.map_or(i64::MAX, to_sql), limit])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push(of_row(row)?);
+            }
+            Ok(found)
+        })
+    }
+}
+
+/// Adds a revision to a transaction that also makes its effect.
+pub(super) fn add(
+    db: &Connection,
+    kind: Kind,
+    change: &Change<'_>,
+    detail: &Value,
+) -> std::result::Result<u64, Fault> {
+    db.prepare_cached(
+        "INSERT INTO revisions (at, author, reason, kind, detail) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![
+        to_sql(change.at),
+        change.author,
+        change.reason,
+        kind.to_string(),
+        detail.to_string()
+    ])?;
+    Ok(from_sql(db.last_insert_rowid()))
+}
+
+pub(super) fn last(db: &Connection) -> std::result::Result<u64, Fault> {
+    Ok(from_sql(db.query_row("SELECT coalesce(max(number), 0) FROM revisions", [], |row| row.get(0))?))
+}
+
+fn of_row(row: &Row<'_>) -> std::result::Result<Revision, Fault> {
+    let number = from_sql(row.get(0)?);
+    let detail: String = row.get(5)?;
+    Ok(Revision {
+        number,
+        at: from_sql(row.get(1)?),
+        author: row.get(2)?,
+        reason: row.get(3)?,
+        kind: row.get(4)?,
+        detail: serde_json::from_str(&detail).map_err(|error| {
+            Fault::Content(format!("the detail of revision {number} is no JSON: {error}"))
+        })?,
+    })
+}
