@@ -159,3 +159,57 @@ fn plain() -> Table {
 fn lines(table: &Table) -> String {
     table.lines().map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(&line).trim_end())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_follows_the_pins() {
+        assert_eq!(flow_table_words(1024), 2048);
+        assert_eq!(flow_table_words(1025), 4096);
+        assert_eq!(flow_table_words(1_000_000), 1 << 21);
+        assert_eq!(flow_table_words(16_777_216), 1 << 25);
+        assert_eq!(memory(2048 * (HOT_BYTES + COLD_BYTES)), "128 KiB");
+    }
+
+    #[test]
+    fn the_example_comes_to_this() {
+        let model = config::parse(include_str!("../../../docs/sluice.example.toml"), "f").unwrap().model;
+        let expected = "\
+interfaces           eth0
+XDP mode             auto
+VIP mode             external
+hash key             made at the first start
+rings                2 of 65537 slots
+flow table           1000000 pins, 128 MiB (hot 16 MiB + cold 112 MiB)
+timeout half-open    1m 4s
+timeout established  15m
+timeout closing      30s
+timeout udp          1m 30s
+
+HOST   WEIGHT  IPV4       IPV6      SERVICES
+dns-1  50      10.0.0.21  -         1
+web-1  100     10.0.0.11  fd00::11  2
+web-2  100     10.0.0.12  fd00::12  2
+
+SERVICE  VIP           PROTOCOL  PORT  FORWARD  BACKENDS
+web      203.0.113.10  tcp       80    l2       web-1 10.0.0.11
+                                                web-2 10.0.0.12
+web-v6   2001:db8::10  tcp       80    ipip     web-1 fd00::11
+                                                web-2 fd00::12
+dns      203.0.113.53  udp       53    l2       dns-1 10.0.0.21
+";
+        assert_eq!(render(&model), expected);
+    }
+
+    #[test]
+    fn a_wrong_file_is_an_error_with_its_problems() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wrong.toml");
+        std::fs::write(&path, "interfaces = []\n").unwrap();
+        let error = run(&path, false).unwrap_err();
+        assert!(error.to_string().contains("wrong.toml:1:14: interfaces: no interface is named"), "{error}");
+        assert!(error.downcast_ref::<config::ConfigErrors>().is_some(), "the caller can see what it is");
+    }
+}

@@ -34,7 +34,9 @@ pub(super) fn check(report: &mut Report, raw: Vec<RawService>, hosts: &Hosts) ->
             check_vip(report, &raw.path, vip, hosts);
         }
         uniqueness.check(report, &raw);
-        let members = raw.vip.and_then(|vip| members(report, &raw, vip, hosts));
+        // Past the limit the config is refused; thousands of long lists would only take time and memory.
+        let vip = raw.vip.filter(|_| !counts.over);
+        let members = vip.and_then(|vip| members(report, &raw, vip, hosts));
         let path = raw.path.clone();
         let service = members.and_then(|members| {
             counts.add(report, &path, &members);
@@ -44,8 +46,7 @@ pub(super) fn check(report: &mut Report, raw: Vec<RawService>, hosts: &Hosts) ->
                 protocol: raw.protocol?,
                 port: raw.port?,
                 forward: raw.forward,
-                // Past the limit the config is refused; thousands of long lists would only take memory.
-                hosts: if counts.backends > MAX_BACKENDS { Vec::new() } else { members },
+                hosts: members,
             })
         });
         if let Some(service) = service {
@@ -116,11 +117,9 @@ impl Counts {
     fn add(&mut self, report: &mut Report, path: &str, members: &[String]) {
         self.backends += members.len();
         if self.backends > MAX_BACKENDS {
-            if !self.over {
-                let message = format!("with this service there are {} backends", self.backends);
-                let hint = format!("keep to {MAX_BACKENDS} pairs of a service and a host");
-                report.add(path, message, hint);
-            }
+            let message = format!("with this service there are {} backends", self.backends);
+            let hint = format!("keep to {MAX_BACKENDS} pairs of a service and a host");
+            report.add(path, message, hint);
             self.over = true;
             return;
         }
