@@ -1,0 +1,215 @@
+//! `sluice check FILE`: says whether a config is right, and what it comes to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+
+use crate::config;
+use crate::model::{Model, Service, VipMode, XdpMode};
+
+/// Bytes of a pin in the hot array of the flow table.
+const HOT_BYTES: u64 = 8;
+/// Bytes of a pin in the cold array.
+const COLD_BYTES: u64 = 56;
+
+/// Prints the resolved config, as tables or with `json` as the model, or returns all problems of the file.
+pub fn run(file: &Path, json: bool) -> anyhow::Result<()> {
+    let model = config::load(file)?.model;
+    let mut text = if json { serde_json::to_string_pretty(&model)? } else { render(&model) };
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // The reader has seen enough, as `head` has.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write the result"),
+    }
+}
+
+/// Words of the flow table for so many pins: half of them stay free, and their number is a power of two.
+pub fn flow_table_words(pins: u32) -> u64 {
+    (2 * u64::from(pins)).next_power_of_two()
+}
+
+/// The model for a person to read.
+pub fn render(model: &Model) -> String {
+    let mut text = String::new();
+    for part in [general(model), hosts(model), services(model)] {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&part);
+    }
+    text
+}
+
+fn general(model: &Model) -> String {
+    let rings: BTreeSet<&[String]> = model.services.iter().map(|service| service.hosts.as_slice()).collect();
+    let words = flow_table_words(model.flow_table_pins);
+    let (hot, cold) = (words * HOT_BYTES, words * COLD_BYTES);
+    let t = &model.timeouts;
+    let mut table = plain();
+    let mut row = |name: &str, value: String| {
+        table.add_row([name.to_owned(), value]);
+    };
+    row("interfaces", model.interfaces.join(", "));
+    row(
+        "XDP mode",
+        match model.xdp_mode {
+            XdpMode::Auto => "auto".to_owned(),
+            XdpMode::Native => "native".to_owned(),
+            XdpMode::Generic => "generic".to_owned(),
+        },
+    );
+    row(
+        "VIP mode",
+        match model.vip_mode {
+            VipMode::External => "external".to_owned(),
+            VipMode::Local => "local".to_owned(),
+        },
+    );
+    row(
+        "hash key",
+        if model.hash_key.is_some() { "from the file" } else { "made at the first start" }.to_owned(),
+    );
+    row("rings", format!("{} of {} slots", rings.len(), model.ring_size));
+    row(
+        "flow table",
+        format!(
+            "{} pins, {} (hot {} + cold {})",
+            model.flow_table_pins,
+            memory(hot + cold),
+            memory(hot),
+            memory(cold)
+        ),
+    );
+    for (name, timeout) in
+        [("half-open", t.half_open), ("established", t.established), ("closing", t.closing), ("udp", t.udp)]
+    {
+        row(&format!("timeout {name}"), humantime::format_duration(timeout).to_string());
+    }
+    lines(&table)
+}
+
+fn hosts(model: &Model) -> String {
+    let mut served: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in model.services.iter().flat_map(|service| &service.hosts) {
+        *served.entry(name).or_default() += 1;
+    }
+    let mut table = plain();
+    table.set_header(["HOST", "WEIGHT", "IPV4", "IPV6", "SERVICES"]);
+    for host in model.hosts.values() {
+        table.add_row([
+            host.name.clone(),
+            host.weight.to_string(),
+            host.ipv4.map_or("-".to_owned(), |address| address.to_string()),
+            host.ipv6.map_or("-".to_owned(), |address| address.to_string()),
+            served.get(host.name.as_str()).unwrap_or(&0).to_string(),
+        ]);
+    }
+    lines(&table)
+}
+
+fn services(model: &Model) -> String {
+    let mut table = plain();
+    table.set_header(["SERVICE", "VIP", "PROTOCOL", "PORT", "FORWARD", "BACKENDS"]);
+    for service in &model.services {
+        table.add_row([
+            service.name.clone(),
+            service.vip.to_string(),
+            service.protocol.to_string(),
+            service.port.to_string(),
+            service.forward.to_string(),
+            backends(model, service),
+        ]);
+    }
+    lines(&table)
+}
+
+/// One backend a line: the host and the address that packets go to.
+fn backends(model: &Model, service: &Service) -> String {
+    let mut text = String::new();
+    for name in &service.hosts {
+        let address = model.hosts.get(name).and_then(|host| host.address_for(service.vip));
+        let separator = if text.is_empty() { "" } else { "\n" };
+        let address = address.map_or("-".to_owned(), |address| address.to_string());
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{separator}{name} {address}");
+    }
+    text
+}
+
+fn memory(bytes: u64) -> String {
+    if bytes < 1 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) }
+}
+
+fn plain() -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table
+}
+
+/// Without the spaces that the table leaves on both sides.
+fn lines(table: &Table) -> String {
+    table.lines().map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(&line).trim_end())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_follows_the_pins() {
+        assert_eq!(flow_table_words(1024), 2048);
+        assert_eq!(flow_table_words(1025), 4096);
+        assert_eq!(flow_table_words(1_000_000), 1 << 21);
+        assert_eq!(flow_table_words(16_777_216), 1 << 25);
+        assert_eq!(memory(2048 * (HOT_BYTES + COLD_BYTES)), "128 KiB");
+    }
+
+    #[test]
+    fn the_example_comes_to_this() {
+        let model = config::parse(include_str!("../../../docs/sluice.example.toml"), "f").unwrap().model;
+        let expected = "\
+interfaces           eth0
+XDP mode             auto
+VIP mode             external
+hash key             made at the first start
+rings                2 of 65537 slots
+flow table           1000000 pins, 128 MiB (hot 16 MiB + cold 112 MiB)
+timeout half-open    1m 4s
+timeout established  15m
+timeout closing      30s
+timeout udp          1m 30s
+
+HOST   WEIGHT  IPV4       IPV6      SERVICES
+dns-1  50      10.0.0.21  -         1
+web-1  100     10.0.0.11  fd00::11  2
+web-2  100     10.0.0.12  fd00::12  2
+
+SERVICE  VIP           PROTOCOL  PORT  FORWARD  BACKENDS
+web      203.0.113.10  tcp       80    l2       web-1 10.0.0.11
+                                                web-2 10.0.0.12
+web-v6   2001:db8::10  tcp       80    ipip     web-1 fd00::11
+                                                web-2 fd00::12
+dns      203.0.113.53  udp       53    l2       dns-1 10.0.0.21
+";
+        assert_eq!(render(&model), expected);
+    }
+
+    #[test]
+    fn a_wrong_file_is_an_error_with_its_problems() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wrong.toml");
+        std::fs::write(&path, "interfaces = []\n").unwrap();
+        let error = run(&path, false).unwrap_err();
+        assert!(error.to_string().contains("wrong.toml:1:14: interfaces: no interface is named"), "{error}");
+        assert!(error.downcast_ref::<config::ConfigErrors>().is_some(), "the caller can see what it is");
+    }
+}

@@ -1,0 +1,86 @@
+//! Defaults and bounds of the fields, and the reason for each.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::model::{Forward, Timeouts, VipMode, XdpMode};
+
+/// The values of fields that the file leaves out.
+pub mod default {
+    use super::*;
+
+    pub const XDP_MODE: XdpMode = XdpMode::Auto;
+    pub const VIP_MODE: VipMode = VipMode::External;
+    /// Enough for services of up to 655 hosts.
+    pub const RING_SIZE: u32 = 65_537;
+    pub const PINS: u32 = 1_000_000;
+    pub const TIMEOUTS: Timeouts = Timeouts {
+        half_open: Duration::from_secs(64),
+        established: Duration::from_secs(15 * 60),
+        closing: Duration::from_secs(30),
+        udp: Duration::from_secs(90),
+    };
+    pub const WEIGHT: u16 = 100;
+    pub const FORWARD: Forward = Forward::L2;
+}
+
+/// A host is numbered in 12 bits of a pin and of a slot, some numbers of which are reserved.
+pub const MAX_HOSTS: usize = 4094;
+/// Each set of hosts with its own members takes a ring.
+pub const MAX_MEMBER_SETS: usize = 64;
+pub const MAX_SERVICES: usize = 10_000;
+/// Pairs of a service and a host.
+pub const MAX_BACKENDS: usize = 16_384;
+
+/// Slots that a member needs for its share to come within about a hundredth of its weight.
+pub const SLOTS_PER_MEMBER: u32 = 100;
+/// The smallest prime that serves one member, and the largest below 2^20.
+pub const RING_SIZE: RangeInclusive<u32> = 101..=1_048_573;
+pub const PINS: RangeInclusive<u32> = 1024..=16_777_216;
+pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+
+/// Letters of a host's or service's name: they appear in metrics and on command lines.
+pub const MAX_NAME: usize = 63;
+/// `IFNAMSIZ` of `linux/if.h` less the terminating zero.
+pub const MAX_INTERFACE_NAME: usize = 15;
+/// Bytes of a config file; the largest that keeps all other limits is a quarter of this.
+pub const MAX_FILE: u64 = 16 << 20;
+
+/// By trial division: at most a thousand steps for a ring's size.
+pub fn is_prime(number: u32) -> bool {
+    number >= 2
+        && (2..)
+            .take_while(|divisor| divisor * divisor <= number)
+            .all(|divisor| !number.is_multiple_of(divisor))
+}
+
+/// The least prime that is not below `number` and within [`RING_SIZE`], if there is one.
+pub fn next_ring_size(number: u32) -> Option<u32> {
+    (number.max(*RING_SIZE.start())..=*RING_SIZE.end()).find(|candidate| is_prime(*candidate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_and_defaults_agree() {
+        assert!(is_prime(default::RING_SIZE) && RING_SIZE.contains(&default::RING_SIZE));
+        assert!(is_prime(*RING_SIZE.start()) && is_prime(*RING_SIZE.end()));
+        assert!(PINS.contains(&default::PINS));
+        let most = SLOTS_PER_MEMBER * MAX_HOSTS as u32;
+        assert!(next_ring_size(most).is_some(), "a service of all hosts has a ring that fits");
+        let t = default::TIMEOUTS;
+        assert!([t.half_open, t.established, t.closing, t.udp].iter().all(|t| TIMEOUT.contains(t)));
+    }
+
+    #[test]
+    fn primes() {
+        let primes: Vec<u32> = (0..30).filter(|n| is_prime(*n)).collect();
+        assert_eq!(primes, [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]);
+        assert!(!is_prime(65_536) && !is_prime(1021 * 1021) && !is_prime(1_048_575));
+        assert_eq!(next_ring_size(65_536), Some(65_537));
+        assert_eq!(next_ring_size(0), Some(101));
+        assert_eq!(next_ring_size(1_048_574), None);
+    }
+}

@@ -1,0 +1,172 @@
+//! The file as written: every field has its type, nothing has been compared with anything else yet.
+
+use std::net::IpAddr;
+
+use toml::de::DeTable;
+
+use super::limits::{self, default};
+use super::reader::{Read, Section, address, child};
+use super::report::Report;
+use super::schema;
+use crate::model::{Forward, Protocol, Timeouts, VipMode, XdpMode};
+
+pub(super) struct RawConfig {
+    pub interfaces: Vec<Option<String>>,
+    pub xdp_mode: XdpMode,
+    pub vip_mode: VipMode,
+    pub ring_size: Read<u32>,
+    pub hash_key: Option<[u8; 16]>,
+    pub pins: u32,
+    pub timeouts: Timeouts,
+    /// In the order of the file.
+    pub hosts: Vec<RawHost>,
+    pub services: Vec<RawService>,
+}
+
+pub(super) struct RawHost {
+    pub name: String,
+    pub path: String,
+    /// In the order of the file; `None` for what is no address, which has been reported.
+    pub addresses: Vec<Option<IpAddr>>,
+    pub weight: u16,
+}
+
+pub(super) struct RawService {
+    pub path: String,
+    pub name: Option<String>,
+    pub vip: Option<IpAddr>,
+    pub protocol: Option<Protocol>,
+    pub port: Option<u16>,
+    pub forward: Forward,
+    pub hosts: Read<Vec<Option<String>>>,
+}
+
+impl RawConfig {
+    pub fn read(report: &mut Report, table: &DeTable<'_>) -> Self {
+        let top = Section::open(report, table, "", schema::TOP);
+        let interfaces = top.strings(report, "interfaces", "[\"eth0\"]");
+        let interfaces = top.required(report, "interfaces", interfaces, "[\"eth0\"]");
+        if interfaces == Read::Value(Vec::new()) {
+            report.add("interfaces", "no interface is named", "name at least one, the clients' side first");
+        }
+        RawConfig {
+            interfaces: owned(interfaces).or(Vec::new()),
+            xdp_mode: top
+                .choice(
+                    report,
+                    "xdp_mode",
+                    &[("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)],
+                )
+                .or(default::XDP_MODE),
+            vip_mode: top
+                .choice(report, "vip_mode", &[("external", VipMode::External), ("local", VipMode::Local)])
+                .or(default::VIP_MODE),
+            ring_size: top.integer(report, "ring_size", limits::RING_SIZE),
+            hash_key: top.key(report, "hash_key").value(),
+            pins: read_pins(report, &top),
+            timeouts: read_timeouts(report, &top),
+            hosts: read_hosts(report, &top),
+            services: read_services(report, &top),
+        }
+    }
+}
+
+fn read_pins(report: &mut Report, top: &Section<'_>) -> u32 {
+    let Read::Value(table) = top.table(report, "flow_table", "[flow_table]") else { return default::PINS };
+    let section = Section::open(report, table, "flow_table", schema::FLOW_TABLE);
+    section.integer(report, "pins", limits::PINS).or(default::PINS)
+}
+
+fn read_timeouts(report: &mut Report, top: &Section<'_>) -> Timeouts {
+    let default = default::TIMEOUTS;
+    let Read::Value(table) = top.table(report, "timeouts", "[timeouts]") else { return default };
+    let section = Section::open(report, table, "timeouts", schema::TIMEOUTS);
+    Timeouts {
+        half_open: section.duration(report, "half_open").or(default.half_open),
+        established: section.duration(report, "established").or(default.established),
+        closing: section.duration(report, "closing").or(default.closing),
+        udp: section.duration(report, "udp").or(default.udp),
+    }
+}
+
+fn read_hosts(report: &mut Report, top: &Section<'_>) -> Vec<RawHost> {
+    let Read::Value(table) = top.table(report, "hosts", "[hosts.NAME]") else { return Vec::new() };
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    let mut hosts = Vec::with_capacity(entries.len());
+    for (key, value) in entries {
+        let name = key.get_ref().as_ref();
+        let path = child("hosts", name);
+        report.place(&path, value.span());
+        match value.get_ref().as_table() {
+            Some(table) => hosts.push(read_host(report, table, name, path)),
+            None => {
+                let message =
+                    format!("expected a table, found a value of type {}", value.get_ref().type_str());
+                let addresses = if value.get_ref().is_str() { "the address" } else { "an address" };
+                let hint = format!("begin it with a line [{path}] and give {addresses} in addresses = [..]");
+                report.add(&path, message, hint);
+                let (name, addresses) = (name.to_owned(), vec![None]);
+                hosts.push(RawHost { name, path, addresses, weight: default::WEIGHT });
+            }
+        }
+    }
+    hosts
+}
+
+fn read_host(report: &mut Report, table: &DeTable<'_>, name: &str, path: String) -> RawHost {
+    let section = Section::open(report, table, &path, schema::HOST);
+    let texts = section.strings(report, "addresses", "[\"10.0.0.11\"]");
+    let texts = section.required(report, "addresses", texts, "[\"10.0.0.11\"]");
+    let addresses = match texts {
+        Read::Value(texts) => {
+            if texts.is_empty() {
+                let hint = "give it an IPv4 address, an IPv6 address or one of each";
+                report.add(&section.path_of("addresses"), format!("host {name:?} has no address"), hint);
+            }
+            let parse = |(index, text): (usize, Option<&str>)| {
+                address(report, &format!("{}[{index}]", section.path_of("addresses")), text?)
+            };
+            let addresses: Vec<_> = texts.into_iter().enumerate().map(parse).collect();
+            if addresses.is_empty() { vec![None] } else { addresses }
+        }
+        Read::Absent | Read::Broken => vec![None],
+    };
+    let weight = section.integer(report, "weight", 1..=u16::MAX).or(default::WEIGHT);
+    RawHost { name: name.to_owned(), path, addresses, weight }
+}
+
+fn read_services(report: &mut Report, top: &Section<'_>) -> Vec<RawService> {
+    let tables = top.tables(report, "services").or(Vec::new());
+    let read = |(index, table): (usize, Option<&DeTable<'_>>)| {
+        Some(read_service(report, table?, format!("services[{index}]")))
+    };
+    tables.into_iter().enumerate().filter_map(read).collect()
+}
+
+fn read_service(report: &mut Report, table: &DeTable<'_>, path: String) -> RawService {
+    let section = Section::open(report, table, &path, schema::SERVICE);
+    let name = section.string(report, "name", "\"web\"");
+    let name = section.required(report, "name", name, "\"web\"");
+    let vip = section.string(report, "vip", "\"203.0.113.10\"");
+    let vip = section.required(report, "vip", vip, "\"203.0.113.10\"");
+    let protocol = section.choice(report, "protocol", &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)]);
+    let protocol = section.required(report, "protocol", protocol, "\"tcp\"");
+    let port = section.integer(report, "port", 1..=u16::MAX);
+    let port = section.required(report, "port", port, "80");
+    RawService {
+        name: name.value().map(str::to_owned),
+        vip: vip.and_then(|text| address(report, &section.path_of("vip"), text)).value(),
+        protocol: protocol.value(),
+        port: port.value(),
+        forward: section
+            .choice(report, "forward", &[("l2", Forward::L2), ("ipip", Forward::Ipip)])
+            .or(default::FORWARD),
+        hosts: owned(section.strings(report, "hosts", "[\"web-1\", \"web-2\"]")),
+        path,
+    }
+}
+
+fn owned(strings: Read<Vec<Option<&str>>>) -> Read<Vec<Option<String>>> {
+    strings.and_then(|strings| Some(strings.into_iter().map(|text| text.map(str::to_owned)).collect()))
+}

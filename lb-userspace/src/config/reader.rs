@@ -1,0 +1,320 @@
+//! Takes typed values out of a TOML table and reports each that does not fit, without stopping at the first.
+//!
+//! Deserialising with serde would end at the first problem of a file; an operator mends all of them in one go.
+
+use std::net::IpAddr;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeInteger, DeTable, DeValue};
+
+use super::limits;
+use super::report::Report;
+use super::schema::{self, Fields};
+use super::suggest::{nearest, one_of};
+
+/// What became of a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Read<T> {
+    /// The file leaves it out.
+    Absent,
+    /// It is there and wrong, which has been reported: what depends on it is not checked.
+    Broken,
+    Value(T),
+}
+
+impl<T> Read<T> {
+    pub fn value(self) -> Option<T> {
+        match self {
+            Read::Value(value) => Some(value),
+            Read::Absent | Read::Broken => None,
+        }
+    }
+
+    pub fn or(self, default: T) -> T {
+        self.value().unwrap_or(default)
+    }
+
+    pub fn and_then<U>(self, convert: impl FnOnce(T) -> Option<U>) -> Read<U> {
+        match self {
+            Read::Absent => Read::Absent,
+            Read::Broken => Read::Broken,
+            Read::Value(value) => convert(value).map_or(Read::Broken, Read::Value),
+        }
+    }
+}
+
+/// A table of the file and its path; its fields are known.
+pub(super) struct Section<'t> {
+    table: &'t DeTable<'t>,
+    path: String,
+    fields: Fields,
+}
+
+impl<'t> Section<'t> {
+    /// Reports fields that the section does not have, and notes the places of those that it has.
+    pub fn open(report: &mut Report, table: &'t DeTable<'t>, path: &str, fields: Fields) -> Self {
+        let section = Section { table, path: path.to_owned(), fields };
+        for (key, value) in table.iter() {
+            let name = key.get_ref().as_ref();
+            if fields.contains(&name) {
+                report.place(&section.path_of(name), value.span());
+            } else {
+                section.unknown(report, name, key.span(), value.get_ref());
+            }
+        }
+        section
+    }
+
+    pub fn path_of(&self, name: &str) -> String {
+        child(&self.path, name)
+    }
+
+    fn unknown(&self, report: &mut Report, name: &str, span: Range<usize>, value: &DeValue<'_>) {
+        let hint = if let Some(near) = nearest(name, self.fields.iter().copied()) {
+            format!("did you mean {near:?}?")
+        } else if let Some(home) = schema::home_of(name) {
+            format!("{name} belongs {home}")
+        } else if self.fields == schema::HOST && value.is_table() {
+            format!("a host's name with a dot in it stands in quotes: [hosts.\"NAME.{name}\"]")
+        } else {
+            format!("known here are {}", self.fields.join(", "))
+        };
+        report.add_at(span, &self.path_of(name), "unknown field", Some(hint));
+    }
+
+    fn get(&self, name: &str) -> Option<&'t Spanned<DeValue<'t>>> {
+        debug_assert!(self.fields.contains(&name), "{name} is missing from the schema");
+        self.table.get(name)
+    }
+
+    /// Reports that a field without a default is missing.
+    pub fn required<T>(&self, report: &mut Report, name: &str, read: Read<T>, example: &str) -> Read<T> {
+        if let Read::Absent = read {
+            report.add(&self.path_of(name), "missing", format!("add a line such as {name} = {example}"));
+            return Read::Broken;
+        }
+        read
+    }
+
+    /// A value that only `convert` understands; `wanted` says what that is, for the message about any other.
+    fn take<T>(
+        &self,
+        report: &mut Report,
+        name: &str,
+        wanted: &str,
+        convert: impl FnOnce(&'t DeValue<'t>) -> Option<T>,
+        hint: impl FnOnce(&DeValue<'_>) -> String,
+    ) -> Read<T> {
+        let Some(value) = self.get(name) else { return Read::Absent };
+        let value = value.get_ref();
+        match convert(value) {
+            Some(converted) => Read::Value(converted),
+            None => {
+                let message = format!("expected {wanted}, found {}", describe(value));
+                report.add(&self.path_of(name), message, hint(value));
+                Read::Broken
+            }
+        }
+    }
+
+    pub fn string(&self, report: &mut Report, name: &str, example: &str) -> Read<&'t str> {
+        let hint = |value: &DeValue<'_>| match value {
+            DeValue::Integer(number) => format!("write {name} = \"{}\"", number.as_str()),
+            _ => format!("write it as in {name} = {example}"),
+        };
+        self.take(report, name, "a string", |value| value.as_str(), hint)
+    }
+
+    pub fn integer<T>(&self, report: &mut Report, name: &str, range: RangeInclusive<T>) -> Read<T>
+    where
+        T: TryFrom<i128> + Into<i128> + Copy,
+    {
+        let bounds: RangeInclusive<i128> = (*range.start()).into()..=(*range.end()).into();
+        let hint = |value: &DeValue<'_>| match value.as_str().filter(|text| text.parse::<u32>().is_ok()) {
+            Some(text) => format!("write {name} = {text}, without quotes"),
+            None => format!("write a number from {} to {}", bounds.start(), bounds.end()),
+        };
+        let read = self.take(report, name, "an integer", |value| value.as_integer(), hint);
+        read.and_then(|number| {
+            let value = parse_integer(number).filter(|value| bounds.contains(value));
+            if value.is_none() {
+                let message = format!("{number} is out of range");
+                let hint = format!("write a number from {} to {}", bounds.start(), bounds.end());
+                report.add(&self.path_of(name), message, hint);
+            }
+            T::try_from(value?).ok()
+        })
+    }
+
+    pub fn choice<T: Copy>(&self, report: &mut Report, name: &str, choices: &[(&str, T)]) -> Read<T> {
+        let names = || choices.iter().map(|(name, _)| *name);
+        let example = format!("{:?}", choices.first().map_or("", |(name, _)| name));
+        self.string(report, name, &example).and_then(|text| {
+            let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+            if found.is_none() {
+                let list = one_of(names());
+                let hint = match nearest(text, names()) {
+                    Some(near) => format!("did you mean {near:?}? It is {list}"),
+                    None => format!("write {list}"),
+                };
+                report.add(&self.path_of(name), format!("{text:?} is not known"), hint);
+            }
+            found
+        })
+    }
+
+    /// An array of strings, `None` for an element that is none.
+    pub fn strings(&self, report: &mut Report, name: &str, example: &str) -> Read<Vec<Option<&'t str>>> {
+        let hint = |_: &DeValue<'_>| format!("write it as in {name} = {example}");
+        let array = self.take(report, name, "an array of strings", |value| value.as_array(), hint);
+        array.and_then(|array| {
+            let path = self.path_of(name);
+            let strings = array.iter().enumerate().map(|(index, element)| {
+                let path = format!("{path}[{index}]");
+                report.place(&path, element.span());
+                let text = element.get_ref().as_str();
+                if text.is_none() {
+                    let message = format!("expected a string, found {}", describe(element.get_ref()));
+                    report.add(&path, message, format!("write it as in {name} = {example}"));
+                }
+                text
+            });
+            Some(strings.collect())
+        })
+    }
+
+    /// A duration such as `"90s"`: whole seconds within [`limits::TIMEOUT`].
+    pub fn duration(&self, report: &mut Report, name: &str) -> Read<Duration> {
+        const EXAMPLE: &str = "write a number and a unit in quotes, such as \"90s\", \"15m\" or \"1h 30m\"";
+        let hint = |value: &DeValue<'_>| match value {
+            DeValue::Integer(number) => {
+                format!("write {name} = \"{}s\" if these are seconds", number.as_str())
+            }
+            _ => EXAMPLE.to_owned(),
+        };
+        let text = self.take(report, name, "a duration", |value| value.as_str(), hint);
+        text.and_then(|text| {
+            let path = self.path_of(name);
+            let duration = match humantime::parse_duration(text) {
+                Ok(duration) => duration,
+                Err(error) => {
+                    report.add(&path, format!("{text:?} is no duration: {}", lower_first(&error)), EXAMPLE);
+                    return None;
+                }
+            };
+            if !limits::TIMEOUT.contains(&duration) {
+                report.add(&path, format!("{text:?} is out of range"), "write a duration from 1s to 24h");
+                return None;
+            }
+            if duration.subsec_nanos() != 0 {
+                let near = duration.as_secs() + 1;
+                let message = format!("{text:?} is not a whole number of seconds");
+                report.add(&path, message, format!("write {name} = \"{near}s\""));
+                return None;
+            }
+            Some(duration)
+        })
+    }
+
+    pub fn table(&self, report: &mut Report, name: &str, header: &str) -> Read<&'t DeTable<'t>> {
+        let hint = |_: &DeValue<'_>| format!("begin it with a line {header}");
+        self.take(report, name, "a table", |value| value.as_table(), hint)
+    }
+
+    /// The elements of an array of tables; `None` for an element that is no table.
+    pub fn tables(&self, report: &mut Report, name: &str) -> Read<Vec<Option<&'t DeTable<'t>>>> {
+        let hint = |_: &DeValue<'_>| format!("begin each with a line [[{name}]], in double brackets");
+        let array = self.take(report, name, "an array of tables", |value| value.as_array(), hint);
+        array.and_then(|array| {
+            let tables = array.iter().enumerate().map(|(index, element)| {
+                let path = format!("{}[{index}]", self.path_of(name));
+                report.place(&path, element.span());
+                let table = element.get_ref().as_table();
+                if table.is_none() {
+                    let message = format!("expected a table, found {}", describe(element.get_ref()));
+                    report.add(&path, message, format!("begin each with a line [[{name}]]"));
+                }
+                table
+            });
+            Some(tables.collect())
+        })
+    }
+
+    /// 32 hex digits. The value is a secret: no message repeats it.
+    pub fn key(&self, report: &mut Report, name: &str) -> Read<[u8; 16]> {
+        const HINT: &str =
+            "write 32 hex digits in quotes, for example those that `openssl rand -hex 16` prints";
+        let Some(value) = self.get(name) else { return Read::Absent };
+        let message = match value.get_ref() {
+            DeValue::String(text) => match parse_key(text) {
+                Some(key) => return Read::Value(key),
+                None if text.len() == 32 => "not all of its characters are hex digits".to_owned(),
+                None => format!("{} characters are not 32 hex digits", text.chars().count()),
+            },
+            other => format!("expected a string, found a value of type {}", other.type_str()),
+        };
+        report.add(&self.path_of(name), message, HINT);
+        Read::Broken
+    }
+}
+
+/// The path of a field or of an entry below `path`, quoted as TOML would want it.
+pub(super) fn child(path: &str, name: &str) -> String {
+    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let name = if bare { name.to_owned() } else { format!("{name:?}") };
+    if path.is_empty() { name } else { format!("{path}.{name}") }
+}
+
+/// An address as TOML text; reports what else the text may have been meant to be.
+pub(super) fn address(report: &mut Report, path: &str, text: &str) -> Option<IpAddr> {
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    let bare = text.trim().trim_start_matches('[');
+    let end = bare.find(|c: char| !(c.is_ascii_hexdigit() || c == '.' || c == ':')).unwrap_or(bare.len());
+    let candidate = bare[..end].parse::<IpAddr>().ok();
+    let port_cut = bare.rsplit_once(':').and_then(|(address, _)| address.parse::<IpAddr>().ok());
+    let hint = match candidate.or(port_cut) {
+        Some(meant) => format!("write {:?} alone", meant.to_string()),
+        None => {
+            "write an IPv4 address such as \"10.0.0.11\" or an IPv6 address such as \"fd00::11\"".to_owned()
+        }
+    };
+    report.add(path, format!("{text:?} is not an IP address"), hint);
+    None
+}
+
+fn describe(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the string {:?}", shorten(text)),
+        DeValue::Integer(number) => format!("the integer {number}"),
+        DeValue::Float(number) => format!("the float {number}"),
+        DeValue::Boolean(value) => format!("the boolean {value}"),
+        DeValue::Datetime(_) => "a date or time".to_owned(),
+        DeValue::Array(_) => "an array".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    if text.chars().count() <= 40 { text.to_owned() } else { text.chars().take(39).chain(['…']).collect() }
+}
+
+fn parse_integer(number: &DeInteger<'_>) -> Option<i128> {
+    i128::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+fn parse_key(text: &str) -> Option<[u8; 16]> {
+    if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
+}
+
+fn lower_first(error: &impl ToString) -> String {
+    let text = error.to_string();
+    let mut characters = text.chars();
+    characters.next().map(|first| first.to_lowercase().chain(characters).collect()).unwrap_or_default()
+}

@@ -1,0 +1,31 @@
+//! The names of all fields, section by section: what the reader accepts and what the reference must describe.
+
+pub(super) type Fields = &'static [&'static str];
+
+pub(super) const TOP: Fields = &[
+    "interfaces",
+    "xdp_mode",
+    "vip_mode",
+    "ring_size",
+    "hash_key",
+    "flow_table",
+    "timeouts",
+    "hosts",
+    "services",
+];
+pub(super) const FLOW_TABLE: Fields = &["pins"];
+pub(super) const TIMEOUTS: Fields = &["half_open", "established", "closing", "udp"];
+pub(super) const HOST: Fields = &["addresses", "weight"];
+pub(super) const SERVICE: Fields = &["name", "vip", "protocol", "port", "forward", "hosts"];
+
+/// Where a field belongs that stands in the wrong section; a top-level field behind a header is the usual slip.
+pub(super) fn home_of(name: &str) -> Option<&'static str> {
+    const HOMES: [(Fields, &str); 5] = [
+        (TOP, "to the top of the file, above the first line in [brackets]"),
+        (FLOW_TABLE, "under [flow_table]"),
+        (TIMEOUTS, "under [timeouts]"),
+        (HOST, "under [hosts.NAME]"),
+        (SERVICE, "under [[services]]"),
+    ];
+    HOMES.iter().find(|(fields, _)| fields.contains(&name)).map(|(_, home)| *home)
+}

@@ -1,0 +1,205 @@
+//! Checks of services and their members.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+
+use super::hosts::{Hosts, check_name, unusable, unusable_hint};
+use super::limits::{MAX_BACKENDS, MAX_MEMBER_SETS, MAX_SERVICES};
+use super::raw::RawService;
+use super::reader::Read;
+use super::report::Report;
+use super::suggest::did_you_mean;
+use crate::model::{Protocol, Service};
+
+/// Services that are whole; the path of each is that of the same index in `paths`.
+pub(super) struct Services {
+    pub list: Vec<Service>,
+    pub paths: Vec<String>,
+}
+
+pub(super) fn check(report: &mut Report, raw: Vec<RawService>, hosts: &Hosts) -> Services {
+    if let Some(first_over) = raw.get(MAX_SERVICES) {
+        let message = format!("{} services are too many", raw.len());
+        report.add(&first_over.path, message, format!("keep to {MAX_SERVICES} services"));
+        return Services { list: Vec::new(), paths: Vec::new() };
+    }
+    let mut uniqueness = Uniqueness::default();
+    let mut counts = Counts::default();
+    let mut services = Services { list: Vec::with_capacity(raw.len()), paths: Vec::new() };
+    for raw in raw {
+        if let Some(name) = &raw.name {
+            check_name(report, &format!("{}.name", raw.path), "service", name);
+        }
+        if let Some(vip) = raw.vip {
+            check_vip(report, &raw.path, vip, hosts);
+        }
+        uniqueness.check(report, &raw);
+        // Past the limit the config is refused; thousands of long lists would only take time and memory.
+        let vip = raw.vip.filter(|_| !counts.over);
+        let members = vip.and_then(|vip| members(report, &raw, vip, hosts));
+        let path = raw.path.clone();
+        let service = members.and_then(|members| {
+            counts.add(report, &path, &members);
+            Some(Service {
+                name: raw.name?,
+                vip: raw.vip?,
+                protocol: raw.protocol?,
+                port: raw.port?,
+                forward: raw.forward,
+                hosts: members,
+            })
+        });
+        if let Some(service) = service {
+            services.list.push(service);
+            services.paths.push(path);
+        }
+    }
+    services
+}
+
+fn check_vip(report: &mut Report, path: &str, vip: IpAddr, hosts: &Hosts) {
+    let path = format!("{path}.vip");
+    if let Some(reason) = unusable(vip) {
+        report.add(&path, format!("{vip} {reason}"), unusable_hint(vip, "service"));
+    } else if let Some(host) = hosts.by_address.get(&vip) {
+        let first = report.path_of_address(vip).unwrap_or_default().to_owned();
+        let message = format!("{vip} is an address of host {}", report.mention(host, &first));
+        report.add(&path, message, "clients reach a service on an address that no host has as its own");
+    }
+}
+
+/// What no two services may share.
+#[derive(Default)]
+struct Uniqueness {
+    /// The path of the service that has a name.
+    names: HashMap<String, String>,
+    /// The name and the path of the service that has an address, protocol and port.
+    endpoints: HashMap<(IpAddr, Protocol, u16), (String, String)>,
+}
+
+impl Uniqueness {
+    fn check(&mut self, report: &mut Report, raw: &RawService) {
+        if let Some(name) = &raw.name {
+            if let Some(first) = self.names.get(name) {
+                let message = format!("service {} has the same name", report.mention(name, first));
+                report.add(&format!("{}.name", raw.path), message, "give each service a name of its own");
+            } else {
+                self.names.insert(name.clone(), format!("{}.name", raw.path));
+            }
+        }
+        let (Some(vip), Some(protocol), Some(port)) = (raw.vip, raw.protocol, raw.port) else { return };
+        let name = raw.name.clone().unwrap_or_default();
+        if let Some((name, first)) = self.endpoints.get(&(vip, protocol, port)) {
+            let message = format!(
+                "service {} has the same VIP, protocol and port: {vip}, {protocol}, {port}",
+                report.mention(name, first)
+            );
+            report.add(
+                &format!("{}.vip", raw.path),
+                message,
+                "change one of the three, or take one service out",
+            );
+        } else {
+            self.endpoints.insert((vip, protocol, port), (name, format!("{}.vip", raw.path)));
+        }
+    }
+}
+
+/// What the data path has room for.
+#[derive(Default)]
+struct Counts {
+    member_sets: HashSet<Vec<String>>,
+    backends: usize,
+    over: bool,
+}
+
+impl Counts {
+    fn add(&mut self, report: &mut Report, path: &str, members: &[String]) {
+        self.backends += members.len();
+        if self.backends > MAX_BACKENDS {
+            let message = format!("with this service there are {} backends", self.backends);
+            let hint = format!("keep to {MAX_BACKENDS} pairs of a service and a host");
+            report.add(path, message, hint);
+            self.over = true;
+            return;
+        }
+        if self.member_sets.contains(members) {
+            return;
+        }
+        self.member_sets.insert(members.to_vec());
+        if self.member_sets.len() == MAX_MEMBER_SETS + 1 {
+            let message = format!("this service has set of hosts number {}", MAX_MEMBER_SETS + 1);
+            let hint =
+                format!("let services share hosts: at most {MAX_MEMBER_SETS} different sets are possible");
+            report.add(path, message, hint);
+        }
+    }
+}
+
+/// Names of the members, sorted; `None` when they are wrong or not clear because something else is.
+fn members(report: &mut Report, raw: &RawService, vip: IpAddr, hosts: &Hosts) -> Option<Vec<String>> {
+    let family = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
+    let path = format!("{}.hosts", raw.path);
+    match &raw.hosts {
+        Read::Broken => None,
+        Read::Absent => {
+            if !hosts.unclear.is_empty() {
+                return None;
+            }
+            let fit = hosts.by_name.values().filter(|host| host.address_for(vip).is_some());
+            let names: Vec<String> = fit.map(|host| host.name.clone()).collect();
+            if names.is_empty() {
+                let message = format!("there is no host with an {family} address for VIP {vip}");
+                report.add(&path, message, format!("add a host with an {family} address under [hosts.NAME]"));
+                return None;
+            }
+            Some(names)
+        }
+        Read::Value(listed) if listed.is_empty() => {
+            let hint = format!("name one, or leave the field out for all that have an {family} address");
+            report.add(&path, "the service has no hosts", hint);
+            None
+        }
+        Read::Value(listed) => {
+            let mut names = BTreeSet::new();
+            let mut right = true;
+            for (index, name) in listed.iter().enumerate() {
+                let path = format!("{path}[{index}]");
+                let fits = name.as_ref().is_some_and(|name| check_member(report, &path, name, vip, hosts));
+                right &= fits;
+                let Some(name) = name else { continue };
+                if !names.insert(name.clone()) {
+                    report.add(&path, format!("host {name:?} is listed twice"), "list it once");
+                }
+            }
+            right.then(|| names.into_iter().collect())
+        }
+    }
+}
+
+fn check_member(report: &mut Report, path: &str, name: &str, vip: IpAddr, hosts: &Hosts) -> bool {
+    let Some(host) = hosts.by_name.get(name) else {
+        let otherwise = || format!("define it under {}", header(name));
+        let known = hosts.by_name.keys().map(String::as_str);
+        let hint = if report.may_guess() { did_you_mean(name, known, otherwise) } else { otherwise() };
+        report.add(path, format!("there is no host {name:?}"), hint);
+        return false;
+    };
+    if hosts.unclear.contains(name) {
+        return false;
+    }
+    if host.address_for(vip).is_none() {
+        let family = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
+        let message = format!("host {name:?} has no {family} address, VIP {vip} needs one");
+        let hint =
+            format!("add an {family} address to addresses under {}, or take the host out", header(name));
+        report.add(path, message, hint);
+        return false;
+    }
+    true
+}
+
+/// The line that begins a host's section.
+fn header(name: &str) -> String {
+    format!("[{}]", super::reader::child("hosts", name))
+}

@@ -1,0 +1,25 @@
+//! Tests of the config as a whole: its rules, its robustness and its reference.
+
+mod files;
+mod limits;
+mod machine;
+mod mutations;
+mod reference;
+mod rules;
+
+use super::{ConfigErrors, Problem, parse};
+
+const EXAMPLE: &str = include_str!("../../../../docs/sluice.example.toml");
+
+fn refused(toml: &str) -> ConfigErrors {
+    match parse(toml, "test.toml") {
+        Ok(loaded) => panic!("accepted as {:?}:\n{toml}", loaded.model),
+        Err(errors) => errors,
+    }
+}
+
+/// `line:column path: message`
+fn line(problem: &Problem) -> String {
+    let Problem { line, column, path, message, .. } = problem;
+    format!("{line}:{column} {path}: {message}")
+}
