@@ -1,4 +1,5 @@
 //! The library behind the `sluice` binary: the daemon's parts, each with one job, and the command line.
 
 pub mod api;
+pub mod cli;
 pub mod model;
