@@ -1,1 +1,27 @@
-fn main() {}
+//! The one binary: daemon and command line.
+
+use std::process::ExitCode;
+
+use lb_userspace::cli::{self, Cli, Command, Failure};
+
+fn main() -> ExitCode {
+    match cli::parse() {
+        Ok(cli) => cli::finish(dispatch(&cli)),
+        Err(code) => code,
+    }
+}
+
+fn dispatch(Cli { global, command }: &Cli) -> Result<(), Failure> {
+    match command {
+        Command::Status(args) => cli::status::run(global, args),
+        Command::Drain(args) => cli::drain::run(global, args),
+        Command::Undrain(args) => cli::undrain::run(global, args),
+        Command::Flows(args) => cli::flows::run(global, args),
+        Command::Rings(args) => cli::rings::run(global, args),
+        Command::Completions(args) => cli::completions::run(args),
+        Command::Run(_) => Err(anyhow::anyhow!("run is not built in").into()),
+        Command::Check(_) => Err(anyhow::anyhow!("check is not built in").into()),
+        Command::Detach(_) => Err(anyhow::anyhow!("detach is not built in").into()),
+        Command::Decap(_) => Err(anyhow::anyhow!("decap is not built in").into()),
+    }
+}

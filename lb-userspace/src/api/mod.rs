@@ -1,3 +1,4 @@
 //! The HTTP + JSON API on the daemon's Unix socket.
 
+pub mod client;
 pub mod types;

@@ -6,11 +6,31 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
+use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
+use super::after_help;
 use crate::config;
 use crate::model::{Model, Service, VipMode, XdpMode};
+
+/// Check a config file, without a daemon and without touching anything
+///
+/// Says all that is wrong with it, with the place and the mend, or what it would set up.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = after_help(EXAMPLES))]
+pub struct CheckArgs {
+    /// The config file (TOML)
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EXAMPLES: &str = "  \
+  sluice check /etc/sluice/sluice.toml
+  sluice check new.toml --json";
 
 /// Bytes of a pin in the hot array of the flow table.
 const HOT_BYTES: u64 = 8;

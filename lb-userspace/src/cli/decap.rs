@@ -1,0 +1,53 @@
+//! `sluice decap`: its arguments.
+
+use std::net::IpAddr;
+
+use clap::Args;
+
+use super::after_help;
+
+/// Unpack encapsulated packets on a backend, in XDP
+///
+/// Attaches a program to an interface of a backend that takes the outer header off IP-in-IP packets from a balancer with `forward =
+/// "ipip"`, so that the backend needs no tunnel device. It stays when this command ends; --detach takes it off.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = after_help(EXAMPLES))]
+pub struct DecapArgs {
+    /// The interface that the packets arrive on
+    #[arg(long, value_name = "IF", value_parser = interface_name)]
+    pub interface: String,
+    /// Unpack only packets to this outer destination; may be repeated, default: to any
+    #[arg(long = "address", value_name = "A")]
+    pub addresses: Vec<IpAddr>,
+    /// Take the program off the interface instead
+    #[arg(long, conflicts_with = "addresses")]
+    pub detach: bool,
+}
+
+const EXAMPLES: &str = "  \
+  sluice decap --interface eth0
+  sluice decap --interface eth0 --address 10.0.0.1 --address 2001:db8::1
+  sluice decap --interface eth0 --detach";
+
+/// The kernel's rules: at most 15 bytes (`IFNAMSIZ` holds a NUL, too), no slash, no space (`dev_valid_name`).
+fn interface_name(text: &str) -> Result<String, String> {
+    let allowed = |b: u8| b != b'/' && b != b':' && !b.is_ascii_whitespace();
+    if (1..=15).contains(&text.len()) && text.bytes().all(allowed) && text != "." && text != ".." {
+        Ok(text.to_owned())
+    } else {
+        Err("not a name that an interface can have; `ip link` lists them".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interface_name;
+
+    #[test]
+    fn names_are_the_kernels() {
+        assert!(interface_name("veth-0123456789").is_ok());
+        for bad in ["", ".", "..", "a/b", "a b", "veth-0123456789x"] {
+            assert!(interface_name(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `sluice drain`: take hosts out of service, and wait for it if asked to.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep};
+
+use crate::api::client::{ClientError, target};
+use crate::api::types::{DrainRequest, Drains};
+
+use super::output::Out;
+use super::render;
+use super::terminal::Style;
+use super::wait::{Event, Progress, Step, Waiter};
+use super::{Failure, Global, after_help, duration_arg};
+
+/// Take hosts out of service: no new flows, live flows go on until they end
+///
+/// All of the hosts or, if anything is wrong with one, none. From the moment that this command returns, no new flow reaches them; it does not
+/// wait for the live flows, unless --wait is given. Draining a host that drains already joins that drain.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = after_help(EXAMPLES))]
+pub struct DrainArgs {
+    /// Names of the hosts, as in the config
+    #[arg(required = true, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    pub hosts: Vec<String>,
+    /// Wait until no live flow is left on any of the hosts, show the progress and then the receipts
+    #[arg(short, long)]
+    pub wait: bool,
+    /// Bounds the waiting, and only that: when it passes first, the exit code is 5 and the drain goes on. Default: no bound
+    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = duration_arg)]
+    pub timeout: Option<Duration>,
+    /// Why, for whoever looks at the status or the receipt
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Who asks; default: the user that runs this command
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+    /// Print JSON for programs: the API's body; with --wait that of the end
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EXAMPLES: &str = "  \
+  sluice drain web-3 --reason kernel-update
+  sluice drain web-3 web-4 --wait --timeout 10m
+  sluice drain web-3 --wait --json";
+
+/// Time between two looks at the drains.
+const POLL: Duration = Duration::from_millis(250);
+/// Bound of one look; a daemon that takes longer counts as away.
+const LOOK: Duration = Duration::from_secs(5);
+/// What the last look may take after the waiting's bound has passed.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+pub fn run(global: &Global, args: &DrainArgs) -> Result<(), Failure> {
+    super::block_on(async {
+        let (mut out, style) = (Out::stdout(), Style::stdout());
+        let began = request(global, "/v1/drain", &args.hosts, &args.reason, &args.by).await?;
+        if args.wait {
+            return wait(global, args, began, &mut out, style).await;
+        }
+        if args.json {
+            return out.json(&began, true);
+        }
+        began.drains.iter().try_for_each(|d| out.print(&render::drain::began(d, style)))
+    })
+}
+
+/// Posts a drain or an undrain; a host that is named twice is asked for once.
+pub(super) async fn request(
+    global: &Global,
+    path: &str,
+    hosts: &[String],
+    reason: &Option<String>,
+    by: &Option<String>,
+) -> Result<Drains, ClientError> {
+    let mut once: Vec<String> = Vec::with_capacity(hosts.len());
+    for host in hosts {
+        if !once.contains(host) {
+            once.push(host.clone());
+        }
+    }
+    let body = DrainRequest { hosts: once, reason: reason.clone(), by: by.clone() };
+    global.client().post(path, &body).await
+}
+
+async fn wait(
+    global: &Global,
+    args: &DrainArgs,
+    began: Drains,
+    out: &mut Out,
+    style: Style,
+) -> Result<(), Failure> {
+    let mut interrupts = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
+    let start = Instant::now();
+    let (mut err, err_style) = (Out::stderr(), Style::stderr());
+    let progress = match (args.json, err_style.control) {
+        (true, _) => Progress::Quiet,
+        (false, true) => Progress::Live,
+        (false, false) => Progress::Plain,
+    };
+    if !args.json {
+        let under_way = began.drains.iter().filter(|d| d.state == "draining");
+        under_way.into_iter().try_for_each(|d| out.print(&render::drain::began(d, style)))?;
+    }
+    let mut waiter = Waiter::new(&began, progress, err_style, args.timeout, global.command());
+    let client = global.client().with_timeout(LOOK);
+    let look = target("/v1/drains", began.drains.iter().map(|d| ("host", d.host.clone())));
+
+    let mut event = Event::Answer(began);
+    let result = loop {
+        match waiter.step(event, start.elapsed()) {
+            // A terminal that is gone does not end the waiting: its exit code may still be read.
+            Step::Wait(text) => err.print(&text)?,
+            Step::End(text, result) => {
+                err.print(&text)?;
+                break result;
+            }
+        }
+        let left = args.timeout.map_or(Duration::MAX, |t| t.saturating_sub(start.elapsed()));
+        let answer = async {
+            sleep(POLL.min(left)).await;
+            client.get::<Drains>(&look).await
+        };
+        event = tokio::select! {
+            biased;
+            _ = interrupts.recv() => Event::Interrupted,
+            answer = answer => match answer {
+                Ok(drains) => Event::Answer(drains),
+                Err(e) if e.is_unreachable() => Event::Unreachable(e.to_string()),
+                Err(e) => return Err(e.into()),
+            },
+            () = sleep(left.saturating_add(LAST_LOOK)) => Event::Deadline,
+        };
+    };
+    if args.json {
+        out.json(waiter.last(), true)?;
+    } else {
+        let ended = waiter.last().drains.iter().filter(|d| d.receipt.is_some());
+        ended.into_iter().try_for_each(|d| out.print(&render::drain::receipt(d, style)))?;
+    }
+    result
+}

@@ -1,0 +1,263 @@
+//! What `sluice drain` and `sluice undrain` say: the start, the progress, the receipt.
+
+use std::fmt::Write as _;
+
+use crate::api::types::{DrainStatus, LiveFlows, Receipt};
+use crate::cli::terminal::Style;
+
+use super::number::{duration, exact, plural};
+use super::text::{clean, cut, wrap};
+
+/// Characters between the brackets of a progress bar.
+const BAR: u64 = 20;
+
+/// `30 established, 7 closing`; phases without a flow are left out.
+pub fn phases(live: LiveFlows) -> String {
+    let phases = [
+        (live.half_open, "half-open"),
+        (live.established, "established"),
+        (live.closing, "closing"),
+        (live.udp, "udp"),
+    ];
+    let named: Vec<_> =
+        phases.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{} {name}", exact(*n))).collect();
+    named.join(", ")
+}
+
+fn phases_in_brackets(live: LiveFlows) -> String {
+    let phases = phases(live);
+    if phases.is_empty() { phases } else { format!(" ({phases})") }
+}
+
+/// The part of the flows at the start that is gone, as `[#####...............]`.
+pub fn bar(live: u64, at_start: u64) -> String {
+    let left = if live == 0 {
+        0
+    } else if at_start == 0 {
+        BAR
+    } else {
+        // At least one dot while a flow lives.
+        (u128::from(live) * u128::from(BAR)).div_ceil(u128::from(at_start)).min(u128::from(BAR)) as u64
+    };
+    format!("[{}{}]", "#".repeat((BAR - left) as usize), ".".repeat(left as usize))
+}
+
+/// The answer to `drain`, one paragraph a host.
+pub fn began(drain: &DrainStatus, style: Style) -> String {
+    if drain.state == "drained" && drain.live_flows.total == 0 {
+        return receipt(drain, style);
+    }
+    let words = match drain.live_flows.total {
+        0 => "no flow is live".to_owned(),
+        1 => format!("1 live flow goes on{}", phases_in_brackets(drain.live_flows)),
+        n => format!("{} go on{}", plural(n, "live flow"), phases_in_brackets(drain.live_flows)),
+    };
+    paragraph(
+        &format!("{}: {} (drain {}), gets no new flows; {words}", drain.host, drain.state, drain.id),
+        style,
+    )
+}
+
+/// The answer to `undrain`, one paragraph a host.
+pub fn undrained(drain: &DrainStatus, style: Style) -> String {
+    let mut words = format!("{}: takes new flows again", drain.host);
+    if let Some(receipt) = &drain.receipt {
+        let after = duration(receipt.ended_at.saturating_sub(receipt.started_at));
+        let _ = match receipt.outcome.as_str() {
+            "drained" => write!(words, "; drain {} had been done after {after}", drain.id),
+            _ => write!(
+                words,
+                "; drain {} was taken back after {after} with {} of {} left",
+                drain.id,
+                exact(receipt.left),
+                plural(receipt.flows_at_start, "flow")
+            ),
+        };
+    }
+    paragraph(&words, style) + &violations(drain.receipt.as_ref(), style)
+}
+
+/// The line of one host that is redrawn on a terminal; never wider than the terminal.
+pub fn live_line(drain: &DrainStatus, name_width: usize, elapsed: u64, style: Style) -> String {
+    let live = drain.live_flows;
+    let mut line = format!(
+        "{:<name_width$} {} {} of {} live  {}",
+        drain.host,
+        bar(live.total, drain.flows_at_start),
+        exact(live.total),
+        exact(drain.flows_at_start),
+        duration(elapsed)
+    );
+    if live.total > 0 {
+        let _ = write!(line, "  {}", phases(live));
+    }
+    if drain.state != "draining" {
+        let _ = write!(line, "  {}", drain.state);
+    }
+    if let Some(why) = &drain.waiting_for {
+        let _ = write!(line, "  waiting for {why}");
+    }
+    cut(&clean(&line, style.ascii), usize::from(style.width).saturating_sub(1))
+}
+
+/// The line of one host in a log.
+pub fn plain_line(drain: &DrainStatus, elapsed: u64, style: Style) -> String {
+    let mut line = format!(
+        "{}: {}: {}, {} of {} live{}",
+        duration(elapsed),
+        drain.host,
+        drain.state,
+        exact(drain.live_flows.total),
+        plural(drain.flows_at_start, "flow"),
+        phases_in_brackets(drain.live_flows)
+    );
+    if let Some(why) = &drain.waiting_for {
+        let _ = write!(line, ", waiting for {why}");
+    }
+    clean(&line, style.ascii) + "\n"
+}
+
+/// The end of a drain in words; without a receipt, its state.
+pub fn receipt(drain: &DrainStatus, style: Style) -> String {
+    let Some(r) = &drain.receipt else {
+        return paragraph(&format!("{}: {} (drain {})", drain.host, drain.state, drain.id), style);
+    };
+    let took = duration(r.ended_at.saturating_sub(r.started_at));
+    let mut words = match r.outcome.as_str() {
+        "drained" => format!("{}: drained in {took}", r.host),
+        _ => format!("{}: the drain was taken back after {took}", r.host),
+    };
+    let _ = write!(words, " (drain {}, by {}", r.drain, r.by);
+    if let Some(reason) = &r.reason {
+        let _ = write!(words, ": {reason}");
+    }
+    let _ = write!(
+        words,
+        "). {} at the start, {} ended on the host",
+        plural(r.flows_at_start, "flow"),
+        exact(r.ended)
+    );
+    if r.left > 0 {
+        let _ = write!(words, ", {} left", exact(r.left));
+    }
+    if r.evicted > 0 {
+        let _ = write!(words, ", {} lost their pin because the flow table was full", exact(r.evicted));
+    }
+    let _ = write!(
+        words,
+        "; {} since, {}.",
+        plural(r.new_flows, "new flow"),
+        plural(r.misrouted, "misrouted packet")
+    );
+    if drain.state == "drained" && drain.live_flows.total == 0 {
+        words.push_str(" No flow is left.");
+    }
+    paragraph(&words, style) + &violations(Some(r), style)
+}
+
+/// Loud lines for what the contract rules out; empty on a sound receipt.
+fn violations(receipt: Option<&Receipt>, style: Style) -> String {
+    let Some(r) = receipt else { return String::new() };
+    let (loud, off) = if style.control { ("\x1b[1;37;41m", "\x1b[0m") } else { ("", "") };
+    let mut out = String::new();
+    for (n, what) in [(r.new_flows, "new flow"), (r.misrouted, "misrouted packet")] {
+        if n > 0 {
+            let host = clean(&r.host, style.ascii);
+            let _ =
+                writeln!(out, "{loud}!!! {host}: {} during the drain; this must be 0{off}", plural(n, what));
+        }
+    }
+    out
+}
+
+fn paragraph(words: &str, style: Style) -> String {
+    wrap(&clean(words, style.ascii), usize::from(style.width), 2) + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::render::fixtures::{draining, ended, live};
+
+    #[test]
+    fn bars_are_full_only_without_flows() {
+        assert_eq!(bar(120, 120), "[....................]");
+        assert_eq!(bar(60, 120), "[##########..........]");
+        assert_eq!(bar(1, 1_000_000_000_000), "[###################.]");
+        assert_eq!(bar(0, 120), "[####################]");
+        assert_eq!(bar(0, 0), "[####################]");
+        assert_eq!(bar(5, 0), "[....................]");
+        assert_eq!(bar(u64::MAX, 3), "[....................]");
+    }
+
+    #[test]
+    fn starts() {
+        assert_eq!(
+            began(&draining(7, "web-1", 37), Style::PLAIN),
+            "web-1: draining (drain 7), gets no new flows; 37 live flows go on (30 established, 7 closing)\n"
+        );
+        assert_eq!(
+            began(&draining(7, "web-1", 1), Style::PLAIN),
+            "web-1: draining (drain 7), gets no new flows; 1 live flow goes on (1 established)\n"
+        );
+        assert_eq!(
+            began(&draining(7, "web-1", 0), Style::PLAIN),
+            "web-1: draining (drain 7), gets no new flows; no flow is live\n"
+        );
+    }
+
+    #[test]
+    fn progress() {
+        let mut drain = draining(7, "web-1", 37);
+        assert_eq!(
+            live_line(&drain, 6, 65, Style { width: 120, ..Style::PLAIN }),
+            "web-1  [#############.......] 37 of 120 live  1m05s  30 established, 7 closing  waiting for 37 live flows"
+        );
+        assert_eq!(live_line(&drain, 6, 65, Style { width: 40, ..Style::PLAIN }).len(), 39);
+        assert_eq!(
+            plain_line(&drain, 65, Style::PLAIN),
+            "1m05s: web-1: draining, 37 of 120 flows live (30 established, 7 closing), waiting for 37 live flows\n"
+        );
+        drain.live_flows = live(1_000_000_000_000);
+        assert!(
+            live_line(&drain, 6, 0, Style { width: 200, ..Style::PLAIN })
+                .contains(" 1 000 000 000 000 of 120 ")
+        );
+    }
+
+    #[test]
+    fn receipts() {
+        assert_eq!(
+            receipt(&ended(7, "web-1", "drained", 0), Style::PLAIN),
+            "\
+web-1: drained in 3m07s (drain 7, by alice: kernel update). 120 flows at the start, 120 ended on the
+  host; 0 new flows since, 0 misrouted packets. No flow is left.
+"
+        );
+        let mut bad = ended(7, "web-1", "drained", 0);
+        let r = bad.receipt.as_mut().unwrap();
+        (r.ended, r.evicted, r.misrouted, r.new_flows) = (118, 2, 1, 3);
+        assert_eq!(
+            receipt(&bad, Style::PLAIN),
+            "\
+web-1: drained in 3m07s (drain 7, by alice: kernel update). 120 flows at the start, 118 ended on the
+  host, 2 lost their pin because the flow table was full; 3 new flows since, 1 misrouted packet. No
+  flow is left.
+!!! web-1: 3 new flows during the drain; this must be 0
+!!! web-1: 1 misrouted packet during the drain; this must be 0
+"
+        );
+    }
+
+    #[test]
+    fn taking_back() {
+        assert_eq!(
+            undrained(&ended(7, "web-1", "undrained", 37), Style::PLAIN),
+            "web-1: takes new flows again; drain 7 was taken back after 3m07s with 37 of 120 flows left\n"
+        );
+        assert_eq!(
+            undrained(&ended(7, "web-1", "drained", 0), Style::PLAIN),
+            "web-1: takes new flows again; drain 7 had been done after 3m07s\n"
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! API bodies that the tests of the renderers share.
+
+use std::collections::BTreeMap;
+
+use crate::api::types::*;
+
+/// The Unix second at which the fixtures are looked at.
+pub const NOW: u64 = 1_800_000_000;
+
+pub fn live(total: u64) -> LiveFlows {
+    let closing = total / 5;
+    LiveFlows { half_open: 0, established: total - closing, closing, udp: 0, total }
+}
+
+pub fn traffic() -> Traffic {
+    Traffic {
+        packets: 900_000,
+        bytes: 80_000_000,
+        new_flows: 4000,
+        packets_per_second: 1200.0,
+        bytes_per_second: 98_000.0,
+        new_flows_per_second: 12.5,
+    }
+}
+
+/// A drain of `host` under way with `total` of 120 flows left.
+pub fn draining(id: u64, host: &str, total: u64) -> DrainStatus {
+    DrainStatus {
+        id,
+        host: host.to_owned(),
+        state: "draining".to_owned(),
+        started_at: NOW - 187,
+        by: "alice".to_owned(),
+        reason: Some("kernel update".to_owned()),
+        flows_at_start: 120,
+        live_flows: live(total),
+        waiting_for: Some(format!("{total} live flows")),
+        receipt: None,
+    }
+}
+
+/// The drain after it has ended in `outcome`, with `left` flows.
+pub fn ended(id: u64, host: &str, outcome: &str, left: u64) -> DrainStatus {
+    DrainStatus {
+        state: outcome.to_owned(),
+        live_flows: live(left),
+        waiting_for: None,
+        receipt: Some(Receipt {
+            drain: id,
+            host: host.to_owned(),
+            outcome: outcome.to_owned(),
+            by: "alice".to_owned(),
+            reason: Some("kernel update".to_owned()),
+            started_at: NOW - 187,
+            ended_at: NOW,
+            flows_at_start: 120,
+            ended: 120 - left,
+            left,
+            evicted: 0,
+            new_flows: 0,
+            misrouted: 0,
+        }),
+        ..draining(id, host, left)
+    }
+}
+
+fn host(name: &str, admin: AdminState, share: f64, drain: Option<DrainStatus>) -> HostStatus {
+    HostStatus {
+        name: name.to_owned(),
+        admin,
+        oper: OperState::Up,
+        weight: 100,
+        share,
+        live_flows: live(37),
+        traffic: traffic(),
+        drain,
+    }
+}
+
+fn backend(host: &str, address: &str) -> BackendStatus {
+    BackendStatus {
+        host: host.to_owned(),
+        address: address.to_owned(),
+        live_flows: live(37),
+        traffic: traffic(),
+        next_hop: "eth0 02:00:00:00:00:01".to_owned(),
+    }
+}
+
+pub fn status() -> Status {
+    Status {
+        instance: "default".to_owned(),
+        version: "0.1.0".to_owned(),
+        pid: 4242,
+        started_at: NOW - 7500,
+        generation: 7,
+        revision: 12,
+        config: "/etc/sluice.toml".to_owned(),
+        vip_mode: "external".to_owned(),
+        interfaces: vec![InterfaceStatus {
+            name: "eth0".to_owned(),
+            ifindex: 2,
+            mode: "native".to_owned(),
+            note: None,
+        }],
+        services: vec![ServiceStatus {
+            name: "web".to_owned(),
+            vip: "192.0.2.10".to_owned(),
+            protocol: "tcp".to_owned(),
+            port: 443,
+            forward: "l2".to_owned(),
+            ring: 0,
+            live_flows: live(37),
+            traffic: traffic(),
+            backends: vec![backend("web-1", "10.0.0.1"), backend("web-2", "10.0.0.2")],
+        }],
+        hosts: vec![
+            host("web-1", AdminState::Active, 1.0, None),
+            host("web-2", AdminState::Draining, 0.0, Some(draining(7, "web-2", 37))),
+        ],
+        flow_table: FlowTableStatus {
+            pins: 1_000_000,
+            words: 2_097_152,
+            live: 74,
+            overflow_used: 0,
+            overflow_size: 40_000,
+            memory: 64 << 20,
+            sweep_us: 1234,
+        },
+        reasons: BTreeMap::from([("forwarded".to_owned(), 900_000)]),
+        violations: BTreeMap::new(),
+        problems: Vec::new(),
+    }
+}
+
+/// Every figure as wide as it can get in practice, and more.
+pub fn widest() -> Status {
+    const T: u64 = 1_000_000_000_000;
+    let live =
+        LiveFlows { half_open: 999_999, established: 999_999, closing: 999_999, udp: 999_999, total: T };
+    let traffic = Traffic {
+        packets: T,
+        bytes: u64::MAX,
+        new_flows: T,
+        packets_per_second: 12.3e6,
+        bytes_per_second: 12.3e9,
+        new_flows_per_second: 12.3e3,
+    };
+    let mut status = status();
+    for host in &mut status.hosts {
+        host.name = format!("{}-in-rack-17-of-the-second-hall", host.name);
+        (host.live_flows, host.traffic, host.weight, host.share) = (live, traffic, u16::MAX, 0.333);
+        if let Some(drain) = &mut host.drain {
+            drain.reason = Some("the second of the two power supplies hums ".repeat(6).trim_end().to_owned());
+            (drain.flows_at_start, drain.live_flows) = (T, live);
+        }
+    }
+    for service in &mut status.services {
+        service.name = "a-service-with-a-long-name".to_owned();
+        service.vip = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff".to_owned();
+        (service.live_flows, service.traffic, service.ring) = (live, traffic, 4095);
+        for backend in &mut service.backends {
+            backend.address = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff".to_owned();
+            backend.next_hop =
+                "unresolved: no route to 2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff from eth0".to_owned();
+            (backend.live_flows, backend.traffic) = (live, traffic);
+        }
+    }
+    status.flow_table.memory = T;
+    status.reasons.insert("forwarded".to_owned(), T);
+    status.problems = vec!["something is amiss ".repeat(20).trim_end().to_owned()];
+    status
+}

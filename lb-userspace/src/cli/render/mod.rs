@@ -1,0 +1,11 @@
+//! What people read, made from the API's bodies: pure functions from types to text.
+
+pub mod drain;
+pub mod flows;
+pub mod number;
+pub mod rings;
+pub mod status;
+pub mod text;
+
+#[cfg(test)]
+pub mod fixtures;

@@ -1,0 +1,315 @@
+//! `sluice status`: one screen that says whether all is well, then the figures.
+
+use std::fmt::Write as _;
+
+use crate::api::types::{AdminState, DrainStatus, HostStatus, OperState, ServiceStatus, Status};
+use crate::cli::terminal::Style;
+
+use super::number::{count, duration, exact, memory, percent, plural, rate};
+use super::text::{Align, Grid, clean, wrap};
+
+use Align::{Left, Right};
+
+const HOSTS: &[(&str, Align)] = &[
+    ("HOST", Left),
+    ("ADMIN", Left),
+    ("OPER", Left),
+    ("WEIGHT", Right),
+    ("SHARE", Right),
+    ("LIVE", Right),
+    ("HALF", Right),
+    ("ESTAB", Right),
+    ("CLOSE", Right),
+    ("UDP", Right),
+    ("NEW/S", Right),
+    ("PKT/S", Right),
+    ("B/S", Right),
+];
+
+const SERVICES: &[(&str, Align)] = &[
+    ("SERVICE", Left),
+    ("ADDRESS", Left),
+    ("FORWARD", Left),
+    ("RING", Right),
+    ("HOSTS", Right),
+    ("LIVE", Right),
+    ("FLOWS", Right),
+    ("PACKETS", Right),
+    ("NEW/S", Right),
+    ("PKT/S", Right),
+    ("B/S", Right),
+];
+
+const BACKENDS: &[(&str, Align)] = &[
+    ("SERVICE", Left),
+    ("HOST", Left),
+    ("ADDRESS", Left),
+    ("LIVE", Right),
+    ("NEW/S", Right),
+    ("PKT/S", Right),
+    ("NEXT HOP", Left),
+];
+
+const REASONS: &[(&str, Align)] = &[("REASON", Left), ("PACKETS", Right)];
+
+/// `now` is in Unix seconds. With `all` also the backends and the packets by reason.
+pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
+    let mut out = String::new();
+    head(&mut out, status, now, style);
+    alarms(&mut out, status, style);
+
+    let mut hosts = Grid::new(HOSTS, style);
+    for h in &status.hosts {
+        hosts.row(host_row(h));
+    }
+    section(&mut out, hosts, "no hosts");
+    for drain in status.hosts.iter().filter_map(|h| h.drain.as_ref()).filter(|d| d.state == "draining") {
+        paragraph(&mut out, &drain_line(drain, now), style);
+    }
+
+    let mut services = Grid::new(SERVICES, style);
+    for s in &status.services {
+        services.row(service_row(s));
+    }
+    section(&mut out, services, "no services");
+
+    if all {
+        let mut backends = Grid::new(BACKENDS, style);
+        for s in &status.services {
+            for b in &s.backends {
+                backends.row([
+                    s.name.clone(),
+                    b.host.clone(),
+                    b.address.clone(),
+                    count(b.live_flows.total),
+                    rate(b.traffic.new_flows_per_second),
+                    rate(b.traffic.packets_per_second),
+                    b.next_hop.clone(),
+                ]);
+            }
+        }
+        section(&mut out, backends, "no backends");
+        let mut reasons = Grid::new(REASONS, style);
+        for (reason, packets) in &status.reasons {
+            reasons.row([reason.clone(), exact(*packets)]);
+        }
+        section(&mut out, reasons, "no packets yet");
+    }
+
+    out.push('\n');
+    let table = &status.flow_table;
+    let filled = if table.pins == 0 { 0.0 } else { table.live as f64 / table.pins as f64 };
+    let line = format!(
+        "flow table: {} of {} pins live ({}), overflow {} of {}, {}, last sweep {:.1} ms",
+        exact(table.live),
+        exact(table.pins),
+        percent(filled),
+        exact(table.overflow_used),
+        exact(table.overflow_size),
+        memory(table.memory),
+        table.sweep_us as f64 / 1000.0
+    );
+    paragraph(&mut out, &line, style);
+    for i in &status.interfaces {
+        let note = i.note.as_ref().map(|n| format!(" ({n})")).unwrap_or_default();
+        paragraph(
+            &mut out,
+            &format!("interface {}: {} XDP, index {}{note}", i.name, i.mode, i.ifindex),
+            style,
+        );
+    }
+    out
+}
+
+fn head(out: &mut String, status: &Status, now: u64, style: Style) {
+    let line = format!(
+        "sluice {}, instance {}, up {}, process {}, generation {}, revision {}, VIPs {}, config {}",
+        status.version,
+        status.instance,
+        duration(now.saturating_sub(status.started_at)),
+        status.pid,
+        status.generation,
+        status.revision,
+        status.vip_mode,
+        status.config
+    );
+    paragraph(out, &line, style);
+}
+
+/// What must not be overlooked stands above the tables.
+fn alarms(out: &mut String, status: &Status, style: Style) {
+    let (loud, mild, off) =
+        if style.control { ("\x1b[1;37;41m", "\x1b[33m", "\x1b[0m") } else { ("", "", "") };
+    if !status.violations.is_empty() {
+        let _ = writeln!(out, "\n{loud}!!! CONTRACT VIOLATED: these counters must be 0 !!!{off}");
+        for (name, n) in &status.violations {
+            let _ = writeln!(out, "{loud}!!! {}: {}{off}", clean(name, style.ascii), exact(*n));
+        }
+    }
+    if !status.problems.is_empty() {
+        let _ = writeln!(out, "\n{mild}{}:{off}", plural(status.problems.len() as u64, "problem"));
+        for problem in &status.problems {
+            let text = clean(problem, style.ascii);
+            let _ = writeln!(out, "{mild}  - {}{off}", wrap(&text, usize::from(style.width) - 4, 4));
+        }
+    }
+}
+
+/// An empty line, then the table, or the words in its place.
+fn section(out: &mut String, grid: Grid, when_empty: &str) {
+    out.push('\n');
+    if grid.is_empty() {
+        out.push_str(when_empty);
+        out.push('\n');
+    } else {
+        out.push_str(&grid.render());
+    }
+}
+
+fn paragraph(out: &mut String, text: &str, style: Style) {
+    out.push_str(&wrap(&clean(text, style.ascii), usize::from(style.width), 2));
+    out.push('\n');
+}
+
+fn host_row(host: &HostStatus) -> [String; 13] {
+    let (live, traffic) = (host.live_flows, host.traffic);
+    [
+        host.name.clone(),
+        match host.admin {
+            AdminState::Active => "active",
+            AdminState::Draining => "draining",
+            AdminState::Drained => "drained",
+        }
+        .to_owned(),
+        match host.oper {
+            OperState::Up => "up",
+            OperState::Down => "DOWN",
+        }
+        .to_owned(),
+        host.weight.to_string(),
+        percent(host.share),
+        count(live.total),
+        count(live.half_open),
+        count(live.established),
+        count(live.closing),
+        count(live.udp),
+        rate(traffic.new_flows_per_second),
+        rate(traffic.packets_per_second),
+        rate(traffic.bytes_per_second),
+    ]
+}
+
+fn service_row(service: &ServiceStatus) -> [String; 11] {
+    let traffic = service.traffic;
+    let vip = if service.vip.contains(':') { format!("[{}]", service.vip) } else { service.vip.clone() };
+    [
+        service.name.clone(),
+        format!("{vip}:{}/{}", service.port, service.protocol),
+        service.forward.clone(),
+        service.ring.to_string(),
+        service.backends.len().to_string(),
+        count(service.live_flows.total),
+        count(traffic.new_flows),
+        count(traffic.packets),
+        rate(traffic.new_flows_per_second),
+        rate(traffic.packets_per_second),
+        rate(traffic.bytes_per_second),
+    ]
+}
+
+/// `now` is in Unix seconds.
+fn drain_line(drain: &DrainStatus, now: u64) -> String {
+    let mut line = format!(
+        "drain {} of {}: {} of {} live, for {}, by {}",
+        drain.id,
+        drain.host,
+        exact(drain.live_flows.total),
+        plural(drain.flows_at_start, "flow"),
+        duration(now.saturating_sub(drain.started_at)),
+        drain.by
+    );
+    if let Some(reason) = &drain.reason {
+        let _ = write!(line, " ({reason})");
+    }
+    if let Some(why) = &drain.waiting_for {
+        let _ = write!(line, "; waiting for {why}");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::render::fixtures::{self, NOW};
+
+    fn widest(text: &str) -> usize {
+        text.lines().map(|l| l.chars().count()).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn a_healthy_balancer() {
+        let text = status(&fixtures::status(), false, NOW, Style::PLAIN);
+        let expected = "\
+sluice 0.1.0, instance default, up 2h05m, process 4242, generation 7, revision 12, VIPs external,
+  config /etc/sluice.toml
+
+HOST   ADMIN     OPER  WEIGHT  SHARE  LIVE  HALF  ESTAB  CLOSE  UDP  NEW/S  PKT/S    B/S
+web-1  active    up       100   100%    37     0     30      7    0   12.5  1.20k  98.0k
+web-2  draining  up       100     0%    37     0     30      7    0   12.5  1.20k  98.0k
+drain 7 of web-2: 37 of 120 flows live, for 3m07s, by alice (kernel update); waiting for 37 live
+  flows
+
+SERVICE  ADDRESS             FORWARD  RING  HOSTS  LIVE  FLOWS  PACKETS  NEW/S  PKT/S    B/S
+web      192.0.2.10:443/tcp  l2          0      2    37   4000   900000   12.5  1.20k  98.0k
+
+flow table: 74 of 1 000 000 pins live (<0.1%), overflow 0 of 40 000, 64.0 MiB, last sweep 1.2 ms
+interface eth0: native XDP, index 2
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn the_widest_values_fit() {
+        let mut body = fixtures::widest();
+        let text = status(&body, true, NOW, Style::PLAIN);
+        assert!(widest(&text) <= 100, "{} columns:\n{text}", widest(&text));
+        assert!(text.is_ascii());
+        assert!(text.contains("1.00T"), "{text}");
+        body.hosts[0].name = "h\u{fc}-1".to_owned();
+        assert!(status(&body, true, NOW, Style::PLAIN).contains("h\\u{fc}-1"));
+    }
+
+    #[test]
+    fn violations_are_loud_and_absent_when_there_are_none() {
+        let mut body = fixtures::status();
+        assert!(!status(&body, true, NOW, Style::PLAIN).contains("VIOLATED"));
+        body.violations.insert("misrouted".to_owned(), 3);
+        body.problems = vec!["web-2 is down".to_owned(), "no address for \x1bx".to_owned()];
+        let text = status(&body, false, NOW, Style::PLAIN);
+        let expected = "
+!!! CONTRACT VIOLATED: these counters must be 0 !!!
+!!! misrouted: 3
+
+2 problems:
+  - web-2 is down
+  - no address for \\u{1b}x
+";
+        assert!(text.contains(expected), "{text}");
+        assert!(!text.contains('\x1b'));
+        let loud = status(&body, false, NOW, Style { control: true, ..Style::PLAIN });
+        assert!(loud.contains("\x1b[1;37;41m!!! misrouted: 3\x1b[0m"), "{loud:?}");
+    }
+
+    #[test]
+    fn nothing_configured() {
+        let mut body = fixtures::status();
+        body.hosts.clear();
+        body.services.clear();
+        body.reasons.clear();
+        body.flow_table.pins = 0;
+        let text = status(&body, true, NOW, Style::PLAIN);
+        for words in ["\nno hosts\n", "\nno services\n", "\nno backends\n", "\nno packets yet\n", "(0%)"] {
+            assert!(text.contains(words), "{words:?} in {text}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! `sluice run`: the daemon's arguments.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::after_help;
+
+/// Run the balancer's daemon in the foreground
+///
+/// Reads and checks the config, loads the XDP program or takes over the one that a daemon before has left, replays the
+/// journal, and serves the API on the instance's socket until SIGTERM or SIGINT. When the daemon ends, for whatever reason, packets go
+/// on being forwarded and drains go on; `sluice detach` ends that.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = after_help(EXAMPLES))]
+pub struct RunArgs {
+    /// The config file (TOML); `sluice check` tells whether it is sound
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The least important messages that are logged, on standard error
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"])]
+    pub log_level: String,
+}
+
+const EXAMPLES: &str = "  \
+  sluice run --config /etc/sluice/sluice.toml
+  sluice run --instance lab --config lab.toml --log-level debug";
+
+impl RunArgs {
+    pub fn level(&self) -> log::LevelFilter {
+        self.log_level.parse().unwrap_or(log::LevelFilter::Info)
+    }
+}

@@ -1,0 +1,44 @@
+//! `sluice undrain`: give hosts their share of new flows back.
+
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+
+use super::drain::request;
+use super::output::Out;
+use super::terminal::Style;
+use super::{Failure, Global, after_help, render};
+
+/// Put hosts back into service: each owns the very slots that it had before its drain
+///
+/// All of the hosts or, if anything is wrong with one, none. A drain that is not done yet is taken back; whoever waits for it is told.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = after_help(EXAMPLES))]
+pub struct UndrainArgs {
+    /// Names of the hosts, as in the config
+    #[arg(required = true, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    pub hosts: Vec<String>,
+    /// Why, for whoever looks at the journal
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Who asks; default: the user that runs this command
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+    /// Print JSON for programs: the API's body
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EXAMPLES: &str = "  \
+  sluice undrain web-3
+  sluice undrain web-3 web-4 --reason done --json";
+
+pub fn run(global: &Global, args: &UndrainArgs) -> Result<(), Failure> {
+    super::block_on(async {
+        let (mut out, style) = (Out::stdout(), Style::stdout());
+        let answer = request(global, "/v1/undrain", &args.hosts, &args.reason, &args.by).await?;
+        if args.json {
+            return out.json(&answer, true);
+        }
+        answer.drains.iter().try_for_each(|d| out.print(&render::drain::undrained(d, style)))
+    })
+}
