@@ -245,6 +245,9 @@ fn a_changed_route_is_followed() {
 #[test]
 fn a_rule_or_a_next_hop_object_may_change_the_route_too() {
     let net = Net::new("rule");
+    // Without this the kernel tells of each route of a next-hop object that is replaced.
+    let setting = "echo 0 > /proc/sys/net/ipv4/nexthop_compat_mode";
+    ip(&["netns", "exec", &net.here, "sh", "-c", setting]);
     net.here("nexthop add id 7 via 10.0.0.2 dev eth0");
     net.here("route add 192.0.2.0/24 nhid 7");
     net.here("route add 192.0.2.0/24 via 10.1.0.2 table 77");
