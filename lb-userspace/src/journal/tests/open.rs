@@ -8,7 +8,7 @@ use super::*;
 fn refusal(path: &Path) -> Error {
     let before = fs::read(path).expect("the file is there");
     let error = Journal::open(path, None, NOW).expect_err("the file must be refused");
-    assert_eq!(fs::read(path).expect("the file is still there"), before, "a refused file is left as it is");
+    assert!(fs::read(path).expect("the file is still there") == before, "a refused file is left as it is");
     error
 }
 
@@ -129,6 +129,34 @@ fn a_damaged_journal_is_refused_and_kept() {
 
     fs::write(&path, whole).expect("written");
     assert_eq!(open(&path).last_revision().expect("readable"), 401);
+}
+
+#[test]
+fn the_log_of_a_refused_journal_stays_beside_it() {
+    let (dir, path) = place();
+    let mut journal = open(&path);
+    for _ in 0..40 {
+        let detail = serde_json::json!({ "text": "x".repeat(400) });
+        journal.note(Kind::Config, &by("ann"), &detail).expect("noted");
+    }
+    journal.db.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(())).expect("written back");
+    journal.note(Kind::Config, &by("ann"), &serde_json::json!({})).expect("noted");
+
+    // What a kill leaves behind: the database and the log with the last change.
+    let left = dir.path().join("left.db");
+    let mut database = fs::read(&path).expect("readable");
+    let log = fs::read(dir.path().join("main.db-wal")).expect("there is a log");
+    let root: i64 = journal
+        .db
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'drains'", [], |row| row.get(0))
+        .expect("readable");
+    let page = usize::try_from(root - 1).expect("a page") * 4096;
+    database[page..page + 4096].fill(0xa5);
+    fs::write(&left, &database).expect("written");
+    fs::write(dir.path().join("left.db-wal"), &log).expect("written");
+    let error = refusal(&left);
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    assert!(fs::read(dir.path().join("left.db-wal")).expect("still there") == log);
 }
 
 #[test]
