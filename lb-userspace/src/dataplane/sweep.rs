@@ -50,9 +50,9 @@ impl Swept {
     }
 }
 
-struct Sweep<'a> {
-    maps: &'a Maps,
-    input: &'a SweepInput<'a>,
+struct Sweep<'m, 'i> {
+    maps: &'m Maps,
+    input: &'m SweepInput<'i>,
     timeouts: [u32; 8],
     now: u32,
     swept: Swept,
@@ -86,7 +86,7 @@ impl Dataplane {
     }
 }
 
-impl Sweep<'_> {
+impl<'i> Sweep<'_, 'i> {
     fn arrays(&mut self) {
         let words = self.maps.word(0);
         for index in 0..self.maps.sizes.words() {
@@ -139,7 +139,7 @@ impl Sweep<'_> {
         }) != word.host()
     }
 
-    fn view(&self, cold: &Cold) -> Option<(u32, RingView<'_>)> {
+    fn view(&self, cold: &Cold) -> Option<(u32, RingView<'i>)> {
         let ring = (self.input.ring_of)(cold.service())?;
         Some((ring, (self.input.ring)(ring)?))
     }
