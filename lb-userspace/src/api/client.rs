@@ -280,7 +280,8 @@ fn decode<T: DeserializeOwned>(request: &str, answer: Answer) -> Result<T, Clien
         source,
     };
     if let Err(e) = serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body) {
-        // A daemon that does not know the path answers 404 without a body: another version, not another program.
+        // A daemon that does not know the path answers 404 without a body: another version, not another
+        // program.
         if answer.daemon.is_some() && answer.status == StatusCode::NOT_FOUND {
             return Err(mismatch(e));
         }
@@ -331,6 +332,26 @@ mod tests {
             daemon: daemon.map(str::to_owned),
             body: Bytes::from_static(body.as_bytes()),
         }
+    }
+
+    #[test]
+    fn failures_to_connect_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let missing = Client::new(folder.path().join("missing"));
+        let client = Client::new(&file);
+        let error = missing.no_connection(io::ErrorKind::NotFound.into());
+        assert!(matches!(error, ClientError::NoSocket { .. }), "{error}");
+        let error = client.no_connection(io::ErrorKind::PermissionDenied.into());
+        assert!(matches!(error, ClientError::Denied { .. }), "{error}");
+        assert!(error.hint().unwrap().contains("ls -l"), "{error}");
+        let error = client.no_connection(io::ErrorKind::ConnectionRefused.into());
+        assert!(matches!(error, ClientError::NotASocket { .. }), "{error}");
+        let error = missing.no_connection(io::ErrorKind::ConnectionRefused.into());
+        assert!(matches!(error, ClientError::Stale { .. }), "{error}");
+        let error = client.no_connection(io::Error::other("odd"));
+        assert!(error.is_unreachable() && error.hint().is_none(), "{error}");
     }
 
     #[test]

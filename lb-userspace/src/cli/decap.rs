@@ -8,8 +8,9 @@ use super::after_help;
 
 /// Unpack encapsulated packets on a backend, in XDP
 ///
-/// Attaches a program to an interface of a backend that takes the outer header off IP-in-IP packets from a balancer with `forward =
-/// "ipip"`, so that the backend needs no tunnel device. It stays when this command ends; --detach takes it off.
+/// Attaches a program to an interface of a backend that takes the outer header off IP-in-IP packets from a
+/// balancer with `forward = "ipip"`, so that the backend needs no tunnel device. It stays when this command
+/// ends; --detach takes it off.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct DecapArgs {

@@ -19,8 +19,9 @@ use super::{Failure, Global, after_help, duration_arg};
 
 /// Take hosts out of service: no new flows, live flows go on until they end
 ///
-/// All of the hosts or, if anything is wrong with one, none. From the moment that this command returns, no new flow reaches them; it does not
-/// wait for the live flows, unless --wait is given. Draining a host that drains already joins that drain.
+/// All of the hosts or, if anything is wrong with one, none. From the moment that this command returns, no
+/// new flow reaches them; it does not wait for the live flows, unless --wait is given. Draining a host that
+/// drains already joins that drain.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct DrainArgs {
@@ -30,7 +31,8 @@ pub struct DrainArgs {
     /// Wait until no live flow is left on any of the hosts, show the progress and then the receipts
     #[arg(short, long)]
     pub wait: bool,
-    /// Bounds the waiting, and only that: when it passes first, the exit code is 5 and the drain goes on. Default: no bound
+    /// Bounds the waiting, and only that: when it passes first, the exit code is 5 and the drain goes on.
+    /// Default: no bound
     #[arg(long, value_name = "DURATION", requires = "wait", value_parser = duration_arg)]
     pub timeout: Option<Duration>,
     /// Why, for whoever looks at the status or the receipt

@@ -13,7 +13,8 @@ use super::{Failure, Global, after_help};
 
 /// List the live flows
 ///
-/// The table changes while it is read: a flow that begins or ends meanwhile may be missing or shown. AGE and IDLE are since the flow's first and last packet.
+/// The table changes while it is read: a flow that begins or ends meanwhile may be missing or shown. AGE and
+/// IDLE are since the flow's first and last packet.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct FlowsArgs {

@@ -1,7 +1,7 @@
 //! The command line: one verb a file, each with its arguments and what it does.
 //!
-//! Results go to standard output, progress and complaints to standard error. Verbs return [`Failure`] where they did not do
-//! what was asked; `main` turns it into words and an exit code.
+//! Results go to standard output, progress and complaints to standard error. Verbs return [`Failure`] where
+//! they did not do what was asked; `main` turns it into words and an exit code.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,10 +38,10 @@ fn after_help(examples: &str) -> String {
 
 /// A layer-4 load balancer in XDP that takes hosts out of service without a connection noticing
 ///
-/// `sluice run` is the daemon; the other verbs talk to it over its Unix socket. Packets are forwarded in the kernel, whether the daemon
-/// runs or not.
+/// `sluice run` is the daemon; the other verbs talk to it over its Unix socket. Packets are forwarded in the
+/// kernel, whether the daemon runs or not.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, propagate_version = true, max_term_width = 100, after_help = after_help(EXAMPLES))]
+#[command(name = "sluice", version, max_term_width = 100, after_help = after_help(EXAMPLES))]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -124,8 +124,8 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Reads the command line. For `--help`, `--version` and usage errors everything is printed already, and the exit code is the
-/// error.
+/// Reads the command line. For `--help`, `--version` and usage errors everything is printed already, and the
+/// exit code is the error.
 pub fn parse() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| {
         // Nobody reads it: nothing to be done.

@@ -10,8 +10,8 @@ use super::{Failure, Global, after_help, render};
 
 /// Show the slots of each host, and what a drain would move
 ///
-/// SLOTS are owned now, BASE when every member is in use; PREVIOUS are those of a handover under way that the host owned before. A drain moves the host's own
-/// slots and no other.
+/// SLOTS are owned now, BASE when every member is in use; PREVIOUS are those of a handover under way that the
+/// host owned before. A drain moves the host's own slots and no other.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct RingsArgs {

@@ -8,9 +8,9 @@ use super::after_help;
 
 /// Run the balancer's daemon in the foreground
 ///
-/// Reads and checks the config, loads the XDP program or takes over the one that a daemon before has left, replays the
-/// journal, and serves the API on the instance's socket until SIGTERM or SIGINT. When the daemon ends, for whatever reason, packets go
-/// on being forwarded and drains go on; `sluice detach` ends that.
+/// Reads and checks the config, loads the XDP program or takes over the one that a daemon before has left,
+/// replays the journal, and serves the API on the instance's socket until SIGTERM or SIGINT. When the daemon
+/// ends, for whatever reason, packets go on being forwarded and drains go on; `sluice detach` ends that.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct RunArgs {

@@ -14,8 +14,9 @@ use super::{Failure, Global, after_help, duration_arg, render};
 
 /// Show services, hosts, live flows, drains and problems
 ///
-/// LIVE is the number of live flows; HALF, ESTAB, CLOSE and UDP are its parts. SHARE is the part of the slots that the host owns: what it gets of the
-/// new flows. FLOWS and PACKETS count since the balancer began; rates are over the daemon's last interval.
+/// LIVE is the number of live flows; HALF, ESTAB, CLOSE and UDP are its parts. SHARE is the part of the slots
+/// that the host owns: what it gets of the new flows. FLOWS and PACKETS count since the balancer began; rates
+/// are over the daemon's last interval.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct StatusArgs {
@@ -25,7 +26,7 @@ pub struct StatusArgs {
     /// Print JSON for programs: the API's body
     #[arg(long)]
     pub json: bool,
-    /// Look again and again until Ctrl-C; with --json one line a look
+    /// Look again every INTERVAL (default 2s) until Ctrl-C; with --json one line a look
     #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = interval)]
     pub watch: Option<Duration>,
 }

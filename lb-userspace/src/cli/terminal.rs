@@ -9,7 +9,8 @@ pub const DEFAULT_WIDTH: u16 = 100;
 /// How to write for one stream. A pure input of the renderers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// Control codes may be written: a terminal, and the user has not set `NO_COLOR` (<https://no-color.org>).
+    /// Control codes may be written: a terminal, and the user has not set `NO_COLOR`
+    /// (<https://no-color.org>).
     pub control: bool,
     /// Other characters than ASCII are escaped.
     pub ascii: bool,
@@ -55,8 +56,8 @@ fn utf8_locale() -> bool {
 /// Columns and lines of a terminal, where it knows them.
 fn size<S: AsFd>(stream: &S) -> Option<(u16, u16)> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: TIOCGWINSZ writes one `winsize` through the pointer, which lives over the call (tty_ioctl(4)); the descriptor is open
-    // because `stream` is borrowed.
+    // SAFETY: TIOCGWINSZ writes one `winsize` through the pointer, which lives over the call (tty_ioctl(4));
+    // the descriptor is open because `stream` is borrowed.
     let answer = unsafe { libc::ioctl(stream.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
     (answer == 0 && size.ws_col >= 20 && size.ws_row >= 4).then_some((size.ws_col, size.ws_row))
 }

@@ -10,7 +10,8 @@ use super::{Failure, Global, after_help, render};
 
 /// Put hosts back into service: each owns the very slots that it had before its drain
 ///
-/// All of the hosts or, if anything is wrong with one, none. A drain that is not done yet is taken back; whoever waits for it is told.
+/// All of the hosts or, if anything is wrong with one, none. A drain that is not done yet is taken back;
+/// whoever waits for it is told.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct UndrainArgs {

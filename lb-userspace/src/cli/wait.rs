@@ -1,4 +1,5 @@
-//! Waiting for drains, without time or I/O of its own: what came in and when, to what is printed and how it ends.
+//! Waiting for drains, without time or I/O of its own: what came in and when, to what is printed and how it
+//! ends.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -79,7 +80,8 @@ fn is_done(drain: &DrainStatus) -> bool {
 }
 
 impl Waiter {
-    /// `began` is the answer to the drain call; the same drains, by host and number, are waited for. It is the first event, too.
+    /// `began` is the answer to the drain call; the same drains, by host and number, are waited for. It is
+    /// the first event, too.
     pub fn new(
         began: &Drains,
         progress: Progress,

@@ -221,7 +221,7 @@ mod tests {
         drain.live_flows = live(1_000_000_000_000);
         assert!(
             live_line(&drain, 6, 0, Style { width: 200, ..Style::PLAIN })
-                .contains(" 1 000 000 000 000 of 120 ")
+                .contains(" 1,000,000,000,000 of 120 ")
         );
     }
 

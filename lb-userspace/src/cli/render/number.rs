@@ -8,13 +8,13 @@ pub fn count(n: u64) -> String {
     if n < 1_000_000 { n.to_string() } else { scaled(n as f64) }
 }
 
-/// With thousands apart, for prose: `1 000 000`.
+/// With thousands apart, for prose: `1,000,000`, which no line break splits.
 pub fn exact(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() * 4 / 3);
     for (i, digit) in digits.chars().enumerate() {
         if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(' ');
+            out.push(',');
         }
         out.push(digit);
     }
@@ -145,10 +145,10 @@ mod tests {
     #[test]
     fn prose_numbers() {
         assert_eq!(exact(0), "0");
-        assert_eq!(exact(1000), "1 000");
-        assert_eq!(exact(1_000_000_000_000), "1 000 000 000 000");
+        assert_eq!(exact(1000), "1,000");
+        assert_eq!(exact(1_000_000_000_000), "1,000,000,000,000");
         assert_eq!(plural(1, "flow"), "1 flow");
-        assert_eq!(plural(1200, "flow"), "1 200 flows");
+        assert_eq!(plural(1200, "flow"), "1,200 flows");
         assert_eq!(memory(1023), "1023 B");
         assert_eq!(memory(64 << 20), "64.0 MiB");
     }

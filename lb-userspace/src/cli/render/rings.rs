@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(
             rings(&body, Style::PLAIN),
             "\
-ring 0: 65 537 slots, 22 of them in handover, generation 7, used by web api
+ring 0: 65,537 slots, 22 of them in handover, generation 7, used by web api
 HOST   WEIGHT  SLOTS  SHARE  BASE  PREVIOUS  A DRAIN WOULD MOVE
 web-1     100  32768  50.0%    22         0  32768 to web-2
 web-2     100  32769  50.0%    22         0  32769 to web-1

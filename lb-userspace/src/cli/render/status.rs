@@ -123,17 +123,17 @@ pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
 
 fn head(out: &mut String, status: &Status, now: u64, style: Style) {
     let line = format!(
-        "sluice {}, instance {}, up {}, process {}, generation {}, revision {}, VIPs {}, config {}",
+        "sluice {}, instance {}, up {}, process {}, generation {}, revision {}, VIPs {}",
         status.version,
         status.instance,
         duration(now.saturating_sub(status.started_at)),
         status.pid,
         status.generation,
         status.revision,
-        status.vip_mode,
-        status.config
+        status.vip_mode
     );
     paragraph(out, &line, style);
+    paragraph(out, &format!("config {}", status.config), style);
 }
 
 /// What must not be overlooked stands above the tables.
@@ -250,8 +250,8 @@ mod tests {
     fn a_healthy_balancer() {
         let text = status(&fixtures::status(), false, NOW, Style::PLAIN);
         let expected = "\
-sluice 0.1.0, instance default, up 2h05m, process 4242, generation 7, revision 12, VIPs external,
-  config /etc/sluice.toml
+sluice 0.1.0, instance default, up 2h05m, process 4242, generation 7, revision 12, VIPs external
+config /etc/sluice.toml
 
 HOST   ADMIN     OPER  WEIGHT  SHARE  LIVE  HALF  ESTAB  CLOSE  UDP  NEW/S  PKT/S    B/S
 web-1  active    up       100   100%    37     0     30      7    0   12.5  1.20k  98.0k
@@ -262,7 +262,7 @@ drain 7 of web-2: 37 of 120 flows live, for 3m07s, by alice (kernel update); wai
 SERVICE  ADDRESS             FORWARD  RING  HOSTS  LIVE  FLOWS  PACKETS  NEW/S  PKT/S    B/S
 web      192.0.2.10:443/tcp  l2          0      2    37   4000   900000   12.5  1.20k  98.0k
 
-flow table: 74 of 1 000 000 pins live (<0.1%), overflow 0 of 40 000, 64.0 MiB, last sweep 1.2 ms
+flow table: 74 of 1,000,000 pins live (<0.1%), overflow 0 of 40,000, 64.0 MiB, last sweep 1.2 ms
 interface eth0: native XDP, index 2
 ";
         assert_eq!(text, expected);

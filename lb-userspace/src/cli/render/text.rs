@@ -4,8 +4,8 @@ use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row
 
 use crate::cli::terminal::Style;
 
-/// `text` without control characters, so that a reason or a name from elsewhere cannot steer the terminal, and for `ascii`
-/// without anything but ASCII; both are escaped as Rust does.
+/// `text` without control characters, so that a reason or a name from elsewhere cannot steer the terminal,
+/// and for `ascii` without anything but ASCII; both are escaped as Rust does.
 pub fn clean(text: &str, ascii: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -20,7 +20,8 @@ pub fn clean(text: &str, ascii: bool) -> String {
     out
 }
 
-/// Breaks at spaces so that no line is longer than `width`, where words allow it; lines after the first are indented.
+/// Breaks at spaces so that no line is longer than `width`, where words allow it; lines after the first are
+/// indented.
 pub fn wrap(text: &str, width: usize, indent: usize) -> String {
     let mut out = String::new();
     let mut column = 0;

@@ -1,0 +1,183 @@
+//! The built binary against a fake daemon: exit codes, streams, signals, terminals.
+
+mod fake;
+mod terminal;
+mod waiting;
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use fake::*;
+
+#[test]
+fn help_usage_and_version() {
+    let run = |args: &[&str]| Run::from(sluice(args).output().unwrap());
+    run(&["--help"]).expect(0).prints("5  a deadline passed with flows left");
+    run(&["drain", "--help"]).expect(0).prints("sluice drain web-3 web-4 --wait --timeout 10m");
+    run(&["--version"]).expect(0).prints(env!("CARGO_PKG_VERSION"));
+    run(&[]).expect(2);
+    run(&["drain"]).expect(2).says("<HOST>...");
+    run(&["drain", ""]).expect(2);
+    run(&["drain", "a", "--timeout", "5m"]).expect(2).says("--wait");
+    run(&["drain", "a", "--wait", "--timeout", "5"]).expect(2).says("write it like 30s, 5m or 1h30m");
+    run(&["--instance", "a/b", "status"]).expect(2).says("1 to 32 letters");
+    run(&["flows", "--limit", "0"]).expect(2);
+    run(&["nonsense"]).expect(2);
+    run(&["completions", "bash"]).expect(0).prints("complete -F _sluice");
+}
+
+#[test]
+fn a_daemon_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("x.sock");
+    let status = || Run::from(sluice(&["status", "--socket", socket.to_str().unwrap()]).output().unwrap());
+    status().expect(4).says("there is no socket at").says("hint: start the daemon with");
+    std::fs::write(&socket, "").unwrap();
+    status().expect(4).says("is not a socket");
+    std::fs::remove_file(&socket).unwrap();
+    drop(UnixListener::bind(&socket).unwrap());
+    status().expect(4).says("the socket of a daemon that has ended").says("hint: start the daemon again");
+    let run = Run::from(sluice(&["status", "--instance", "no-such-instance"]).output().unwrap());
+    run.expect(4).says("/run/sluice/no-such-instance.sock");
+}
+
+#[test]
+fn what_the_daemon_refuses() {
+    let fake = Fake::new(|what, body| match what {
+        "POST /v1/drain" => {
+            let body: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(body, json!({"hosts": ["a", "b"], "reason": "why", "by": "me"}));
+            refusal(404, "not_found", "no host \"b\" in the config")
+        }
+        "POST /v1/undrain" => refusal(409, "conflict", "the host \"a\" is in service"),
+        "GET /v1/rings" => (502, "<html>".to_owned()),
+        "GET /v1/status" => ok(json!({"instance": 5})),
+        _ => (0, String::new()),
+    });
+    let run = fake.run(&["drain", "a", "b", "a", "--reason", "why", "--by", "me"]).expect(3);
+    assert_eq!(run.err, "error: no host \"b\" in the config\nhint: look at `sluice status`\n");
+    assert_eq!(run.out, "");
+    fake.run(&["undrain", "a"]).expect(1).says("error: the host \"a\" is in service");
+    fake.run(&["rings"]).expect(1).says("is not JSON").says("hint: another program");
+    fake.run(&["status"]).expect(1).says("does not understand").says("different versions");
+    fake.run(&["flows"]).expect(4).says("broke the connection off");
+}
+
+#[test]
+fn drain_and_undrain() {
+    let fake = Fake::new(|what, _| match what {
+        "POST /v1/drain" => drains(&[drain("a", "draining", 4), drain("b", "drained", 0)]),
+        _ => drains(&[drain("a", "undrained", 4)]),
+    });
+    let run = fake.run(&["drain", "a", "b"]).expect(0);
+    assert_eq!(
+        run.out,
+        "\
+a: draining (drain 7), gets no new flows; 4 live flows go on (4 established)
+b: drained in 1m00s (drain 7, by bob). 10 flows at the start, 10 ended on the host; 0 new flows
+  since, 0 misrouted packets. No flow is left.
+"
+    );
+    assert_eq!(fake.run(&["drain", "a", "b", "--json"]).expect(0).json()["drains"][0]["flows_at_start"], 10);
+    fake.run(&["undrain", "a"])
+        .expect(0)
+        .prints("a: takes new flows again; drain 7 was taken back after 1m00s");
+    assert_eq!(fake.run(&["undrain", "a", "--json"]).expect(0).json()["drains"][0]["state"], "undrained");
+}
+
+fn flow(n: u64) -> serde_json::Value {
+    json!({"protocol": "tcp", "client": format!("198.51.100.7:{n}"), "vip": "192.0.2.1:80", "service": "web", "host": "a",
+        "phase": "established", "age": 5, "idle": 1, "slot": n})
+}
+
+/// 2500 flows; a page as long as asked for, at most 1000.
+fn pages(what: &str) -> (u16, String) {
+    let query = |name: &str| {
+        let (_, query) = what.split_once('?')?;
+        query.split('&').find_map(|p| p.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())
+    };
+    let (from, limit) = (query("cursor").unwrap_or(0), query("limit").unwrap_or(1000).min(1000));
+    let to = (from + limit).min(2500);
+    let next = if to < 2500 { json!(to) } else { json!(null) };
+    ok(json!({"flows": (from..to).map(flow).collect::<Vec<_>>(), "next": next}))
+}
+
+#[test]
+fn flows_come_in_pages() {
+    let fake = Fake::new(|what, _| pages(what));
+    let run = fake.run(&["flows", "--host", "a b&c=d", "--service", "web"]).expect(0);
+    assert_eq!(run.out.lines().count(), 2501);
+    assert_eq!(
+        fake.asked.lock().unwrap().as_slice(),
+        [
+            "GET /v1/flows?host=a%20b%26c%3Dd&service=web&limit=1000",
+            "GET /v1/flows?host=a%20b%26c%3Dd&service=web&limit=1000&cursor=1000",
+            "GET /v1/flows?host=a%20b%26c%3Dd&service=web&limit=1000&cursor=2000",
+        ]
+    );
+    assert_eq!(fake.run(&["flows", "--limit", "1001"]).expect(0).out.lines().count(), 1002);
+    let all = fake.run(&["flows", "--json"]).expect(0).json();
+    assert_eq!((all["flows"].as_array().unwrap().len(), &all["next"]), (2500, &json!(null)));
+    let some = fake.run(&["flows", "--json", "--limit", "3"]).expect(0).json();
+    assert_eq!((some["flows"].as_array().unwrap().len(), &some["next"]), (3, &json!(3)));
+}
+
+#[test]
+fn no_flows() {
+    let fake = Fake::new(|_, _| ok(json!({"flows": [], "next": null})));
+    assert_eq!(fake.run(&["flows", "--host", "a"]).expect(0).out, "no live flows on host a\n");
+    assert_eq!(fake.run(&["flows", "--json"]).expect(0).json(), json!({"flows": [], "next": null}));
+}
+
+#[test]
+fn empty_pages_before_the_last_do_not_break_the_document() {
+    let fake = Fake::new(|what, _| {
+        let at = ["cursor=1", "cursor=2", "cursor=3"].iter().position(|c| what.ends_with(c));
+        let flows: Vec<_> = if at == Some(1) { vec![flow(1)] } else { Vec::new() };
+        ok(
+            json!({"flows": flows, "next": match at { None => Some(1), Some(0) => Some(2), Some(1) => Some(3), _ => None }}),
+        )
+    });
+    let body = fake.run(&["flows", "--json"]).expect(0).json();
+    assert_eq!(body["flows"].as_array().unwrap().len(), 1);
+    assert_eq!(fake.run(&["flows"]).expect(0).out.lines().count(), 2);
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    // Pages without end: only the broken pipe can end this.
+    let fake = Fake::new(|_, _| {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        ok(json!({"flows": (0..1000).map(flow).collect::<Vec<_>>(), "next": next}))
+    });
+    let mut child = fake.spawn(&["flows"]);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("CLIENT"), "{line}");
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let fake = Fake::new(|what, _| pages(what));
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let run = fake.command(&["flows"]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+    Run::from(run).expect(1).says("cannot write the output").says("caused by: No space left");
+}
+
+#[test]
+fn rings() {
+    let fake = Fake::new(|_, _| {
+        let member = |host: &str, moves| json!({"host": host, "weight": 100, "slots": 5, "base_slots": 5, "previous_of": 0, "drain_moves": moves});
+        ok(json!({"rings": [{"id": 0, "size": 10, "generation": 3, "services": ["web"], "open_slots": 0,
+            "members": [member("a", json!({"b": 5})), member("b", json!({"a": 5}))]}]}))
+    });
+    fake.run(&["rings"]).expect(0).prints("ring 0: 10 slots, no handover open, generation 3, used by web\n");
+    assert_eq!(fake.run(&["rings", "--json"]).expect(0).json()["rings"][0]["size"], 10);
+}
