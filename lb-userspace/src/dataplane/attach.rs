@@ -10,6 +10,9 @@ use aya::programs::{ProgramError, Xdp};
 use super::{Dataplane, Error, Paths};
 use crate::model::XdpMode;
 
+const NATIVE: &str = "native";
+const GENERIC: &str = "generic";
+
 /// An interface that has the program.
 #[derive(Debug, Clone)]
 pub struct Attached {
@@ -26,36 +29,34 @@ impl Dataplane {
     pub fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attached, Error> {
         let no_interface = |_| Error::NoInterface { interface: interface.to_owned() };
         let ifindex = nix::net::if_::if_nametoindex(interface).map_err(no_interface)?;
-        let pin = self.paths.link(ifindex);
+        let paths = self.paths.clone();
         let program = self.program()?;
-        if pin.try_exists().map_err(Error::path(&pin))? {
+        let attached = |mode, note| Attached { interface: interface.to_owned(), ifindex, mode, note };
+        for mode in [NATIVE, GENERIC] {
+            let pin = paths.link(ifindex, mode);
+            if !pin.try_exists().map_err(Error::path(&pin))? {
+                continue;
+            }
             match replace(program, &pin) {
-                Ok(()) => {
-                    let mode = attached_mode(interface).unwrap_or("native");
-                    return Ok(Attached { interface: interface.to_owned(), ifindex, mode, note: None });
-                }
+                Ok(()) => return Ok(attached(mode, None)),
                 // The link of an interface that is gone: its index was given to another.
                 Err(error) => {
-                    log::warn!("{}: {error}; attaching anew", pin.display());
+                    log::warn!("{error}; attaching anew");
                     fs::remove_file(&pin).map_err(Error::path(&pin))?;
                 }
             }
         }
-        let attached = |mode, note| Attached { interface: interface.to_owned(), ifindex, mode, note };
+        let new = |program: &mut Xdp, hook: Hook, mode| {
+            new_link(program, interface, ifindex, hook, mode, &paths.link(ifindex, mode))
+        };
         match mode {
-            XdpMode::Native => {
-                new_link(program, interface, ifindex, Hook::Driver, &pin)?;
-                Ok(attached("native", None))
-            }
-            XdpMode::Generic => {
-                new_link(program, interface, ifindex, Hook::Skb, &pin)?;
-                Ok(attached("generic", None))
-            }
-            XdpMode::Auto => match new_link(program, interface, ifindex, Hook::Driver, &pin) {
-                Ok(()) => Ok(attached("native", None)),
+            XdpMode::Native => new(program, Hook::Driver, NATIVE).map(|()| attached(NATIVE, None)),
+            XdpMode::Generic => new(program, Hook::Skb, GENERIC).map(|()| attached(GENERIC, None)),
+            XdpMode::Auto => match new(program, Hook::Driver, NATIVE) {
+                Ok(()) => Ok(attached(NATIVE, None)),
                 Err(Error::Attach { message, .. }) => {
-                    new_link(program, interface, ifindex, Hook::Skb, &pin)?;
-                    Ok(attached("generic", Some(format!("the driver refused native mode: {message}"))))
+                    new(program, Hook::Skb, GENERIC)?;
+                    Ok(attached(GENERIC, Some(format!("the driver refused native mode: {message}"))))
                 }
                 Err(error) => Err(error),
             },
@@ -64,7 +65,10 @@ impl Dataplane {
 
     /// Removes the links of interfaces that are not in `keep`.
     pub fn detach_others(&self, keep: &[u32]) -> Result<(), Error> {
-        let keep: Vec<_> = keep.iter().map(|&ifindex| self.paths.link(ifindex)).collect();
+        let keep: Vec<_> = keep
+            .iter()
+            .flat_map(|&index| [NATIVE, GENERIC].map(|mode| self.paths.link(index, mode)))
+            .collect();
         for entry in fs::read_dir(self.paths.links()).map_err(Error::path(self.paths.links()))? {
             let path = entry.map_err(Error::path(self.paths.links()))?.path();
             if !keep.contains(&path) {
@@ -107,8 +111,14 @@ fn replace(program: &mut Xdp, pin: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn new_link(program: &mut Xdp, interface: &str, ifindex: u32, hook: Hook, pin: &Path) -> Result<(), Error> {
-    let mode = if matches!(hook, Hook::Skb) { "generic" } else { "native" };
+fn new_link(
+    program: &mut Xdp,
+    interface: &str,
+    ifindex: u32,
+    hook: Hook,
+    mode: &'static str,
+    pin: &Path,
+) -> Result<(), Error> {
     let refused = |error: &dyn std::error::Error| Error::Attach {
         interface: interface.to_owned(),
         mode,
@@ -142,9 +152,4 @@ fn causes(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
-}
-
-/// How the kernel runs the interface's program.
-fn attached_mode(interface: &str) -> Option<&'static str> {
-    crate::netlink::xdp_mode(interface).ok().flatten()
 }

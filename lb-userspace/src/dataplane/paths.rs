@@ -29,8 +29,8 @@ impl Paths {
         self.pins.join("links")
     }
 
-    /// The link of an interface. By its index, as names change.
-    pub fn link(&self, ifindex: u32) -> PathBuf {
-        self.links().join(format!("xdp-{ifindex}"))
+    /// The link of an interface: by its index, as names change, and with the mode, which the kernel does not tell.
+    pub fn link(&self, ifindex: u32, mode: &str) -> PathBuf {
+        self.links().join(format!("{mode}-{ifindex}"))
     }
 }

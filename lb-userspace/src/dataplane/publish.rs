@@ -6,9 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_common::layout::{
-    Backend, Control, HostId, HostState, RingHead, SLOTS_A_BLOCK, ServiceKey, Window,
-};
+use lb_common::layout::{Backend, Control, HostId, HostState, RingHead, SLOTS_A_BLOCK, ServiceKey, Window};
 
 use super::alloc::Numbers;
 use super::mapped::{store32, store64};
@@ -155,7 +153,9 @@ impl Publisher {
         let wanted: BTreeSet<u32> =
             backends.map(|backend| backend.ifindex).filter(|&index| index != 0).collect();
         for &ifindex in wanted.difference(&self.egress.clone()) {
-            maps.egress.insert(ifindex, ifindex, None, 0).map_err(|error| Error::Egress { ifindex, message: error.to_string() })?;
+            maps.egress
+                .insert(ifindex, ifindex, None, 0)
+                .map_err(|error| Error::Egress { ifindex, message: error.to_string() })?;
             self.egress.insert(ifindex);
         }
         Ok(())
