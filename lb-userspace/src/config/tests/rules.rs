@@ -205,9 +205,14 @@ services = {}
         description: "ring size: no integer of any machine",
         toml: "\nring_size = 999999999999999999999999999999999999999999\n",
         expected: &[(
-            "2:13 ring_size: 999999999999999999999999999999999999999999 is out of range",
+            "2:13 ring_size: 999999999999999999999999999999999999999… is out of range",
             "from 101 to 1048573",
         )],
+    },
+    Case {
+        description: "ring size: what begins like a number, with a control character",
+        toml: "\nring_size = 1_0\u{1}1\n",
+        expected: &[("2:13 ring_size: 10\u{fffd}1 is not a whole number", "from 101 to 1048573")],
     },
     Case {
         description: "ring size: too small for the largest service, and no prime either",
