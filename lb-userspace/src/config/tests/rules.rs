@@ -233,6 +233,23 @@ port = 80
         )],
     },
     Case {
+        description: "ring size: a prime one short of what the largest service needs",
+        toml: "
+ring_size = 199
+hosts.a.addresses = [\"10.0.0.1\"]
+hosts.b.addresses = [\"10.0.0.2\"]
+[[services]]
+name = \"web\"
+vip = \"203.0.113.1\"
+protocol = \"tcp\"
+port = 80
+",
+        expected: &[(
+            "2:13 ring_size: 199 slots are too few for the 2 hosts of service \"web\"",
+            "ring_size = 211",
+        )],
+    },
+    Case {
         description: "hash key: length and digits, never shown",
         toml: "\nhash_key = \"00112233445566778899aabbccddee\"\n",
         expected: &[("2:12 hash_key: 30 characters are not 32 hex digits", "openssl rand -hex 16")],
