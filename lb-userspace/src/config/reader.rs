@@ -3,11 +3,12 @@
 //! Deserialising with serde would end at the first problem of a file; an operator mends all of them in one go.
 
 use std::net::IpAddr;
+use std::num::IntErrorKind;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeInteger, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
 use super::limits;
 use super::report::Report;
@@ -138,9 +139,15 @@ impl<'t> Section<'t> {
         };
         let read = self.take(report, name, "an integer", |value| value.as_integer(), hint);
         read.and_then(|number| {
-            let value = parse_integer(number).filter(|value| bounds.contains(value));
+            // The parser takes any text that begins like a number.
+            let parsed = i128::from_str_radix(number.as_str(), number.radix());
+            let value = parsed.as_ref().ok().copied().filter(|value| bounds.contains(value));
             if value.is_none() {
-                let message = format!("{number} is out of range");
+                let wrong = match parsed.map_err(|error| *error.kind()) {
+                    Err(IntErrorKind::InvalidDigit | IntErrorKind::Empty) => "is not a whole number",
+                    _ => "is out of range",
+                };
+                let message = format!("{} {wrong}", shorten(&number.to_string()));
                 let hint = format!("write a number from {} to {}", bounds.start(), bounds.end());
                 report.add(&self.path_of(name), message, hint);
             }
@@ -300,10 +307,6 @@ fn describe(value: &DeValue<'_>) -> String {
 
 fn shorten(text: &str) -> String {
     if text.chars().count() <= 40 { text.to_owned() } else { text.chars().take(39).chain(['…']).collect() }
-}
-
-fn parse_integer(number: &DeInteger<'_>) -> Option<i128> {
-    i128::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
 fn parse_key(text: &str) -> Option<[u8; 16]> {

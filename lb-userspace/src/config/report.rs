@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use super::problem::{ConfigErrors, Problem};
-use super::source::Source;
+use super::source::{Excerpt, Source, printable};
 
+/// Characters of a message, path or hint; what is longer repeats a long text of the file.
+const MAX_TEXT: usize = 500;
 /// A slow guess for each of thousands of wrong names helps nobody.
 const MAX_GUESSES: usize = 200;
 
@@ -85,10 +87,7 @@ impl Report {
     pub fn add(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
         match self.spans.nearest(path) {
             Some(span) => self.add_at(span, path, message, Some(hint.into())),
-            None => {
-                let (path, message, hint) = (path.to_owned(), message.into(), Some(hint.into()));
-                self.problems.push(Problem { line: 1, column: 1, path, message, hint, excerpt: None });
-            }
+            None => self.push((1, 1), path, &message.into(), Some(&hint.into()), None),
         }
     }
 
@@ -100,8 +99,19 @@ impl Report {
         hint: Option<String>,
     ) {
         let (line, column) = self.spans.source.position(span.start);
-        let excerpt = Some(self.spans.source.excerpt(&span));
-        let (path, message) = (path.to_owned(), message.into());
+        let excerpt = self.spans.source.excerpt(&span);
+        self.push((line, column), path, &message.into(), hint.as_deref(), Some(excerpt));
+    }
+
+    fn push(
+        &mut self,
+        (line, column): (u32, u32),
+        path: &str,
+        message: &str,
+        hint: Option<&str>,
+        excerpt: Option<Excerpt>,
+    ) {
+        let (path, message, hint) = (tidy(path), tidy(message), hint.map(tidy));
         self.problems.push(Problem { line, column, path, message, hint, excerpt });
     }
 
@@ -126,4 +136,13 @@ impl Report {
         problems.dedup();
         ConfigErrors { file: self.spans.source.file().to_owned(), problems }
     }
+}
+
+/// Fit for a terminal and of a bounded length, whatever the file holds.
+fn tidy(text: &str) -> String {
+    let mut tidied: String = text.chars().take(MAX_TEXT).map(printable).collect();
+    if text.chars().nth(MAX_TEXT).is_some() {
+        tidied.push('…');
+    }
+    tidied
 }

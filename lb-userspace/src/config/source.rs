@@ -95,7 +95,7 @@ impl fmt::Debug for Source {
 }
 
 /// A tab becomes one space, so that the mark stays under its place, and what could drive a terminal is replaced.
-fn printable(character: char) -> char {
+pub(super) fn printable(character: char) -> char {
     match character {
         '\t' => ' ',
         c if c.is_control() => char::REPLACEMENT_CHARACTER,

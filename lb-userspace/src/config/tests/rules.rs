@@ -205,9 +205,14 @@ services = {}
         description: "ring size: no integer of any machine",
         toml: "\nring_size = 999999999999999999999999999999999999999999\n",
         expected: &[(
-            "2:13 ring_size: 999999999999999999999999999999999999999999 is out of range",
+            "2:13 ring_size: 999999999999999999999999999999999999999… is out of range",
             "from 101 to 1048573",
         )],
+    },
+    Case {
+        description: "ring size: what begins like a number, with a control character",
+        toml: "\nring_size = 1_0\u{1}1\n",
+        expected: &[("2:13 ring_size: 10\u{fffd}1 is not a whole number", "from 101 to 1048573")],
     },
     Case {
         description: "ring size: too small for the largest service, and no prime either",
@@ -224,6 +229,23 @@ port = 80
 ",
         expected: &[(
             "2:13 ring_size: 150 slots are too few for the 2 hosts of service \"web\"",
+            "ring_size = 211",
+        )],
+    },
+    Case {
+        description: "ring size: a prime one short of what the largest service needs",
+        toml: "
+ring_size = 199
+hosts.a.addresses = [\"10.0.0.1\"]
+hosts.b.addresses = [\"10.0.0.2\"]
+[[services]]
+name = \"web\"
+vip = \"203.0.113.1\"
+protocol = \"tcp\"
+port = 80
+",
+        expected: &[(
+            "2:13 ring_size: 199 slots are too few for the 2 hosts of service \"web\"",
             "ring_size = 211",
         )],
     },
