@@ -58,26 +58,26 @@ fn parts_are_proportional_to_weights_also_to_extreme_ones() {
 #[test]
 fn displaced_slots_go_to_the_others_by_weight() {
     let weights: Vec<u16> = (0..40).map(|n| [1, 10, 100, 300][n % 4]).collect();
-    let mut members = weighted(&weights);
-    let base = Base::build(&KEY, 65537, &members);
-    let before = base.owners(&members);
-    for member in &mut members[20..] {
-        member.share = 0;
-    }
-    let gained: Vec<HostId> = base
-        .owners(&members)
-        .into_iter()
-        .zip(before)
-        .filter(|(now, then)| now != then)
-        .map(|(now, _)| now)
-        .collect();
-    let (counts, in_use) = (slots_of(&gained), weights[..20].iter().map(|&w| f64::from(w)).sum::<f64>());
-    for member in &members[..20] {
-        let part = f64::from(member.weight) / in_use;
-        let expected = part * gained.len() as f64;
-        let deviation = (expected * (1.0 - part)).sqrt();
-        let got = f64::from(counts.get(&member.id).copied().unwrap_or(0));
-        assert!((got - expected).abs() < 4.5 * deviation + 1.0, "{}: {got} for {expected}", member.name);
+    let all = weighted(&weights);
+    let base = Base::build(&KEY, 65537, &all);
+    let before = base.owners(&all);
+    for staying in [2, 3, 20] {
+        let mut members = all.clone();
+        for member in &mut members[staying..] {
+            member.share = 0;
+        }
+        let after = base.owners(&members);
+        let gained: Vec<HostId> =
+            after.into_iter().zip(&before).filter(|(now, then)| now != *then).map(|(now, _)| now).collect();
+        let (counts, total) =
+            (slots_of(&gained), weights[..staying].iter().map(|&w| f64::from(w)).sum::<f64>());
+        for member in &members[..staying] {
+            let part = f64::from(member.weight) / total;
+            let expected = part * gained.len() as f64;
+            let deviation = (expected * (1.0 - part)).sqrt();
+            let got = f64::from(counts.get(&member.id).copied().unwrap_or(0));
+            assert!((got - expected).abs() < 4.5 * deviation + 1.0, "{}: {got} for {expected}", member.name);
+        }
     }
 }
 
@@ -90,6 +90,17 @@ fn a_share_keeps_that_part_of_the_slots() {
     let part = f64::from(counts[&4]) / 6553.7;
     assert!((0.23..0.27).contains(&part), "a quarter share has {part} of its part");
     assert!(spread(counts.iter().filter(|(id, _)| **id != 4).map(|(_, &count)| count)) < 0.05, "{counts:?}");
+}
+
+/// Where nobody takes part, as when all hosts are ramped up at once, the ring is the one of full shares.
+#[test]
+fn small_shares_all_around_are_as_good_as_full_ones() {
+    let mut members = equal(3);
+    let base = Base::build(&KEY, 4099, &members);
+    let full = base.owners(&members);
+    members.iter_mut().for_each(|member| member.share = 1);
+    let same = base.owners(&members).iter().zip(&full).filter(|(small, full)| small == full).count();
+    assert!((4099 * 97 / 100..4099).contains(&same), "{same} slots are as with full shares");
 }
 
 #[test]

@@ -242,6 +242,7 @@ mod tests {
     fn turns_are_spread_evenly() {
         assert_eq!(turns(&[2, 2, 2]), [0, 1, 2, 0, 1, 2]);
         assert_eq!(turns(&[4, 1]), [0, 0, 0, 1, 0]);
+        assert_eq!(turns(&[4, 3]), [0, 1, 0, 0, 1, 0, 1]);
         assert_eq!(turns(&[]), [0; 0]);
     }
 

@@ -113,7 +113,8 @@ fn parse(text: &str) -> Option<SlotSet> {
         }
         *word = u64::from_str_radix(str::from_utf8(chunk).ok()?, 16).ok()?;
     }
-    let beyond = set.words.last().is_some_and(|&last| set.size % 64 != 0 && last >> (set.size % 64) != 0);
+    let beyond =
+        !set.size.is_multiple_of(64) && set.words.last().is_some_and(|last| last >> (set.size % 64) != 0);
     (!beyond).then_some(set)
 }
 

@@ -1,7 +1,7 @@
 //! A plain model of the handover rules, run over random histories: the reference that the product is held against.
 //!
 //! It is made of a [`Control`], which does what the daemon does by the very code of this module's parent, a [`Datapath`], which does
-//! what the XDP program does, and a [`history`] that throws drains, false alarms, ramps, evictions, losses and reboots at both and knows
+//! what the XDP program does, and a [`history()`] that throws drains, false alarms, ramps, evictions, losses and reboots at both and knows
 //! which host each flow is really on. [`Plain`] is a data path in a few lines; another one may drive the real program.
 //!
 //! Checked, for TCP flows that speak at least once in the idle timeout: see [`Law`]. With one of the rules left out
