@@ -16,22 +16,54 @@ pub trait View {
     fn is_after_fin(&self) -> bool;
 }
 
-/// The live pin of the packet's flow.
+/// The live pin of the packet's flow, or none. Not an `Option`, for the verifier's sake: see [`crate::table::Found`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pin {
+    pub host: HostId,
+    /// [`Phase::Empty`]: there is no pin.
+    pub phase: Phase,
+}
+
+impl Pin {
+    pub const NONE: Pin = Pin { host: HOST_NONE, phase: Phase::Empty };
+
+    #[inline(always)]
+    pub const fn is_some(&self) -> bool {
+        self.phase as u8 != Phase::Empty as u8
+    }
+}
+
+/// What is done to the pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PinAction {
+    /// Nothing, not even "seen now".
+    Leave,
+    /// Seen now, in the phase given.
+    Refresh,
+    /// A new pin, or the old one made anew: the host and the phase given.
+    Make,
+}
+
+/// What becomes of the pin. All fields always have a value, for the verifier's sake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PinChange {
+    pub action: PinAction,
     pub host: HostId,
     pub phase: Phase,
 }
 
-/// What becomes of the pin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PinChange {
-    /// Nothing, not even "seen now".
-    Leave,
-    /// Seen now, in this phase.
-    Refresh(Phase),
-    /// A new pin, or the old one made anew: this host, in this phase.
-    Make(HostId, Phase),
+impl PinChange {
+    pub const LEAVE: PinChange = PinChange { action: PinAction::Leave, host: HOST_NONE, phase: Phase::Empty };
+
+    #[inline(always)]
+    const fn refresh(phase: Phase) -> Self {
+        PinChange { action: PinAction::Refresh, host: HOST_NONE, phase }
+    }
+
+    #[inline(always)]
+    const fn make(host: HostId, phase: Phase) -> Self {
+        PinChange { action: PinAction::Make, host, phase }
+    }
 }
 
 /// The outcome.
@@ -59,13 +91,18 @@ pub fn stateless(slot: Slot, state_of: impl Fn(HostId) -> HostState) -> HostId {
 
 /// Decides for one packet. `pin` is the live pin of exactly this flow.
 #[inline(always)]
-pub fn decide(signal: Signal, slot: Slot, pin: Option<Pin>, view: &impl View) -> Decision {
-    match (signal, pin) {
-        (Signal::Syn, Some(pin)) => syn_on_pin(slot, pin, view),
-        (Signal::Syn, None) => new_flow(slot, Phase::HalfOpen),
-        (Signal::Datagram, None) => new_flow(slot, Phase::Udp),
-        (_, Some(pin)) => on_pin(signal, slot, pin, view),
-        (_, None) => without_pin(signal, slot, view),
+pub fn decide(signal: Signal, slot: Slot, pin: Pin, view: &impl View) -> Decision {
+    if pin.is_some() {
+        match signal {
+            Signal::Syn => syn_on_pin(slot, pin, view),
+            _ => on_pin(signal, slot, pin, view),
+        }
+    } else {
+        match signal {
+            Signal::Syn => new_flow(slot, Phase::HalfOpen),
+            Signal::Datagram => new_flow(slot, Phase::Udp),
+            _ => without_pin(signal, slot, view),
+        }
     }
 }
 
@@ -73,8 +110,8 @@ pub fn decide(signal: Signal, slot: Slot, pin: Option<Pin>, view: &impl View) ->
 #[inline(always)]
 fn new_flow(slot: Slot, phase: Phase) -> Decision {
     match slot.owner() {
-        HOST_NONE => Decision { host: HOST_NONE, pin: PinChange::Leave, reason: Reason::DropNoHost },
-        host => Decision { host, pin: PinChange::Make(host, phase), reason: Reason::ForwardNew },
+        HOST_NONE => Decision { host: HOST_NONE, pin: PinChange::LEAVE, reason: Reason::DropNoHost },
+        host => Decision { host, pin: PinChange::make(host, phase), reason: Reason::ForwardNew },
     }
 }
 
@@ -83,11 +120,11 @@ fn new_flow(slot: Slot, phase: Phase) -> Decision {
 fn syn_on_pin(slot: Slot, pin: Pin, view: &impl View) -> Decision {
     match pin.phase {
         Phase::HalfOpen if view.is_same_syn() => {
-            obey(slot, pin, PinChange::Refresh(Phase::HalfOpen), Reason::ForwardSynAgain, view)
+            obey(slot, pin, PinChange::refresh(Phase::HalfOpen), Reason::ForwardSynAgain, view)
         }
         // The backend answers with a challenge ACK. Were the pin changed, a blind SYN could move the flow.
         Phase::Established | Phase::Reset => {
-            obey(slot, pin, PinChange::Leave, Reason::ForwardSynEstablished, view)
+            obey(slot, pin, PinChange::LEAVE, Reason::ForwardSynEstablished, view)
         }
         _ => new_flow(slot, Phase::HalfOpen),
     }
@@ -106,7 +143,7 @@ fn on_pin(signal: Signal, slot: Slot, pin: Pin, view: &impl View) -> Decision {
         (Signal::Ack, Phase::Closing) if !view.is_after_fin() => Phase::Established,
         (_, phase) => phase,
     };
-    let change = if matches!(signal, Signal::Stray) { PinChange::Leave } else { PinChange::Refresh(phase) };
+    let change = if matches!(signal, Signal::Stray) { PinChange::LEAVE } else { PinChange::refresh(phase) };
     obey(slot, pin, change, Reason::ForwardPin, view)
 }
 
@@ -134,12 +171,12 @@ fn around(slot: Slot, change: PinChange) -> Decision {
 fn without_pin(signal: Signal, slot: Slot, view: &impl View) -> Decision {
     let home = stateless(slot, |host| view.state(host));
     if home == HOST_NONE {
-        return Decision { host: HOST_NONE, pin: PinChange::Leave, reason: Reason::DropNoHost };
+        return Decision { host: HOST_NONE, pin: PinChange::LEAVE, reason: Reason::DropNoHost };
     }
     let change = match signal {
-        Signal::Ack => PinChange::Make(home, Phase::Established),
-        Signal::Fin => PinChange::Make(home, Phase::Closing),
-        _ => PinChange::Leave,
+        Signal::Ack => PinChange::make(home, Phase::Established),
+        Signal::Fin => PinChange::make(home, Phase::Closing),
+        _ => PinChange::LEAVE,
     };
     if view.state(home) == HostState::Down {
         return around(slot, change);

@@ -10,6 +10,7 @@
 //! One word, because two words written by single compare-and-swaps can hand a reader another flow's host. 26 bits of
 //! seconds wrap after 2.1 years: a daemon would have to be dead that long for an old pin to look fresh.
 
+use crate::bits::opaque;
 use crate::layout::HostId;
 
 /// Bits that the tag is shifted by.
@@ -115,15 +116,15 @@ impl Word {
 
     /// Seconds since the last packet. A word refreshed by a CPU whose clock reading is newer is not idle.
     #[inline(always)]
-    pub const fn idle(self, now: u32) -> u32 {
+    pub fn idle(self, now: u32) -> u32 {
         let idle = (now as u64).wrapping_sub(self.0 >> SEEN_SHIFT) & SEEN_MASK;
-        // A difference in the upper half of the ring is a clock reading that is a moment older than the word's.
-        if idle > SEEN_MASK / 2 { 0 } else { idle as u32 }
+        // A difference in the upper half of the ring is a clock reading that is a moment older than the word's: 0.
+        (idle & (opaque(idle) >> 25).wrapping_sub(1)) as u32
     }
 
     /// A live flow: a pin that is not idle past its phase's timeout.
     #[inline(always)]
-    pub const fn is_live(self, now: u32, timeouts: &[u32; 8]) -> bool {
+    pub fn is_live(self, now: u32, timeouts: &[u32; 8]) -> bool {
         self.phase().is_pin() && self.idle(now) <= timeouts[(self.0 & PHASE_MASK) as usize]
     }
 

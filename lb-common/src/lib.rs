@@ -2,10 +2,11 @@
 //! table's algorithm and the decision. No I/O; the same code is compiled for BPF and for the host, so that tests,
 //! planners and the kernel cannot disagree.
 #![cfg_attr(not(test), no_std)]
-#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
 #![cfg_attr(target_arch = "bpf", allow(internal_features))]
 
 pub mod atomic;
+pub mod bits;
 pub mod checksum;
 pub mod decide;
 pub mod encap;

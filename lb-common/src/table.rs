@@ -10,6 +10,7 @@
 //! within a bucket, as a packet is matched by its tag alone; the later of them goes to overflow.
 
 use crate::atomic;
+use crate::bits::{at_most, is_zero, lowest, opaque};
 use crate::flow::{Phase, TAG_SHIFT, Word};
 use crate::hash::{FlowHash, other_bucket};
 use crate::layout::{Cold, HostId, Overflow, Tuple};
@@ -32,6 +33,8 @@ pub trait Table {
     fn mask(&self) -> u32;
     /// Idle timeouts by phase, seconds.
     fn timeouts(&self) -> &[u32; 8];
+    /// Seconds for which a word may not be taken by another flow, by phase; see [`keeps`].
+    fn keeps(&self) -> &[u32; 8];
     /// The 8 words of a bucket, one cache line.
     fn bucket(&self, bucket: u32) -> Option<*mut u64>;
     /// Cold record of a word.
@@ -52,10 +55,22 @@ pub trait Table {
     fn half_open_over_quota(&self) -> bool;
 }
 
-/// A pin that was found.
+/// [`Table::keeps`] from the idle timeouts. A word that a CPU has reserved is never free. A closing pin is kept as long
+/// as an established one: only who knows its slot can tell whether it is an exception, which lives on; so it goes as a
+/// victim, or by the sweep.
+pub const fn keeps(timeouts: &[u32; 8]) -> [u32; 8] {
+    let mut keeps = *timeouts;
+    keeps[Phase::Reserved as usize] = u32::MAX;
+    keeps[Phase::Aborted as usize] = u32::MAX;
+    keeps[Phase::Closing as usize] = timeouts[Phase::Established as usize];
+    keeps
+}
+
+/// A pin that was found, or none. Not an `Option`, because the fields of a `None` would be undefined, and the verifier
+/// refuses to see undefined registers stored.
 #[derive(Clone, Copy)]
 pub struct Found {
-    /// Where the word lies.
+    /// Where the word lies; null: no pin was found.
     pub at: *mut u64,
     /// The word as it was read.
     pub word: Word,
@@ -63,60 +78,75 @@ pub struct Found {
     pub index: u32,
 }
 
+impl Found {
+    /// No pin.
+    pub const NONE: Found = Found { at: core::ptr::null_mut(), word: Word::EMPTY, index: 0 };
+
+    #[inline(always)]
+    pub fn is_some(&self) -> bool {
+        !self.at.is_null()
+    }
+}
+
 /// Finds the word of a flow's tag in a bucket without a branch, so that random positions cost no misprediction.
 #[inline(always)]
-fn search(bucket: *mut u64, tag: u32) -> Option<(u32, Word)> {
+fn search(bucket: *mut u64, number: u32, tag: u32) -> Found {
     let mut sum = 0u64;
     let mut i = 0;
     while i < BUCKET as usize {
         // SAFETY: a bucket has 8 aligned words.
         let word = unsafe { atomic::load(bucket.add(i)) };
-        let differ = (word >> TAG_SHIFT) ^ tag as u64;
-        // 1 where the tags are equal: a tag has 23 bits, so only 0 - 1 has the top bit.
-        sum += (differ.wrapping_sub(1) >> 63) * (i as u64 + 1);
+        sum += is_zero((word >> TAG_SHIFT) ^ tag as u64) * (i as u64 + 1);
         i += 1;
     }
     if sum == 0 {
-        return None;
+        return Found::NONE;
     }
     // Two words with the tag exist for the moment in which an insert is given up; then the check below fails.
     let i = (sum - 1) as u32 & (BUCKET - 1);
     // SAFETY: as above.
-    let word = Word(unsafe { atomic::load(bucket.add(i as usize)) });
-    if word.tag() == tag && word.phase().is_pin() { Some((i, word)) } else { None }
+    let at = unsafe { bucket.add(i as usize) };
+    // SAFETY: as above.
+    let word = Word(unsafe { atomic::load(at) });
+    if word.tag() == tag && word.phase().is_pin() {
+        Found { at, word, index: number * BUCKET + i }
+    } else {
+        Found::NONE
+    }
 }
 
 /// Finds a flow's pin by its tag. The word may be no longer live, and with a chance of 2⁻²³ a word it may be another
 /// flow's: who cares compares the tuple.
 #[inline(always)]
-pub fn find(table: &impl Table, hash: FlowHash, tuple: &Tuple) -> Option<Found> {
+pub fn find(table: &impl Table, hash: FlowHash, tuple: &Tuple) -> Found {
     let tag = hash.tag();
     let home = hash.bucket(table.mask());
-    let bucket = table.bucket(home)?;
-    if let Some((i, word)) = search(bucket, tag) {
-        // SAFETY: i < 8.
-        return Some(Found { at: unsafe { bucket.add(i as usize) }, word, index: home * BUCKET + i });
+    let Some(bucket) = table.bucket(home) else { return Found::NONE };
+    let found = search(bucket, home, tag);
+    if found.is_some() {
+        return found;
     }
+    let Some(mark) = table.mark(home) else { return Found::NONE };
     // SAFETY: the map's memory, aligned.
-    let mark = unsafe { table.mark(home)?.read_volatile() };
+    let mark = unsafe { mark.read_volatile() };
     if mark == 0 {
-        return None;
+        return Found::NONE;
     }
     if mark & (MARK_OVERFLOW - 1) != 0 {
         let second = other_bucket(home, tag, table.mask());
-        let bucket = table.bucket(second)?;
-        if let Some((i, word)) = search(bucket, tag) {
-            // SAFETY: i < 8.
-            return Some(Found { at: unsafe { bucket.add(i as usize) }, word, index: second * BUCKET + i });
+        let Some(bucket) = table.bucket(second) else { return Found::NONE };
+        let found = search(bucket, second, tag);
+        if found.is_some() {
+            return found;
         }
     }
-    if mark >= MARK_OVERFLOW { find_overflow(table, tuple) } else { None }
+    if mark >= MARK_OVERFLOW { find_overflow(table, tuple) } else { Found::NONE }
 }
 
 /// Finds a flow's pin in the overflow map, by its tuple.
 #[inline(always)]
-pub fn find_overflow(table: &impl Table, tuple: &Tuple) -> Option<Found> {
-    let entry = table.overflow(tuple)?;
+pub fn find_overflow(table: &impl Table, tuple: &Tuple) -> Found {
+    let Some(entry) = table.overflow(tuple) else { return Found::NONE };
     // SAFETY: the map's memory. An entry that is deleted meanwhile may be another flow's by now: the tuple that lies
     // beside the word tells.
     let word = Word(unsafe { atomic::load(&raw const (*entry).word) });
@@ -124,9 +154,9 @@ pub fn find_overflow(table: &impl Table, tuple: &Tuple) -> Option<Found> {
     let is_ours = unsafe { &(*entry).cold }.is_of(tuple);
     if word.phase().is_pin() && is_ours {
         // SAFETY: as above.
-        Some(Found { at: unsafe { &raw mut (*entry).word }, word, index: IN_OVERFLOW })
+        Found { at: unsafe { &raw mut (*entry).word }, word, index: IN_OVERFLOW }
     } else {
-        None
+        Found::NONE
     }
 }
 
@@ -245,31 +275,42 @@ fn insert_overflow(
     Inserted::Placed
 }
 
-/// Whether a live pin, or one in the making, has the tag.
+/// What the words of a bucket are to a flow: a bit for each.
+struct Scan {
+    /// Has the flow's tag and may not be taken.
+    conflict: u32,
+    /// Has the flow's tag and may be taken: the flow's last pin, most likely.
+    same: u32,
+    /// May be taken.
+    free: u32,
+}
+
+/// Looks at all words of a bucket, without a branch.
 #[inline(always)]
-fn has_tag(table: &impl Table, bucket: u32, tag: u32, now: u32) -> bool {
-    let Some(words) = table.bucket(bucket) else { return false };
+fn scan(table: &impl Table, words: *mut u64, tag: u32, now: u32) -> Scan {
+    let (mut conflict, mut same, mut free) = (0u64, 0u64, 0u64);
     let mut i = 0;
     while i < BUCKET as usize {
         // SAFETY: a bucket has 8 aligned words.
         let word = Word(unsafe { atomic::load(words.add(i)) });
-        if word.tag() == tag && is_taken(table, word, now) {
-            return true;
-        }
+        let keep = table.keeps()[(word.0 & 7) as usize];
+        let used = 1 - is_zero(word.0 >> 1 | word.0 & 1);
+        let taken = used & at_most(word.idle(now) as u64, keep as u64);
+        let has_tag = used & is_zero((word.0 >> TAG_SHIFT) ^ tag as u64);
+        conflict |= (has_tag & taken) << i;
+        same |= (has_tag & !taken & 1) << i;
+        free |= (!taken & 1) << i;
         i += 1;
     }
-    false
+    Scan { conflict: conflict as u32, same: same as u32, free: free as u32 }
 }
 
-/// Neither free nor idle past its timeout.
+/// Whether a live pin, or one in the making, has the tag.
 #[inline(always)]
-fn is_taken(table: &impl Table, word: Word, now: u32) -> bool {
-    match word.phase() {
-        Phase::Empty => false,
-        Phase::Reserved | Phase::Aborted => true,
-        // Only who knows the slot can tell whether the pin is an exception, which lives on; so it goes as a victim.
-        Phase::Closing => word.idle(now) <= table.timeouts()[Phase::Established as usize],
-        _ => word.is_live(now, table.timeouts()),
+fn has_tag(table: &impl Table, bucket: u32, tag: u32, now: u32) -> bool {
+    match table.bucket(bucket) {
+        Some(words) => scan(table, words, tag, now).conflict != 0,
+        None => false,
     }
 }
 
@@ -277,39 +318,27 @@ fn is_taken(table: &impl Table, word: Word, now: u32) -> bool {
 #[inline(always)]
 fn place(table: &impl Table, bucket: u32, tuple: &Tuple, entry: &Overflow, now: u32) -> Tried {
     let Some(words) = table.bucket(bucket) else { return Tried::Full };
-    let tag = Word(entry.word).tag();
-    let mut free = BUCKET;
-    let mut i = 0;
-    while i < BUCKET {
-        // SAFETY: a bucket has 8 aligned words.
-        let word = Word(unsafe { atomic::load(words.add(i as usize)) });
-        let taken = is_taken(table, word, now);
-        if word.tag() == tag && word != Word::EMPTY {
-            if taken {
-                return whose(table, bucket * BUCKET + i, word, tuple);
-            }
-            // The flow's last pin, most likely: its word is the one to take, so that the tag stays alone.
-            free = i;
-            break;
-        }
-        if !taken && free == BUCKET {
-            free = i;
-        }
-        i += 1;
+    let scan = scan(table, words, Word(entry.word).tag(), now);
+    if scan.conflict != 0 {
+        return whose(table, bucket, words, lowest(scan.conflict), tuple);
     }
-    if free >= BUCKET {
+    if scan.free == 0 {
         return Tried::Full;
     }
-    take(table, bucket, words, free, entry, now)
+    // The flow's last word if there is one, so that its tag stays alone.
+    let i = lowest(if scan.same != 0 { scan.same } else { scan.free });
+    take(table, bucket, words, i, entry, now)
 }
 
 /// Another word with the tag: the same flow on another CPU, or another flow.
 #[inline(always)]
-fn whose(table: &impl Table, index: u32, word: Word, tuple: &Tuple) -> Tried {
+fn whose(table: &impl Table, bucket: u32, words: *mut u64, i: u32, tuple: &Tuple) -> Tried {
+    // SAFETY: a bucket has 8 aligned words.
+    let word = Word(unsafe { atomic::load(words.add(i as usize & 7)) });
     if !word.phase().is_pin() {
         return Tried::Race;
     }
-    match table.cold(index) {
+    match table.cold(bucket * BUCKET + i) {
         // SAFETY: the map's memory; a record that changes meanwhile gives a wrong guess, and the insert is tried anew
         // with the flow's next packet.
         Some(cold) if unsafe { &*cold }.is_of(tuple) => Tried::Race,
@@ -347,28 +376,7 @@ fn take(table: &impl Table, bucket: u32, words: *mut u64, i: u32, entry: &Overfl
         unmark(table, bucket, old, kind);
     }
     // Another CPU may have reserved a word for the same tag. Both look again; the lower position wins.
-    let mut lost = false;
-    let mut j = 0;
-    while j < BUCKET {
-        // SAFETY: as above.
-        let other = unsafe { words.add(j as usize) };
-        // SAFETY: as above.
-        let word = Word(unsafe { atomic::load(other) });
-        if j != i && word.tag() == new.tag() && word != Word::EMPTY {
-            match word.phase() {
-                Phase::Reserved if j > i => {
-                    let aborted = Word::new(word.tag(), word.host(), Phase::Aborted, now);
-                    // SAFETY: as above. If this fails, the other was published or given up meanwhile.
-                    if !unsafe { atomic::swap(other, word.0, aborted.0) } {
-                        lost = true;
-                    }
-                }
-                Phase::Aborted => {}
-                _ => lost = true,
-            }
-        }
-        j += 1;
-    }
+    let lost = !is_alone(words, i, new.tag(), now);
     if !lost {
         // SAFETY: reserved, so nobody else writes it.
         unsafe { *cold = entry.cold };
@@ -384,6 +392,35 @@ fn take(table: &impl Table, bucket: u32, words: *mut u64, i: u32, entry: &Overfl
         atomic::swap(at, word, Word::EMPTY.0);
     }
     Tried::Race
+}
+
+/// Whether word `i`, reserved by this CPU, is the only one of its bucket with the tag; a reservation at a higher position
+/// is taken from its CPU to make it so.
+#[inline(always)]
+fn is_alone(words: *mut u64, i: u32, tag: u32, now: u32) -> bool {
+    let mut others = 0u64;
+    let mut j = 0;
+    while j < BUCKET as usize {
+        // SAFETY: a bucket has 8 aligned words.
+        let word = unsafe { atomic::load(words.add(j)) };
+        others |= is_zero((word >> TAG_SHIFT) ^ tag as u64) << j;
+        j += 1;
+    }
+    let others = others as u32 & !(1 << i);
+    if others == 0 {
+        return true;
+    }
+    // Several others, or one below: theirs.
+    if others & others.wrapping_sub(1) != 0 || others < 1 << i {
+        return false;
+    }
+    // SAFETY: as above.
+    let other = unsafe { words.add(lowest(others) as usize) };
+    // SAFETY: as above.
+    let word = Word(unsafe { atomic::load(other) });
+    let aborted = Word::new(tag, word.host(), Phase::Aborted, now);
+    // SAFETY: as above. If the swap fails, the other was published or given up meanwhile.
+    word.phase() as u8 == Phase::Reserved as u8 && unsafe { atomic::swap(other, word.0, aborted.0) }
 }
 
 /// A pin that leaves its second bucket no longer counts in its home's mark.
@@ -408,19 +445,24 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
     }
     let Some(mark) = table.mark(home) else { return Inserted::NoPlace };
     let first = victim(table, home, now);
-    // A closing pin at home is as good as it gets; else the second bucket may have a better one.
-    let other = if first >> 8 == 1 { NO_VICTIM } else { victim(table, second, now) };
-    if first == NO_VICTIM && other == NO_VICTIM {
-        return Inserted::NoPlace;
+    let other = victim(table, second, now);
+    let (mut bucket, mut chosen) = if first >= other { (home, first) } else { (second, other) };
+    if chosen < BUCKET as u64 {
+        (bucket, chosen) = (home, settled(table, home));
+        if chosen >= BUCKET as u64 {
+            (bucket, chosen) = (second, settled(table, second));
+            if chosen >= BUCKET as u64 {
+                return Inserted::NoPlace;
+            }
+        }
     }
-    let (bucket, chosen) = if first <= other { (home, first) } else { (second, other) };
     let Some(words) = table.bucket(bucket) else { return Inserted::NoPlace };
     if bucket == second {
         // SAFETY: the map's memory, aligned.
         unsafe { atomic::add32(mark, MARK_SECOND) };
         entry.cold.kind |= Cold::SECOND;
     }
-    match take(table, bucket, words, chosen & (BUCKET - 1), entry, now) {
+    match take(table, bucket, words, chosen as u32 & (BUCKET - 1), entry, now) {
         Tried::Placed => Inserted::Placed,
         _ => {
             if bucket == second {
@@ -432,37 +474,50 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
     }
 }
 
-/// No pin of the bucket may go.
-const NO_VICTIM: u32 = u32::MAX;
-
-/// The pin of a bucket that is missed least: rank in bits 8 and up, position below.
+/// The closing or half-open pin of a bucket that is missed least: its position in the lowest 3 bits, its worth above
+/// them, 0 if there is none.
 #[inline(always)]
-fn victim(table: &impl Table, bucket: u32, now: u32) -> u32 {
-    let Some(words) = table.bucket(bucket) else { return NO_VICTIM };
-    let over_quota = table.half_open_over_quota();
-    let mut best = NO_VICTIM;
+fn victim(table: &impl Table, bucket: u32, now: u32) -> u64 {
+    let Some(words) = table.bucket(bucket) else { return 0 };
+    let over_quota = table.half_open_over_quota() as u64;
+    let mut best = 0;
     let mut i = 0;
-    while i < BUCKET {
+    while i < BUCKET as usize {
         // SAFETY: a bucket has 8 aligned words.
-        let word = Word(unsafe { atomic::load(words.add(i as usize)) });
-        let rank = match word.phase() {
-            Phase::Closing => 1,
-            Phase::HalfOpen if word.idle(now) > HALF_OPEN_GRACE => 2,
-            // The oldest of them: what is idle longest has the lowest rank.
-            Phase::HalfOpen if over_quota => 3 + (HALF_OPEN_GRACE - word.idle(now)),
-            Phase::Established => match table.cold(bucket * BUCKET + i) {
-                // SAFETY: the map's memory; a record that changes meanwhile belongs to a word that the swap will miss.
-                Some(cold) if unsafe { table.is_settled((*cold).service(), (*cold).slot) } => 100,
-                _ => 0,
-            },
-            _ => 0,
-        };
-        if rank != 0 && (rank << 8 | i) < best {
-            best = rank << 8 | i;
+        let word = Word(unsafe { atomic::load(words.add(i)) });
+        let idle = word.idle(now) as u64;
+        let closing = is_zero(word.0 & 7 ^ Phase::Closing as u64);
+        let half_open = is_zero(word.0 & 7 ^ Phase::HalfOpen as u64);
+        let old = 1 - at_most(idle, HALF_OPEN_GRACE as u64);
+        let rank = closing << 2 | (half_open & old) << 1 | half_open & over_quota;
+        // Of equal rank, the one that is idle longest.
+        let score = (rank << 27 | (idle * (1 - is_zero(rank)))) << 3 | i as u64;
+        if opaque(score) > best {
+            best = score;
         }
         i += 1;
     }
     best
+}
+
+/// Position of an established pin whose slot is settled; [`BUCKET`] if there is none.
+#[inline(always)]
+fn settled(table: &impl Table, bucket: u32) -> u64 {
+    let Some(words) = table.bucket(bucket) else { return BUCKET as u64 };
+    let mut i = 0;
+    while i < BUCKET {
+        // SAFETY: a bucket has 8 aligned words.
+        let word = Word(unsafe { atomic::load(words.add(i as usize)) });
+        if word.phase() as u8 == Phase::Established as u8
+            && let Some(cold) = table.cold(bucket * BUCKET + i)
+            // SAFETY: the map's memory; if the record changes meanwhile, the swap of its word will fail.
+            && unsafe { table.is_settled((*cold).service(), (*cold).slot) }
+        {
+            return i as u64;
+        }
+        i += 1;
+    }
+    BUCKET as u64
 }
 
 /// Changes a pin that was found; whether the word still was what was read.

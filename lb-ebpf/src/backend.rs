@@ -1,6 +1,7 @@
 //! Backends of the packet's service.
 
 use core::cell::Cell;
+use core::ptr::NonNull;
 
 use lb_common::layout::{
     Backend, BackendStats, Control, HOST_NONE, HostId, HostState, PAIRS_A_BLOCK, Window,
@@ -10,19 +11,19 @@ use crate::maps;
 
 /// A backend's record in the map. Only its control word ever changes in place.
 #[derive(Clone, Copy)]
-pub struct Record(*const Backend);
+pub struct Record(NonNull<Backend>);
 
 impl Record {
     #[inline(always)]
     pub fn state(&self) -> HostState {
         // SAFETY: a record of the map; an aligned word.
-        Control(unsafe { (&raw const (*self.0).control).read_volatile() }).state()
+        Control(unsafe { (&raw const (*self.0.as_ptr()).control).read_volatile() }).state()
     }
 
     #[inline(always)]
     pub fn get(&self) -> &Backend {
         // SAFETY: a record of the map.
-        unsafe { &*self.0 }
+        unsafe { self.0.as_ref() }
     }
 }
 
@@ -58,7 +59,7 @@ impl Backends {
         let block = maps::PAIRS.get_ptr(pair / PAIRS_A_BLOCK as u32)?;
         // SAFETY: the index is below the length of the block.
         let number = unsafe { block.cast::<u32>().add(pair as usize % PAIRS_A_BLOCK).read_volatile() };
-        if number == 0 { None } else { maps::BACKENDS.get_ptr(number).map(Record) }
+        if number == 0 { None } else { maps::BACKENDS.get_ptr_mut(number).and_then(NonNull::new).map(Record) }
     }
 
     #[inline(always)]

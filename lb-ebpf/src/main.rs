@@ -7,6 +7,7 @@
 mod backend;
 mod clock;
 mod forward;
+mod insert;
 mod maps;
 mod memory;
 mod pin;

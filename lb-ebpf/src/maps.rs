@@ -10,6 +10,8 @@ use lb_common::layout::{
 };
 use lb_common::reason::REASONS;
 
+use crate::insert::Scratch;
+
 /// Not preallocated: elements come and go by ones.
 const BPF_F_NO_PREALLOC: u32 = 1;
 
@@ -54,6 +56,10 @@ pub static STATE: Array<u64> = Array::with_max_entries(state::WORDS, BPF_F_MMAPA
 #[map]
 pub static INCOMPLETE_SINCE: Array<u64> = Array::with_max_entries(HOST_MAX as u32 + 1, BPF_F_MMAPABLE);
 
+/// Where an insert keeps what it works on, by CPU.
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
 /// Counters of backends, by CPU.
 #[map]
 pub static BACKEND_STATS: PerCpuArray<BackendStats> = PerCpuArray::with_max_entries(1, 0);
@@ -69,8 +75,15 @@ pub static TEST_CLOCK: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Set by the loader before the program is verified, so that each field is a constant to the verifier and to the JIT.
 #[unsafe(no_mangle)]
-static SETTINGS: Settings =
-    Settings { key: [0; 2], ring_size: 0, bucket_mask: 0, timeouts: [0; 8], features: 0, layout_version: 0 };
+static SETTINGS: Settings = Settings {
+    key: [0; 2],
+    ring_size: 0,
+    bucket_mask: 0,
+    timeouts: [0; 8],
+    keeps: [0; 8],
+    features: 0,
+    layout_version: 0,
+};
 
 macro_rules! setting {
     ($field:ident) => {
@@ -110,4 +123,12 @@ pub fn timeouts() -> &'static [u32; 8] {
     let timeouts = core::hint::black_box(&raw const SETTINGS.timeouts);
     // SAFETY: read-only data. The pointer went through `black_box`, so the compiler does not fold in the zeroes.
     unsafe { &*timeouts }
+}
+
+/// For how long a word may not be taken by another flow, by phase, seconds.
+#[inline(always)]
+pub fn keeps() -> &'static [u32; 8] {
+    let keeps = core::hint::black_box(&raw const SETTINGS.keeps);
+    // SAFETY: as for `timeouts`.
+    unsafe { &*keeps }
 }

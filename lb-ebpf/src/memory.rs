@@ -23,6 +23,11 @@ impl Table for Memory {
     }
 
     #[inline(always)]
+    fn keeps(&self) -> &[u32; 8] {
+        maps::keeps()
+    }
+
+    #[inline(always)]
     fn bucket(&self, bucket: u32) -> Option<*mut u64> {
         maps::HOT.get_ptr_mut(bucket).map(<*mut [u64; 8]>::cast)
     }

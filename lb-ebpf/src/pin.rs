@@ -1,6 +1,6 @@
 //! The pin of the packet's flow: found before the decision, changed after it.
 
-use lb_common::decide::{Decision, Pin, PinChange, View, stateless};
+use lb_common::decide::{Decision, Pin, PinAction, View, stateless};
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{Cold, HostId, HostState, Overflow, Slot, Tuple};
@@ -11,11 +11,11 @@ use lb_common::table::{self, Found, Inserted};
 use crate::backend::{Backends, stats};
 use crate::memory::{Memory, mark_incomplete, mark_lost};
 use crate::verdict::count;
-use crate::{begins, maps};
+use crate::{begins, insert, maps};
 
 /// The flow's word in the table, if it has a live one.
 pub struct Kept {
-    found: Option<Found>,
+    found: Found,
     /// The flow's stateless answer.
     home: HostId,
 }
@@ -27,37 +27,37 @@ impl Kept {
     pub fn find(packet: &Packet, hash: FlowHash, slot: Slot, backends: &Backends, now: u32) -> Kept {
         let home = stateless(slot, |host| backends.state(host));
         let mut found = table::find(&Memory, hash, &packet.tuple);
-        if let Some(candidate) = found {
-            let word = candidate.word;
+        if found.is_some() {
+            let word = found.word;
             let plain = matches!(packet.signal, Signal::Ack | Signal::Datagram)
                 && matches!(word.phase(), Phase::Established | Phase::Udp)
                 && word.host() == home
                 && !(slot.is_open() && table::has_overflow(&Memory, hash));
-            if !plain && !is_of(&candidate, &packet.tuple) {
+            if !plain && !is_of(&found, &packet.tuple) {
                 found = if table::has_overflow(&Memory, hash) {
                     table::find_overflow(&Memory, &packet.tuple)
                 } else {
-                    None
+                    Found::NONE
                 };
             }
         }
-        if let Some(candidate) = found {
-            let word = candidate.word;
+        if found.is_some() {
+            let word = found.word;
             // A closing pin that only its word keeps at its host stays for the long timeout: a FIN or RST that the
             // client never sent must not be able to move its flow.
             let waits = word.phase() as u8 == Phase::Closing as u8
                 && word.host() != home
                 && word.idle(now) <= maps::timeouts()[Phase::Established as usize];
             if !waits && !word.is_live(now, maps::timeouts()) {
-                found = None;
+                found = Found::NONE;
             }
         }
         Kept { found, home }
     }
 
     #[inline(always)]
-    pub fn pin(&self) -> Option<Pin> {
-        self.found.map(|found| Pin { host: found.word.host(), phase: found.word.phase() })
+    pub fn pin(&self) -> Pin {
+        Pin { host: self.found.word.host(), phase: self.found.word.phase() }
     }
 
     #[inline(always)]
@@ -86,7 +86,7 @@ struct FlowView<'a> {
 impl FlowView<'_> {
     #[inline(always)]
     fn has_sequence(&self) -> bool {
-        self.kept.found.as_ref().and_then(|found| table::cold_of(&Memory, found)).is_some_and(|cold| {
+        table::cold_of(&Memory, &self.kept.found).is_some_and(|cold| {
             // SAFETY: a record of the map; an aligned word.
             unsafe { (*cold).sequence == self.packet.sequence }
         })
@@ -132,9 +132,11 @@ pub enum Applied {
 /// Carries out the decision about the pin.
 #[inline(always)]
 pub fn apply(flow: &Flow, kept: &Kept, decision: &Decision, backends: &Backends) -> Applied {
-    match (decision.pin, &kept.found) {
-        (PinChange::Leave, _) | (PinChange::Refresh(_), None) => Applied::Done,
-        (PinChange::Refresh(phase), Some(found)) => {
+    let found = &kept.found;
+    let phase = decision.pin.phase;
+    match decision.pin.action {
+        PinAction::Leave => Applied::Done,
+        PinAction::Refresh => {
             let new = found.word.seen(flow.now, phase);
             if new == found.word {
                 return Applied::Done;
@@ -150,9 +152,9 @@ pub fn apply(flow: &Flow, kept: &Kept, decision: &Decision, backends: &Backends)
                 return Applied::Done;
             }
             // The sweep, or a full table, took the pin in this very moment: the flow gets it back.
-            make(flow, kept, found.word.host(), phase, None, backends)
+            make(flow, kept, found.word.host(), phase, false, backends)
         }
-        (PinChange::Make(host, phase), found) => make(flow, kept, host, phase, found.as_ref(), backends),
+        PinAction::Make => make(flow, kept, decision.pin.host, phase, found.is_some(), backends),
     }
 }
 
@@ -170,19 +172,19 @@ fn make(
     kept: &Kept,
     host: HostId,
     phase: Phase,
-    replaced: Option<&Found>,
+    replaces: bool,
     backends: &Backends,
 ) -> Applied {
     let Some(backend) = backends.get(host) else {
         return Applied::Done;
     };
-    let tuple = &flow.packet.tuple;
+    let tuple = flow.packet.tuple;
     let index = backend.get().stats;
     let sequence = match flow.packet.signal {
         Signal::Fin => flow.packet.sequence_after,
         _ => flow.packet.sequence,
     };
-    let mut entry = Overflow {
+    let entry = Overflow {
         word: Word::new(flow.hash.tag(), host, phase, flow.now).0,
         cold: Cold {
             source: tuple.source,
@@ -195,9 +197,10 @@ fn make(
             slot: flow.slot_number,
         },
     };
-    let inserted = match replaced {
-        Some(found) => table::remake(&Memory, found, &entry, flow.now) as u32,
-        None => insert(flow.hash.0, tuple, &mut entry, flow.now),
+    let inserted = if replaces {
+        table::remake(&Memory, &kept.found, &entry, flow.now) as u32
+    } else {
+        insert::insert(flow.hash, &tuple, &entry, flow.now)
     };
     if inserted == Inserted::Placed as u32 {
         if !begins(phase) {
@@ -226,21 +229,4 @@ fn without_place(flow: &Flow, host: HostId, home: HostId, begins: bool, inserted
         }
     }
     if begins { Applied::Began } else { Applied::Done }
-}
-
-/// Apart from the hot path, so that its size and its stack do not burden each packet.
-#[inline(never)]
-fn insert(hash: u64, tuple: &Tuple, entry: &mut Overflow, now: u32) -> u32 {
-    let hash = FlowHash(hash);
-    let inserted = table::insert(&Memory, hash, tuple, entry, now);
-    if inserted as u32 == Inserted::NoPlace as u32 {
-        return evict(hash.0, entry, now);
-    }
-    inserted as u32
-}
-
-/// The table is full: rarer still.
-#[inline(never)]
-fn evict(hash: u64, entry: &mut Overflow, now: u32) -> u32 {
-    table::evict(&Memory, FlowHash(hash), entry, now) as u32
 }

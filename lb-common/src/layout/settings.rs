@@ -17,9 +17,11 @@ pub struct Settings {
     pub bucket_mask: u32,
     /// Seconds that a pin may be idle, by [`crate::flow::Phase`] number.
     pub timeouts: [u32; 8],
+    /// [`crate::table::keeps`]
+    pub keeps: [u32; 8],
     /// `FEATURE_…` bits.
     pub features: u32,
     /// [`super::LAYOUT_VERSION`]
     pub layout_version: u32,
 }
-layout!(Settings, 64, 8);
+layout!(Settings, 96, 8);

@@ -63,6 +63,7 @@ impl Dataplane {
             ring_size: options.sizes.ring_size,
             bucket_mask: options.sizes.buckets - 1,
             timeouts: options.timeouts,
+            keeps: lb_common::table::keeps(&options.timeouts),
             features: if options.test_clock { FEATURE_TEST_CLOCK } else { 0 },
             layout_version: LAYOUT_VERSION,
         });
@@ -75,18 +76,17 @@ impl Dataplane {
             loader.map_pin_path(name, paths.map(name));
         }
         let mut ebpf = loader.load(objects::LB)?;
+        // Before the maps are taken: the instructions name maps by the descriptors that are open now.
+        program(&mut ebpf)?.load()?;
         let maps = Maps::take(&mut ebpf, options.sizes)?;
         check_identity(&maps, &options, &paths, adopted)?;
         let publisher = Publisher::new(&maps)?;
-        let mut dataplane = Dataplane { ebpf, maps, paths, options, adopted, publisher };
-        dataplane.program()?.load()?;
-        Ok(dataplane)
+        Ok(Dataplane { ebpf, maps, paths, options, adopted, publisher })
     }
 
     /// The XDP program; for test runs.
     pub fn program(&mut self) -> Result<&mut Xdp, Error> {
-        let program = self.ebpf.program_mut(PROGRAM).ok_or(Error::Missing(PROGRAM))?;
-        Ok(program.try_into()?)
+        program(&mut self.ebpf)
     }
 
     /// Seconds of the clock that the data path goes by.
@@ -98,6 +98,10 @@ impl Dataplane {
     pub fn set_clock(&self, seconds: u32) {
         self.maps.test_clock.store(0, u64::from(seconds));
     }
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
+    Ok(ebpf.program_mut(PROGRAM).ok_or(Error::Missing(PROGRAM))?.try_into()?)
 }
 
 #[repr(transparent)]
