@@ -1,7 +1,11 @@
 //! The tools of the suites, tried without a balancer.
 
-use std::time::Instant;
+use std::os::unix::fs::MetadataExt;
+use std::panic::AssertUnwindSafe;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
+use sluice_tests::servers::{BIG_FILE_BYTES, Nginx};
 use sluice_tests::topology::{Layout, Replies, Topology, leftovers, leftovers_of};
 
 fn reach_all(topology: &Topology) {
@@ -38,4 +42,92 @@ fn the_routed_layout_joins_everybody() {
         reach_all(&topology);
     }
     assert_eq!(leftovers(), [""; 0]);
+}
+
+#[test]
+fn processes_end_with_their_topology() {
+    let topology = Topology::builder().hosts(1).build().unwrap();
+    let prefix = topology.prefix().to_owned();
+    let mut command = Command::new("sh");
+    // A grandchild in a session of its own is not in the group and has lost the mark, but is in the namespace.
+    command.args(["-c", "setsid env -i sleep 1000 & sleep 1000"]);
+    let process = topology.host(1).ns.spawn(command).unwrap();
+    assert!(process.is_running());
+    assert_eq!(process.wait(Duration::from_millis(200)).unwrap(), None);
+    let inside = topology.host(1).ns.clone();
+    let count = move || pids_in(&inside);
+    assert_eq!(count().len(), 3, "{:?}", count());
+    drop(topology);
+    assert!(!process.is_running());
+    assert_eq!(leftovers_of(&prefix), [""; 0]);
+    assert_eq!(count(), [""; 0]);
+}
+
+/// Processes whose network namespace is `ns`, by the handle that is still open.
+fn pids_in(ns: &sluice_tests::topology::Namespace) -> Vec<String> {
+    let wanted = ns.file().metadata().unwrap().ino();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let inside = entries.filter(|entry| {
+        std::fs::metadata(entry.path().join("ns/net")).is_ok_and(|data| data.ino() == wanted)
+    });
+    inside
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .filter(|name| name.parse::<u32>().is_ok())
+        .collect()
+}
+
+#[test]
+fn a_panic_leaves_nothing() {
+    let mut prefix = String::new();
+    let panicked = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let topology = Topology::builder().hosts(2).build().unwrap();
+        prefix = topology.prefix().to_owned();
+        let _nginx = Nginx::start_on_all(&topology).unwrap();
+        topology.client().ns.enter(|| panic!("as wished")).unwrap()
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(leftovers_of(&prefix), [""; 0]);
+}
+
+#[test]
+fn nginx_serves_in_two_topologies_at_once() {
+    let build = || {
+        let topology = Topology::builder().hosts(2).build().unwrap();
+        let nginx = Nginx::start_on_all(&topology).unwrap();
+        (topology, nginx)
+    };
+    let (first, second) = std::thread::scope(|scope| {
+        let first = scope.spawn(build);
+        let second = build();
+        (first.join().unwrap(), second)
+    });
+    for (topology, _nginx) in [&first, &second] {
+        let client = &topology.client().ns;
+        for host in topology.hosts() {
+            let name = client.shell(&format!("curl -sf -m5 http://{}/", host.ipv4[0])).unwrap();
+            assert_eq!(name, format!("{}\n", host.name));
+            let name = client.shell(&format!("curl -sf -m5 'http://[{}]/'", host.ipv6[0])).unwrap();
+            assert_eq!(name, format!("{}\n", host.name));
+            let line = format!("curl -sf -m9 http://{}/big | wc -c", host.ipv4[0]);
+            assert_eq!(client.shell(&line).unwrap().trim(), BIG_FILE_BYTES.to_string());
+            // A VIP on lo answers to whoever gets a packet there.
+            host.ns.shell(&format!("curl -sf -m5 http://{}/", topology.vip4())).unwrap();
+        }
+    }
+    let prefixes = [first.0.prefix().to_owned(), second.0.prefix().to_owned()];
+    let (left, right) = ((first.1, first.0), (second.1, second.0));
+    drop(left);
+    right.1.client().ns.shell(&format!("curl -sf -m5 http://{}/", right.1.host(1).ipv4[0])).unwrap();
+    drop(right);
+    prefixes.iter().for_each(|prefix| assert_eq!(leftovers_of(prefix), [""; 0]));
+}
+
+#[test]
+fn the_slow_file_takes_its_time() {
+    let topology = Topology::builder().hosts(1).build().unwrap();
+    let _nginx = Nginx::start_on_all(&topology).unwrap();
+    let url = format!("http://{}/slow?rate=20000", topology.host(1).ipv4[0]);
+    let line = format!("curl -s -m2 {url} | wc -c");
+    let bytes = topology.client().ns.shell(&line).unwrap().trim().parse::<usize>().unwrap();
+    assert!((10_000..100_000).contains(&bytes), "{bytes} bytes in two seconds");
 }

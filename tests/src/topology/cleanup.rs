@@ -12,9 +12,12 @@ use std::sync::{Mutex, MutexGuard, Once};
 use super::namespace::FOLDER;
 use super::process::OWNER_VARIABLE;
 
-/// Folders where an instance of the balancer leaves things under its own name.
-const INSTANCE_FOLDERS: [&str; 5] =
-    ["/sys/fs/bpf", "/sys/fs/bpf/sluice", "/run/sluice", "/var/lib/sluice", "/run/lock/sluice"];
+/// Folders where an instance of the balancer, or a server of a topology, leaves things under its own name.
+fn instance_folders() -> [PathBuf; 6] {
+    let fixed = ["/sys/fs/bpf", "/sys/fs/bpf/sluice", "/run/sluice", "/var/lib/sluice", "/run/lock/sluice"];
+    let [a, b, c, d, e] = fixed.map(PathBuf::from);
+    [a, b, c, d, e, std::env::temp_dir()]
+}
 
 /// Prefixes of the topologies of this process that are in use.
 static ALIVE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
@@ -52,8 +55,9 @@ fn find(wanted: impl Fn(&str) -> bool) -> Vec<String> {
     for (pid, prefix) in marked_processes().filter(|(_, prefix)| wanted(prefix)) {
         found.push(format!("process {pid} of {prefix}"));
     }
-    for folder in INSTANCE_FOLDERS {
-        found.extend(names(folder).filter(|name| owned(name)).map(|name| format!("file {folder}/{name}")));
+    for folder in instance_folders() {
+        let files = names(&folder).filter(|name| owned(name));
+        found.extend(files.map(|name| format!("file {}", folder.join(name).display())));
     }
     found
 }
@@ -63,13 +67,13 @@ fn find(wanted: impl Fn(&str) -> bool) -> Vec<String> {
 pub fn remove_stale() {
     let dead = |prefix: &str| maker(prefix).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
     let mut prefixes = names(FOLDER).filter_map(|name| owner(&name)).collect::<BTreeSet<_>>();
-    prefixes.extend(INSTANCE_FOLDERS.into_iter().flat_map(names).filter_map(|name| owner(&name)));
+    prefixes.extend(instance_folders().iter().flat_map(names).filter_map(|name| owner(&name)));
     prefixes.extend(marked_processes().map(|(_, prefix)| prefix));
     for prefix in prefixes.iter().filter(|prefix| dead(prefix)) {
         remove(prefix);
-        for folder in INSTANCE_FOLDERS {
-            for name in names(folder).filter(|name| owner(name).as_ref() == Some(prefix)) {
-                remove_path(&Path::new(folder).join(name));
+        for folder in instance_folders() {
+            for name in names(&folder).filter(|name| owner(name).as_ref() == Some(prefix)) {
+                remove_path(&folder.join(name));
             }
         }
     }
@@ -127,7 +131,7 @@ fn remove_path(path: &Path) {
 }
 
 /// Names of the entries of a folder; none when there is no such folder.
-fn names(folder: &str) -> impl Iterator<Item = String> + use<> {
+fn names<P: AsRef<Path> + ?Sized>(folder: &P) -> impl Iterator<Item = String> + use<P> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok())
 }

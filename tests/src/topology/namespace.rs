@@ -46,6 +46,11 @@ impl Namespace {
         &self.0.name
     }
 
+    /// Prefix of the topology that the namespace belongs to.
+    pub fn owner(&self) -> &str {
+        &self.0.owner
+    }
+
     /// The namespace's handle, for calls that take one (`setns`, `IFLA_NET_NS_FD`).
     pub fn file(&self) -> &File {
         &self.0.file
