@@ -9,7 +9,7 @@ mod cleanup;
 mod namespace;
 mod plan;
 mod process;
-mod xdp_pass;
+mod xdp;
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,6 +22,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub use cleanup::{leftovers, leftovers_of, remove_stale};
 pub use namespace::Namespace;
 pub use process::{OWNER_VARIABLE, Process};
+pub use xdp::XdpProgram;
 
 /// How balancer, clients and hosts are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,7 +280,7 @@ impl Builder {
         }
         ip_batch(&plan.links)?;
 
-        let pass = xdp_pass::PassProgram::load()?;
+        let pass = XdpProgram::pass()?;
         // Ports before nodes does not matter, so all run at once.
         let links = std::thread::scope(|scope| {
             let start = |(node, namespace): (_, &Namespace)| {
@@ -366,7 +367,7 @@ fn write_sysctls(node: &plan::Node) -> Result<()> {
 }
 
 /// Does a node's own part; runs on a thread in its namespace.
-fn configure(node: &plan::Node, pass: &xdp_pass::PassProgram) -> Result<Vec<OwnedFd>> {
+fn configure(node: &plan::Node, pass: &XdpProgram) -> Result<Vec<OwnedFd>> {
     ip_batch(&node.ip).with_context(|| format!("cannot set up {}", node.name))?;
     for interface in &node.checksum_in_software {
         let output = Command::new("ethtool").args(["-K", interface, "tx", "off"]).output();

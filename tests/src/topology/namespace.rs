@@ -35,7 +35,15 @@ struct Inner {
 impl Namespace {
     /// Opens the existing namespace `name`; processes started in it are marked with `owner`.
     pub fn open(name: &str, owner: &str) -> Result<Self> {
-        let path = PathBuf::from(FOLDER).join(name);
+        Self::at(PathBuf::from(FOLDER).join(name), name, owner)
+    }
+
+    /// The namespace that the calling thread is in.
+    pub fn current() -> Result<Self> {
+        Self::at("/proc/thread-self/ns/net".into(), "the present one", "")
+    }
+
+    fn at(path: PathBuf, name: &str, owner: &str) -> Result<Self> {
         let file =
             File::open(&path).with_context(|| format!("cannot open network namespace {}", path.display()))?;
         let (name, owner, file) = (name.into(), owner.into(), Arc::new(file));

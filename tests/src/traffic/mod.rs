@@ -82,11 +82,12 @@ impl Workers {
 
     /// Waits for the threads' end; a panic in one goes on here.
     fn join(&mut self) -> Result<()> {
+        let threads = std::mem::take(&mut self.threads);
         // The outer error is that of entering the namespace, the inner one of the work.
-        let threads = std::mem::take(&mut self.threads).into_iter();
-        threads
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
-            .collect()
+        let join = |thread: JoinHandle<Result<Result<()>>>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?
+        };
+        threads.into_iter().try_for_each(join)
     }
 }
 

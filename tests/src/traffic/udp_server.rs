@@ -73,14 +73,11 @@ fn serve(socket: &UdpSocket, greeting: &[u8], counters: &Counters, stop: &Atomic
     let mut buffer = vec![0; greeting.len() + 65_536];
     buffer[..greeting.len()].copy_from_slice(greeting);
     while !stop.load(Ordering::Relaxed) {
-        match socket.recv_from(&mut buffer[greeting.len()..]) {
-            Ok((length, client)) => {
-                counters.received.fetch_add(1, Ordering::Relaxed);
-                let sent = socket.send_to(&buffer[..greeting.len() + length], client).is_ok();
-                counters.answered.fetch_add(u64::from(sent), Ordering::Relaxed);
-            }
-            // Nothing for a tick, or an ICMP error about an earlier answer: neither ends a server.
-            Err(_) => {}
+        // No datagram for a tick, or an ICMP error about an earlier answer: neither ends a server.
+        if let Ok((length, client)) = socket.recv_from(&mut buffer[greeting.len()..]) {
+            counters.received.fetch_add(1, Ordering::Relaxed);
+            let sent = socket.send_to(&buffer[..greeting.len() + length], client).is_ok();
+            counters.answered.fetch_add(u64::from(sent), Ordering::Relaxed);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The smallest XDP program, `return XDP_PASS`, attached natively.
+//! XDP programs of a few instructions, attached natively; the smallest one, `return XDP_PASS`, most of all.
 //!
 //! A frame that leaves a veth by `XDP_TX` or `XDP_REDIRECT` is dropped unless the peer runs a native XDP program of
 //! its own (`veth_xdp_xmit` in drivers/net/veth.c), so the far end of each of the balancer's interfaces gets this one.
@@ -16,24 +16,28 @@ const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 #[cfg(target_endian = "little")]
 const PASS: [u64; 2] = [0x0000_0002_0000_00b7, 0x0000_0000_0000_0095];
 
-/// The program; loaded once for any number of interfaces.
-pub struct PassProgram(OwnedFd);
+/// A loaded program, for any number of interfaces.
+#[derive(Debug)]
+pub struct XdpProgram(OwnedFd);
 
-impl PassProgram {
-    /// Loads the program. Needs CAP_BPF and CAP_NET_ADMIN.
-    pub fn load() -> Result<Self> {
+impl XdpProgram {
+    /// The program that passes everything on to the kernel.
+    pub fn pass() -> Result<Self> {
+        Self::load(&PASS)
+    }
+
+    /// Loads `instructions`, each a `struct bpf_insn` as a number. Needs CAP_BPF and CAP_NET_ADMIN.
+    pub fn load(instructions: &[u64]) -> Result<Self> {
         let license = c"MIT OR Apache-2.0";
         // SAFETY: every bit pattern of `bpf_attr` is valid, all zeroes most of all: absent fields must be 0.
         let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
         // SAFETY: BPF_PROG_LOAD reads this member of the union.
         let load = unsafe { &mut attr.__bindgen_anon_3 };
         load.prog_type = bpf_prog_type::BPF_PROG_TYPE_XDP as u32;
-        load.insn_cnt = PASS.len() as u32;
-        load.insns = PASS.as_ptr() as u64;
+        load.insn_cnt = instructions.len() as u32;
+        load.insns = instructions.as_ptr() as u64;
         load.license = license.as_ptr() as u64;
-        bpf(bpf_cmd::BPF_PROG_LOAD, &attr)
-            .map(Self)
-            .context("cannot load the XDP program that passes everything")
+        bpf(bpf_cmd::BPF_PROG_LOAD, &attr).map(Self).context("cannot load an XDP program")
     }
 
     /// Attaches to `interface` of the calling thread's network namespace until the returned link is closed.
