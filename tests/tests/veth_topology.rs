@@ -1,12 +1,13 @@
 //! The tools of the suites, tried without a balancer.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::panic::AssertUnwindSafe;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sluice_tests::servers::{BIG_FILE_BYTES, Nginx};
-use sluice_tests::topology::{Layout, Replies, Topology, leftovers, leftovers_of};
+use sluice_tests::topology::{Layout, Replies, Topology, leftovers, leftovers_of, remove_stale};
 
 fn reach_all(topology: &Topology) {
     let client = &topology.client().ns;
@@ -130,4 +131,35 @@ fn the_slow_file_takes_its_time() {
     let line = format!("curl -s -m2 {url} | wc -c");
     let bytes = topology.client().ns.shell(&line).unwrap().trim().parse::<usize>().unwrap();
     assert!((10_000..100_000).contains(&bytes), "{bytes} bytes in two seconds");
+}
+
+/// Run by the test below in a process of its own, to be killed.
+#[test]
+#[ignore = "a part of another test: it waits to be killed"]
+fn builds_and_waits_to_be_killed() {
+    let topology = Topology::builder().hosts(1).build().unwrap();
+    let _nginx = Nginx::start_on_all(&topology).unwrap();
+    println!("prefix={}", topology.prefix());
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn a_killed_process_is_cleaned_up_after() {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "builds_and_waits_to_be_killed", "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let prefix =
+        lines.find_map(|line| line.split_once("prefix=").map(|(_, prefix)| prefix.to_owned())).unwrap();
+    remove_stale();
+    assert!(leftovers_of(&prefix).len() >= 5, "what is in use is left alone");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let left = leftovers_of(&prefix);
+    assert!(left.iter().any(|line| line.contains("namespace")), "{left:?}");
+    assert!(left.iter().any(|line| line.contains("nginx")), "{left:?}");
+    remove_stale();
+    assert_eq!(leftovers_of(&prefix), [""; 0]);
 }
