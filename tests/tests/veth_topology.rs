@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sluice_tests::servers::{BIG_FILE_BYTES, Nginx};
-use sluice_tests::topology::{Layout, Replies, Topology, leftovers, leftovers_of, remove_stale};
+use sluice_tests::topology::{Layout, Replies, Topology, VipRoutes, leftovers, leftovers_of, remove_stale};
 
 fn reach_all(topology: &Topology) {
     let client = &topology.client().ns;
@@ -162,4 +162,20 @@ fn a_killed_process_is_cleaned_up_after() {
     assert!(left.iter().any(|line| line.contains("nginx")), "{left:?}");
     remove_stale();
     assert_eq!(leftovers_of(&prefix), [""; 0]);
+}
+
+/// The hosts carry the VIPs too, but must not answer for them.
+#[test]
+fn on_link_vips_are_found_at_the_balancer() {
+    let topology = Topology::builder().vip_routes(VipRoutes::OnLink).build().unwrap();
+    let balancer = &topology.balancer().ns;
+    balancer.shell(&format!("ip addr add {}/32 dev eth0", topology.vip4())).unwrap();
+    balancer.shell(&format!("ip addr add {}/128 dev eth0 nodad", topology.vip6())).unwrap();
+    let mac = balancer.shell("ip -br link show eth0").unwrap().split_whitespace().nth(2).unwrap().to_owned();
+    for vip in topology.vips() {
+        let client = &topology.client().ns;
+        client.shell(&format!("ping -c1 -W2 {vip}")).unwrap();
+        let neighbour = client.shell(&format!("ip neigh show {vip}")).unwrap();
+        assert!(neighbour.contains(&mac), "{neighbour} instead of {mac}");
+    }
 }
