@@ -1,1 +1,10 @@
+//! What the suites stand on: a veth topology in network namespaces, real servers in it, traffic whose every
+//! message is accounted for, and builders of packets.
+//!
+//! Everything here needs root and Linux with network namespaces, veth and native XDP; all of it is removed when
+//! the value that made it is dropped, also by a panic.
 
+pub mod packets;
+pub mod servers;
+pub mod topology;
+pub mod traffic;

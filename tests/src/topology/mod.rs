@@ -1,0 +1,398 @@
+//! Clients, a balancer and hosts in network namespaces, joined by veth pairs, as a value.
+//!
+//! Two layouts: *flat*, where all share one segment and the balancer sends out where it received (`XDP_TX`), and
+//! *routed*, where clients and hosts are on different sides of it (`XDP_REDIRECT`). Hosts carry the VIPs on `lo` and
+//! answer clients directly. Everything is removed when the value is dropped.
+
+mod addressing;
+mod cleanup;
+mod namespace;
+mod plan;
+mod process;
+mod xdp;
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail, ensure};
+
+pub use cleanup::{leftovers, leftovers_of, remove_stale};
+pub use namespace::Namespace;
+pub use process::{OWNER_VARIABLE, Process};
+pub use xdp::XdpProgram;
+
+/// How balancer, clients and hosts are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// All on one bridge; the balancer's one interface is `eth0`.
+    Flat,
+    /// Each client on a veth of its own to the balancer's `c0`, `c1` …; the hosts on a bridge behind its `b0`.
+    Routed,
+}
+
+/// The way of a host's replies in [`Layout::Routed`]; in the flat layout they always go directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replies {
+    /// Past the balancer, over a second leg (`eth1`) that each client has among the hosts.
+    Direct,
+    /// Through the balancer, whose kernel forwards them.
+    ThroughBalancer,
+}
+
+/// How a client finds the VIPs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VipRoutes {
+    /// By a route over the balancer's address (VIP mode `external`).
+    ViaBalancer,
+    /// By ARP and neighbour discovery, which the balancer has to answer (VIP mode `local`).
+    OnLink,
+}
+
+/// What to build; see [`Topology::builder`].
+#[derive(Debug, Clone)]
+pub struct Builder {
+    layout: Layout,
+    hosts: usize,
+    clients: usize,
+    client_sources: usize,
+    vips: Vec<IpAddr>,
+    client_mtu: u32,
+    backend_mtu: u32,
+    queues: u32,
+    replies: Replies,
+    vip_routes: VipRoutes,
+    xdp_on_hosts: bool,
+}
+
+/// A namespace with its addresses.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// `client`, `lb`, `h1` …
+    pub name: String,
+    pub ns: Namespace,
+    /// In the order of preference; the first is what the node itself would use.
+    pub ipv4: Vec<Ipv4Addr>,
+    pub ipv6: Vec<Ipv6Addr>,
+    /// Those that matter to the balancer: for the balancer, those that get the XDP program.
+    pub interfaces: Vec<String>,
+}
+
+/// A running topology; dropping it kills its processes and removes its namespaces.
+#[derive(Debug)]
+pub struct Topology {
+    prefix: String,
+    layout: Layout,
+    vips: Vec<IpAddr>,
+    clients: Vec<Node>,
+    balancer: Node,
+    switch: Namespace,
+    hosts: Vec<Node>,
+    /// The pass programs stay attached as long as these are open.
+    _links: Vec<OwnedFd>,
+}
+
+impl Topology {
+    /// A flat topology of three hosts and a client, one VIP of each family, until told otherwise.
+    pub fn builder() -> Builder {
+        Builder {
+            layout: Layout::Flat,
+            hosts: 3,
+            clients: 1,
+            client_sources: 4,
+            vips: vec![addressing::VIP_V4.into(), addressing::VIP_V6.into()],
+            client_mtu: 1500,
+            backend_mtu: 1600,
+            queues: 2,
+            replies: Replies::Direct,
+            vip_routes: VipRoutes::ViaBalancer,
+            xdp_on_hosts: false,
+        }
+    }
+
+    /// `sluice-<pid>-<n>`: what the names of its namespaces begin with; also a fit name for a balancer's instance.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    pub fn vips(&self) -> &[IpAddr] {
+        &self.vips
+    }
+
+    /// The first IPv4 VIP. Panics if the topology was built without one.
+    pub fn vip4(&self) -> Ipv4Addr {
+        let first =
+            self.vips.iter().find_map(|vip| if let IpAddr::V4(vip) = vip { Some(*vip) } else { None });
+        first.expect("the topology has an IPv4 VIP")
+    }
+
+    /// The first IPv6 VIP. Panics if the topology was built without one.
+    pub fn vip6(&self) -> Ipv6Addr {
+        let first =
+            self.vips.iter().find_map(|vip| if let IpAddr::V6(vip) = vip { Some(*vip) } else { None });
+        first.expect("the topology has an IPv6 VIP")
+    }
+
+    /// The first client.
+    pub fn client(&self) -> &Node {
+        &self.clients[0]
+    }
+
+    pub fn clients(&self) -> &[Node] {
+        &self.clients
+    }
+
+    pub fn balancer(&self) -> &Node {
+        &self.balancer
+    }
+
+    /// In order: `h1` is the first.
+    pub fn hosts(&self) -> &[Node] {
+        &self.hosts
+    }
+
+    /// The host `h<number>`. Panics if there is none.
+    pub fn host(&self, number: usize) -> &Node {
+        &self.hosts[number - 1]
+    }
+
+    /// The namespace of the bridge `br0`, whose port to the node NAME is `p-NAME`.
+    pub fn switch(&self) -> &Namespace {
+        &self.switch
+    }
+
+    fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        let nodes = self.clients.iter().chain([&self.balancer]).chain(&self.hosts);
+        nodes.map(|node| &node.ns).chain([&self.switch])
+    }
+}
+
+impl Drop for Topology {
+    fn drop(&mut self) {
+        self.namespaces().for_each(Namespace::kill_processes);
+        cleanup::remove(&self.prefix);
+        cleanup::forget(&self.prefix);
+    }
+}
+
+impl Builder {
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// 1 to 250.
+    pub fn hosts(mut self, hosts: usize) -> Self {
+        self.hosts = hosts;
+        self
+    }
+
+    /// 1 to 16.
+    pub fn clients(mut self, clients: usize) -> Self {
+        self.clients = clients;
+        self
+    }
+
+    /// Addresses of each family that a client can connect from, 1 to 200; each gives some 60 000 connections to
+    /// one service.
+    pub fn client_sources(mut self, client_sources: usize) -> Self {
+        self.client_sources = client_sources;
+        self
+    }
+
+    /// The VIPs that each host carries and each client has routes for.
+    pub fn vips(mut self, vips: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.vips = vips.into_iter().collect();
+        self
+    }
+
+    /// Bytes of the longest packet from or to a client.
+    pub fn client_mtu(mut self, bytes: u32) -> Self {
+        self.client_mtu = bytes;
+        self
+    }
+
+    /// Bytes of the longest packet from the balancer to a host: the client's and the encapsulation. At most 3506, more
+    /// would need an XDP program that takes fragments.
+    pub fn backend_mtu(mut self, bytes: u32) -> Self {
+        self.backend_mtu = bytes;
+        self
+    }
+
+    /// Receive and transmit queues of each interface.
+    pub fn queues(mut self, queues: u32) -> Self {
+        self.queues = queues;
+        self
+    }
+
+    pub fn replies(mut self, replies: Replies) -> Self {
+        self.replies = replies;
+        self
+    }
+
+    pub fn vip_routes(mut self, vip_routes: VipRoutes) -> Self {
+        self.vip_routes = vip_routes;
+        self
+    }
+
+    /// Prepares the far ends of the hosts' interfaces for XDP programs on the hosts too.
+    pub fn xdp_on_hosts(mut self, wanted: bool) -> Self {
+        self.xdp_on_hosts = wanted;
+        self
+    }
+
+    /// Makes it all, in a fraction of a second; on failure nothing is left behind.
+    pub fn build(self) -> Result<Topology> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        use addressing::{MOST_CLIENTS, MOST_HOSTS, MOST_SOURCES};
+        ensure!((1..=MOST_HOSTS).contains(&self.hosts), "a topology has 1 to {MOST_HOSTS} hosts");
+        ensure!((1..=MOST_CLIENTS).contains(&self.clients), "a topology has 1 to {MOST_CLIENTS} clients");
+        ensure!(
+            (1..=MOST_SOURCES).contains(&self.client_sources),
+            "a client has 1 to {MOST_SOURCES} addresses"
+        );
+        ensure!(self.client_mtu >= 1280, "IPv6 wants an MTU of at least 1280 bytes, not {}", self.client_mtu);
+        cleanup::remove_stale_once();
+
+        let prefix = format!("sluice-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        cleanup::remember(&prefix);
+        self.build_as(&prefix).inspect_err(|_| {
+            cleanup::remove(&prefix);
+            cleanup::forget(&prefix);
+        })
+    }
+
+    fn build_as(&self, prefix: &str) -> Result<Topology> {
+        let plan = plan::plan(self, prefix);
+        let add = plan.nodes.iter().map(|node| format!("netns add {}", node.name)).collect::<Vec<_>>();
+        ip_batch(&add)?;
+        let mut namespaces = Vec::new();
+        for node in &plan.nodes {
+            let namespace = Namespace::open(&node.name, prefix)?;
+            namespace.enter(|| write_sysctls(node))??;
+            namespaces.push(namespace);
+        }
+        ip_batch(&plan.links)?;
+
+        let pass = XdpProgram::pass()?;
+        // Ports before nodes does not matter, so all run at once.
+        let links = std::thread::scope(|scope| {
+            let start = |(node, namespace): (_, &Namespace)| {
+                let (namespace, pass) = (namespace.clone(), &pass);
+                scope.spawn(move || namespace.join_thread().and_then(|()| configure(node, pass)))
+            };
+            let threads = plan.nodes.iter().zip(&namespaces).map(start).collect::<Vec<_>>();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Vec<OwnedFd>>>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            threads.into_iter().map(join).collect::<Result<Vec<_>>>()
+        })?;
+        Ok(self.assemble(prefix, namespaces, links.into_iter().flatten().collect()))
+    }
+
+    /// `namespaces` in the order of the plan: clients, balancer, switch, hosts.
+    fn assemble(&self, prefix: &str, namespaces: Vec<Namespace>, links: Vec<OwnedFd>) -> Topology {
+        use addressing::*;
+        let flat = self.layout == Layout::Flat;
+        let eth0 = || vec!["eth0".to_owned()];
+        let mut rest = namespaces.into_iter();
+        let clients = rest.by_ref().take(self.clients).enumerate();
+        let clients = clients.map(|(client, ns)| Node {
+            name: plan::client_name(client),
+            ns,
+            ipv4: (0..self.client_sources)
+                .map(
+                    |source| {
+                        if flat { near_client_v4(client, source) } else { far_client_v4(client, source) }
+                    },
+                )
+                .collect(),
+            ipv6: (0..self.client_sources)
+                .map(
+                    |source| {
+                        if flat { near_client_v6(client, source) } else { far_client_v6(client, source) }
+                    },
+                )
+                .collect(),
+            interfaces: eth0(),
+        });
+        let clients = clients.collect();
+        let mut next = || rest.next().expect("the plan has a balancer and a switch");
+        let balancer = Node {
+            name: "lb".into(),
+            ns: next(),
+            ipv4: vec![BALANCER_V4],
+            ipv6: vec![BALANCER_V6],
+            interfaces: match self.layout {
+                Layout::Flat => eth0(),
+                Layout::Routed => {
+                    (0..self.clients).map(|client| format!("c{client}")).chain(["b0".into()]).collect()
+                }
+            },
+        };
+        let switch = next();
+        let hosts = rest.enumerate().map(|(index, ns)| Node {
+            name: format!("h{}", index + 1),
+            ns,
+            ipv4: vec![host_v4(index + 1)],
+            ipv6: vec![host_v6(index + 1)],
+            interfaces: eth0(),
+        });
+        Topology {
+            prefix: prefix.into(),
+            layout: self.layout,
+            vips: self.vips.clone(),
+            clients,
+            balancer,
+            switch,
+            hosts: hosts.collect(),
+            _links: links,
+        }
+    }
+}
+
+/// Sets the namespace's sysctls; /proc/sys/net is that of the calling thread.
+fn write_sysctls(node: &plan::Node) -> Result<()> {
+    for (key, value) in &node.sysctls {
+        std::fs::write(format!("/proc/sys/net/{key}"), value)
+            .with_context(|| format!("cannot set net/{key} to {value} in {}", node.name))?;
+    }
+    Ok(())
+}
+
+/// Does a node's own part; runs on a thread in its namespace.
+fn configure(node: &plan::Node, pass: &XdpProgram) -> Result<Vec<OwnedFd>> {
+    ip_batch(&node.ip).with_context(|| format!("cannot set up {}", node.name))?;
+    for interface in &node.checksum_in_software {
+        let output = Command::new("ethtool").args(["-K", interface, "tx", "off"]).output();
+        let output = output.context("cannot run ethtool: is it installed?")?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "ethtool -K {interface} tx off failed in {}: {stderr}", node.name);
+    }
+    node.pass_program.iter().map(|interface| pass.attach(interface)).collect()
+}
+
+/// Feeds `lines` to one `ip -batch` in the calling thread's namespace.
+fn ip_batch(lines: &[String]) -> Result<()> {
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run ip: is iproute2 installed?")?;
+    let text = lines.join("\n") + "\n";
+    // `ip` ends early at a line that fails; what it says about that is the better error.
+    let _ = child.stdin.take().expect("stdin is a pipe").write_all(text.as_bytes());
+    let output = child.wait_with_output().context("cannot wait for ip")?;
+    if !output.status.success() {
+        bail!("ip -batch failed: {}\n{text}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}

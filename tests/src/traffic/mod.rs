@@ -1,0 +1,172 @@
+//! Traffic whose every message is accounted for: echo servers, long connections, datagram flows and short requests.
+//!
+//! Each tool runs on threads in a given namespace, is bounded in number and time, ends when it is told to or dropped,
+//! and shows its counts at any moment.
+
+mod connections;
+mod epoll;
+mod requests;
+mod tcp_server;
+mod timers;
+mod udp_flows;
+mod udp_server;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::topology::Namespace;
+
+pub use connections::{ConnectionCounts, ConnectionHost, Connections, ConnectionsOptions};
+pub use requests::{Outcome, Request, RequestCounts, Requests, RequestsOptions};
+pub use tcp_server::{EchoServer, EchoServerCounts};
+pub use udp_flows::{UdpCounts, UdpFlows, UdpFlowsOptions, UdpHost};
+pub use udp_server::{UdpEchoServer, UdpEchoServerCounts};
+
+/// How often a sleeping thread looks whether it shall end or do something else.
+const TICK: Duration = Duration::from_millis(20);
+
+/// The longest host name that a server says.
+const LONGEST_NAME: usize = 64;
+
+/// The threads of a tool and the sign for them to end.
+#[derive(Debug, Default)]
+struct Workers {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Result<Result<()>>>>,
+}
+
+impl Workers {
+    /// Starts a thread in `ns`, with a file table of its own, and waits until `prepare` has made what `work` needs.
+    fn add<T: 'static>(
+        &mut self,
+        ns: &Namespace,
+        name: &str,
+        prepare: impl FnOnce() -> Result<T> + Send + 'static,
+        work: impl FnOnce(T, &AtomicBool) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let stop = self.stop.clone();
+        let (ready, wait) = channel();
+        let body = move || {
+            let prepared = epoll::leave_file_table().and_then(|()| prepare());
+            let (value, answer) = match prepared {
+                Ok(value) => (Some(value), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            // Nobody waits any more only when the caller has gone with a panic; then `stop` ends the work.
+            let _ = ready.send(answer);
+            value.map_or(Ok(()), |value| work(value, &stop))
+        };
+        self.threads.push(ns.start(name, body)?);
+        wait.recv().with_context(|| format!("the thread {name} ended before it began its work"))?
+    }
+
+    /// Whether all threads have ended by themselves.
+    fn are_done(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for the threads' end; a panic in one goes on here.
+    fn join(&mut self) -> Result<()> {
+        let threads = std::mem::take(&mut self.threads);
+        // The outer error is that of entering the namespace, the inner one of the work.
+        let join = |thread: JoinHandle<Result<Result<()>>>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?
+        };
+        threads.into_iter().try_for_each(join)
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+        for thread in std::mem::take(&mut self.threads) {
+            if let Ok(Err(error) | Ok(Err(error))) = thread.join() {
+                eprintln!("traffic: {error:#}");
+            }
+        }
+    }
+}
+
+/// Locks; a thread that panicked meanwhile has its own way of being noticed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Waits until `done` or `limit` has passed, and says which.
+fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    while !done() {
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+/// Occurrences by reason.
+type Reasons = BTreeMap<String, u64>;
+
+/// A short, stable name for what went wrong.
+fn reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ECONNRESET) => "connection reset".into(),
+        Some(libc::ECONNREFUSED) => "connection refused".into(),
+        Some(libc::ETIMEDOUT) => "connection timed out".into(),
+        Some(libc::EPIPE) => "connection closed by the server".into(),
+        Some(libc::EHOSTUNREACH) => "host unreachable".into(),
+        Some(libc::ENETUNREACH) => "network unreachable".into(),
+        Some(libc::EMFILE) => "too many open files".into(),
+        Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE) => "no free source port".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// A socket towards `target`, bound to `source` if there is one, whose port is chosen when it connects.
+fn client_socket(
+    kind: Type,
+    protocol: Protocol,
+    target: SocketAddr,
+    source: Option<IpAddr>,
+) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(target), kind, Some(protocol))?;
+    if let Some(source) = source {
+        if kind == Type::STREAM {
+            bind_address_without_port(&socket)?;
+        }
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    Ok(socket)
+}
+
+/// `IP_BIND_ADDRESS_NO_PORT` (Linux 4.2): without it bind(2) looks for a port that is free towards everybody, and a
+/// source address is used up after one port range, whatever the destinations.
+fn bind_address_without_port(socket: &Socket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option's value is an int, and `on` is one.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as u32,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

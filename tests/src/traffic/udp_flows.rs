@@ -1,0 +1,370 @@
+//! A client with many UDP flows to an echo server, each of which accounts for every datagram.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+use socket2::{Protocol, Type};
+
+use super::epoll::{Epoll, READ, sockets_per_thread};
+use super::timers::Timers;
+use super::{LONGEST_NAME, Reasons, TICK, Workers, client_socket, lock, reason, wait_until};
+use crate::topology::Namespace;
+
+/// Whom to ask and how often.
+#[derive(Debug, Clone)]
+pub struct UdpFlowsOptions {
+    pub target: SocketAddr,
+    /// Taken in turns; with none the kernel chooses.
+    pub sources: Vec<IpAddr>,
+    /// Sockets, each with a port of its own.
+    pub flows: usize,
+    /// New flows a second, over all.
+    pub open_rate: u32,
+    /// Time between two datagrams of a flow; the first goes out at once.
+    pub interval: Duration,
+    /// Payload of a datagram, 16 to 1400 bytes: the flow's number, the datagram's number, zeroes.
+    pub payload_bytes: usize,
+    /// After this time a datagram without an answer counts as lost.
+    pub patience: Duration,
+    /// Nothing more is sent after this time, as by [`UdpFlows::finish`].
+    pub limit: Duration,
+}
+
+impl UdpFlowsOptions {
+    /// 100 flows, a datagram a second, two seconds of patience, for at most ten minutes.
+    pub fn new(target: SocketAddr) -> Self {
+        Self {
+            target,
+            sources: Vec::new(),
+            flows: 100,
+            open_rate: 4000,
+            interval: Duration::from_secs(1),
+            payload_bytes: 32,
+            patience: Duration::from_secs(2),
+            limit: Duration::from_secs(600),
+        }
+    }
+}
+
+/// The flows of a host: those whose first answer came from it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct UdpHost {
+    pub flows: u64,
+    pub answers: u64,
+}
+
+/// Counts since the start. When the run is over, `sent = answered + lost`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct UdpCounts {
+    pub flows: u64,
+    /// Flows whose socket could not be made, or that an ICMP error reached; why is in `reasons`.
+    pub errors: u64,
+    pub reasons: Reasons,
+    /// Datagrams.
+    pub sent: u64,
+    pub answered: u64,
+    pub lost: u64,
+    /// Answers to datagrams that had been given up or answered already.
+    pub superfluous: u64,
+    /// Answers that are not of the flow that they came to, or are no answers at all.
+    pub garbled: u64,
+    /// Answers from another host than the flow's first one.
+    pub moved: u64,
+    pub hosts: BTreeMap<String, UdpHost>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    sent: AtomicU64,
+    answered: AtomicU64,
+    lost: AtomicU64,
+    superfluous: AtomicU64,
+    garbled: AtomicU64,
+    moved: AtomicU64,
+    finish: AtomicBool,
+    book: Mutex<Book>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    flows: u64,
+    errors: u64,
+    reasons: Reasons,
+    hosts: BTreeMap<String, UdpHost>,
+    /// First datagram and host of each answered flow.
+    openings: Vec<(Instant, String)>,
+}
+
+/// The running client.
+#[derive(Debug)]
+pub struct UdpFlows {
+    shared: Arc<Shared>,
+    patience: Duration,
+    workers: Workers,
+}
+
+impl UdpFlows {
+    /// Begins to send from `ns`, on as many threads as the limit on open files asks for.
+    pub fn start(ns: &Namespace, options: &UdpFlowsOptions) -> Result<Self> {
+        let length = options.payload_bytes;
+        ensure!((16..=1400).contains(&length), "a datagram has 16 to 1400 bytes of payload, not {length}");
+        ensure!(options.open_rate > 0, "the rate of new flows must not be 0");
+        let shared = Arc::new(Shared::default());
+        let count = options.flows.div_ceil(sockets_per_thread()).max(1);
+        let mut workers = Workers::default();
+        for number in 0..count {
+            let (shared, mut options) = (shared.clone(), options.clone());
+            options.flows = (options.flows + count - 1 - number) / count;
+            let rate = f64::from(options.open_rate) / count as f64;
+            let first = (number as u64) << 40;
+            let prepare = move || {
+                let (epoll, timers, flows) = (Epoll::new()?, Timers::default(), Vec::new());
+                Ok(Shard { options, rate, first, epoll, timers, flows, shared })
+            };
+            workers.add(ns, "udp-flows", prepare, |shard, stop| {
+                shard.run(stop);
+                Ok(())
+            })?;
+        }
+        Ok(Self { shared, patience: options.patience, workers })
+    }
+
+    pub fn counts(&self) -> UdpCounts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let shared = &self.shared;
+        let book = lock(&shared.book);
+        UdpCounts {
+            flows: book.flows,
+            errors: book.errors,
+            reasons: book.reasons.clone(),
+            // In this order: a datagram is sent before it is answered.
+            answered: read(&shared.answered),
+            lost: read(&shared.lost),
+            sent: read(&shared.sent),
+            superfluous: read(&shared.superfluous),
+            garbled: read(&shared.garbled),
+            moved: read(&shared.moved),
+            hosts: book.hosts.clone(),
+        }
+    }
+
+    /// How many of the flows that were begun after `time` each host answered first.
+    pub fn opened_since(&self, time: Instant) -> BTreeMap<String, u64> {
+        let mut hosts = BTreeMap::new();
+        for (_, host) in lock(&self.shared.book).openings.iter().filter(|(begun, _)| *begun > time) {
+            *hosts.entry(host.clone()).or_default() += 1;
+        }
+        hosts
+    }
+
+    /// Waits until `done` says so of the counts, at most `limit`; says whether it did.
+    pub fn wait_for(&self, limit: Duration, done: impl Fn(&UdpCounts) -> bool) -> bool {
+        wait_until(limit, || done(&self.counts()))
+    }
+
+    /// Sends nothing more, waits for the answers that are due, at most the patience, and returns the counts.
+    pub fn finish(mut self) -> Result<UdpCounts> {
+        self.shared.finish.store(true, Ordering::Relaxed);
+        wait_until(self.patience * 2 + Duration::from_secs(5), || self.workers.are_done());
+        self.workers.stop();
+        self.workers.join()?;
+        Ok(self.counts())
+    }
+}
+
+struct Flow {
+    socket: UdpSocket,
+    begun: Instant,
+    host: Option<String>,
+    next_send: Instant,
+    sent: u64,
+    /// Numbers and times of datagrams without an answer, oldest first.
+    open: VecDeque<(u64, Instant)>,
+}
+
+struct Shard {
+    options: UdpFlowsOptions,
+    /// New flows a second.
+    rate: f64,
+    /// Number of the first flow.
+    first: u64,
+    epoll: Epoll,
+    timers: Timers,
+    flows: Vec<Option<Flow>>,
+    shared: Arc<Shared>,
+}
+
+impl Shard {
+    fn run(mut self, stop: &AtomicBool) {
+        let begun = Instant::now();
+        let mut ending = false;
+        while !stop.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            ending |= now - begun >= self.options.limit || self.shared.finish.load(Ordering::Relaxed);
+            if ending && self.flows.iter().flatten().all(|flow| flow.open.is_empty()) {
+                break;
+            }
+            let allowed = ((now - begun).as_secs_f64() * self.rate) as usize + 1;
+            let opening = !ending && self.flows.len() < self.options.flows;
+            for _ in 0..if opening { 64.min(allowed.saturating_sub(self.flows.len())) } else { 0 } {
+                if self.flows.len() < self.options.flows {
+                    self.open(now);
+                }
+            }
+            let limit = if opening { Duration::from_millis(1) } else { TICK };
+            for token in self.epoll.wait(self.timers.wait(now, limit)) {
+                self.receive(token as usize);
+            }
+            let now = Instant::now();
+            while let Some(index) = self.timers.pop(now) {
+                self.at_time(index, now, ending);
+            }
+        }
+        let left = self.flows.iter().flatten().map(|flow| flow.open.len() as u64).sum();
+        self.shared.lost.fetch_add(left, Ordering::Relaxed);
+    }
+
+    fn open(&mut self, now: Instant) {
+        let index = self.flows.len();
+        let flow = self.connect(index).map(|socket| Flow {
+            socket,
+            begun: now,
+            host: None,
+            next_send: now,
+            sent: 0,
+            open: VecDeque::new(),
+        });
+        match flow {
+            Ok(flow) => {
+                self.flows.push(Some(flow));
+                self.timers.set(index, Some(now));
+                lock(&self.shared.book).flows += 1;
+            }
+            Err(error) => {
+                self.flows.push(None);
+                self.count_error(&error);
+            }
+        }
+    }
+
+    fn connect(&self, index: usize) -> io::Result<UdpSocket> {
+        let sources = &self.options.sources;
+        let source = if sources.is_empty() { None } else { Some(sources[index % sources.len()]) };
+        let socket = client_socket(Type::DGRAM, Protocol::UDP, self.options.target, source)?;
+        socket.connect(&self.options.target.into())?;
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from(socket);
+        self.epoll.add(&socket, index as u64, READ)?;
+        Ok(socket)
+    }
+
+    /// Gives up what is overdue, sends what is due, and sets the next time.
+    fn at_time(&mut self, index: usize, now: Instant, ending: bool) {
+        let (patience, interval) = (self.options.patience, self.options.interval);
+        let Some(flow) = self.flows.get_mut(index).and_then(Option::as_mut) else { return };
+        while flow.open.front().is_some_and(|(_, sent)| now >= *sent + patience) {
+            flow.open.pop_front();
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        if now >= flow.next_send && !ending {
+            // The second datagram comes somewhere in the interval, so that flows do not speak in chorus.
+            let part = ((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / f64::from(1 << 24);
+            let pause = if flow.sent == 0 { interval.mul_f64(part.max(0.01)) } else { interval };
+            flow.next_send = now + pause;
+            let number = flow.sent;
+            flow.sent += 1;
+            let mut payload = vec![0; self.options.payload_bytes];
+            payload[..8].copy_from_slice(&(self.first + index as u64).to_be_bytes());
+            payload[8..16].copy_from_slice(&number.to_be_bytes());
+            flow.open.push_back((number, now));
+            self.shared.sent.fetch_add(1, Ordering::Relaxed);
+            // An error that an earlier datagram met is told once; this one has not been sent then.
+            let result = flow.socket.send(&payload).or_else(|first| {
+                self.count_error(&first);
+                let Some(flow) = &self.flows[index] else { return Err(first) };
+                flow.socket.send(&payload)
+            });
+            if let Err(error) = result {
+                self.count_error(&error);
+            }
+        }
+        let Some(flow) = &self.flows[index] else { return };
+        let overdue = flow.open.front().map(|(_, sent)| *sent + patience);
+        let next = if ending {
+            overdue
+        } else {
+            Some(overdue.map_or(flow.next_send, |time| time.min(flow.next_send)))
+        };
+        self.timers.set(index, next);
+    }
+
+    fn receive(&mut self, index: usize) {
+        let mut buffer = [0; LONGEST_NAME + 1 + 1500];
+        while let Some(flow) = self.flows.get_mut(index).and_then(Option::as_mut) {
+            match flow.socket.recv(&mut buffer) {
+                Ok(length) => {
+                    let answer =
+                        parse(&buffer[..length]).filter(|(_, id, _)| *id == self.first + index as u64);
+                    let Some((name, _, number)) = answer else {
+                        self.shared.garbled.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    };
+                    enter(flow, name, number, &self.shared);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    self.count_error(&error);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn count_error(&self, error: &io::Error) {
+        let mut book = lock(&self.shared.book);
+        book.errors += 1;
+        *book.reasons.entry(reason(error)).or_default() += 1;
+    }
+}
+
+/// Enters an answer into the books.
+fn enter(flow: &mut Flow, name: &str, number: u64, shared: &Shared) {
+    match flow.open.iter().position(|(open, _)| *open == number) {
+        Some(position) => {
+            flow.open.remove(position);
+            shared.answered.fetch_add(1, Ordering::Relaxed);
+        }
+        None => {
+            shared.superfluous.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let mut book = lock(&shared.book);
+    let host = book.hosts.entry(name.to_owned()).or_default();
+    host.answers += 1;
+    match &flow.host {
+        None => {
+            host.flows += 1;
+            flow.host = Some(name.to_owned());
+            book.openings.push((flow.begun, name.to_owned()));
+        }
+        Some(first) if first != name => {
+            shared.moved.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(_) => {}
+    }
+}
+
+/// Name of the host, number of the flow and of the datagram.
+fn parse(answer: &[u8]) -> Option<(&str, u64, u64)> {
+    let end = answer.iter().position(|&byte| byte == b'\n')?;
+    let name = std::str::from_utf8(&answer[..end]).ok()?;
+    let (id, rest) = answer[end + 1..].split_first_chunk()?;
+    let (number, _) = rest.split_first_chunk()?;
+    Some((name, u64::from_be_bytes(*id), u64::from_be_bytes(*number)))
+}
