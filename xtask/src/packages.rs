@@ -33,7 +33,8 @@ pub fn missing() -> Vec<&'static Tool> {
 /// The command that installs packages; it waits for another apt, and removes nothing.
 pub fn install_command<P: AsRef<str>>(packages: &[P]) -> Cmd {
     Cmd::new("apt-get")
-        .args(["install", "-y", "--no-install-recommends", "--no-remove", "-o", "DPkg::Lock::Timeout=300"])
+        .args(["install", "-qy", "--no-install-recommends", "--no-remove"])
+        .args(["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"])
         .args(packages.iter().map(|package| package.as_ref()))
         .env("DEBIAN_FRONTEND", "noninteractive")
 }
@@ -48,7 +49,7 @@ pub fn install<P: AsRef<str>>(packages: &[P]) -> Result<()> {
         bail!("there is no apt-get here: install what Debian calls {} by hand", names.join(", "));
     }
     let had_nginx = which("nginx").is_some();
-    if let Err(error) = Cmd::new("apt-get").arg("update").run() {
+    if let Err(error) = Cmd::new("apt-get").args(["-q", "update"]).run() {
         println!("{error:#}\nsetup: going on with the package lists that are here");
     }
     install_command(packages).run().context(

@@ -1,7 +1,7 @@
 //! The Rust toolchain that builds the rest, and components that rustup can add to it.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -25,35 +25,35 @@ pub fn has_subcommand(root: &Path, name: &str) -> bool {
 
 /// The command that adds components to the toolchain that runs this program.
 pub fn add_components<C: AsRef<OsStr>>(components: &[C]) -> Cmd {
-    component("add", components)
+    let cmd = Cmd::new("rustup").args(["component", "add"]);
+    let cmd = match toolchain() {
+        Some(toolchain) => cmd.arg("--toolchain").arg(toolchain),
+        None => cmd,
+    };
+    cmd.args(components)
 }
 
-/// Adds `rust-src`. Where rustup counts it as installed but the files are gone, it is removed first, because
-/// adding would do nothing.
+/// Adds `rust-src`.
 ///
 /// # Errors
-/// Without rustup, and when rustup cannot reach its server.
+/// Without rustup, when rustup cannot reach its server, and when it counts `rust-src` as installed although the
+/// files are gone: then it will neither add nor remove the component.
 pub fn add_rust_src(has_source: impl Fn() -> bool) -> Result<()> {
     if which("rustup").is_none() {
         bail!("there is no rustup on PATH");
     }
     add_components(&["rust-src"]).run()?;
     if !has_source() {
-        component("remove", &["rust-src"]).run()?;
-        add_components(&["rust-src"]).run()?;
-    }
-    if !has_source() {
-        bail!("rustup says that rust-src is installed, but the library's source is not there");
+        let name = toolchain().unwrap_or("stable".into()).to_string_lossy().into_owned();
+        bail!(
+            "rustup counts rust-src as installed, but its files are gone; this mends it: \
+             rustup toolchain uninstall {name} && rustup toolchain install {name} --component rust-src"
+        );
     }
     Ok(())
 }
 
-fn component<C: AsRef<OsStr>>(verb: &str, components: &[C]) -> Cmd {
-    let cmd = Cmd::new("rustup").args(["component", verb]);
-    // Cargo's stand-in sets the variable to the toolchain that it chose.
-    let cmd = match env::var_os("RUSTUP_TOOLCHAIN") {
-        Some(toolchain) => cmd.arg("--toolchain").arg(toolchain),
-        None => cmd,
-    };
-    cmd.args(components)
+/// Cargo's stand-in sets the variable to the toolchain that it chose.
+fn toolchain() -> Option<OsString> {
+    env::var_os("RUSTUP_TOOLCHAIN")
 }
