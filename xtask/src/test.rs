@@ -1,5 +1,7 @@
 //! `cargo xtask test`: the steps of CI.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use anyhow::{Context, Result, bail};
 
 use crate::bpf_toolchain::Toolchain;
@@ -33,7 +35,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         );
     }
     let toolchain = setup::ensure(workspace, if options.quick { Purpose::Check } else { Purpose::All })?;
-    let name = std::process::id().to_string();
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let name = format!("{}-{started}", std::process::id());
     let leftovers = Leftovers::before(name.clone());
     let run = Run { workspace, options, toolchain, name };
     let mut steps = Steps::default();
