@@ -1,1 +1,83 @@
-fn main() {}
+//! `cargo xtask`: the one entry to set-up, build, test, demo and benchmark. Each task first sets up what it needs.
+
+mod bpf_toolchain;
+mod bpffs;
+mod build;
+mod command;
+mod launch;
+mod leftovers;
+mod linker;
+mod packages;
+mod rustup;
+mod setup;
+mod steps;
+mod test;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::launch::Launch;
+use crate::setup::Purpose;
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set-up, build, test, demo and benchmark of Sluice", version)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing on this machine; every other task does this for the part that it needs
+    Setup,
+    /// Build `sluice` and the XDP programs in it
+    Build(build::Options),
+    /// Run the steps of CI in order: format, lints, tests on the host, in the kernel and over veth, docs
+    Test(test::Options),
+    /// Drain a host under traffic, in network namespaces (`--keep` leaves them up, `--down` removes them)
+    #[command(disable_help_flag = true)]
+    Demo(Rest),
+    /// Measure the data path, and the whole over veth
+    #[command(disable_help_flag = true)]
+    Bench(Rest),
+}
+
+#[derive(clap::Args)]
+struct Rest {
+    /// Handed to the program as they are; `--help` lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    let workspace = Workspace::find()?;
+    match task {
+        Task::Setup => {
+            let toolchain = setup::ensure(&workspace, Purpose::All)?;
+            println!("setup: nothing is missing; the XDP programs are built with");
+            println!("  {} ({})", toolchain.rustc.program.display(), toolchain.rustc.release);
+            println!("  {}", toolchain.linker.display());
+            Ok(())
+        }
+        Task::Build(options) => build::run(&workspace, &options),
+        Task::Test(options) => test::run(&workspace, &options),
+        Task::Demo(rest) => launch::run(&workspace, Launch::Demo, rest.arguments),
+        Task::Bench(rest) => launch::run(&workspace, Launch::Bench, rest.arguments),
+    }
+}

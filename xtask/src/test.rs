@@ -1,0 +1,152 @@
+//! `cargo xtask test`: the steps of CI.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+
+use crate::bpf_toolchain::Toolchain;
+use crate::command::Cmd;
+use crate::leftovers::{Leftovers, RUN_VAR};
+use crate::rustup;
+use crate::setup::{self, Purpose};
+use crate::steps::Steps;
+use crate::workspace::Workspace;
+
+/// Packages with tests that need no rights.
+const HOST_PACKAGES: [&str; 3] = ["lb-common", "lb-userspace", "xtask"];
+const INTEGRATION: &str = "sluice-tests";
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// Leave out what needs root (the kernel and veth suites), and the docs
+    #[arg(long)]
+    quick: bool,
+    /// How many kernel or veth tests run at once
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    test_threads: u16,
+    /// Run only tests whose name contains this, and no other steps
+    filter: Option<String>,
+}
+
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    if !options.quick && !setup::is_root() {
+        bail!(
+            "the kernel and veth tests load XDP programs: run as root, or leave them out with `cargo xtask test --quick`"
+        );
+    }
+    let toolchain = setup::ensure(workspace, if options.quick { Purpose::Check } else { Purpose::All })?;
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let name = format!("{}-{started}", std::process::id());
+    let leftovers = Leftovers::before(name.clone());
+    let run = Run { workspace, options, toolchain, name };
+    let mut steps = Steps::default();
+    let result = run.steps(&mut steps);
+    let left = leftovers.after();
+    println!("\n{steps}");
+    if !left.is_empty() {
+        println!("left on the machine by this run:\n  {}", left.join("\n  "));
+    }
+    result?;
+    if !left.is_empty() {
+        bail!("the tests left something on the machine, listed above");
+    }
+    if options.filter.is_some() && steps.totals.passed == 0 {
+        bail!("no test that ran has `{}` in its name", options.filter.as_deref().unwrap_or_default());
+    }
+    Ok(())
+}
+
+struct Run<'a> {
+    workspace: &'a Workspace,
+    options: &'a Options,
+    toolchain: Toolchain,
+    /// Marks the processes of this run.
+    name: String,
+}
+
+impl Run<'_> {
+    fn steps(&self, steps: &mut Steps) -> Result<()> {
+        if self.options.filter.is_none() {
+            self.lints(steps)?;
+        }
+        steps.run("build", &self.cargo().args(["build", "-p", "lb-userspace", "--bin", "sluice"]))?;
+        self.tests(steps)?;
+        if self.options.filter.is_none() && !self.options.quick {
+            let docs = self.cargo().args(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+            steps.run("docs", &docs)?;
+        }
+        Ok(())
+    }
+
+    fn lints(&self, steps: &mut Steps) -> Result<()> {
+        let root = &self.workspace.root;
+        if rustup::has_subcommand(root, "fmt") {
+            steps.run("format", &self.cargo().args(["fmt", "--all", "--check"]))?;
+        } else {
+            steps.skip("format", "rustfmt cannot be had for this toolchain");
+        }
+        if !rustup::has_subcommand(root, "clippy") {
+            steps.skip("lints", "clippy cannot be had for this toolchain");
+            return Ok(());
+        }
+        steps.run("lints", &self.cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"]))?;
+        if self.toolchain.rustc.program != rustup::rustc() {
+            steps.skip("lints for BPF", "clippy's compiler is not the one that builds the XDP programs");
+            return Ok(());
+        }
+        let bpf = self
+            .cargo()
+            .args(["clippy", "--release", "-p", "lb-ebpf", "--bins", "-Zbuild-std=core"])
+            .args(["--target", "bpfel-unknown-none", "--target-dir"])
+            .arg(self.workspace.target.join("bpf-lints"))
+            .args(["--", "-D", "warnings"])
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env_remove("RUSTFLAGS");
+        steps.run("lints for BPF", &bpf)
+    }
+
+    fn tests(&self, steps: &mut Steps) -> Result<()> {
+        let all = self.workspace.targets(INTEGRATION, "test");
+        let (kernel, others): (Vec<String>, Vec<String>) =
+            all.into_iter().partition(|name| name.starts_with("kernel_"));
+        let (veth, host): (Vec<String>, Vec<String>) =
+            others.into_iter().partition(|name| name.starts_with("veth_"));
+
+        let packages = HOST_PACKAGES.iter().flat_map(|package| ["-p", package]);
+        steps.run("tests on the host", &self.test(packages, None)?)?;
+        let rest = self.test(["-p", INTEGRATION, "--lib", "--bins"].into_iter().chain(named(&host)), None)?;
+        steps.run("tests of the test tools", &rest)?;
+        for (step, suites) in [("tests in the kernel", kernel), ("tests over veth", veth)] {
+            if self.options.quick {
+                steps.skip(step, "--quick");
+            } else if suites.is_empty() {
+                steps.skip(step, "there are none");
+            } else {
+                let arguments = ["-p", INTEGRATION].into_iter().chain(named(&suites));
+                steps.run(step, &self.test(arguments, Some(self.options.test_threads))?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn cargo(&self) -> Cmd {
+        Cmd::cargo(&self.workspace.root)
+    }
+
+    /// `cargo test` of some targets, with the filter, and what tests need in their environment.
+    fn test<'s>(&self, targets: impl IntoIterator<Item = &'s str>, threads: Option<u16>) -> Result<Cmd> {
+        let sluice = self.workspace.built("debug", "sluice").context("the tests need it")?;
+        let mut cmd = self.cargo().arg("test").args(targets);
+        if let Some(filter) = &self.options.filter {
+            cmd = cmd.arg(filter);
+        }
+        if let Some(threads) = threads {
+            cmd = cmd.arg("--").arg(format!("--test-threads={threads}"));
+        }
+        Ok(cmd.env("SLUICE_BIN", sluice).env(RUN_VAR, &self.name))
+    }
+}
+
+fn named(tests: &[String]) -> impl Iterator<Item = &str> {
+    tests.iter().flat_map(|name| ["--test", name.as_str()])
+}
