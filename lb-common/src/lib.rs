@@ -7,6 +7,7 @@
 
 pub mod atomic;
 pub mod checksum;
+pub mod decap;
 pub mod decide;
 pub mod encap;
 pub mod flow;
