@@ -236,8 +236,13 @@ fn parse_outer_v6(frame: &Frame, len: usize) -> Result<Outer, DecapReason> {
     if L3 + Ipv6Hdr::LEN + payload_len > len {
         return Err(DecapReason::PassMalformed);
     }
+    let destination = [ip.raw64(24), ip.raw64(32)];
+    // An IPv4-mapped address means nothing on the wire, and must not pass for the IPv4 address with the same key.
+    if destination[0] == 0 && destination[1] as u32 == Tuple::v4(0)[1] as u32 {
+        return Err(DecapReason::PassForeign);
+    }
     Ok(Outer {
-        destination: [ip.raw64(24), ip.raw64(32)],
+        destination,
         header_len: Ipv6Hdr::LEN,
         payload_len,
         ecn: (first >> 4) as u8 & ECN,
@@ -346,4 +351,78 @@ const fn combine_ecn(outer: u8, inner: u8) -> Option<u8> {
 #[inline(always)]
 const fn update_checksum(checksum: u16, old: u16, new: u16) -> u16 {
     fold(!checksum as u32 + !old as u32 + new as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_indices_and_names_tell_the_class() {
+        for (index, reason) in DecapReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            let class = match reason.class() {
+                DecapClass::Pass => "pass_",
+                DecapClass::Decapsulate => "decap_",
+                DecapClass::Drop => "drop_",
+            };
+            assert!(reason.name().starts_with(class), "{}", reason.name());
+        }
+    }
+
+    #[test]
+    fn a_checksum_follows_its_words() {
+        // The example of RFC 1624, 4: the result is 0x0000, which equation 2 of RFC 1141 misses.
+        assert_eq!(update_checksum(0xdd2f, 0x5555, 0x3285), 0x0000);
+        for (old, new) in [(0x4500, 0x4503), (0x4502, 0x4503), (0x45ff, 0x45fc), (0, 0xffff), (0xffff, 1)] {
+            let rest = [0x1234u32, 0xfedc, 0x8001];
+            let sum = |word: u16| fold(rest.iter().sum::<u32>() + word as u32);
+            assert_eq!(update_checksum(sum(old), old, new), sum(new), "{old:04x} to {new:04x}");
+        }
+    }
+
+    #[test]
+    fn an_encapsulated_packet_comes_back() {
+        // 4in4 with ECN: outer CE, inner ECT(0). The inner checksum is right for ECT(0).
+        let inner: [u8; 20] =
+            [0x45, 0x02, 0, 20, 0, 0, 0x40, 0, 64, 17, 0xb9, 0xd6, 198, 51, 100, 9, 203, 0, 113, 1];
+        let mut bytes = [0u8; 54];
+        bytes[..12].copy_from_slice(&[7, 7, 7, 7, 7, 7, 1, 1, 1, 1, 1, 1]);
+        bytes[12..14].copy_from_slice(&[0x08, 0x00]);
+        bytes[14..34]
+            .copy_from_slice(&[0x45, 0x03, 0, 40, 0, 0, 0x40, 0, 64, 4, 0, 0, 192, 0, 2, 1, 192, 0, 2, 7]);
+        let words =
+            core::array::from_fn(|i| u32::from_ne_bytes(bytes[14 + i * 4..18 + i * 4].try_into().unwrap()));
+        bytes[24..26].copy_from_slice(&crate::checksum::ipv4(&words).to_ne_bytes());
+        bytes[34..].copy_from_slice(&inner);
+        let accepted = Tuple::v4(u32::from_ne_bytes([192, 0, 2, 7]));
+
+        let mut foreign = bytes;
+        let verdict = decapsulate(&mut foreign, |_| false);
+        assert_eq!((verdict, foreign), (Decapsulated { reason: DecapReason::PassForeign, cut: 0 }, bytes));
+
+        let verdict = decapsulate(&mut bytes, |destination| *destination == accepted);
+        assert_eq!(verdict, Decapsulated { reason: DecapReason::Decap4In4, cut: 20 });
+        assert_eq!(bytes[20..34], [7, 7, 7, 7, 7, 7, 1, 1, 1, 1, 1, 1, 0x08, 0x00]);
+        assert_eq!(bytes[34..36], [0x45, 0x03]);
+        assert_eq!(bytes[44..46], update_checksum(0xb9d6, 0x4502, 0x4503).to_be_bytes());
+        assert_eq!(bytes[46..], inner[12..]);
+    }
+
+    /// Figure 4 of RFC 6040: rows by inner, columns by outer field, both Not-ECT, ECT(0), ECT(1), CE.
+    #[test]
+    fn ecn_follows_rfc_6040() {
+        let fields = [NOT_ECT, ECT_0, ECT_1, CE];
+        let table = [
+            [Some(NOT_ECT), Some(NOT_ECT), Some(NOT_ECT), None],
+            [Some(ECT_0), Some(ECT_0), Some(ECT_1), Some(CE)],
+            [Some(ECT_1), Some(ECT_1), Some(ECT_1), Some(CE)],
+            [Some(CE); 4],
+        ];
+        for (inner, row) in fields.into_iter().zip(table) {
+            for (outer, expected) in fields.into_iter().zip(row) {
+                assert_eq!(combine_ecn(outer, inner), expected, "outer {outer:02b}, inner {inner:02b}");
+            }
+        }
+    }
 }

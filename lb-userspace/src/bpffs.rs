@@ -1,12 +1,12 @@
 //! The BPF file system, in which links and maps outlive the process that made them.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::unistd::getppid;
 use thiserror::Error;
 
 /// Where the kernel's documentation and every tool expect it.
@@ -18,9 +18,10 @@ pub enum BpffsError {
     Look { path: PathBuf, source: Errno },
     /// Pins in a mount that no other process sees would go, and the programs with them, when this process ends.
     #[error(
-        "no BPF file system is mounted at {} in this mount namespace, and one mounted here would vanish with this \
-         process: enter only the network namespace (`nsenter --net=/run/netns/NAME sluice ...`; `ip netns exec` hides \
-         the mount)", path.display()
+        "no BPF file system is mounted at {path} in this mount namespace, and one mounted here would vanish with it: \
+         enter only the network namespace (`nsenter --net=/run/netns/NAME sluice ...`, as `ip netns exec` hides the \
+         mount), or, if this mount namespace is to stay, run `mount -t bpf bpf {path}`",
+        path = path.display()
     )]
     PrivateNamespace { path: PathBuf },
     #[error(
@@ -56,14 +57,16 @@ pub fn is_bpffs(path: &Path) -> Result<bool, BpffsError> {
     Ok(stat.filesystem_type() == BPF_FS_MAGIC)
 }
 
-/// Another mount namespace than the first process's. Who may not know is taken to be in the same.
+/// Another mount namespace than the first process's or the parent's. Who may see neither is taken to be in theirs: the
+/// first process may be hidden from root too.
 fn in_private_mount_namespace() -> bool {
-    let namespace =
-        |process: &str| -> io::Result<PathBuf> { fs::read_link(format!("/proc/{process}/ns/mnt")) };
-    match (namespace("1"), namespace("thread-self")) {
-        (Ok(first), Ok(own)) => first != own,
-        _ => false,
-    }
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
+    let Ok(own) = namespace("thread-self") else {
+        return false;
+    };
+    ["1", &getppid().to_string()]
+        .into_iter()
+        .any(|process| namespace(process).is_ok_and(|other| other != own))
 }
 
 #[cfg(test)]
