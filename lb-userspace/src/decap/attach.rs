@@ -35,26 +35,41 @@ pub struct Attached {
 /// See [`DecapError`]; what ran before then runs on.
 pub fn attach(options: &DecapOptions) -> Result<Attached, DecapError> {
     let pins = Pins::new(&options.bpffs, &options.instance, &options.interface)?;
-    let interface = find(&options.interface)?;
+    find(&options.interface)?;
     let addresses = accepted(options)?;
     bpffs::ensure_mounted(&options.bpffs)?;
     let _lock = pins.create_and_lock()?;
-    let (link, info) = match open_link(&pins)? {
+    let attached = attach_locked(options, &pins, addresses);
+    if attached.is_err() && !pins.link().exists() {
+        // Nothing runs, so nothing is to stay. The error that led here says more than one about the clean-up would.
+        let _ = pins.remove();
+    }
+    attached
+}
+
+fn attach_locked(
+    options: &DecapOptions,
+    pins: &Pins,
+    addresses: Vec<IpAddr>,
+) -> Result<Attached, DecapError> {
+    // Now, as another process may have attached while this one waited for the lock.
+    let interface = find(&options.interface)?;
+    let (link, info) = match open_link(pins)? {
         Some((link, info)) if info.ifindex != 0 => (link, info),
         // The last interface of this name has gone, and its link with it.
         Some(_) => {
             remove_file(&pins.link())?;
-            return attach_anew(&pins, &interface, addresses);
+            return attach_anew(pins, &interface, addresses);
         }
-        None => return attach_anew(&pins, &interface, addresses),
+        None => return attach_anew(pins, &interface, addresses),
     };
     let Some(mode) = interface.mode_of(info.program).filter(|_| interface.index == info.ifindex) else {
-        return Err(elsewhere(options, &pins, info));
+        return Err(elsewhere(options, pins, info));
     };
-    let loaded = load(&pins, &addresses)?;
+    let loaded = load(pins, &addresses)?;
     sys::update_link(&link, loaded.program())
         .map_err(|source| DecapError::Update { interface: interface.name.clone(), source })?;
-    loaded.pin_maps(&pins)?;
+    loaded.pin_maps(pins)?;
     Ok(Attached { mode, updated: true, native_refused: None, addresses })
 }
 
@@ -129,21 +144,8 @@ fn elsewhere(options: &DecapOptions, pins: &Pins, info: LinkInfo) -> DecapError 
     }
 }
 
-/// Attaches where nothing of ours is attached; leaves nothing behind if it cannot.
+/// Attaches where nothing of ours is attached.
 fn attach_anew(pins: &Pins, interface: &Interface, addresses: Vec<IpAddr>) -> Result<Attached, DecapError> {
-    let attached = attach_and_pin(pins, interface, addresses);
-    if attached.is_err() {
-        // The error that led here says more than one about the clean-up would.
-        let _ = pins.remove();
-    }
-    attached
-}
-
-fn attach_and_pin(
-    pins: &Pins,
-    interface: &Interface,
-    addresses: Vec<IpAddr>,
-) -> Result<Attached, DecapError> {
     let other = interface.programs.iter().find(|(mode, _)| *mode != Mode::Offloaded);
     if let Some((mode, program)) = other {
         return Err(DecapError::Busy { interface: interface.name.clone(), mode: *mode, program: *program });

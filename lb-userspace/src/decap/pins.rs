@@ -53,8 +53,14 @@ impl Pins {
 
     /// Makes the folder and locks it.
     pub fn create_and_lock(&self) -> Result<Lock, DecapError> {
+        let mut tries = 0;
         loop {
-            fs::create_dir_all(&self.folder).map_err(|source| self.error("create", source))?;
+            tries += 1;
+            match fs::create_dir_all(&self.folder) {
+                // A detaching process removed a folder above in this very moment.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < 100 => continue,
+                created => created.map_err(|source| self.error("create", source))?,
+            }
             if let Some(lock) = self.lock()? {
                 return Ok(lock);
             }
