@@ -8,6 +8,7 @@
 pub mod atomic;
 pub mod bits;
 pub mod checksum;
+pub mod decap;
 pub mod decide;
 pub mod encap;
 pub mod flow;

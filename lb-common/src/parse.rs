@@ -61,7 +61,7 @@ pub struct Header<const N: usize>(*const u8);
 
 impl<const N: usize> Header<N> {
     #[inline(always)]
-    fn read<T: Copy>(&self, at: usize) -> T {
+    pub(crate) fn read<T: Copy>(&self, at: usize) -> T {
         debug_assert!(at + size_of::<T>() <= N);
         // SAFETY: `Frame::header` checked `N` bytes. BPF: a plain load, as packet loads need no alignment on the
         // machines whose JITs have efficient unaligned access, and the BPF back end would split an unaligned one.
@@ -72,26 +72,39 @@ impl<const N: usize> Header<N> {
         return unsafe { self.0.add(at).cast::<T>().read_unaligned() };
     }
 
+    /// # Safety
+    /// The frame is writable and nothing else reads or writes it meanwhile.
     #[inline(always)]
-    fn u8(&self, at: usize) -> u8 {
+    pub(crate) unsafe fn write<T: Copy>(&self, at: usize, value: T) {
+        debug_assert!(at + size_of::<T>() <= N);
+        // SAFETY: `Frame::header` checked `N` bytes; writable by the caller's promise. Alignment as for `read`.
+        #[cfg(target_arch = "bpf")]
+        return unsafe { self.0.add(at).cast_mut().cast::<T>().write(value) };
+        // SAFETY: as above.
+        #[cfg(not(target_arch = "bpf"))]
+        return unsafe { self.0.add(at).cast_mut().cast::<T>().write_unaligned(value) };
+    }
+
+    #[inline(always)]
+    pub(crate) fn u8(&self, at: usize) -> u8 {
         self.read(at)
     }
 
     /// In host byte order.
     #[inline(always)]
-    fn u16(&self, at: usize) -> u16 {
+    pub(crate) fn u16(&self, at: usize) -> u16 {
         u16::from_be(self.read(at))
     }
 
     /// As it lies in memory.
     #[inline(always)]
-    fn raw32(&self, at: usize) -> u32 {
+    pub(crate) fn raw32(&self, at: usize) -> u32 {
         self.read(at)
     }
 
     /// As it lies in memory. Two halves, for a header that starts 2 bytes off alignment.
     #[inline(always)]
-    fn raw64(&self, at: usize) -> u64 {
+    pub(crate) fn raw64(&self, at: usize) -> u64 {
         self.read(at)
     }
 }

@@ -1,9 +1,11 @@
 //! The library behind the `sluice` binary: the daemon's parts, each with one job, and the command line.
 
 pub mod api;
+pub mod bpffs;
 pub mod cli;
 pub mod config;
 pub mod dataplane;
+pub mod decap;
 pub mod drain;
 pub mod journal;
 pub mod model;
