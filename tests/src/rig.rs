@@ -28,7 +28,7 @@ use lb_common::layout::Tuple;
 use lb_userspace::dataplane::{Dataplane, Options, Sizes, detach_all};
 
 pub use counts::{Counts, Delta, PairDelta};
-pub use setup::{Setup, ipip_v4, ipip_v6, l2};
+pub use setup::{Setup, ipip_v4, ipip_v6, l2, tuple, words};
 pub use table::{Pin, Place};
 
 pub const XDP_DROP: u32 = 1;

@@ -1,6 +1,7 @@
 //! All counters of the data path, and what a packet changed in them.
 
 use std::collections::BTreeMap;
+use std::ops::Add;
 
 use lb_common::layout::HostId;
 use lb_userspace::dataplane::PairCounters;
@@ -57,6 +58,23 @@ impl PairDelta {
     }
 }
 
+impl Add for PairDelta {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        PairDelta {
+            packets: self.packets + other.packets,
+            bytes: self.bytes + other.bytes,
+            new_flows: self.new_flows + other.new_flows,
+            evicted: self.evicted + other.evicted,
+            half_open: self.half_open + other.half_open,
+            established: self.established + other.established,
+            closing: self.closing + other.closing,
+            udp: self.udp + other.udp,
+        }
+    }
+}
+
 impl Delta {
     /// One count for each of the reasons.
     pub fn of<const N: usize>(reasons: [&'static str; N]) -> Self {
@@ -67,10 +85,12 @@ impl Delta {
         delta
     }
 
-    /// The same, with a pair that changes.
+    /// The same, with a further change of a pair.
     pub fn pair(mut self, service: u16, host: HostId, change: PairDelta) -> Self {
-        if change != PairDelta::default() {
-            self.pairs.insert((service, host), change);
+        let changes = self.pairs.entry((service, host)).or_default();
+        *changes = *changes + change;
+        if *changes == PairDelta::default() {
+            self.pairs.remove(&(service, host));
         }
         self
     }

@@ -98,6 +98,17 @@ pub fn words(address: IpAddr) -> [u64; 2] {
     }
 }
 
+/// The flow of a packet.
+pub fn tuple(from: SocketAddr, to: SocketAddr, protocol: u8) -> Tuple {
+    let ([a, b], [c, d]) = (from.port().to_be_bytes(), to.port().to_be_bytes());
+    Tuple {
+        source: words(from.ip()),
+        destination: words(to.ip()),
+        ports: u32::from_ne_bytes([a, b, c, d]),
+        protocol: protocol.into(),
+    }
+}
+
 /// A reachable backend that is up, next door on [`INGRESS`], with MAC addresses that tell hosts apart and an MTU of 1500.
 pub fn l2(host: u8) -> Backend {
     Backend {
