@@ -133,16 +133,16 @@ pub fn apply(flow: &Flow, kept: &Kept, decision: &Decision, backends: &Backends)
     match decision.pin.action {
         PinAction::Leave => Applied::Done,
         PinAction::Refresh => {
-            let new = found.word.seen(flow.now, phase);
-            if new == found.word {
-                return Applied::Done;
-            }
             if phase as u8 == Phase::Closing as u8
                 && matches!(flow.packet.signal, Signal::Fin)
                 && let Some(cold) = table::cold_of(&Memory, found)
             {
                 // SAFETY: a record of the map; an aligned word.
                 unsafe { (*cold).sequence = flow.packet.sequence_after };
+            }
+            let new = found.word.seen(flow.now, phase);
+            if new == found.word {
+                return Applied::Done;
             }
             if table::update(&Memory, found, new) || is_kept(found) {
                 return Applied::Done;
