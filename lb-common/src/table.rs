@@ -22,6 +22,10 @@ const HALF_OPEN_GRACE: u32 = 64;
 /// Index in the cold array that says "in the overflow map".
 pub const IN_OVERFLOW: u32 = u32::MAX;
 
+/// Host in a reserved word whose pin is made anew in its place. No host has this number. Such a word is not taken from
+/// its CPU: the flow's place, and its mark, stay as they are.
+const REMADE: HostId = 0;
+
 /// A mark: pins of this home in their second bucket (bits 0–15) and in the overflow map (bits 16–31).
 pub const MARK_SECOND: u32 = 1;
 /// See [`MARK_SECOND`].
@@ -149,12 +153,13 @@ pub fn find_overflow(table: &impl Table, tuple: &Tuple) -> Found {
     let Some(entry) = table.overflow(tuple) else { return Found::NONE };
     // SAFETY: the map's memory. An entry that is deleted meanwhile may be another flow's by now: the tuple that lies
     // beside the word tells.
-    let word = Word(unsafe { atomic::load(&raw const (*entry).word) });
+    let found = unsafe {
+        let word = Word(atomic::load(&raw const (*entry).word));
+        Found { at: &raw mut (*entry).word, word, index: IN_OVERFLOW }
+    };
     // SAFETY: as above.
-    let is_ours = unsafe { &(*entry).cold }.is_of(tuple);
-    // SAFETY: as above.
-    let found = Found { at: unsafe { &raw mut (*entry).word }, word, index: IN_OVERFLOW };
-    if word.phase().is_pin() && is_ours && is_same(&found) { found } else { Found::NONE }
+    let cold = unsafe { &raw const (*entry).cold };
+    if found.word.phase().is_pin() && is_flows(&found, cold, tuple) { found } else { Found::NONE }
 }
 
 /// Whether flows of this bucket live in the overflow map: then a match by tag alone is not enough.
@@ -182,20 +187,21 @@ pub fn cold_of(table: &impl Table, found: &Found) -> Option<*mut Cold> {
 #[inline(always)]
 pub fn is_of(table: &impl Table, found: &Found, tuple: &Tuple) -> bool {
     match cold_of(table, found) {
-        // SAFETY: a record of the map, which may change under the reader if the pin ends at this moment.
-        Some(cold) => unsafe { &*cold }.is_of(tuple) && is_same(found),
+        Some(cold) => is_flows(found, cold, tuple),
         None => false,
     }
 }
 
-/// Whether the word still names the host that was read, now that its record was seen to be the flow's. Else it may have
-/// been another flow's when it was read.
+/// Whether the record is the flow's, and the word that was read before it names the same host still. Else it may have
+/// been another flow's when it was read. One comparison for both, as each doubles the verifier's ways.
 #[inline(always)]
-fn is_same(found: &Found) -> bool {
+fn is_flows(found: &Found, cold: *const Cold, tuple: &Tuple) -> bool {
+    // SAFETY: a record of the map, which may change under the reader if the pin ends at this moment.
+    let differs = unsafe { &*cold }.differs(tuple);
     atomic::fence();
     // SAFETY: `found` points to a word of the table.
     let word = Word(unsafe { atomic::load(found.at) });
-    word.tag() == found.word.tag() && word.host() == found.word.host()
+    differs | word.moved(found.word) == 0
 }
 
 /// What became of an insert.
@@ -451,8 +457,9 @@ fn is_alone(words: *mut u64, i: u32, tag: u32, now: u32) -> bool {
     // SAFETY: as above.
     let word = Word(unsafe { atomic::load(other) });
     let aborted = Word::new(tag, word.host(), Phase::Aborted, now);
+    let may = word.phase() as u8 == Phase::Reserved as u8 && word.host() != REMADE;
     // SAFETY: as above. If the swap fails, the other was published or given up meanwhile.
-    word.phase() as u8 == Phase::Reserved as u8 && unsafe { atomic::swap(other, word.0, aborted.0) }
+    may && unsafe { atomic::swap(other, word.0, aborted.0) }
 }
 
 /// A pin that leaves its second bucket no longer counts in its home's mark.
@@ -600,29 +607,19 @@ pub fn update(table: &impl Table, found: &Found, new: Word) -> bool {
 pub fn remake(table: &impl Table, found: &Found, entry: &Overflow, now: u32) -> Inserted {
     let Some(cold) = cold_of(table, found) else { return Inserted::Race };
     let new = Word(entry.word);
-    let reserved = Word::new(new.tag(), new.host(), Phase::Reserved, now);
+    let reserved = Word::new(new.tag(), REMADE, Phase::Reserved, now);
     // SAFETY: `found` points to a word of the table.
     if !unsafe { atomic::swap(found.at, found.word.0, reserved.0) } {
         return Inserted::Race;
     }
-    // SAFETY: reserved, so nobody else writes the cold record.
+    // SAFETY: reserved for good, so nobody else writes the word or the cold record.
     unsafe {
         let second = (*cold).kind & Cold::SECOND;
         table.account((*cold).stats, found.word.phase(), Phase::Empty);
         *cold = entry.cold;
         (*cold).kind |= second;
+        atomic::swap(found.at, reserved.0, new.0);
     }
-    // SAFETY: as above.
-    if unsafe { atomic::swap(found.at, reserved.0, new.0) } {
-        table.account(entry.cold.stats, Phase::Empty, new.phase());
-        return Inserted::Placed;
-    }
-    // Aborted by another CPU's insert: this CPU's to free. Only words of a bucket can be.
-    // SAFETY: as above.
-    unsafe {
-        unmark(table, found.index / BUCKET, new, (*cold).kind);
-        let word = atomic::load(found.at);
-        atomic::swap(found.at, word, Word::EMPTY.0);
-    }
-    Inserted::Race
+    table.account(entry.cold.stats, Phase::Empty, new.phase());
+    Inserted::Placed
 }
