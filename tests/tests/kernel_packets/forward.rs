@@ -137,8 +137,8 @@ fn ip_in_ip_is_exact() {
 /// At the MTU it fits, one byte more does not: the flow lives on, only this packet goes nowhere.
 #[test]
 fn what_does_not_fit_is_dropped() {
-    let modes: [(fn(u8) -> Backend, usize); 3] = [(l2, 0), (ipip_v4, 20), (ipip_v6, 40)];
-    for (backend, added) in modes {
+    let modes: [fn(u8) -> Backend; 3] = [l2, ipip_v4, ipip_v6];
+    for (backend, added) in modes.into_iter().zip([0, 20, 40]) {
         let small = |host| Backend { mtu: 1280, ..backend(host) };
         let mut bench = Bench::with(Rig::small(), small);
         for service in 0..4 {
