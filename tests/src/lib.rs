@@ -6,5 +6,6 @@
 
 pub mod packets;
 pub mod servers;
+pub mod site;
 pub mod topology;
 pub mod traffic;

@@ -21,7 +21,7 @@ const EXAMPLES: &str = "  \
 
 /// Says whether there was anything to end.
 pub fn run(global: &Global, _args: &DetachArgs) -> Result<(), Failure> {
-    let found = daemon::detach(&global.instance)?;
+    let found = daemon::detach(&global.instance, &global.socket())?;
     let said = if found { "detached: forwarding has ended" } else { "nothing was attached" };
     Ok(Out::stdout().print(&format!("{}: {said}\n", global.instance))?)
 }

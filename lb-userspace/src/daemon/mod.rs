@@ -99,7 +99,7 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, config: Loaded) ->
 }
 
 /// Ends the forwarding of an instance whose daemon has ended, and removes what it pinned. The journal stays.
-pub fn detach(instance: &str) -> anyhow::Result<bool> {
+pub fn detach(instance: &str, socket: &Path) -> anyhow::Result<bool> {
     privileges::check()?;
     let path = journal_path(instance);
     let _lock =
@@ -108,6 +108,12 @@ pub fn detach(instance: &str) -> anyhow::Result<bool> {
         })?;
     let found = dataplane::detach_all(&Paths::of(instance))?;
     let removed = local_vips::remove(instance)?;
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", socket.display()));
+        }
+        _ => {}
+    }
     Ok(found || removed)
 }
 
