@@ -107,7 +107,8 @@ pub fn config(topology: &Topology, plan: &Plan) -> String {
         );
     }
     for (family, vip) in ["v4", "v6"].iter().zip(vips(topology)) {
-        for (name, protocol, port) in [("web", "tcp", WEB), ("echo", "tcp", ECHO), ("echo-udp", "udp", ECHO)] {
+        for (name, protocol, port) in [("web", "tcp", WEB), ("echo", "tcp", ECHO), ("echo-udp", "udp", ECHO)]
+        {
             let _ = writeln!(
                 text,
                 "[[services]]\nname = \"{name}-{family}\"\nvip = \"{vip}\"\nprotocol = \"{protocol}\"\nport = {port}\n\

@@ -63,6 +63,8 @@ pub struct Engine {
     started_at: u64,
     generation: u64,
     swept: Option<Swept>,
+    /// Numbers of counters whose gauges a daemon before may have left off by one.
+    uncounted: Vec<u32>,
     rates: Rates,
 }
 

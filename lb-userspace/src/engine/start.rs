@@ -62,6 +62,7 @@ impl Start {
             clock,
             generation: 0,
             swept: None,
+            uncounted: Vec::new(),
             rates: Rates::default(),
         };
         engine.resume_drains()?;
@@ -70,7 +71,7 @@ impl Start {
         engine.find_leaving();
         engine.continue_rings()?;
         if engine.dataplane.adopted {
-            engine.recount()?;
+            engine.uncounted = engine.ids.stats.values().copied().collect();
         }
         engine.publish()?;
         engine.note_starts()?;

@@ -17,6 +17,7 @@ impl Engine {
             self.follow_next_hops()?;
         }
         self.sweep()?;
+        self.recount()?;
         self.close_handovers()?;
         self.advance_drains()?;
         self.let_go()?;
@@ -170,9 +171,12 @@ impl Engine {
         self.publish_tables()
     }
 
-    /// Sets the gauges right if they differ from what the sweep counted; see `Dataplane::recount`.
-    pub(super) fn recount(&mut self) -> Result<bool, Error> {
-        let stats: Vec<u32> = self.ids.stats.values().copied().collect();
-        Ok(self.dataplane.recount(&stats)?)
+    /// Sets gauges right that a daemon before may have left off by one, as soon as they stand still for a moment; see
+    /// `Dataplane::recount`.
+    pub(super) fn recount(&mut self) -> Result<(), Error> {
+        if !self.uncounted.is_empty() {
+            self.uncounted = self.dataplane.recount(&self.uncounted)?;
+        }
+        Ok(())
     }
 }
