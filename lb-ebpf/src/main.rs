@@ -73,7 +73,7 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
         pin::Applied::NoPlace => return Verdict::Drop(Reason::DropNoPlace),
     }
     let verdict = forward::forward(ctx, &packet, &backend, decision.reason);
-    if let Verdict::Transmit(_) | Verdict::Redirect(..) = verdict {
+    if let Verdict::Transmit(_) | Verdict::Redirect(_) = verdict {
         count_packet(&backend, frame.len() as u64);
     }
     verdict

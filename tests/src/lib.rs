@@ -5,6 +5,7 @@
 //! the value that made it is dropped, also by a panic.
 
 pub mod packets;
+pub mod rig;
 pub mod servers;
 pub mod site;
 pub mod topology;
