@@ -55,6 +55,8 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
         return Verdict::Drop(decision.reason);
     }
     let Some(backend) = backends.get(decision.host) else {
+        #[cfg(feature = "log")]
+        aya_log_ebpf::warn!(ctx, "service {}: host {} has no backend", number, decision.host);
         count(if kept.pin().is_some() {
             Reason::ViolationPinNamesNobody
         } else {
@@ -67,6 +69,13 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
         pin::Applied::Done => {}
         pin::Applied::Began => {
             if backend.state() == HostState::Draining {
+                #[cfg(feature = "log")]
+                aya_log_ebpf::warn!(
+                    ctx,
+                    "service {}: a new flow on host {}, which is draining",
+                    number,
+                    decision.host
+                );
                 count(Reason::ViolationNewFlowOnDraining);
             }
         }

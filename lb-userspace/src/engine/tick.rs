@@ -10,6 +10,7 @@ use crate::journal::Change;
 impl Engine {
     /// One round.
     pub(super) fn tick(&mut self) -> Result<(), Error> {
+        self.dataplane.log();
         if self.stale {
             self.publish()?;
             self.note_starts()?;
