@@ -25,12 +25,20 @@ pub struct Plan {
     /// Seconds: half-open, established, closing, UDP.
     pub timeouts: [u32; 4],
     pub pins: u32,
+    /// `external` or `local`
+    pub vip_mode: &'static str,
 }
 
 impl Plan {
     /// For `hosts` equal hosts, with timeouts that a test can wait for.
     pub fn new(forward: &'static str, hosts: usize) -> Self {
-        Plan { forward, weights: vec![100; hosts], timeouts: [4, 6, 2, 4], pins: 65_536 }
+        Plan {
+            forward,
+            weights: vec![100; hosts],
+            timeouts: [4, 6, 2, 4],
+            pins: 65_536,
+            vip_mode: "external",
+        }
     }
 }
 
@@ -94,9 +102,10 @@ pub fn config(topology: &Topology, plan: &Plan) -> String {
     let interfaces: Vec<String> =
         topology.balancer().interfaces.iter().map(|name| format!("{name:?}")).collect();
     let mut text = format!(
-        "interfaces = [{}]\nxdp_mode = \"native\"\n[flow_table]\npins = {}\n[timeouts]\nhalf_open = \"{half_open}s\"\n\
+        "interfaces = [{}]\nxdp_mode = \"native\"\nvip_mode = \"{}\"\n[flow_table]\npins = {}\n[timeouts]\nhalf_open = \"{half_open}s\"\n\
          established = \"{established}s\"\nclosing = \"{closing}s\"\nudp = \"{udp}s\"\n",
         interfaces.join(", "),
+        plan.vip_mode,
         plan.pins
     );
     for (host, weight) in topology.hosts().iter().zip(&plan.weights) {
