@@ -14,7 +14,7 @@ use crate::bpffs;
 use crate::cli::run::RunArgs;
 use crate::config::{self, Loaded};
 use crate::dataplane::{self, Paths};
-use crate::engine::Start;
+use crate::engine::{Running, Start};
 use crate::journal::{Journal, Lock};
 use crate::model::{Model, VipMode};
 use crate::netlink::{self, Resolver};
@@ -80,11 +80,12 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, config: Loaded) ->
     }
     let listener =
         server::listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
-    let (handle, thread) = engine.spawn()?;
+    let (handle, Running { thread, ended: engine_ended }) = engine.spawn()?;
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
     let ended = async move {
         tokio::select! {
             _ = terminate.recv() => log::info!("SIGTERM: the daemon ends, forwarding goes on"),
+            _ = engine_ended => log::error!("the engine has failed: the daemon ends, forwarding goes on"),
             _ = interrupt.recv() => log::info!("SIGINT: the daemon ends, forwarding goes on"),
         }
     };

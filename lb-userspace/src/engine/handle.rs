@@ -13,6 +13,14 @@ pub struct Handle {
     commands: Sender<Command>,
 }
 
+/// The engine's thread.
+pub struct Running {
+    /// To be joined after the last handle is gone.
+    pub thread: std::thread::JoinHandle<()>,
+    /// Resolves, to an error, when the thread has ended.
+    pub ended: tokio::sync::oneshot::Receiver<()>,
+}
+
 /// The engine has ended, so nothing can be asked of it.
 #[derive(Debug, thiserror::Error)]
 #[error("the daemon is ending")]
@@ -36,11 +44,15 @@ impl Handle {
 
 impl Engine {
     /// Starts the engine's thread. It ends, and drops the engine, when the last handle is gone.
-    pub fn spawn(self) -> std::io::Result<(Handle, std::thread::JoinHandle<()>)> {
+    pub fn spawn(self) -> std::io::Result<(Handle, Running)> {
         let (commands, queue) = channel();
-        let thread =
-            std::thread::Builder::new().name("engine".to_owned()).spawn(move || self.serve(&queue))?;
-        Ok((Handle { commands }, thread))
+        let (alive, ended) = tokio::sync::oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
+            // Dropped with the thread, however it ends.
+            let _alive = alive;
+            self.serve(&queue);
+        })?;
+        Ok((Handle { commands }, Running { thread, ended }))
     }
 
     fn serve(mut self, queue: &Receiver<Command>) {

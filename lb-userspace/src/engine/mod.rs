@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 pub use clock::Clock;
 pub use error::Error;
-pub use handle::Handle;
+pub use handle::{Handle, Running};
 pub use start::Start;
 
 use crate::dataplane::{Attached, Dataplane, Swept};

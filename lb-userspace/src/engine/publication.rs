@@ -9,7 +9,7 @@ impl Engine {
     pub(super) fn publish(&mut self) -> Result<(), Error> {
         self.published_hops = self.next_hops.borrow_and_update().clone();
         let mut rings = self.rings.clone();
-        let moved = self.with_making(|making| rings.publish(making))?;
+        let moved = self.with_making(|making| rings.publish(making));
         if moved != 0 {
             log::info!("{moved} slots change hands");
         }
@@ -41,17 +41,16 @@ impl Engine {
     }
 
     /// Runs `work` with what rings are made of.
-    pub(super) fn with_making<T>(&self, work: impl FnOnce(&Making<'_>) -> T) -> Result<T, Error> {
-        let known = self.journal.known_hosts()?;
+    pub(super) fn with_making<T>(&self, work: impl FnOnce(&Making<'_>) -> T) -> T {
         let key = self.journal.hash_key();
-        Ok(self.with_inputs(|inputs| {
+        self.with_inputs(|inputs| {
             work(&Making {
                 key: &key,
                 size: self.model.ring_size,
                 now: self.clock.now(),
-                ids: &|name| known.get(name).copied(),
+                ids: &|name| self.ids.known_hosts.get(name).copied(),
                 members: &|hosts| inputs.members(hosts),
             })
-        }))
+        })
     }
 }

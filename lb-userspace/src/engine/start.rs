@@ -125,7 +125,7 @@ impl Engine {
         let lineages = if self.journal.key_replaced() { BTreeMap::new() } else { self.journal.lineages()? };
         let services: Vec<_> =
             self.model.services.iter().map(|service| (service.name.clone(), service.hosts.clone())).collect();
-        self.rings = self.with_making(|making| Rings::continued(making, services, &lineages))?;
+        self.rings = self.with_making(|making| Rings::continued(making, services, &lineages));
         Ok(())
     }
 
@@ -178,6 +178,7 @@ fn number(model: &Model, journal: &mut Journal) -> Result<Ids, Error> {
         .collect();
     Ok(Ids {
         hosts: journal.host_ids(&hosts)?,
+        known_hosts: journal.known_hosts()?,
         services: journal.service_ids(&services)?,
         stats: journal.stat_ids(&pairs)?,
     })

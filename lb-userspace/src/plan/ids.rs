@@ -8,6 +8,8 @@ use lb_common::layout::HostId;
 #[derive(Debug, Clone, Default)]
 pub struct Ids {
     pub hosts: BTreeMap<String, HostId>,
+    /// Every host that ever had a number, also those that the config does not name any more.
+    pub known_hosts: BTreeMap<String, HostId>,
     pub services: BTreeMap<String, u16>,
     /// (service, host) → number of the counters.
     pub stats: BTreeMap<(String, String), u32>,
@@ -15,7 +17,7 @@ pub struct Ids {
 
 impl Ids {
     pub fn host_name(&self, id: HostId) -> Option<&str> {
-        self.hosts.iter().find(|&(_, &number)| number == id).map(|(name, _)| name.as_str())
+        self.known_hosts.iter().find(|&(_, &number)| number == id).map(|(name, _)| name.as_str())
     }
 
     pub fn service_name(&self, number: u16) -> Option<&str> {
