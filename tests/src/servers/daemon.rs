@@ -97,6 +97,13 @@ impl SluiceDaemon {
         self.ns.output(self.cli_command(args))
     }
 
+    /// Starts `sluice ARGS --instance NAME` in the balancer's namespace, with pipes for what it writes.
+    pub fn cli_start(&self, args: &[&str]) -> Result<Process> {
+        let mut command = self.cli_command(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.ns.spawn(command)
+    }
+
     /// Standard output of [`cli`](Self::cli); fails unless the exit status is 0.
     pub fn cli_ok(&self, args: &[&str]) -> Result<String> {
         self.ns.run(self.cli_command(args))
@@ -132,7 +139,12 @@ impl SluiceDaemon {
         command
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// The program that runs, and that [`cli`](Self::cli) runs.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    pub fn log_path(&self) -> PathBuf {
         self.folder.path().join("daemon.txt")
     }
 
