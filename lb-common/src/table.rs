@@ -181,6 +181,16 @@ pub fn cold_of(table: &impl Table, found: &Found) -> Option<*mut Cold> {
     }
 }
 
+/// Whether a pin that was found by its tag is the flow's.
+#[inline(always)]
+pub fn is_of(table: &impl Table, found: &Found, tuple: &Tuple) -> bool {
+    match cold_of(table, found) {
+        // SAFETY: a record of the map, which may change under the reader if the pin ends at this moment.
+        Some(cold) => unsafe { &*cold }.is_of(tuple),
+        None => false,
+    }
+}
+
 /// What became of an insert.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -536,7 +546,7 @@ pub fn update(table: &impl Table, found: &Found, new: Word) -> bool {
     true
 }
 
-/// Makes a pin anew in the place of a live pin of the same flow, which ends.
+/// Makes a pin anew in the place of a pin of the same flow, which ends if it has not by its idleness.
 #[inline(always)]
 pub fn remake(table: &impl Table, found: &Found, entry: &Overflow, now: u32) -> Inserted {
     let Some(cold) = cold_of(table, found) else { return Inserted::Race };

@@ -13,66 +13,62 @@ use crate::memory::{Memory, mark_incomplete, mark_lost};
 use crate::verdict::count;
 use crate::{begins, insert, maps};
 
-/// The flow's word in the table, if it has a live one.
+/// The flow's word in the table, if it has one.
 pub struct Kept {
     found: Found,
+    /// The word is a live pin. One that is not is still the place for the flow's next pin.
+    is_live: bool,
     /// The flow's stateless answer.
     home: HostId,
 }
 
 impl Kept {
-    /// Finds the live pin of the flow. The tag alone is believed where a mistake could change nothing: the host is the
+    /// Finds the pin of the flow. The tag alone is believed where a mistake could change nothing: the host is the
     /// stateless answer anyway, and neither phase nor gauge depends on the packet. Else the tuple is compared.
     #[inline(always)]
     pub fn find(packet: &Packet, hash: FlowHash, slot: Slot, backends: &Backends, now: u32) -> Kept {
         let home = stateless(slot, |host| backends.state(host));
         let mut found = table::find(&Memory, hash, &packet.tuple);
-        if found.is_some() {
-            let word = found.word;
-            let plain = matches!(packet.signal, Signal::Ack | Signal::Datagram)
-                && matches!(word.phase(), Phase::Established | Phase::Udp)
-                && word.host() == home
-                && !(slot.is_open() && table::has_overflow(&Memory, hash));
-            if !plain && !is_of(&found, &packet.tuple) {
-                found = if table::has_overflow(&Memory, hash) {
-                    table::find_overflow(&Memory, &packet.tuple)
-                } else {
-                    Found::NONE
-                };
-            }
+        if !found.is_some() {
+            return Kept { found, is_live: false, home };
         }
-        if found.is_some() {
-            let word = found.word;
-            // A closing pin that only its word keeps at its host stays for the long timeout: a FIN or RST that the
-            // client never sent must not be able to move its flow.
-            let waits = word.phase() as u8 == Phase::Closing as u8
-                && word.host() != home
-                && word.idle(now) <= maps::timeouts()[Phase::Established as usize];
-            if !waits && !word.is_live(now, maps::timeouts()) {
-                found = Found::NONE;
-            }
+        let plain = matches!(packet.signal, Signal::Ack | Signal::Datagram)
+            && matches!(found.word.phase(), Phase::Established | Phase::Udp)
+            && found.word.host() == home
+            && found.word.is_live(now, maps::timeouts())
+            && !(slot.is_open() && table::has_overflow(&Memory, hash));
+        if plain {
+            return Kept { found, is_live: true, home };
         }
-        Kept { found, home }
+        if !table::is_of(&Memory, &found, &packet.tuple) {
+            found = if table::has_overflow(&Memory, hash) {
+                table::find_overflow(&Memory, &packet.tuple)
+            } else {
+                Found::NONE
+            };
+        }
+        let word = found.word;
+        // A closing pin that only its word keeps at its host stays for the long timeout: a FIN or RST that the
+        // client never sent must not be able to move its flow.
+        let waits = word.phase() as u8 == Phase::Closing as u8
+            && word.host() != home
+            && word.idle(now) <= maps::timeouts()[Phase::Established as usize];
+        Kept { found, is_live: waits || word.is_live(now, maps::timeouts()), home }
     }
 
+    /// The live pin.
     #[inline(always)]
     pub fn pin(&self) -> Pin {
-        Pin { host: self.found.word.host(), phase: self.found.word.phase() }
+        if self.is_live {
+            Pin { host: self.found.word.host(), phase: self.found.word.phase() }
+        } else {
+            Pin::NONE
+        }
     }
 
     #[inline(always)]
     pub fn view<'a>(&'a self, packet: &'a Packet, backends: &'a Backends) -> impl View + 'a {
         FlowView { kept: self, packet, backends }
-    }
-}
-
-#[inline(always)]
-fn is_of(found: &Found, tuple: &Tuple) -> bool {
-    match table::cold_of(&Memory, found) {
-        // SAFETY: a record of the map. It may change under the reader only if the pin ends at this moment, and then
-        // the swap of its word will fail.
-        Some(cold) => unsafe { &*cold }.is_of(tuple),
-        None => false,
     }
 }
 
@@ -137,16 +133,16 @@ pub fn apply(flow: &Flow, kept: &Kept, decision: &Decision, backends: &Backends)
     match decision.pin.action {
         PinAction::Leave => Applied::Done,
         PinAction::Refresh => {
-            let new = found.word.seen(flow.now, phase);
-            if new == found.word {
-                return Applied::Done;
-            }
             if phase as u8 == Phase::Closing as u8
                 && matches!(flow.packet.signal, Signal::Fin)
                 && let Some(cold) = table::cold_of(&Memory, found)
             {
                 // SAFETY: a record of the map; an aligned word.
                 unsafe { (*cold).sequence = flow.packet.sequence_after };
+            }
+            let new = found.word.seen(flow.now, phase);
+            if new == found.word {
+                return Applied::Done;
             }
             if table::update(&Memory, found, new) || is_kept(found) {
                 return Applied::Done;

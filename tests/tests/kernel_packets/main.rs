@@ -2,6 +2,12 @@
 //! after each the gauges and marks compared with what lies in the flow table. Needs root.
 
 mod bench;
+mod crowd;
 mod forward;
+mod handover;
+mod life;
 mod malformed;
 mod pass;
+mod pressure;
+mod states;
+mod victims;
