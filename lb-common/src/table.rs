@@ -533,16 +533,20 @@ fn settled(table: &impl Table, bucket: u32) -> u64 {
 /// Changes a pin that was found; whether the word still was what was read.
 #[inline(always)]
 pub fn update(table: &impl Table, found: &Found, new: Word) -> bool {
-    // SAFETY: `found` points to a word of the table.
+    if new.phase() as u8 == found.word.phase() as u8 {
+        // SAFETY: `found` points to a word of the table.
+        return unsafe { atomic::swap(found.at, found.word.0, new.0) };
+    }
+    let Some(cold) = cold_of(table, found) else { return false };
+    // Before the swap: from then on another CPU may make the pin anew, with other counters. If the swap succeeds, the
+    // record was that of the word.
+    // SAFETY: the map's memory, an aligned word.
+    let stats = unsafe { (&raw const (*cold).stats).read_volatile() };
+    // SAFETY: as above.
     if !unsafe { atomic::swap(found.at, found.word.0, new.0) } {
         return false;
     }
-    if new.phase() as u8 != found.word.phase() as u8
-        && let Some(cold) = cold_of(table, found)
-    {
-        // SAFETY: the map's memory, and the pin is of this very flow.
-        table.account(unsafe { (*cold).stats }, found.word.phase(), new.phase());
-    }
+    table.account(stats, found.word.phase(), new.phase());
     true
 }
 
