@@ -1,0 +1,6 @@
+//! The XDP program in the kernel against two references: the model of the handover rules, with the program as its data path, and
+//! the rules of a single flow, written down once more. Needs root.
+
+mod histories;
+mod kernel;
+mod rig;
