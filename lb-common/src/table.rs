@@ -152,12 +152,9 @@ pub fn find_overflow(table: &impl Table, tuple: &Tuple) -> Found {
     let word = Word(unsafe { atomic::load(&raw const (*entry).word) });
     // SAFETY: as above.
     let is_ours = unsafe { &(*entry).cold }.is_of(tuple);
-    if word.phase().is_pin() && is_ours {
-        // SAFETY: as above.
-        Found { at: unsafe { &raw mut (*entry).word }, word, index: IN_OVERFLOW }
-    } else {
-        Found::NONE
-    }
+    // SAFETY: as above.
+    let found = Found { at: unsafe { &raw mut (*entry).word }, word, index: IN_OVERFLOW };
+    if word.phase().is_pin() && is_ours && is_same(&found) { found } else { Found::NONE }
 }
 
 /// Whether flows of this bucket live in the overflow map: then a match by tag alone is not enough.
@@ -186,9 +183,19 @@ pub fn cold_of(table: &impl Table, found: &Found) -> Option<*mut Cold> {
 pub fn is_of(table: &impl Table, found: &Found, tuple: &Tuple) -> bool {
     match cold_of(table, found) {
         // SAFETY: a record of the map, which may change under the reader if the pin ends at this moment.
-        Some(cold) => unsafe { &*cold }.is_of(tuple),
+        Some(cold) => unsafe { &*cold }.is_of(tuple) && is_same(found),
         None => false,
     }
+}
+
+/// Whether the word still names the host that was read, now that its record was seen to be the flow's. Else it may have
+/// been another flow's when it was read.
+#[inline(always)]
+fn is_same(found: &Found) -> bool {
+    atomic::fence();
+    // SAFETY: `found` points to a word of the table.
+    let word = Word(unsafe { atomic::load(found.at) });
+    word.tag() == found.word.tag() && word.host() == found.word.host()
 }
 
 /// What became of an insert.
@@ -303,9 +310,8 @@ fn scan(table: &impl Table, words: *mut u64, tag: u32, now: u32) -> Scan {
     while i < BUCKET as usize {
         // SAFETY: a bucket has 8 aligned words.
         let word = Word(unsafe { atomic::load(words.add(i)) });
-        let keep = table.keeps()[(word.0 & 7) as usize];
         let used = 1 - is_zero(word.0 >> 1 | word.0 & 1);
-        let taken = used & at_most(word.idle(now) as u64, keep as u64);
+        let taken = used & is_kept(table, word, now);
         let has_tag = used & is_zero((word.0 >> TAG_SHIFT) ^ tag as u64);
         conflict |= (has_tag & taken) << i;
         same |= (has_tag & !taken & 1) << i;
@@ -313,6 +319,12 @@ fn scan(table: &impl Table, words: *mut u64, tag: u32, now: u32) -> Scan {
         i += 1;
     }
     Scan { conflict: conflict as u32, same: same as u32, free: free as u32 }
+}
+
+/// 1 if a word that is not empty may not be taken by another flow, else 0.
+#[inline(always)]
+fn is_kept(table: &impl Table, word: Word, now: u32) -> u64 {
+    at_most(word.idle(now) as u64, table.keeps()[(word.0 & 7) as usize] as u64)
 }
 
 /// Whether a live pin, or one in the making, has the tag.
@@ -337,7 +349,13 @@ fn place(table: &impl Table, bucket: u32, tuple: &Tuple, entry: &Overflow, now: 
     }
     // The flow's last word if there is one, so that its tag stays alone.
     let i = lowest(if scan.same != 0 { scan.same } else { scan.free });
-    take(table, bucket, words, i, entry, now)
+    // SAFETY: a bucket has 8 aligned words.
+    let old = Word(unsafe { atomic::load(words.add(i as usize & 7)) });
+    // Another CPU may have been faster, and its pin may be one that must not go.
+    if old.0 != 0 && is_kept(table, old, now) != 0 {
+        return Tried::Race;
+    }
+    take(table, bucket, words, i, old, entry, now)
 }
 
 /// Another word with the tag: the same flow on another CPU, or another flow.
@@ -356,20 +374,24 @@ fn whose(table: &impl Table, bucket: u32, words: *mut u64, i: u32, tuple: &Tuple
     }
 }
 
-/// Reserves the word, gives up what was there, writes the cold record and publishes.
+/// Reserves the word, which the caller saw to be `old` and free to be taken; gives up what was there, writes the cold
+/// record and publishes.
 #[inline(always)]
-fn take(table: &impl Table, bucket: u32, words: *mut u64, i: u32, entry: &Overflow, now: u32) -> Tried {
+fn take(
+    table: &impl Table,
+    bucket: u32,
+    words: *mut u64,
+    i: u32,
+    old: Word,
+    entry: &Overflow,
+    now: u32,
+) -> Tried {
     let i = i & (BUCKET - 1);
     let new = Word(entry.word);
     let index = bucket * BUCKET + i;
     let Some(cold) = table.cold(index) else { return Tried::Full };
     // SAFETY: a bucket has 8 aligned words.
     let at = unsafe { words.add(i as usize) };
-    // SAFETY: as above.
-    let old = Word(unsafe { atomic::load(at) });
-    if matches!(old.phase(), Phase::Reserved | Phase::Aborted) {
-        return Tried::Race;
-    }
     let reserved = Word::new(new.tag(), new.host(), Phase::Reserved, now);
     // SAFETY: as above.
     if !unsafe { atomic::swap(at, old.0, reserved.0) } {
@@ -458,21 +480,28 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
     let other = victim(table, second, now);
     let (mut bucket, mut chosen) = if first >= other { (home, first) } else { (second, other) };
     if chosen < BUCKET as u64 {
-        (bucket, chosen) = (home, settled(table, home));
+        (bucket, chosen) = (home, settled(table, home, now));
         if chosen >= BUCKET as u64 {
-            (bucket, chosen) = (second, settled(table, second));
+            (bucket, chosen) = (second, settled(table, second, now));
             if chosen >= BUCKET as u64 {
                 return Inserted::NoPlace;
             }
         }
     }
     let Some(words) = table.bucket(bucket) else { return Inserted::NoPlace };
+    let i = chosen as u32 & (BUCKET - 1);
+    // SAFETY: a bucket has 8 aligned words.
+    let old = Word(unsafe { atomic::load(words.add(i as usize)) });
+    if !may_go(table, bucket * BUCKET + i, old, now) {
+        // It was established meanwhile, or is another flow's.
+        return Inserted::Race;
+    }
     if bucket == second {
         // SAFETY: the map's memory, aligned.
         unsafe { atomic::add32(mark, MARK_SECOND) };
         entry.cold.kind |= Cold::SECOND;
     }
-    match take(table, bucket, words, chosen as u32 & (BUCKET - 1), entry, now) {
+    match take(table, bucket, words, i, old, entry, now) {
         Tried::Placed => Inserted::Placed,
         _ => {
             if bucket == second {
@@ -482,6 +511,29 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
             Inserted::Race
         }
     }
+}
+
+/// Whether this very word, at this position of the cold array, may make room.
+#[inline(always)]
+fn may_go(table: &impl Table, index: u32, word: Word, now: u32) -> bool {
+    if word.phase() as u8 != Phase::Established as u8 {
+        return rank(word, word.idle(now) as u64, table.half_open_over_quota() as u64) != 0;
+    }
+    match table.cold(index) {
+        // SAFETY: the map's memory; if the record changes meanwhile, the swap of its word will fail.
+        Some(cold) => unsafe { table.is_settled((*cold).service(), (*cold).slot) },
+        None => false,
+    }
+}
+
+/// How little a pin is missed: closing, half-open for long, half-open while there are too many; 0: it must stay, for all
+/// that its word tells.
+#[inline(always)]
+fn rank(word: Word, idle: u64, over_quota: u64) -> u64 {
+    let closing = is_zero(word.0 & 7 ^ Phase::Closing as u64);
+    let half_open = is_zero(word.0 & 7 ^ Phase::HalfOpen as u64);
+    let old = 1 - at_most(idle, HALF_OPEN_GRACE as u64);
+    closing << 2 | (half_open & old) << 1 | half_open & over_quota
 }
 
 /// The closing or half-open pin of a bucket that is missed least: its position in the lowest 3 bits, its worth above
@@ -496,10 +548,7 @@ fn victim(table: &impl Table, bucket: u32, now: u32) -> u64 {
         // SAFETY: a bucket has 8 aligned words.
         let word = Word(unsafe { atomic::load(words.add(i)) });
         let idle = word.idle(now) as u64;
-        let closing = is_zero(word.0 & 7 ^ Phase::Closing as u64);
-        let half_open = is_zero(word.0 & 7 ^ Phase::HalfOpen as u64);
-        let old = 1 - at_most(idle, HALF_OPEN_GRACE as u64);
-        let rank = closing << 2 | (half_open & old) << 1 | half_open & over_quota;
+        let rank = rank(word, idle, over_quota);
         // Of equal rank, the one that is idle longest.
         let score = (rank << 27 | (idle * (1 - is_zero(rank)))) << 3 | i as u64;
         if opaque(score) > best {
@@ -512,17 +561,13 @@ fn victim(table: &impl Table, bucket: u32, now: u32) -> u64 {
 
 /// Position of an established pin whose slot is settled; [`BUCKET`] if there is none.
 #[inline(always)]
-fn settled(table: &impl Table, bucket: u32) -> u64 {
+fn settled(table: &impl Table, bucket: u32, now: u32) -> u64 {
     let Some(words) = table.bucket(bucket) else { return BUCKET as u64 };
     let mut i = 0;
     while i < BUCKET {
         // SAFETY: a bucket has 8 aligned words.
         let word = Word(unsafe { atomic::load(words.add(i as usize)) });
-        if word.phase() as u8 == Phase::Established as u8
-            && let Some(cold) = table.cold(bucket * BUCKET + i)
-            // SAFETY: the map's memory; if the record changes meanwhile, the swap of its word will fail.
-            && unsafe { table.is_settled((*cold).service(), (*cold).slot) }
-        {
+        if word.phase() as u8 == Phase::Established as u8 && may_go(table, bucket * BUCKET + i, word, now) {
             return i as u64;
         }
         i += 1;
@@ -572,9 +617,10 @@ pub fn remake(table: &impl Table, found: &Found, entry: &Overflow, now: u32) -> 
         table.account(entry.cold.stats, Phase::Empty, new.phase());
         return Inserted::Placed;
     }
-    // Aborted by another CPU's insert: this CPU's to free.
+    // Aborted by another CPU's insert: this CPU's to free. Only words of a bucket can be.
     // SAFETY: as above.
     unsafe {
+        unmark(table, found.index / BUCKET, new, (*cold).kind);
         let word = atomic::load(found.at);
         atomic::swap(found.at, word, Word::EMPTY.0);
     }
