@@ -1,5 +1,6 @@
 //! `--down`: removes a demo that is kept, or what a dead one has left.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -51,8 +52,8 @@ pub fn run() -> Result<()> {
         std::thread::sleep(Duration::from_millis(20));
     };
     let left = topology::remove_labelled(LABEL);
-    for what in &left {
-        println!("Removed {what}.");
+    if !left.is_empty() {
+        println!("Removed what a dead demo had left: {}.", summary(&left));
     }
     drop(place);
     if asked.is_none() && left.is_empty() {
@@ -61,4 +62,29 @@ pub fn run() -> Result<()> {
         println!("The demo is gone.");
     }
     Ok(())
+}
+
+/// `6 namespaces, 10 files`, from descriptions that begin with such words.
+pub fn summary(left: &[String]) -> String {
+    let mut kinds = BTreeMap::<&str, usize>::new();
+    for what in left {
+        *kinds.entry(what.split(' ').next().unwrap_or_default()).or_default() += 1;
+    }
+    let kind = |(kind, count): (&&str, &usize)| match (*kind, *count) {
+        (kind, 1) => format!("1 {kind}"),
+        ("process", count) => format!("{count} processes"),
+        (kind, count) => format!("{count} {kind}s"),
+    };
+    kinds.iter().map(kind).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_left_is_counted_by_kind() {
+        let left = ["namespace a", "file /b", "process 1 of a", "namespace c", "process 2 of a"];
+        assert_eq!(summary(&left.map(str::to_owned)), "1 file, 2 namespaces, 2 processes");
+    }
 }

@@ -19,8 +19,9 @@ const PLAIN_PAUSE: Duration = Duration::from_secs(2);
 /// Standard output and standard error, by descriptors of the screen's own, so that the process can let go of the
 /// standard ones and of whoever reads them.
 pub struct Screen {
-    out: File,
-    err: File,
+    /// None after [`Screen::close`].
+    out: Option<File>,
+    err: Option<File>,
     control: bool,
     width: usize,
     stages: usize,
@@ -35,7 +36,7 @@ impl Screen {
     /// For a demo of so many stages.
     pub fn new(stages: usize) -> Result<Self> {
         let own = |stream: std::io::Result<std::os::fd::OwnedFd>| {
-            stream.map(File::from).context("cannot duplicate standard output")
+            stream.map(|fd| Some(File::from(fd))).context("cannot duplicate standard output")
         };
         let style = Style::stdout();
         Ok(Self {
@@ -103,8 +104,16 @@ impl Screen {
     /// Says on standard error what went wrong.
     pub fn error(&mut self, text: &str) {
         self.end_live();
-        // Where nobody listens the exit status has to do.
-        let _ = self.err.write_all(format!("sluice-demo: {text}\n").as_bytes());
+        if let Some(err) = &mut self.err {
+            // Where nobody listens the exit status has to do.
+            let _ = err.write_all(format!("sluice-demo: {text}\n").as_bytes());
+        }
+    }
+
+    /// Lets go of both streams, so that their reader sees the end; nothing more is said.
+    pub fn close(&mut self) {
+        self.end_live();
+        (self.out, self.err) = (None, None);
     }
 
     pub fn bold(&self, text: &str) -> String {
@@ -124,7 +133,9 @@ impl Screen {
     }
 
     fn write(&mut self, text: &str) {
-        // A reader that has gone (`| head`) does not end the demo, whose exit status may still be wanted.
-        let _ = self.out.write_all(text.as_bytes());
+        if let Some(out) = &mut self.out {
+            // A reader that has gone (`| head`) does not end the demo, whose exit status may still be wanted.
+            let _ = out.write_all(text.as_bytes());
+        }
     }
 }

@@ -11,6 +11,7 @@ use lb_userspace::cli::render::number::exact;
 
 use super::child::Child;
 use super::config::{self, ECHO, ESTABLISHED, WEB};
+use super::down::summary;
 use super::load::{CONNECTIONS, Load, NewFlows, REQUESTS, UDP_FLOWS};
 use super::place::Place;
 use super::screen::Screen;
@@ -67,8 +68,9 @@ impl Drop for Sweep {
 
 /// Runs all stages; whatever the end, everything that was made is removed when this returns.
 pub fn run(screen: &mut Screen, place: &mut Place, keeps: bool) -> Result<End> {
-    for what in remove_labelled(LABEL) {
-        screen.line(&format!("Left by a demo that was killed, and removed: {what}"));
+    let left = remove_labelled(LABEL);
+    if !left.is_empty() {
+        screen.line(&format!("Removed what a dead demo had left: {}.", summary(&left)));
     }
     let title = screen.bold("Sluice drains one of three servers while its clients are connected.");
     screen.line(&title);
@@ -82,14 +84,16 @@ pub fn run(screen: &mut Screen, place: &mut Place, keeps: bool) -> Result<End> {
     let servers = start_servers(screen, &topology, &hosts)?;
     let (mut daemon, started) = start_balancer(screen, &topology, &hosts)?;
 
+    let mut pulse = Pulse::default();
     let mut times = Times { begun: Instant::now(), ..Times::now() };
-    let load = send_traffic(screen, &topology, &daemon, started)?;
-    let drain = drain(screen, &daemon, &load, &mut times)?;
-    let host = undrain(screen, &daemon, &load, &mut times)?;
+    let load = send_traffic(screen, &topology, &daemon, started, &mut pulse)?;
+    let drain = drain(screen, &daemon, &load, &mut times, &mut pulse)?;
+    let host = undrain(screen, &daemon, &load, &mut times, &mut pulse)?;
     let is_good = count(screen, &daemon, load, &times, drain, host)?;
 
     if keeps {
         explain(screen, &topology, &daemon);
+        screen.close();
         keep::stay(place, u8::from(!is_good))?;
     } else {
         screen.line("Removing namespaces, processes, pins and files.");
@@ -168,6 +172,7 @@ fn send_traffic(
     topology: &Topology,
     daemon: &SluiceDaemon,
     started: Instant,
+    pulse: &mut Pulse,
 ) -> Result<Load> {
     screen.stage("Send traffic");
     screen.say(&format!(
@@ -177,7 +182,6 @@ fn send_traffic(
     ));
     let vips: [IpAddr; 2] = [topology.vip4().into(), topology.vip6().into()];
     let load = Load::start(topology.client(), &vips)?;
-    let mut pulse = Pulse::default();
     while started.elapsed() < WATCHED {
         let status = status(daemon)?;
         let live = status.hosts.iter().map(|host| format!("{} {}", host.name, host.live_flows.total));
@@ -216,6 +220,7 @@ fn drain(
     daemon: &SluiceDaemon,
     load: &Load,
     times: &mut Times,
+    pulse: &mut Pulse,
 ) -> Result<Option<ExitStatus>> {
     screen.stage(&format!("Drain {HOST} under that load"));
     screen.say(&format!(
@@ -240,7 +245,6 @@ fn drain(
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    let mut pulse = Pulse::default();
     while child.is_running() && times.called.elapsed() < DRAIN_LIMIT {
         child.take_lines().iter().for_each(|line| screen.line(line));
         let live = host(&status(daemon)?).map_or_else(String::new, |host| live_by_phase(host.live_flows));
@@ -275,6 +279,7 @@ fn undrain(
     daemon: &SluiceDaemon,
     load: &Load,
     times: &mut Times,
+    pulse: &mut Pulse,
 ) -> Result<Option<HostStatus>> {
     screen.stage(&format!("Put {HOST} back into service"));
     screen.say("The host is empty: one could now reboot it. It rests for a moment, then it is undrained.");
@@ -287,7 +292,6 @@ fn undrain(
     let answer = daemon.cli_ok(&args)?;
     times.undrained = Instant::now();
     screen.line(answer.trim_end());
-    let mut pulse = Pulse::default();
     while times.undrained.elapsed() < BACK {
         let flows = load.new_flows(times.undrained, Instant::now());
         let all = flows.values().map(|flows| flows.total()).sum();

@@ -63,15 +63,18 @@ impl Outcome {
                 (Must::BeZero, false) => ("must be 0", screen.bad("FAILED")),
                 (Must::NotBeZero, false) => ("must not be 0", screen.bad("FAILED")),
             };
-            let line = format!("      {:<58}{:>9}   {demand:<14}{verdict}", row.what, exact(row.number));
+            let line = format!("      {:<58}{:>9}   {demand:<15}{verdict}", row.what, exact(row.number));
             screen.line(line.trim_end());
         }
         self.show_reasons(screen);
-        let mut failures = rows
-            .iter()
-            .filter(|row| !row.holds())
-            .map(|row| format!("{}: {}", row.what.trim(), exact(row.number)))
-            .collect::<Vec<_>>();
+        self.failures(host)
+    }
+
+    /// The promises that did not hold.
+    fn failures(&self, host: &str) -> Vec<String> {
+        let rows = self.rows(host).into_iter().filter(|row| !row.holds());
+        let mut failures =
+            rows.map(|row| format!("{}: {}", row.what.trim(), exact(row.number))).collect::<Vec<_>>();
         failures.extend(self.drain_failures(host));
         for (reason, count) in self.totals.reasons() {
             failures.push(format!("{} x {reason}", exact(count)));
@@ -151,5 +154,84 @@ impl Outcome {
         for problem in &self.status.problems {
             screen.say(&format!("The balancer says: {problem}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// What a good demo ends with.
+    fn good() -> Outcome {
+        let live = json!({ "half_open": 0, "established": 0, "closing": 0, "udp": 0, "total": 0 });
+        let traffic = json!({ "packets": 0, "bytes": 0, "new_flows": 0, "packets_per_second": 0.0,
+            "bytes_per_second": 0.0, "new_flows_per_second": 0.0 });
+        let receipt = json!({ "drain": 1, "host": "web-2", "outcome": "drained", "by": "root", "reason": null,
+            "started_at": 0, "ended_at": 0, "flows_at_start": 9, "ended": 9, "left": 0, "evicted": 0,
+            "new_flows": 0, "misrouted": 0 });
+        let drain = json!({ "id": 1, "host": "web-2", "state": "drained", "started_at": 0, "by": "root",
+            "reason": null, "flows_at_start": 9, "live_flows": live, "waiting_for": null, "receipt": receipt });
+        let host = json!({ "name": "web-2", "admin": "drained", "oper": "up", "weight": 100, "share": 0.0,
+            "live_flows": live, "traffic": traffic, "drain": drain });
+        let status = json!({ "instance": "x", "version": "0", "pid": 1, "started_at": 0, "generation": 1,
+            "revision": 1, "config": "", "vip_mode": "external", "interfaces": [], "services": [], "hosts": [],
+            "flow_table": { "pins": 1, "words": 1, "live": 0, "overflow_used": 0, "overflow_size": 0,
+                "memory": 0, "sweep_us": 0 },
+            "reasons": {}, "violations": {}, "problems": [] });
+        let some = NewFlows { tcp: 1, udp: 1, http: 1 };
+        let mut totals = Totals::default();
+        totals.connections.opened = 5;
+        totals.udp.flows = 5;
+        totals.requests.ok = 5;
+        Outcome {
+            totals,
+            before: some,
+            during: NewFlows::default(),
+            after: some,
+            elsewhere: some,
+            drain: Some(ExitStatus::from_raw(0)),
+            host: Some(serde_json::from_value(host).expect("the host is one")),
+            status: serde_json::from_value(status).expect("the status is one"),
+        }
+    }
+
+    #[test]
+    fn each_broken_promise_is_told() {
+        assert_eq!(good().failures("web-2"), [""; 0]);
+        type Spoil = fn(&mut Outcome);
+        let spoils: [Spoil; 18] = [
+            |o| o.totals.connections.broken = 1,
+            |o| o.totals.connections.missing = 1,
+            |o| o.totals.connections.missequenced = 1,
+            |o| o.totals.connections.renamed = 1,
+            |o| o.totals.udp.lost = 1,
+            |o| o.totals.udp.moved = 1,
+            |o| o.totals.requests.failed = 1,
+            |o| o.before = NewFlows::default(),
+            |o| o.during.udp = 1,
+            |o| o.after = NewFlows::default(),
+            |o| o.drain = Some(ExitStatus::from_raw(5 << 8)),
+            |o| o.drain = None,
+            |o| o.host = None,
+            |o| o.status.violations = [("new_flow_on_drained".to_owned(), 1)].into(),
+            |o| receipt(o).new_flows = 1,
+            |o| receipt(o).misrouted = 1,
+            |o| receipt(o).evicted = 1,
+            |o| receipt(o).outcome = "undrained".into(),
+        ];
+        for (number, spoil) in spoils.iter().enumerate() {
+            let mut outcome = good();
+            spoil(&mut outcome);
+            assert_ne!(outcome.failures("web-2"), [""; 0], "{number}");
+        }
+    }
+
+    fn receipt(outcome: &mut Outcome) -> &mut lb_userspace::api::types::Receipt {
+        let drain = outcome.host.as_mut().and_then(|host| host.drain.as_mut());
+        drain.and_then(|drain| drain.receipt.as_mut()).expect("there is a receipt")
     }
 }
