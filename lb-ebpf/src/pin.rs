@@ -13,23 +13,28 @@ use crate::memory::{Memory, mark_incomplete, mark_lost};
 use crate::verdict::count;
 use crate::{begins, insert, maps};
 
-/// The flow's word in the table, if it has a live one.
+/// The flow's word in the table, if it has one.
 pub struct Kept {
     found: Found,
+    /// The pin is live. One that is not keeps its place in the table until the flow begins anew or the sweep comes by.
+    is_live: bool,
     /// The flow's stateless answer.
     home: HostId,
 }
 
 impl Kept {
-    /// Finds the live pin of the flow. The tag alone is believed where a mistake could change nothing: the host is the
+    /// Finds the pin of the flow. The tag alone is believed where a mistake could change nothing: the host is the
     /// stateless answer anyway, and neither phase nor gauge depends on the packet. Else the tuple is compared.
     #[inline(always)]
     pub fn find(packet: &Packet, hash: FlowHash, slot: Slot, backends: &Backends, now: u32) -> Kept {
         let home = stateless(slot, |host| backends.state(host));
         let mut found = table::find(&Memory, hash, &packet.tuple);
+        let mut is_live = false;
         if found.is_some() {
             let word = found.word;
-            let plain = matches!(packet.signal, Signal::Ack | Signal::Datagram)
+            is_live = lives(word, home, now);
+            let plain = is_live
+                && matches!(packet.signal, Signal::Ack | Signal::Datagram)
                 && matches!(word.phase(), Phase::Established | Phase::Udp)
                 && word.host() == home
                 && !(slot.is_open() && table::has_overflow(&Memory, hash));
@@ -39,31 +44,35 @@ impl Kept {
                 } else {
                     Found::NONE
                 };
+                is_live = found.is_some() && lives(found.word, home, now);
             }
         }
-        if found.is_some() {
-            let word = found.word;
-            // A closing pin that only its word keeps at its host stays for the long timeout: a FIN or RST that the
-            // client never sent must not be able to move its flow.
-            let waits = word.phase() as u8 == Phase::Closing as u8
-                && word.host() != home
-                && word.idle(now) <= maps::timeouts()[Phase::Established as usize];
-            if !waits && !word.is_live(now, maps::timeouts()) {
-                found = Found::NONE;
-            }
-        }
-        Kept { found, home }
+        Kept { found, is_live, home }
     }
 
     #[inline(always)]
     pub fn pin(&self) -> Pin {
-        Pin { host: self.found.word.host(), phase: self.found.word.phase() }
+        if self.is_live {
+            Pin { host: self.found.word.host(), phase: self.found.word.phase() }
+        } else {
+            Pin::NONE
+        }
     }
 
     #[inline(always)]
     pub fn view<'a>(&'a self, packet: &'a Packet, backends: &'a Backends) -> impl View + 'a {
         FlowView { kept: self, packet, backends }
     }
+}
+
+/// Whether the pin is that of a live flow. A closing pin that only its word keeps at its host stays for the long timeout:
+/// a FIN or RST that the client never sent must not be able to move its flow.
+#[inline(always)]
+fn lives(word: Word, home: HostId, now: u32) -> bool {
+    let waits = word.phase() as u8 == Phase::Closing as u8
+        && word.host() != home
+        && word.idle(now) <= maps::timeouts()[Phase::Established as usize];
+    waits || word.is_live(now, maps::timeouts())
 }
 
 #[inline(always)]
