@@ -6,7 +6,7 @@ use lb_common::layout::{self, HOST_NONE, HostId, Tuple};
 use lb_common::reason::Class;
 use lb_userspace::ring::model::{Datapath, Found, HostState, Packet, Pin, SLOTS, T};
 
-use crate::rig::{Client, Protocol, Rig, all_timeouts, sizes};
+use crate::rig::{Client, Entry, Protocol, Rig, all_timeouts, sizes};
 
 pub struct Kernel {
     pub rig: Rig,
@@ -45,6 +45,7 @@ impl Kernel {
         self.rig.reset();
         self.clients.clear();
         self.flows.clear();
+        (self.now, self.flooded, self.refused) = (0, 0, 0);
     }
 
     /// What no history may count.
@@ -74,7 +75,7 @@ impl Kernel {
         })
     }
 
-    fn entry(&self, flow: u64) -> Option<crate::rig::Entry> {
+    fn entry(&self, flow: u64) -> Option<Entry> {
         let tuple = self.clients.get(&flow)?.tuple();
         self.rig.entries().into_iter().find(|entry| entry.tuple == tuple)
     }
@@ -115,18 +116,15 @@ impl Datapath for Kernel {
     }
 
     fn pins(&self) -> Vec<Pin> {
-        let flow = |tuple| self.flows.get(&tuple).copied();
-        let entries = self.rig.entries().into_iter();
-        entries
-            .filter_map(|entry| {
-                Some(Pin {
-                    flow: flow(entry.tuple)?,
-                    slot: entry.cold.slot,
-                    host: entry.word.host(),
-                    seen: self.now - u64::from(entry.word.idle(self.now as u32)),
-                })
-            })
-            .collect()
+        let pin = |entry: Entry| {
+            let idle = u64::from(entry.word.idle(self.now as u32));
+            let (slot, host, seen) = (entry.cold.slot, entry.word.host(), self.now - idle);
+            Some(Pin { flow: self.flows.get(&entry.tuple).copied()?, slot, host, seen })
+        };
+        let mut pins: Vec<Pin> = self.rig.entries().into_iter().filter_map(pin).collect();
+        // The order of the table is not that of the history.
+        pins.sort_unstable_by_key(|pin| pin.flow);
+        pins
     }
 
     /// Its pin goes at once, as if it had been closed and been silent for long.
@@ -144,12 +142,7 @@ impl Datapath for Kernel {
     }
 
     fn lose(&mut self, now: u64) {
-        self.rig.empty_table();
-        let maps = &self.rig.plane.maps;
-        maps.state.store(layout::state::LOST_AT, now);
-        for host in 0..maps.incomplete_since.len() {
-            maps.incomplete_since.store(host, now);
-        }
+        self.rig.lose(now);
     }
 
     fn sweep(&mut self, now: u64) -> Found {

@@ -3,4 +3,7 @@
 
 mod histories;
 mod kernel;
+mod random_steps;
 mod rig;
+mod rules;
+mod steps;

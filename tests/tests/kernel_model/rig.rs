@@ -15,7 +15,9 @@ use lb_common::layout::{
 };
 use lb_common::reason::{Class, Reason};
 use lb_common::table::BUCKET;
-use lb_userspace::dataplane::{Dataplane, Options, RingView, ServiceTable, Sizes, SweepInput, Swept, Tables};
+use lb_userspace::dataplane::{
+    Dataplane, Options, PairCounters, RingView, ServiceTable, Sizes, SweepInput, Swept, Tables,
+};
 use lb_userspace::ring::SlotSet;
 use sluice_tests::packets::Packet;
 
@@ -178,6 +180,16 @@ impl Rig {
         }
     }
 
+    /// All pins are lost, and the data path knows.
+    pub fn lose(&mut self, now: u64) {
+        self.empty_table();
+        let maps = &self.plane.maps;
+        maps.state.store(state::LOST_AT, now);
+        for host in 0..maps.incomplete_since.len() {
+            maps.incomplete_since.store(host, now);
+        }
+    }
+
     /// Takes a pin out of the table and books it, as the sweep does.
     pub fn forget(&mut self, entry: &Entry) {
         let maps = &mut self.plane.maps;
@@ -289,14 +301,20 @@ impl Rig {
         }
     }
 
+    /// The counters of a host, over both services.
+    pub fn counters(&self, host: HostId) -> PairCounters {
+        let [mut sum, other] = Protocol::ALL
+            .map(|protocol| self.plane.pair_counters(self.stats[&host] + protocol as u32).unwrap());
+        sum.packets += other.packets;
+        sum.new_flows += other.new_flows;
+        sum.evicted += other.evicted;
+        sum.live.iter_mut().zip(other.live).for_each(|(sum, live)| *sum += live);
+        sum
+    }
+
     /// The gauges of a host, over both services.
     pub fn gauges(&self, host: HostId) -> [i64; PHASES_COUNTED] {
-        let mut sum = [0; PHASES_COUNTED];
-        for protocol in Protocol::ALL {
-            let counters = self.plane.pair_counters(self.stats[&host] + protocol as u32).unwrap();
-            sum.iter_mut().zip(counters.live).for_each(|(sum, live)| *sum += live);
-        }
-        sum
+        self.counters(host).live
     }
 
     /// The hosts that were ever published.
@@ -306,8 +324,7 @@ impl Rig {
 
     /// Live pins that were dropped as the table was full.
     pub fn evicted(&self) -> u64 {
-        let stats = self.stats.values().flat_map(|&number| [number, number + 1]);
-        stats.map(|number| self.plane.pair_counters(number).unwrap().evicted).sum()
+        self.stats.keys().map(|&host| self.counters(host).evicted).sum()
     }
 
     /// Reasons of a class that were counted, with how often.

@@ -138,7 +138,8 @@ impl Control {
     /// Whether a host without live pins is a host without live flows.
     fn is_done(&self, datapath: &impl Datapath, host: HostId, now: u64) -> bool {
         let complete = self.tracking == Tracking::Full
-            && (self.broken == Some(Broken::Short) || now - datapath.incomplete_since(host) > T);
+            && (self.broken == Some(Broken::Short)
+                || now.saturating_sub(datapath.incomplete_since(host)) > T);
         complete || self.slots.all_open_longer_than(host, now, T, self.lost_at(datapath))
     }
 
