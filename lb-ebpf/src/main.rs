@@ -51,22 +51,34 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
     let now = clock::now();
     let kept = Kept::find(&packet, hash, slot, &backends, now);
     let decision = decide(packet.signal, slot, kept.pin(), &kept.view(&packet, &backends));
-    if decision.host == HOST_NONE {
-        return Verdict::Drop(decision.reason);
-    }
-    let Some(backend) = backends.get(decision.host) else {
+    let backend = backends.get(decision.host);
+    if backend.is_none() && decision.host != HOST_NONE {
+        #[cfg(feature = "log")]
+        aya_log_ebpf::warn!(ctx, "service {}: host {} has no backend", number, decision.host);
         count(if kept.pin().is_some() {
             Reason::ViolationPinNamesNobody
         } else {
             Reason::ViolationSlotNamesNobody
         });
         return Verdict::Drop(Reason::DropInternal);
-    };
+    }
     let flow = pin::Flow { packet: &packet, hash, service: number, slot, slot_number, now };
-    match pin::apply(&flow, &kept, &decision, &backends) {
+    // Also for a packet that is dropped, as nobody can take it for its host, which is down: the flow lives on.
+    let applied = pin::apply(&flow, &kept, &decision, &backends);
+    let Some(backend) = backend else {
+        return Verdict::Drop(decision.reason);
+    };
+    match applied {
         pin::Applied::Done => {}
         pin::Applied::Began => {
             if backend.state() == HostState::Draining {
+                #[cfg(feature = "log")]
+                aya_log_ebpf::warn!(
+                    ctx,
+                    "service {}: a new flow on host {}, which is draining",
+                    number,
+                    decision.host
+                );
                 count(Reason::ViolationNewFlowOnDraining);
             }
         }

@@ -133,12 +133,8 @@ pub fn apply(flow: &Flow, kept: &Kept, decision: &Decision, backends: &Backends)
     match decision.pin.action {
         PinAction::Leave => Applied::Done,
         PinAction::Refresh => {
-            if phase as u8 == Phase::Closing as u8
-                && matches!(flow.packet.signal, Signal::Fin)
-                && let Some(cold) = table::cold_of(&Memory, found)
-            {
-                // SAFETY: a record of the map; an aligned word.
-                unsafe { (*cold).sequence = flow.packet.sequence_after };
+            if phase as u8 == Phase::Closing as u8 {
+                note_end(flow.packet, found);
             }
             let new = found.word.seen(flow.now, phase);
             if new == found.word {
@@ -160,6 +156,22 @@ fn is_kept(found: &Found) -> bool {
     // SAFETY: `found` points to a word of the table.
     let word = Word(unsafe { lb_common::atomic::load(found.at) });
     word.phase().is_pin() && word.tag() == found.word.tag() && word.host() == found.word.host()
+}
+
+/// Notes the sequence number that the client's last acknowledgement will have: the one after its FIN. After a RST comes
+/// none; then it is one half of the number space away, where no acknowledgement of a live client is either (RFC 9293,
+/// 3.4: windows are below 2³⁰).
+#[inline(always)]
+fn note_end(packet: &Packet, found: &Found) {
+    let sequence = match packet.signal {
+        Signal::Fin => packet.sequence_after,
+        Signal::Rst if found.word.phase() as u8 != Phase::Closing as u8 => packet.sequence ^ 1 << 31,
+        _ => return,
+    };
+    if let Some(cold) = table::cold_of(&Memory, found) {
+        // SAFETY: a record of the map; an aligned word.
+        unsafe { (*cold).sequence = sequence };
+    }
 }
 
 #[inline(always)]

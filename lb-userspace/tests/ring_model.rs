@@ -3,9 +3,10 @@
 use lb_userspace::ring::model::{Broken, Law, Plain, Report, Tracking, history};
 
 const HISTORIES: u64 = 40;
+const SECONDS: u64 = 600;
 
 fn run(seed: u64, tracking: Tracking, broken: Option<Broken>) -> Report {
-    history(seed, tracking, broken, &mut Plain::new(tracking, broken))
+    history(seed, SECONDS, tracking, broken, &mut Plain::new(tracking, broken))
 }
 
 fn hold(tracking: Tracking) {

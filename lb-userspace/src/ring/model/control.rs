@@ -1,8 +1,9 @@
 //! The daemon's half of the rules: it publishes slots, sweeps pins, closes handovers and says when a drain is done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::super::{Base, HostId, Lineage, LineageError, Member, Moved, SlotSet, Slots};
+use super::super::slots::PREVIOUS_SHIFT;
+use super::super::{Base, HOST_NONE, HostId, Lineage, LineageError, Member, Moved, Slots};
 use super::{Broken, Datapath, HostState, T, Tracking};
 
 pub struct Control {
@@ -20,10 +21,6 @@ pub struct Control {
     base: Base,
     slots: Slots,
     lineage: Lineage,
-    /// The last loss of state.
-    lost: u64,
-    /// Since when no live pin of a host was dropped; absent hosts have complete pins since ever.
-    complete: BTreeMap<HostId, u64>,
 }
 
 impl Control {
@@ -49,8 +46,6 @@ impl Control {
             base,
             slots,
             lineage,
-            lost: 0,
-            complete: BTreeMap::new(),
         }
     }
 
@@ -95,19 +90,6 @@ impl Control {
         self.slots.previous(slot).is_none() || self.broken == Some(Broken::EvictAny)
     }
 
-    /// A live pin of `host` has been evicted.
-    pub fn evicted(&mut self, host: HostId, now: u64) {
-        self.complete.insert(host, now);
-    }
-
-    /// All pins have been lost.
-    pub fn lose(&mut self, now: u64) {
-        if self.broken != Some(Broken::NoLoss) {
-            self.lost = now;
-        }
-        self.complete = self.members.iter().map(|member| (member.id, now)).collect();
-    }
-
     /// Starts anew from the journal: replaces the slots by those of the lineage, and returns whether they are the same.
     ///
     /// # Errors
@@ -126,21 +108,20 @@ impl Control {
 
     /// Expires pins, closes handovers, and returns the hosts whose drain is done.
     pub fn sweep(&mut self, datapath: &mut impl Datapath, now: u64) -> Vec<HostId> {
-        let (live, expired): (Vec<_>, Vec<_>) =
-            datapath.pins().into_iter().partition(|pin| now - pin.seen <= T);
-        expired.iter().for_each(|pin| datapath.unpin(pin.flow));
-        let mut foreign = SlotSet::new(self.slots.size());
-        for pin in &live {
-            if pin.host != self.slots.owner(pin.slot) && !self.gone.contains(&pin.host) {
-                foreign.insert(pin.slot);
-            }
-        }
+        let found = datapath.sweep(now);
         let wait = if self.broken == Some(Broken::NoT) { 0 } else { T };
-        self.slots.close(now, wait, self.lost, &foreign, |host| self.gone.contains(&host));
+        let lost = self.lost_at(datapath);
+        self.slots.close(now, wait, lost, &found.foreign, |host| self.gone.contains(&host));
+        self.tell(datapath);
 
-        let pinned: BTreeSet<HostId> = live.iter().map(|pin| pin.host).collect();
-        let done: Vec<HostId> =
-            self.out.difference(&pinned).copied().filter(|&host| self.is_done(host, now)).collect();
+        let unpinned = |host: &&HostId| found.live.get(host).is_none_or(|&pins| pins == 0);
+        let done: Vec<HostId> = self
+            .out
+            .iter()
+            .filter(unpinned)
+            .copied()
+            .filter(|&host| self.is_done(datapath, host, now))
+            .collect();
         for &host in &done {
             self.end_drain(host);
         }
@@ -155,20 +136,30 @@ impl Control {
     }
 
     /// Whether a host without live pins is a host without live flows.
-    fn is_done(&self, host: HostId, now: u64) -> bool {
+    fn is_done(&self, datapath: &impl Datapath, host: HostId, now: u64) -> bool {
         let complete = self.tracking == Tracking::Full
             && (self.broken == Some(Broken::Short)
-                || self.complete.get(&host).is_none_or(|&since| now - since > T));
-        complete || self.slots.all_open_longer_than(host, now, T, self.lost)
+                || now.saturating_sub(datapath.incomplete_since(host)) > T);
+        complete || self.slots.all_open_longer_than(host, now, T, self.lost_at(datapath))
+    }
+
+    fn lost_at(&self, datapath: &impl Datapath) -> u64 {
+        if self.broken == Some(Broken::NoLoss) { 0 } else { datapath.lost_at() }
     }
 
     fn tell(&self, datapath: &mut impl Datapath) {
         let state = |host: &HostId| match host {
             host if self.gone.contains(host) => HostState::Gone,
             host if self.down.contains(host) => HostState::Down,
-            _ => HostState::Serves,
+            host if self.out.contains(host) => HostState::Draining,
+            _ => HostState::Up,
         };
         let hosts = self.members.iter().map(|member| (member.id, state(&member.id))).collect();
-        datapath.publish(self.slots.words(), &hosts);
+        let mut words: Vec<u32> = self.slots.words().collect();
+        if self.broken == Some(Broken::NoPrevious) {
+            let owners = self.slots.owners().iter();
+            words = owners.map(|&owner| u32::from(owner) | u32::from(HOST_NONE) << PREVIOUS_SHIFT).collect();
+        }
+        datapath.publish(&words, &hosts);
     }
 }

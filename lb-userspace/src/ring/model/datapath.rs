@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::slots::{OPEN_BIT, PREVIOUS_SHIFT};
-use super::super::{HOST_NONE, HostId};
-use super::{Broken, Tracking};
+use super::super::{HOST_NONE, HostId, SlotSet};
+use super::{Broken, T, Tracking};
 
 /// A packet of a TCP flow.
 #[derive(Debug, Clone, Copy)]
@@ -28,25 +28,44 @@ pub struct Pin {
 /// What the data path knows of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostState {
-    /// In use, or draining.
-    Serves,
+    /// In use.
+    Up,
+    /// Its flows go on; no slot names it as its owner.
+    Draining,
     /// It fails its checks for now; its flows stay its own.
     Down,
     /// Its drain has ended.
     Gone,
 }
 
+/// What a sweep over all pins found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Slots with a live pin on another host than the owner, hosts that are gone aside.
+    pub foreign: SlotSet,
+    /// Live pins by host; a host without any may be absent.
+    pub live: BTreeMap<HostId, u64>,
+}
+
 /// Something that forwards packets by published slots.
 pub trait Datapath {
     /// Takes over slots, [packed](super::super::Slots::packed), and the states of all hosts; later packets see them whole.
-    fn publish(&mut self, words: impl Iterator<Item = u32>, hosts: &BTreeMap<HostId, HostState>);
-    /// The host that the packet goes to, [`HOST_NONE`] when it is dropped.
+    fn publish(&mut self, words: &[u32], hosts: &BTreeMap<HostId, HostState>);
+    /// The host that the packet goes to, [`HOST_NONE`] when it is dropped. A flow of which the first packet was dropped does not begin.
     fn packet(&mut self, packet: Packet, now: u64) -> HostId;
     fn pins(&self) -> Vec<Pin>;
-    /// Removes a flow's pin, as expired, evicted or ended, if it has one.
-    fn unpin(&mut self, flow: u64);
+    /// Removes the pin of a flow that has ended, if it has one.
+    fn end(&mut self, flow: u64);
+    /// Drops a live pin as if the table were full.
+    fn evict(&mut self, flow: u64, now: u64);
     /// Loses all pins.
-    fn lose(&mut self);
+    fn lose(&mut self, now: u64);
+    /// Removes the pins that were silent for longer than [`T`], and looks at the others.
+    fn sweep(&mut self, now: u64) -> Found;
+    /// When a live pin of `host` was last dropped; 0: never.
+    fn incomplete_since(&self, host: HostId) -> u64;
+    /// The last loss of state; 0: none.
+    fn lost_at(&self) -> u64;
 }
 
 /// The rules, written down as plainly as can be.
@@ -56,11 +75,25 @@ pub struct Plain {
     words: Vec<u32>,
     hosts: BTreeMap<HostId, HostState>,
     pins: BTreeMap<u64, Pin>,
+    incomplete: BTreeMap<HostId, u64>,
+    lost: u64,
 }
 
 impl Plain {
     pub fn new(tracking: Tracking, broken: Option<Broken>) -> Plain {
-        Plain { tracking, broken, words: Vec::new(), hosts: BTreeMap::new(), pins: BTreeMap::new() }
+        Plain {
+            tracking,
+            broken,
+            words: Vec::new(),
+            hosts: BTreeMap::new(),
+            pins: BTreeMap::new(),
+            incomplete: BTreeMap::new(),
+            lost: 0,
+        }
+    }
+
+    fn owner(&self, slot: u32) -> HostId {
+        (self.words[slot as usize] & u32::from(HOST_NONE)) as HostId
     }
 
     fn state(&self, host: HostId) -> HostState {
@@ -73,14 +106,14 @@ impl Plain {
 }
 
 impl Datapath for Plain {
-    fn publish(&mut self, words: impl Iterator<Item = u32>, hosts: &BTreeMap<HostId, HostState>) {
-        self.words = words.collect();
+    fn publish(&mut self, words: &[u32], hosts: &BTreeMap<HostId, HostState>) {
+        self.words = words.to_vec();
         self.hosts.clone_from(hosts);
     }
 
     fn packet(&mut self, packet: Packet, now: u64) -> HostId {
         let word = self.words[packet.slot as usize];
-        let owner = (word & u32::from(HOST_NONE)) as HostId;
+        let owner = self.owner(packet.slot);
         let previous = (word >> PREVIOUS_SHIFT & u32::from(HOST_NONE)) as HostId;
         let open = word & OPEN_BIT != 0;
         if packet.syn {
@@ -115,11 +148,39 @@ impl Datapath for Plain {
         self.pins.values().copied().collect()
     }
 
-    fn unpin(&mut self, flow: u64) {
+    fn end(&mut self, flow: u64) {
         self.pins.remove(&flow);
     }
 
-    fn lose(&mut self) {
+    fn evict(&mut self, flow: u64, now: u64) {
+        if let Some(pin) = self.pins.remove(&flow) {
+            self.incomplete.insert(pin.host, now);
+        }
+    }
+
+    fn lose(&mut self, now: u64) {
         self.pins.clear();
+        self.lost = now;
+        self.incomplete = self.hosts.keys().map(|&host| (host, now)).collect();
+    }
+
+    fn sweep(&mut self, now: u64) -> Found {
+        self.pins.retain(|_, pin| now - pin.seen <= T);
+        let mut found = Found { foreign: SlotSet::new(self.words.len() as u32), live: BTreeMap::new() };
+        for pin in self.pins.values() {
+            *found.live.entry(pin.host).or_default() += 1;
+            if pin.host != self.owner(pin.slot) && self.state(pin.host) != HostState::Gone {
+                found.foreign.insert(pin.slot);
+            }
+        }
+        found
+    }
+
+    fn incomplete_since(&self, host: HostId) -> u64 {
+        self.incomplete.get(&host).copied().unwrap_or(0)
+    }
+
+    fn lost_at(&self) -> u64 {
+        self.lost
     }
 }

@@ -7,9 +7,10 @@ use super::super::{HOST_NONE, HostId, Member, Moved, SHARE_FULL};
 use super::rng::Rng;
 use super::{Broken, Control, Datapath, Packet, T, Tracking};
 
-const SLOTS: u32 = 23;
-const HOSTS: u16 = 6;
-const STEPS: u64 = 600;
+/// Slots of the ring.
+pub const SLOTS: u32 = 23;
+/// Hosts are numbered from 1.
+pub const HOSTS: u16 = 6;
 
 /// The model's clock does not start at zero, nor do clocks of machines.
 const START: u64 = 1_000_000;
@@ -83,9 +84,10 @@ struct History<'d, D> {
     report: Report,
 }
 
-/// Runs the random history of `seed`, 600 seconds long, over a ring of six hosts.
+/// Runs the random history of `seed`, that many seconds long, over a ring of [`SLOTS`] slots and [`HOSTS`] hosts.
 pub fn history<D: Datapath>(
     seed: u64,
+    seconds: u64,
     tracking: Tracking,
     broken: Option<Broken>,
     datapath: &mut D,
@@ -108,7 +110,7 @@ pub fn history<D: Datapath>(
         report: Report::default(),
     };
     history.publish();
-    for now in START..START + STEPS {
+    for now in START..START + seconds {
         history.now = now;
         history.step();
     }
@@ -178,7 +180,7 @@ impl<D: Datapath> History<'_, D> {
                 self.flows.entry(number).and_modify(|flow| flow.spoke = self.now);
             }
             if self.rng.chance(20) {
-                self.datapath.unpin(number);
+                self.datapath.end(number);
                 self.flows.remove(&number);
             }
         }
@@ -255,14 +257,12 @@ impl<D: Datapath> History<'_, D> {
         let pins = self.datapath.pins();
         let able: Vec<_> = pins.into_iter().filter(|pin| self.control.may_evict(pin.slot)).collect();
         if let Some(pin) = self.rng.choose(&able) {
-            self.control.evicted(pin.host, self.now);
-            self.datapath.unpin(pin.flow);
+            self.datapath.evict(pin.flow, self.now);
         }
     }
 
     fn lose(&mut self) {
-        self.datapath.lose();
-        self.control.lose(self.now);
+        self.datapath.lose(self.now);
         let first = &self.first_in_handover;
         self.flows.retain(|number, flow| first.get(&flow.slot).is_none_or(|began| number < began));
     }

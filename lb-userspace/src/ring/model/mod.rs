@@ -13,8 +13,8 @@ mod history;
 mod rng;
 
 pub use control::Control;
-pub use datapath::{Datapath, HostState, Packet, Pin, Plain};
-pub use history::{Law, Report, Violation, history};
+pub use datapath::{Datapath, Found, HostState, Packet, Pin, Plain};
+pub use history::{HOSTS, Law, Report, SLOTS, Violation, history};
 
 /// The idle timeout of a flow, in seconds of the model.
 pub const T: u64 = 30;
@@ -45,10 +45,12 @@ pub enum Broken {
     PinDown,
     /// Closed handovers are not noted in the lineage before a reboot.
     Unobserved,
+    /// The data path is told owners only.
+    NoPrevious,
 }
 
 impl Broken {
-    pub const ALL: [Broken; 7] = [
+    pub const ALL: [Broken; 8] = [
         Broken::Newest,
         Broken::NoT,
         Broken::EvictAny,
@@ -56,5 +58,6 @@ impl Broken {
         Broken::Short,
         Broken::PinDown,
         Broken::Unobserved,
+        Broken::NoPrevious,
     ];
 }

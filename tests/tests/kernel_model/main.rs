@@ -1,0 +1,9 @@
+//! The XDP program in the kernel against two references: the model of the handover rules, with the program as its data path, and
+//! the rules of a single flow, written down once more. Needs root.
+
+mod histories;
+mod kernel;
+mod random_steps;
+mod rig;
+mod rules;
+mod steps;

@@ -1,0 +1,40 @@
+//! Random sequences of steps; see [`crate::steps`].
+
+use std::cell::RefCell;
+use std::thread;
+
+use proptest::collection::vec;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+
+use crate::rig::{Rig, sizes};
+use crate::steps::{RING, any_step, run, timeouts};
+
+/// Publications wait for grace periods, so that several sequences run at once.
+const AT_ONCE: u8 = 3;
+
+/// `KERNEL_MODEL_CASES` asks for more or fewer sequences than CI runs.
+fn cases() -> u32 {
+    std::env::var("KERNEL_MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(90)
+}
+
+fn run_some(seed: u8, cases: u32) -> Result<(), String> {
+    let rig = RefCell::new(Rig::open(sizes(RING, 16, 16), timeouts()));
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 1500, ..Config::default() };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    runner
+        .run(&vec(any_step(), 1..120), |steps| {
+            run(&mut rig.borrow_mut(), &steps).map_err(TestCaseError::fail)
+        })
+        .map_err(|error| format!("{error}"))
+}
+
+#[test]
+fn the_kernel_agrees_with_the_rules() {
+    let workers: Vec<_> = (0..AT_ONCE)
+        .map(|seed| thread::spawn(move || run_some(seed, cases().div_ceil(u32::from(AT_ONCE)))))
+        .collect();
+    for worker in workers {
+        worker.join().unwrap().unwrap();
+    }
+}

@@ -1,0 +1,370 @@
+//! Random steps, each done by the data path in the kernel and by the plain rules: after each both agree about where the packet went and
+//! why, about every pin, and about all gauges.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use lb_common::flow;
+use lb_common::layout::{self, HOST_NONE, HostId, PHASES_COUNTED, Slot};
+use lb_common::reason::Class;
+use lb_userspace::ring::model::{Control, Datapath, Found, HostState, Packet, Pin, T, Tracking};
+use lb_userspace::ring::{Member, SHARE_FULL};
+use proptest::prelude::*;
+
+use crate::rig::{Client, Entry, Protocol, Rig};
+use crate::rules::{Answer, Phase, Rules, Signal, Timeouts};
+
+pub const RING: u32 = 11;
+const HOSTS: u16 = 5;
+const START: u32 = 1_000_000;
+pub const TIMEOUTS: Timeouts = Timeouts { half_open: 12, established: T as u32, closing: 6, udp: 20 };
+
+/// The same, by the number of the phase.
+pub fn timeouts() -> [u32; 8] {
+    let mut timeouts = [0; 8];
+    timeouts[flow::Phase::HalfOpen as usize] = TIMEOUTS.half_open;
+    timeouts[flow::Phase::Established as usize] = TIMEOUTS.established;
+    timeouts[flow::Phase::Closing as usize] = TIMEOUTS.closing;
+    timeouts[flow::Phase::Udp as usize] = TIMEOUTS.udp;
+    timeouts
+}
+
+/// TCP flags that matter to a flow.
+#[derive(Debug, Clone, Copy)]
+pub enum Flags {
+    Syn,
+    Ack,
+    FinAck,
+    Rst,
+    RstAck,
+    SynAck,
+    None,
+}
+
+/// Hosts are numbered from 0 here; `client` and `sequence` are numbers in a short list, so that steps meet.
+#[derive(Debug, Clone, Copy)]
+pub enum Step {
+    Tcp {
+        client: usize,
+        flags: Flags,
+        sequence: usize,
+        payload: bool,
+    },
+    Udp {
+        client: usize,
+    },
+    Wait(u32),
+    /// The clock goes back: a CPU may read it a moment later than another one.
+    Back(u32),
+    Drain(u16),
+    Undrain(u16),
+    /// The deadline of a drain has passed.
+    EndDrain(u16),
+    Down(u16),
+    Up(u16),
+    Share(u16, u16),
+    Weight(u16, u16),
+    Sweep,
+    Lose,
+    Reboot,
+}
+
+pub const TCP_CLIENTS: usize = 14;
+pub const UDP_CLIENTS: usize = 5;
+const SEQUENCES: [u32; 5] = [1000, 1001, 1002, 5000, u32::MAX];
+
+pub fn any_step() -> impl Strategy<Value = Step> {
+    let flags = prop_oneof![
+        4 => Just(Flags::Syn),
+        6 => Just(Flags::Ack),
+        3 => Just(Flags::FinAck),
+        2 => Just(Flags::Rst),
+        1 => Just(Flags::RstAck),
+        1 => Just(Flags::SynAck),
+        1 => Just(Flags::None),
+    ];
+    let tcp = (0..TCP_CLIENTS, flags, 0..SEQUENCES.len(), any::<bool>())
+        .prop_map(|(client, flags, sequence, payload)| Step::Tcp { client, flags, sequence, payload });
+    let host = || 0..HOSTS;
+    let seconds = prop_oneof![Just(1u32), Just(3), Just(6), Just(7), Just(12), Just(13), Just(20), Just(31)];
+    let share = prop_oneof![Just(1u16), Just(64), Just(128), Just(SHARE_FULL)];
+    prop_oneof![
+        60 => tcp,
+        12 => (0..UDP_CLIENTS).prop_map(|client| Step::Udp { client }),
+        14 => seconds.prop_map(Step::Wait),
+        2 => (1u32..9).prop_map(Step::Back),
+        4 => host().prop_map(Step::Drain),
+        3 => host().prop_map(Step::Undrain),
+        1 => host().prop_map(Step::EndDrain),
+        3 => host().prop_map(Step::Down),
+        3 => host().prop_map(Step::Up),
+        2 => (host(), share).prop_map(|(host, share)| Step::Share(host, share)),
+        1 => (host(), 1u16..4).prop_map(|(host, weight)| Step::Weight(host, weight)),
+        6 => Just(Step::Sweep),
+        1 => Just(Step::Lose),
+        1 => Just(Step::Reboot),
+    ]
+}
+
+/// The data path and the rules side by side.
+pub struct Both<'r> {
+    rig: &'r mut Rig,
+    rules: Rules,
+    clients: HashMap<lb_common::layout::Tuple, Client>,
+    /// By host: packets sent there and flows begun there.
+    sent: BTreeMap<HostId, (u64, u64)>,
+    reasons: BTreeMap<&'static str, u64>,
+}
+
+impl Both<'_> {
+    fn at(&mut self, now: u32) {
+        self.rules.now = now;
+        self.rig.plane.set_clock(now);
+    }
+
+    fn send(
+        &mut self,
+        client: Client,
+        packet: &sluice_tests::packets::Packet,
+        signal: Signal,
+    ) -> Result<(), String> {
+        let slot = client.hash().slot(RING);
+        self.clients.insert(client.tuple(), client);
+        let before = self.rules.pins.get(&client).copied();
+        let answer = self.rules.packet(client, slot, signal);
+        let got = self.rig.send(packet);
+        let Answer { host, reason, began } = answer;
+        if host != HOST_NONE {
+            let (packets, flows) = self.sent.entry(host).or_default();
+            *packets += 1;
+            *flows += u64::from(began);
+        }
+        *self.reasons.entry(reason).or_default() += 1;
+        if got != host {
+            let slot = self.rules.slots[slot as usize];
+            return Err(format!(
+                "{signal:?} of {client:?} went to {got}, by the rules to {host} ({reason}); pin before {before:?}, \
+                 owner {}, previous {}",
+                slot.owner(),
+                slot.previous(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Everything that can be compared between packets.
+    fn compare(&mut self) -> Result<(), String> {
+        self.rules.check();
+        self.rig.check_gauges();
+        let mut seen = BTreeSet::new();
+        for entry in self.rig.entries() {
+            let client = self.clients[&entry.tuple];
+            let pin = self.rules.pins.get(&client).ok_or(format!("{entry:?} should not be there"))?;
+            if !is_same(&entry, pin) {
+                return Err(format!("{entry:?} should be {pin:?} of {client:?}"));
+            }
+            if !seen.insert(client) {
+                return Err(format!("{client:?} has two pins"));
+            }
+        }
+        let missing: Vec<Client> =
+            self.rules.pins.keys().filter(|client| !seen.contains(client)).copied().collect();
+        for client in missing {
+            let pin = self.rules.pins[&client];
+            if self.rules.is_live(&pin) {
+                return Err(format!("{client:?} has lost its {pin:?}"));
+            }
+            // A pin whose flow has ended may have made room.
+            self.rules.pins.remove(&client);
+        }
+        for host in self.rig.hosts() {
+            let mut live = [0; PHASES_COUNTED];
+            for pin in self.rules.pins.values().filter(|pin| pin.host == host) {
+                live[gauge(pin.phase)] += 1;
+            }
+            if self.rig.gauges(host) != live {
+                return Err(format!(
+                    "gauges of host {host}: {:?}, by the rules {live:?}",
+                    self.rig.gauges(host)
+                ));
+            }
+            let counted = self.rig.counters(host);
+            let sent = self.sent.get(&host).copied().unwrap_or_default();
+            if (counted.packets, counted.new_flows) != sent {
+                return Err(format!(
+                    "packets and new flows of host {host}: {counted:?}, by the rules {sent:?}"
+                ));
+            }
+        }
+        let counted = [Class::Pass, Class::Forward, Class::Drop, Class::Note, Class::Violation];
+        let counted: BTreeMap<&str, u64> = counted
+            .into_iter()
+            .flat_map(|class| self.rig.counted(class))
+            .map(|(reason, count)| (reason.name(), count))
+            .collect();
+        if counted != self.reasons {
+            return Err(format!("reasons: {counted:?}, by the rules {:?}", self.reasons));
+        }
+        Ok(())
+    }
+}
+
+fn gauge(phase: Phase) -> usize {
+    match phase {
+        Phase::HalfOpen { .. } => 0,
+        Phase::Established => 1,
+        Phase::Closing { .. } => 2,
+        Phase::Udp => 3,
+    }
+}
+
+fn is_same(entry: &Entry, pin: &crate::rules::Pin) -> bool {
+    let is_phase = match (entry.word.phase(), pin.phase) {
+        (flow::Phase::HalfOpen, Phase::HalfOpen { syn }) => entry.cold.sequence == syn,
+        (flow::Phase::Closing, Phase::Closing { fin }) => fin.is_none_or(|fin| entry.cold.sequence == fin),
+        (flow::Phase::Established, Phase::Established) | (flow::Phase::Udp, Phase::Udp) => true,
+        _ => false,
+    };
+    let host_and_time = flow::Word::new(entry.word.tag(), pin.host, entry.word.phase(), pin.seen);
+    is_phase && host_and_time == entry.word && entry.cold.slot == pin.slot
+}
+
+impl Datapath for Both<'_> {
+    fn publish(&mut self, words: &[u32], hosts: &BTreeMap<HostId, HostState>) {
+        let state = |state: &HostState| match state {
+            HostState::Up => layout::HostState::Up,
+            HostState::Draining => layout::HostState::Draining,
+            HostState::Down => layout::HostState::Down,
+            HostState::Gone => layout::HostState::Drained,
+        };
+        self.rules.hosts = hosts.iter().map(|(&host, of)| (host, state(of))).collect();
+        self.rules.slots = words.iter().map(|&word| Slot(word)).collect();
+        self.rig.publish(words, &self.rules.hosts);
+    }
+
+    fn packet(&mut self, _: Packet, _: u64) -> HostId {
+        unreachable!("steps send packets themselves")
+    }
+
+    fn pins(&self) -> Vec<Pin> {
+        unreachable!("nothing is evicted here")
+    }
+
+    fn end(&mut self, _: u64) {}
+
+    fn evict(&mut self, _: u64, _: u64) {}
+
+    fn lose(&mut self, now: u64) {
+        self.rig.lose(now);
+        self.rules.pins.clear();
+    }
+
+    fn sweep(&mut self, _: u64) -> Found {
+        self.rules.sweep();
+        let (swept, foreign) = self.rig.sweep();
+        let live = self.rig.hosts().into_iter().map(|host| (host, swept.counted(host))).collect();
+        Found { foreign, live }
+    }
+
+    fn incomplete_since(&self, host: HostId) -> u64 {
+        self.rig.plane.incomplete_since(host)
+    }
+
+    fn lost_at(&self) -> u64 {
+        self.rig.plane.lost_at()
+    }
+}
+
+/// The client with this number, the same in every run.
+fn client(number: usize, protocol: Protocol) -> Client {
+    Client { address: 0x0a01_0000 + number as u32, port: 40_000, protocol }
+}
+
+/// Does the steps; an error says what the data path and the rules disagree about.
+pub fn run(rig: &mut Rig, steps: &[Step]) -> Result<(), String> {
+    rig.reset();
+    let rules = Rules::new(TIMEOUTS);
+    let mut both =
+        Both { rig, rules, clients: HashMap::new(), sent: BTreeMap::new(), reasons: BTreeMap::new() };
+    let member = |n| Member { id: n + 1, name: format!("host-{n}"), weight: 1 + n % 2, share: SHARE_FULL };
+    let members = (0..HOSTS).map(member).collect();
+    // The daemon's clock never goes back.
+    let (mut now, mut latest) = (START, START);
+    both.at(now);
+    let mut control = Control::new([7; 16], RING, members, Tracking::Full, None, u64::from(now));
+    control.publish(&mut both, u64::from(now));
+    for (number, step) in steps.iter().enumerate() {
+        match *step {
+            Step::Wait(seconds) => now += seconds,
+            Step::Back(seconds) => now -= seconds,
+            _ => {}
+        }
+        both.at(now);
+        latest = latest.max(now);
+        let done = apply(&mut both, &mut control, *step, u64::from(latest)).and_then(|()| both.compare());
+        done.map_err(|error| format!("step {number}, {step:?}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn apply(both: &mut Both<'_>, control: &mut Control, step: Step, now: u64) -> Result<(), String> {
+    match step {
+        Step::Wait(_) | Step::Back(_) => return Ok(()),
+        Step::Tcp { client: number, flags, sequence, payload } => {
+            let client = client(number, Protocol::Tcp);
+            let sequence = SEQUENCES[sequence];
+            let plain = client.packet().seq(sequence);
+            // No client sends data with its SYN here.
+            let plain = if payload && !matches!(flags, Flags::Syn) { plain.payload(b"x") } else { plain };
+            let after = sequence.wrapping_add(u32::from(payload)).wrapping_add(1);
+            let (packet, signal) = match flags {
+                Flags::Syn => (plain.syn(sequence), Signal::Syn { sequence }),
+                Flags::Ack => (plain.ack(1), Signal::Ack { sequence }),
+                Flags::FinAck => (plain.fin().ack(1), Signal::Fin { after }),
+                Flags::Rst => (plain.rst(), Signal::Rst),
+                Flags::RstAck => (plain.rst().ack(1), Signal::Rst),
+                Flags::SynAck => (plain.syn(sequence).ack(1), Signal::Stray),
+                Flags::None => (plain, Signal::Stray),
+            };
+            return both.send(client, &packet, signal);
+        }
+        Step::Udp { client: number } => {
+            let client = client(TCP_CLIENTS + number, Protocol::Udp);
+            return both.send(client, &client.packet().payload(b"?"), Signal::Datagram);
+        }
+        Step::Sweep => {
+            control.sweep(both, now);
+            return Ok(());
+        }
+        Step::Lose => {
+            both.lose(now);
+            return Ok(());
+        }
+        Step::Reboot => {
+            both.lose(now);
+            return match control.reboot(both, now) {
+                Ok(true) => Ok(()),
+                Ok(false) => Err("the replayed slots are others".to_owned()),
+                Err(error) => Err(error.to_string()),
+            };
+        }
+        Step::Drain(host) if !control.gone.contains(&(host + 1)) => {
+            control.out.insert(host + 1);
+        }
+        Step::Undrain(host) => {
+            control.out.remove(&(host + 1));
+            control.gone.remove(&(host + 1));
+        }
+        Step::EndDrain(host) if control.out.contains(&(host + 1)) => control.end_drain(host + 1),
+        Step::Drain(_) | Step::EndDrain(_) => return Ok(()),
+        Step::Down(host) => {
+            control.down.insert(host + 1);
+        }
+        Step::Up(host) => {
+            control.down.remove(&(host + 1));
+        }
+        Step::Share(host, share) => control.members[usize::from(host)].share = share,
+        Step::Weight(host, weight) => control.members[usize::from(host)].weight = weight,
+    }
+    control.publish(both, now);
+    Ok(())
+}
