@@ -23,8 +23,9 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Finds the pin of the flow. The tag alone is believed where a mistake could change nothing: the host is the
-    /// stateless answer anyway, and neither phase nor gauge depends on the packet. Else the tuple is compared.
+    /// Finds the pin of the flow. The tag alone is believed where a mistake changes little: the slot is settled, the host
+    /// is the stateless answer anyway, and neither phase nor gauge depends on the packet. Else the tuple is compared: in
+    /// a handover each flow needs a pin of its own.
     #[inline(always)]
     pub fn find(packet: &Packet, hash: FlowHash, slot: Slot, backends: &Backends, now: u32) -> Kept {
         let home = stateless(slot, |host| backends.state(host));
@@ -37,7 +38,7 @@ impl Kept {
                 && matches!(packet.signal, Signal::Ack | Signal::Datagram)
                 && matches!(word.phase(), Phase::Established | Phase::Udp)
                 && word.host() == home
-                && !(slot.is_open() && table::has_overflow(&Memory, hash));
+                && !slot.is_open();
             if !plain && !is_of(&found, &packet.tuple) {
                 found = if table::has_overflow(&Memory, hash) {
                     table::find_overflow(&Memory, &packet.tuple)
