@@ -57,6 +57,20 @@ pub trait Table {
     fn is_settled(&self, service: u16, slot: u32) -> bool;
     /// Whether half-open pins exceed their quota of the table.
     fn half_open_over_quota(&self) -> bool;
+    /// [`victim`], where it is worth a function of its own.
+    fn victim(&self, bucket: u32, now: u32) -> u64
+    where
+        Self: Sized,
+    {
+        victim(self, bucket, now)
+    }
+    /// [`settled`], where it is worth a function of its own.
+    fn settled(&self, bucket: u32, now: u32) -> u64
+    where
+        Self: Sized,
+    {
+        settled(self, bucket, now)
+    }
 }
 
 /// [`Table::keeps`] from the idle timeouts. A word that a CPU has reserved is never free. A closing pin is kept as long
@@ -116,6 +130,16 @@ fn search(bucket: *mut u64, number: u32, tag: u32) -> Found {
         Found { at, word, index: number * BUCKET + i }
     } else {
         Found::NONE
+    }
+}
+
+/// Finds a flow's pin by its tag, in its first bucket only.
+#[inline(always)]
+pub fn find_home(table: &impl Table, hash: FlowHash) -> Found {
+    let home = hash.bucket(table.mask());
+    match table.bucket(home) {
+        Some(bucket) => search(bucket, home, hash.tag()),
+        None => Found::NONE,
     }
 }
 
@@ -483,13 +507,13 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
         return Inserted::NoPlace;
     }
     let Some(mark) = table.mark(home) else { return Inserted::NoPlace };
-    let first = victim(table, home, now);
-    let other = victim(table, second, now);
+    let first = table.victim(home, now);
+    let other = table.victim(second, now);
     let (mut bucket, mut chosen) = if first >= other { (home, first) } else { (second, other) };
     if chosen < BUCKET as u64 {
-        (bucket, chosen) = (home, settled(table, home, now));
+        (bucket, chosen) = (home, table.settled(home, now));
         if chosen >= BUCKET as u64 {
-            (bucket, chosen) = (second, settled(table, second, now));
+            (bucket, chosen) = (second, table.settled(second, now));
             if chosen >= BUCKET as u64 {
                 return Inserted::NoPlace;
             }
@@ -546,7 +570,7 @@ fn rank(word: Word, idle: u64, over_quota: u64) -> u64 {
 /// The closing or half-open pin of a bucket that is missed least: its position in the lowest 3 bits, its worth above
 /// them, 0 if there is none.
 #[inline(always)]
-fn victim(table: &impl Table, bucket: u32, now: u32) -> u64 {
+pub fn victim(table: &impl Table, bucket: u32, now: u32) -> u64 {
     let Some(words) = table.bucket(bucket) else { return 0 };
     let over_quota = table.half_open_over_quota() as u64;
     let mut best = 0;
@@ -568,7 +592,7 @@ fn victim(table: &impl Table, bucket: u32, now: u32) -> u64 {
 
 /// Position of an established pin whose slot is settled; [`BUCKET`] if there is none.
 #[inline(always)]
-fn settled(table: &impl Table, bucket: u32, now: u32) -> u64 {
+pub fn settled(table: &impl Table, bucket: u32, now: u32) -> u64 {
     let Some(words) = table.bucket(bucket) else { return BUCKET as u64 };
     let mut i = 0;
     while i < BUCKET {

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use lb_common::bits::opaque;
 use lb_common::flow::Phase;
 use lb_common::layout::{BackendStats, Cold, HostId, Overflow, PHASES_COUNTED, Tuple, state};
-use lb_common::table::Table;
+use lb_common::table::{self, Table};
 
 use crate::backend::stats;
 use crate::{clock, find_slot, maps};
@@ -89,6 +89,32 @@ impl Table for Memory {
     fn half_open_over_quota(&self) -> bool {
         maps::STATE.get(state::HALF_OPEN_OVER_QUOTA).is_some_and(|&over| over != 0)
     }
+
+    #[inline(always)]
+    fn victim(&self, bucket: u32, now: u32) -> u64 {
+        victim_of(bucket, now)
+    }
+
+    #[inline(always)]
+    fn settled(&self, bucket: u32, now: u32) -> u64 {
+        settled_of(bucket, now)
+    }
+}
+
+/// A global function, so that the verifier walks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn victim_of(bucket: u32, now: u32) -> u64 {
+    table::victim(&Memory, bucket, now)
+}
+
+/// As above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn settled_of(bucket: u32, now: u32) -> u64 {
+    // The compiler may find that the time does not matter, and then callers leave its register undefined, which the verifier
+    // refuses.
+    table::settled(&Memory, bucket, core::hint::black_box(now))
 }
 
 /// From now on, and for as long as a flow may be silent, the host has live flows that no pin counts.
