@@ -35,6 +35,8 @@ enum Must {
 }
 
 struct Row {
+    /// What the number is of; begins the words of a failure.
+    group: &'static str,
     what: String,
     number: u64,
     must: Must,
@@ -73,8 +75,9 @@ impl Outcome {
     /// The promises that did not hold.
     fn failures(&self, host: &str) -> Vec<String> {
         let rows = self.rows(host).into_iter().filter(|row| !row.holds());
-        let mut failures =
-            rows.map(|row| format!("{}: {}", row.what.trim(), exact(row.number))).collect::<Vec<_>>();
+        let mut failures = rows
+            .map(|row| format!("{}: {}: {}", row.group, row.what.trim(), exact(row.number)))
+            .collect::<Vec<_>>();
         failures.extend(self.drain_failures(host));
         for (reason, count) in self.totals.reasons() {
             failures.push(format!("{} x {reason}", exact(count)));
@@ -87,32 +90,48 @@ impl Outcome {
         use Must::{Any, BeZero, NotBeZero};
         let (tcp, udp, http) = (&self.totals.connections, &self.totals.udp, &self.totals.requests);
         let mut rows = Vec::new();
-        let mut row = |what: &str, number, must| rows.push(Row { what: what.to_owned(), number, must });
-        row("long TCP connections opened, over IPv4 and IPv6", tcp.opened, NotBeZero);
-        row("  finished by both sides, every byte there", tcp.finished, Any);
-        row("  broken", tcp.broken, BeZero);
-        row("  messages sent", tcp.sent, Any);
-        row("  messages missing, changed or out of order", tcp.missing + tcp.missequenced, BeZero);
-        row("  answered by two hosts", tcp.renamed, BeZero);
-        row("UDP flows opened", udp.flows, NotBeZero);
-        row("  datagrams sent", udp.sent, Any);
-        row("  datagrams lost, garbled or answered by another host", self.totals.udp_errors(), BeZero);
-        row("short HTTP requests, each over a new connection", http.ok + http.failed, NotBeZero);
-        row("  failed", http.failed, BeZero);
-        row(&format!("new flows that {host} answered before the drain"), self.before.total(), NotBeZero);
-        row("  from the drain call's return to the undrain", self.during.total(), BeZero);
-        row("  and the other hosts in that time", self.elsewhere.total(), NotBeZero);
-        row("  after the undrain", self.after.total(), NotBeZero);
+        let mut group = "";
+        let mut row = |of: &'static str, what: &str, number, must| {
+            if !of.is_empty() {
+                group = of;
+            }
+            rows.push(Row { group, what: what.to_owned(), number, must });
+        };
+        row("TCP", "long TCP connections opened, over IPv4 and IPv6", tcp.opened, NotBeZero);
+        row("", "  finished by both sides, every byte there", tcp.finished, Any);
+        row("", "  broken", tcp.broken, BeZero);
+        row("", "  messages sent", tcp.sent, Any);
+        row("", "  messages missing, changed or out of order", tcp.missing + tcp.missequenced, BeZero);
+        row("", "  answered by two hosts", tcp.renamed, BeZero);
+        row("UDP", "UDP flows opened", udp.flows, NotBeZero);
+        row("", "  datagrams sent", udp.sent, Any);
+        row("", "  datagrams lost, garbled or answered by another host", self.totals.udp_errors(), BeZero);
+        row("HTTP", "short HTTP requests, each over a new connection", http.ok + http.failed, NotBeZero);
+        row("", "  failed", http.failed, BeZero);
+        row(
+            "new flows",
+            &format!("new flows that {host} answered before the drain"),
+            self.before.total(),
+            NotBeZero,
+        );
+        row("", "  from the drain call's return to the undrain", self.during.total(), BeZero);
+        row("", "  and the other hosts in that time", self.elsewhere.total(), NotBeZero);
+        row("", "  after the undrain", self.after.total(), NotBeZero);
         let receipt = self.host.as_ref().and_then(|host| host.drain.as_ref()?.receipt.as_ref());
         if let Some(receipt) = receipt {
-            row("receipt: flows at the start of the drain", receipt.flows_at_start, Any);
-            row("  ended on the host", receipt.ended, Any);
-            row("  left, or lost for want of room in the flow table", receipt.left + receipt.evicted, BeZero);
-            row("  new flows on the host", receipt.new_flows, BeZero);
-            row("  packets sent to another host than their flow's", receipt.misrouted, BeZero);
+            row("receipt", "receipt: flows at the start of the drain", receipt.flows_at_start, Any);
+            row("", "  ended on the host", receipt.ended, Any);
+            row(
+                "",
+                "  left, or lost for want of room in the flow table",
+                receipt.left + receipt.evicted,
+                BeZero,
+            );
+            row("", "  new flows on the host", receipt.new_flows, BeZero);
+            row("", "  packets sent to another host than their flow's", receipt.misrouted, BeZero);
         }
         let violations = self.status.violations.values().sum();
-        row("violations that the balancer counted itself", violations, BeZero);
+        row("balancer", "violations that the balancer counted itself", violations, BeZero);
         rows
     }
 
