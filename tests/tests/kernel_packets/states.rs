@@ -81,10 +81,17 @@ fn nobody_is_left_to_go_round_to() {
     bench.setup.state(1, HostState::Down);
     bench.slots(Slot::open(HOST_NONE, 1));
     bench.rig.pass(5);
+    // The flow lives, though nobody has its packets: it is seen, and pinned to its home.
     bench.dropped(flow.ack(1), Delta::of(["drop_no_host"]));
+    bench.pinned(flow, 1, Phase::Established, 0);
+    bench.rig.pass(5);
     bench.dropped(flow.syn(9), Delta::of(["drop_no_host"]));
-    bench.dropped(Flow::of(0, 2).ack(1), Delta::of(["drop_no_host"]));
     bench.pinned(flow, 1, Phase::Established, 5);
+    let unpinned = Flow::of(0, 2);
+    bench.dropped(unpinned.rst(1), Delta::of(["drop_no_host"]));
+    bench.not_pinned(unpinned);
+    bench.dropped(unpinned.ack(1), Delta::of(["drop_no_host"]).pair(0, 1, phases(0, 1, 0)));
+    bench.pinned(unpinned, 1, Phase::Established, 0);
     bench.ends_empty();
 }
 
