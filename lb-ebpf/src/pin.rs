@@ -232,8 +232,9 @@ fn make(
     }
 }
 
-/// Books how the making of a pin ended. Without a place it is harmless where the stateless answer is the flow's host; else
-/// a TCP flow must not begin ([`NO_PLACE`]), and a UDP flow, which cannot be told to try again, is counted.
+/// Books how the making of a pin ended. Without a place it is harmless where the flow's host is the stateless answer now and
+/// when the handover is closed; else a TCP flow must not begin ([`NO_PLACE`]), a UDP flow, which cannot be told to try again,
+/// is counted, and handovers stay open.
 #[inline(always)]
 pub fn conclude_made(flow: &Flow, inserted: u32) -> u32 {
     let made = &flow.made;
@@ -247,7 +248,7 @@ pub fn conclude_made(flow: &Flow, inserted: u32) -> u32 {
     } else if inserted == Inserted::NoPlace as u32 {
         count(Reason::NoteUnpinned);
         mark_incomplete(made.host);
-        if made.host != made.home {
+        if made.host != made.home || made.host != flow.slot.owner() {
             mark_lost();
         }
     }
