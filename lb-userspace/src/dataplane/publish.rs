@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aya::maps::MapError;
 use lb_common::layout::{Backend, Control, HostId, HostState, RingHead, SLOTS_A_BLOCK, ServiceKey, Window};
 
 use super::alloc::Numbers;
@@ -111,13 +112,11 @@ impl Dataplane {
         publisher.allow_egress(maps, tables)?;
         // 1. What no packet reads yet, and windows that cover old and new hosts.
         let mut heads = Vec::new();
-        for (&ring, slots) in &tables.rings {
-            if publisher.rings.get(&ring).is_none_or(|published| published.slots != *slots) {
-                heads.push((ring, publisher.write_ring(maps, slots, tables.generation)?));
+        if let Err(error) = publisher.prepare(maps, tables, &mut heads) {
+            for (_, (copy, _)) in heads {
+                publisher.copies.free(copy, 1);
             }
-        }
-        for (&number, table) in &tables.services {
-            publisher.write_service(maps, number, table)?;
+            return Err(error);
         }
         // 2. The flips.
         for (ring, (copy, head)) in heads {
@@ -134,7 +133,11 @@ impl Dataplane {
             let old = &publisher.services[&number];
             let is_key_used = tables.services.values().any(|table| table.key == old.key);
             if !tables.services.contains_key(&number) && !is_key_used {
-                maps.service_numbers.remove(&old.key).map_err(Error::map("SERVICE_NUMBERS"))?;
+                match maps.service_numbers.remove(&old.key) {
+                    // One that an earlier publication could not finish was never there.
+                    Ok(()) | Err(MapError::KeyNotFound) => {}
+                    Err(error) => return Err(Error::map("SERVICE_NUMBERS")(error)),
+                }
             }
         }
         // What was taken out of use until here is free after the grace period; what follows waits for the next one.
@@ -148,23 +151,48 @@ impl Dataplane {
         }
         publisher.remove_services(tables);
         publisher.retire_rings(tables);
+        publisher.forget_egress(maps, tables);
         Ok(())
     }
 }
 
 impl Publisher {
+    /// Writes everything that no packet reads yet; the new copies of rings go to `heads`.
+    fn prepare(
+        &mut self,
+        maps: &mut Maps,
+        tables: &Tables,
+        heads: &mut Vec<(u32, (u32, RingHead))>,
+    ) -> Result<(), Error> {
+        for (&ring, slots) in &tables.rings {
+            if self.rings.get(&ring).is_none_or(|published| published.slots != *slots) {
+                heads.push((ring, self.write_ring(maps, slots, tables.generation)?));
+            }
+        }
+        for (&number, table) in &tables.services {
+            self.write_service(maps, number, table)?;
+        }
+        Ok(())
+    }
+
     /// Lets packets be redirected to the interfaces of `tables`.
     fn allow_egress(&mut self, maps: &mut Maps, tables: &Tables) -> Result<(), Error> {
-        let backends = tables.services.values().flat_map(|service| service.backends.values());
-        let wanted: BTreeSet<u32> =
-            backends.map(|backend| backend.ifindex).filter(|&index| index != 0).collect();
-        for &ifindex in wanted.difference(&self.egress.clone()) {
+        for &ifindex in egress_of(tables).difference(&self.egress.clone()) {
             maps.egress
                 .insert(ifindex, ifindex, None, 0)
                 .map_err(|error| Error::Egress { ifindex, message: error.to_string() })?;
             self.egress.insert(ifindex);
         }
         Ok(())
+    }
+
+    /// Forgets interfaces that lead to no backend any more; those that are gone the kernel has taken out itself.
+    fn forget_egress(&mut self, maps: &mut Maps, tables: &Tables) {
+        let wanted = egress_of(tables);
+        for ifindex in self.egress.difference(&wanted) {
+            let _ = maps.egress.remove(*ifindex);
+        }
+        self.egress = wanted;
     }
 
     fn write_ring(&mut self, maps: &Maps, slots: &[u32], generation: u64) -> Result<(u32, RingHead), Error> {
@@ -333,6 +361,12 @@ impl Publisher {
             self.copies.free(copy, 1);
         }
     }
+}
+
+/// Interfaces that lead to backends.
+fn egress_of(tables: &Tables) -> BTreeSet<u32> {
+    let backends = tables.services.values().flat_map(|service| service.backends.values());
+    backends.map(|backend| backend.ifindex).filter(|&index| index != 0).collect()
 }
 
 /// Whether a state lets a host do more than before, so that it must be in force before the rings name the host.

@@ -1,0 +1,121 @@
+//! Making room in a full table.
+
+use super::insert::{Tried, has_tag, take};
+use super::{BUCKET, Inserted, MARK_SECOND, Table};
+use crate::atomic;
+use crate::bits::{at_most, is_zero, opaque};
+use crate::flow::{Phase, Word};
+use crate::hash::{FlowHash, other_bucket};
+use crate::layout::{Cold, Overflow};
+
+/// A half-open pin older than this many seconds may make room: 64 s are six retransmissions of a SYN (RFC 6298).
+const HALF_OPEN_GRACE: u32 = 64;
+
+/// Makes room where [`insert`] found none: a pin that can be missed goes, the least valuable first. Never one that is
+/// established in an open slot, never a live UDP pin.
+#[inline(always)]
+pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32) -> Inserted {
+    let home = hash.bucket(table.mask());
+    let second = other_bucket(home, hash.tag(), table.mask());
+    if has_tag(table, home, hash.tag(), now) || has_tag(table, second, hash.tag(), now) {
+        return Inserted::NoPlace;
+    }
+    let Some(mark) = table.mark(home) else { return Inserted::NoPlace };
+    let first = table.victim(home, now);
+    let other = table.victim(second, now);
+    let (mut bucket, mut chosen) = if first >= other { (home, first) } else { (second, other) };
+    if chosen < BUCKET as u64 {
+        (bucket, chosen) = (home, table.settled(home, now));
+        if chosen >= BUCKET as u64 {
+            (bucket, chosen) = (second, table.settled(second, now));
+            if chosen >= BUCKET as u64 {
+                return Inserted::NoPlace;
+            }
+        }
+    }
+    let Some(words) = table.bucket(bucket) else { return Inserted::NoPlace };
+    let i = chosen as u32 & (BUCKET - 1);
+    // SAFETY: a bucket has 8 aligned words.
+    let old = Word(unsafe { atomic::load(words.add(i as usize)) });
+    if !may_go(table, bucket * BUCKET + i, old, now) {
+        // It was established meanwhile, or is another flow's.
+        return Inserted::Race;
+    }
+    if bucket == second {
+        // SAFETY: the map's memory, aligned.
+        unsafe { atomic::add32(mark, MARK_SECOND) };
+        entry.cold.kind |= Cold::SECOND;
+    }
+    match take(table, bucket, words, i, old, entry, now) {
+        Tried::Placed => Inserted::Placed,
+        _ => {
+            if bucket == second {
+                // SAFETY: as above.
+                unsafe { atomic::add32(mark, MARK_SECOND.wrapping_neg()) };
+            }
+            Inserted::Race
+        }
+    }
+}
+
+/// Whether this very word, at this position of the cold array, may make room.
+#[inline(always)]
+fn may_go(table: &impl Table, index: u32, word: Word, now: u32) -> bool {
+    if word.phase() as u8 != Phase::Established as u8 {
+        return rank(word, word.idle(now) as u64, table.half_open_over_quota() as u64) != 0;
+    }
+    match table.cold(index) {
+        // SAFETY: the map's memory; if the record changes meanwhile, the swap of its word will fail.
+        Some(cold) => unsafe { table.is_settled((*cold).service(), (*cold).slot) },
+        None => false,
+    }
+}
+
+/// How little a pin is missed: closing, half-open for long, half-open while there are too many; 0: it must stay, for all
+/// that its word tells.
+#[inline(always)]
+fn rank(word: Word, idle: u64, over_quota: u64) -> u64 {
+    let closing = is_zero(word.0 & 7 ^ Phase::Closing as u64);
+    let half_open = is_zero(word.0 & 7 ^ Phase::HalfOpen as u64);
+    let old = 1 - at_most(idle, HALF_OPEN_GRACE as u64);
+    closing << 2 | (half_open & old) << 1 | half_open & over_quota
+}
+
+/// The closing or half-open pin of a bucket that is missed least: its position in the lowest 3 bits, its worth above
+/// them, 0 if there is none.
+#[inline(always)]
+pub fn victim(table: &impl Table, bucket: u32, now: u32) -> u64 {
+    let Some(words) = table.bucket(bucket) else { return 0 };
+    let over_quota = table.half_open_over_quota() as u64;
+    let mut best = 0;
+    let mut i = 0;
+    while i < BUCKET as usize {
+        // SAFETY: a bucket has 8 aligned words.
+        let word = Word(unsafe { atomic::load(words.add(i)) });
+        let idle = word.idle(now) as u64;
+        let rank = rank(word, idle, over_quota);
+        // Of equal rank, the one that is idle longest.
+        let score = (rank << 27 | (idle * (1 - is_zero(rank)))) << 3 | i as u64;
+        if opaque(score) > best {
+            best = score;
+        }
+        i += 1;
+    }
+    best
+}
+
+/// Position of an established pin whose slot is settled; [`BUCKET`] if there is none.
+#[inline(always)]
+pub fn settled(table: &impl Table, bucket: u32, now: u32) -> u64 {
+    let Some(words) = table.bucket(bucket) else { return BUCKET as u64 };
+    let mut i = 0;
+    while i < BUCKET {
+        // SAFETY: a bucket has 8 aligned words.
+        let word = Word(unsafe { atomic::load(words.add(i as usize)) });
+        if word.phase() as u8 == Phase::Established as u8 && may_go(table, bucket * BUCKET + i, word, now) {
+            return i as u64;
+        }
+        i += 1;
+    }
+    BUCKET as u64
+}

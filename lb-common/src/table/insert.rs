@@ -1,0 +1,254 @@
+//! Making a pin where the flow has none.
+
+use super::{BUCKET, Inserted, MARK_OVERFLOW, MARK_SECOND, REMADE, Table, unmark};
+use crate::atomic;
+use crate::bits::{at_most, is_zero, lowest};
+use crate::flow::{Phase, TAG_SHIFT, Word};
+use crate::hash::{FlowHash, other_bucket};
+use crate::layout::{Cold, Overflow, Tuple};
+
+pub(super) enum Tried {
+    Placed,
+    Race,
+    /// Another live flow has the tag.
+    Conflict,
+    Full,
+}
+
+/// Makes a pin. `entry.word` is the word to publish; the flow has no live pin.
+#[inline(always)]
+pub fn insert(table: &impl Table, hash: FlowHash, tuple: &Tuple, entry: &mut Overflow, now: u32) -> Inserted {
+    let tag = hash.tag();
+    let home = hash.bucket(table.mask());
+    let second = other_bucket(home, tag, table.mask());
+    let Some(mark) = table.mark(home) else { return Inserted::NoPlace };
+
+    // SAFETY: the map's memory, aligned.
+    let marked = unsafe { mark.read_volatile() };
+    let hidden = marked & (MARK_OVERFLOW - 1) != 0 && has_tag(table, second, tag, now);
+    if !hidden {
+        match place(table, home, tuple, entry, now) {
+            Tried::Placed => return Inserted::Placed,
+            Tried::Race => return Inserted::Race,
+            Tried::Conflict => {}
+            Tried::Full => {
+                // The mark goes up before the pin can be seen, so that no reader misses it.
+                // SAFETY: the map's memory, aligned.
+                unsafe { atomic::add32(mark, MARK_SECOND) };
+                entry.cold.kind |= Cold::SECOND;
+                let tried = place(table, second, tuple, entry, now);
+                if let Tried::Placed = tried {
+                    return Inserted::Placed;
+                }
+                entry.cold.kind &= !Cold::SECOND;
+                // SAFETY: as above.
+                unsafe { atomic::add32(mark, MARK_SECOND.wrapping_neg()) };
+                if let Tried::Race = tried {
+                    return Inserted::Race;
+                }
+            }
+        }
+    }
+    insert_overflow(table, mark, tuple, entry, now)
+}
+
+#[inline(always)]
+fn insert_overflow(
+    table: &impl Table,
+    mark: *mut u32,
+    tuple: &Tuple,
+    entry: &mut Overflow,
+    now: u32,
+) -> Inserted {
+    // SAFETY: the map's memory, aligned.
+    unsafe { atomic::add32(mark, MARK_OVERFLOW) };
+    if table.overflow_insert(tuple, entry) {
+        table.account(entry.cold.stats, Phase::Empty, Word(entry.word).phase());
+        return Inserted::Placed;
+    }
+    // SAFETY: as above.
+    unsafe { atomic::add32(mark, MARK_OVERFLOW.wrapping_neg()) };
+    let Some(old) = table.overflow(tuple) else { return Inserted::NoPlace };
+    // The flow's last pin, idle past its timeout and not swept yet: made anew in place.
+    // SAFETY: the map's memory; the tuple is the key.
+    unsafe {
+        let at = &raw mut (*old).word;
+        let word = Word(atomic::load(at));
+        if !word.phase().is_pin() || word.is_live(now, table.timeouts()) {
+            return Inserted::Race;
+        }
+        let reserved = Word::new(word.tag(), word.host(), Phase::Reserved, now);
+        if !atomic::swap(at, word.0, reserved.0) {
+            return Inserted::Race;
+        }
+        table.account((*old).cold.stats, word.phase(), Phase::Empty);
+        (*old).cold = entry.cold;
+        atomic::swap(at, reserved.0, entry.word);
+    }
+    table.account(entry.cold.stats, Phase::Empty, Word(entry.word).phase());
+    Inserted::Placed
+}
+
+/// What the words of a bucket are to a flow: a bit for each.
+struct Scan {
+    /// Has the flow's tag and may not be taken.
+    conflict: u32,
+    /// Has the flow's tag and may be taken: the flow's last pin, most likely.
+    same: u32,
+    /// May be taken.
+    free: u32,
+}
+
+/// Looks at all words of a bucket, without a branch.
+#[inline(always)]
+fn scan(table: &impl Table, words: *mut u64, tag: u32, now: u32) -> Scan {
+    let (mut conflict, mut same, mut free) = (0u64, 0u64, 0u64);
+    let mut i = 0;
+    while i < BUCKET as usize {
+        // SAFETY: a bucket has 8 aligned words.
+        let word = Word(unsafe { atomic::load(words.add(i)) });
+        let used = 1 - is_zero(word.0 >> 1 | word.0 & 1);
+        let taken = used & is_kept(table, word, now);
+        let has_tag = used & is_zero((word.0 >> TAG_SHIFT) ^ tag as u64);
+        conflict |= (has_tag & taken) << i;
+        same |= (has_tag & !taken & 1) << i;
+        free |= (!taken & 1) << i;
+        i += 1;
+    }
+    Scan { conflict: conflict as u32, same: same as u32, free: free as u32 }
+}
+
+/// 1 if a word that is not empty may not be taken by another flow, else 0.
+#[inline(always)]
+fn is_kept(table: &impl Table, word: Word, now: u32) -> u64 {
+    at_most(word.idle(now) as u64, table.keeps()[(word.0 & 7) as usize] as u64)
+}
+
+/// Whether a live pin, or one in the making, has the tag.
+#[inline(always)]
+pub(super) fn has_tag(table: &impl Table, bucket: u32, tag: u32, now: u32) -> bool {
+    match table.bucket(bucket) {
+        Some(words) => scan(table, words, tag, now).conflict != 0,
+        None => false,
+    }
+}
+
+/// Tries to make the pin in one bucket.
+#[inline(always)]
+fn place(table: &impl Table, bucket: u32, tuple: &Tuple, entry: &Overflow, now: u32) -> Tried {
+    let Some(words) = table.bucket(bucket) else { return Tried::Full };
+    let scan = scan(table, words, Word(entry.word).tag(), now);
+    if scan.conflict != 0 {
+        return whose(table, bucket, words, lowest(scan.conflict), tuple);
+    }
+    if scan.free == 0 {
+        return Tried::Full;
+    }
+    // The flow's last word if there is one, so that its tag stays alone.
+    let i = lowest(if scan.same != 0 { scan.same } else { scan.free });
+    // SAFETY: a bucket has 8 aligned words.
+    let old = Word(unsafe { atomic::load(words.add(i as usize & 7)) });
+    // Another CPU may have been faster, and its pin may be one that must not go.
+    if old.0 != 0 && is_kept(table, old, now) != 0 {
+        return Tried::Race;
+    }
+    take(table, bucket, words, i, old, entry, now)
+}
+
+/// Another word with the tag: the same flow on another CPU, or another flow.
+#[inline(always)]
+fn whose(table: &impl Table, bucket: u32, words: *mut u64, i: u32, tuple: &Tuple) -> Tried {
+    // SAFETY: a bucket has 8 aligned words.
+    let word = Word(unsafe { atomic::load(words.add(i as usize & 7)) });
+    if !word.phase().is_pin() {
+        return Tried::Race;
+    }
+    match table.cold(bucket * BUCKET + i) {
+        // SAFETY: the map's memory; a record that changes meanwhile gives a wrong guess, and the insert is tried anew
+        // with the flow's next packet.
+        Some(cold) if unsafe { &*cold }.is_of(tuple) => Tried::Race,
+        _ => Tried::Conflict,
+    }
+}
+
+/// Reserves the word, which the caller saw to be `old` and free to be taken; gives up what was there, writes the cold
+/// record and publishes.
+#[inline(always)]
+pub(super) fn take(
+    table: &impl Table,
+    bucket: u32,
+    words: *mut u64,
+    i: u32,
+    old: Word,
+    entry: &Overflow,
+    now: u32,
+) -> Tried {
+    let i = i & (BUCKET - 1);
+    let new = Word(entry.word);
+    let index = bucket * BUCKET + i;
+    let Some(cold) = table.cold(index) else { return Tried::Full };
+    // SAFETY: a bucket has 8 aligned words.
+    let at = unsafe { words.add(i as usize) };
+    let reserved = Word::new(new.tag(), new.host(), Phase::Reserved, now);
+    // SAFETY: as above.
+    if !unsafe { atomic::swap(at, old.0, reserved.0) } {
+        return Tried::Race;
+    }
+    // The word is this CPU's now, and so is the cold record.
+    if old.phase().is_pin() {
+        // SAFETY: the map's memory.
+        let (stats, kind) = unsafe { ((*cold).stats, (*cold).kind) };
+        table.account(stats, old.phase(), Phase::Empty);
+        if old.is_live(now, table.timeouts()) {
+            table.evicted(stats, old.host());
+        }
+        unmark(table, bucket, old, kind);
+    }
+    // Another CPU may have reserved a word for the same tag. Both look again; the lower position wins.
+    let lost = !is_alone(words, i, new.tag(), now);
+    if !lost {
+        // SAFETY: reserved, so nobody else writes it.
+        unsafe { *cold = entry.cold };
+        // SAFETY: as above.
+        if unsafe { atomic::swap(at, reserved.0, new.0) } {
+            table.account(entry.cold.stats, Phase::Empty, new.phase());
+            return Tried::Placed;
+        }
+    }
+    // SAFETY: as above; reserved or aborted, either way this CPU's to free.
+    unsafe {
+        let word = atomic::load(at);
+        atomic::swap(at, word, Word::EMPTY.0);
+    }
+    Tried::Race
+}
+
+/// Whether word `i`, reserved by this CPU, is the only one of its bucket with the tag; a reservation at a higher position
+/// is taken from its CPU to make it so.
+#[inline(always)]
+fn is_alone(words: *mut u64, i: u32, tag: u32, now: u32) -> bool {
+    let mut others = 0u64;
+    let mut j = 0;
+    while j < BUCKET as usize {
+        // SAFETY: a bucket has 8 aligned words.
+        let word = unsafe { atomic::load(words.add(j)) };
+        others |= is_zero((word >> TAG_SHIFT) ^ tag as u64) << j;
+        j += 1;
+    }
+    let others = others as u32 & !(1 << i);
+    if others == 0 {
+        return true;
+    }
+    // Several others, or one below: theirs.
+    if others & others.wrapping_sub(1) != 0 || others < 1 << i {
+        return false;
+    }
+    // SAFETY: as above.
+    let other = unsafe { words.add(lowest(others) as usize) };
+    // SAFETY: as above.
+    let word = Word(unsafe { atomic::load(other) });
+    let aborted = Word::new(tag, word.host(), Phase::Aborted, now);
+    let may = word.phase() as u8 == Phase::Reserved as u8 && word.host() != REMADE;
+    // SAFETY: as above. If the swap fails, the other was published or given up meanwhile.
+    may && unsafe { atomic::swap(other, word.0, aborted.0) }
+}
