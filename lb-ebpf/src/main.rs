@@ -89,7 +89,7 @@ fn find_service(packet: &Packet) -> Option<(u16, &'static Service)> {
         pad: 0,
     };
     // SAFETY: the value is one aligned word, which updates replace whole.
-    let number = *unsafe { maps::SERVICE_NUMBERS.get(&key) }?;
+    let number = *unsafe { maps::SERVICE_NUMBERS.get(key) }?;
     Some((number as u16, maps::SERVICES.get(number)?))
 }
 

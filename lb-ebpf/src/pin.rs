@@ -3,7 +3,7 @@
 use lb_common::decide::{Decision, Pin, PinAction, View, stateless};
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::FlowHash;
-use lb_common::layout::{Cold, HostId, HostState, Overflow, Slot, Window};
+use lb_common::layout::{Cold, HostId, HostState, Slot, Window};
 use lb_common::parse::{Packet, Signal};
 use lb_common::reason::Reason;
 use lb_common::table::{self, Found, Inserted};
