@@ -75,8 +75,8 @@ fn what_once_went_wrong() {
 }
 
 /// Two flows whose words cannot be told apart.
-struct Twins {
-    rig: Rig,
+struct Twins<'r> {
+    rig: &'r mut Rig,
     one: Client,
     other: Client,
     slots: Vec<u32>,
@@ -85,11 +85,11 @@ struct Twins {
 
 const TWIN_RING: u32 = 2;
 
-impl Twins {
+impl<'r> Twins<'r> {
     /// Flows of slot 0 and 1 with the same tag, found by trying; `crossed`: each one's first bucket is the other's second.
-    fn new(crossed: bool) -> Twins {
-        let sizes = sizes(TWIN_RING, 16, 16);
-        let mask = sizes.buckets - 1;
+    fn new(rig: &'r mut Rig, crossed: bool) -> Twins<'r> {
+        rig.reset();
+        let mask = rig.plane.maps.sizes.buckets - 1;
         let mut seen = std::collections::HashMap::new();
         for number in 0..u32::MAX {
             let client = Client { address: 0x0a02_0000 + number, port: 40_000, protocol: Protocol::Tcp };
@@ -100,7 +100,7 @@ impl Twins {
                 let (one, other) = if slot == 0 { (client, twin) } else { (twin, client) };
                 let hosts = [1, 2, 3].map(|host| (host, HostState::Up)).into();
                 let slots = vec![Slot::settled(1).0, Slot::settled(2).0];
-                let mut twins = Twins { rig: Rig::open(sizes, all_timeouts(30)), one, other, slots, hosts };
+                let mut twins = Twins { rig, one, other, slots, hosts };
                 twins.at(0);
                 twins.publish();
                 return twins;
@@ -134,54 +134,53 @@ impl Twins {
 }
 
 #[test]
-fn flows_of_one_tag_keep_their_own_hosts() {
+fn flows_of_one_tag_are_two_flows() {
+    let mut rig = Rig::open(sizes(TWIN_RING, 16, 16), all_timeouts(30));
     for crossed in [false, true] {
-        let mut twins = Twins::new(crossed);
-        assert_eq!(twins.syn(), [1, 2]);
-        assert_eq!(twins.ack(), [1, 2]);
-        assert_eq!([1, 2].map(|host| twins.rig.gauges(host)), [[0, 1, 0, 0]; 2], "crossed: {crossed}");
-        // Their hosts are drained, each to the other and back: all that keeps them is their pins.
-        twins.slots = vec![Slot::open(2, 2).0, Slot::open(1, 1).0];
-        twins.publish();
-        for seconds in [20, 40, 60] {
-            twins.at(seconds);
-            assert_eq!(twins.ack(), [1, 2], "crossed: {crossed}");
-        }
-        let (swept, foreign) = twins.rig.sweep();
-        assert_eq!((swept.counted(1), swept.counted(2)), (1, 1));
-        assert_eq!(foreign.count(), 2);
-        // One ends; the other must not be taken for it.
-        let last = twins.one.packet().seq(1001).rst();
-        assert_eq!(twins.rig.send(&last), 1);
-        twins.at(91);
-        assert_eq!(
-            twins.rig.send(&twins.other.packet().seq(1001).ack(1)),
-            1,
-            "silent for too long: its owner's"
-        );
-        twins.end();
+        they_keep_their_own_hosts(&mut rig, crossed);
+        they_are_both_pinned_in_a_handover(&mut rig, crossed);
     }
+    without_a_host_nothing_is_pinned(&mut rig);
+}
+
+fn they_keep_their_own_hosts(rig: &mut Rig, crossed: bool) {
+    let mut twins = Twins::new(rig, crossed);
+    assert_eq!(twins.syn(), [1, 2]);
+    assert_eq!(twins.ack(), [1, 2]);
+    assert_eq!([1, 2].map(|host| twins.rig.gauges(host)), [[0, 1, 0, 0]; 2], "crossed: {crossed}");
+    // Their hosts are drained, each to the other and back: all that keeps them is their pins.
+    twins.slots = vec![Slot::open(2, 2).0, Slot::open(1, 1).0];
+    twins.publish();
+    for seconds in [20, 40, 60] {
+        twins.at(seconds);
+        assert_eq!(twins.ack(), [1, 2], "crossed: {crossed}");
+    }
+    let (swept, foreign) = twins.rig.sweep();
+    assert_eq!((swept.counted(1), swept.counted(2)), (1, 1));
+    assert_eq!(foreign.count(), 2);
+    // One ends; the other must not be taken for it.
+    let last = twins.one.packet().seq(1001).rst();
+    assert_eq!(twins.rig.send(&last), 1);
+    twins.at(91);
+    assert_eq!(twins.rig.send(&twins.other.packet().seq(1001).ack(1)), 1, "silent for too long: its owner's");
+    twins.end();
 }
 
 /// Both flows are of one host. In a handover each needs a pin of its own, or the handover of one would wait for the other only.
-#[test]
-fn flows_of_one_tag_are_both_pinned_in_a_handover() {
-    for crossed in [false, true] {
-        let mut twins = Twins::new(crossed);
-        twins.slots = vec![Slot::open(3, 1).0, Slot::open(2, 1).0];
-        twins.publish();
-        assert_eq!(twins.ack(), [1, 1]);
-        assert_eq!(twins.ack(), [1, 1]);
-        assert_eq!(twins.rig.gauges(1), [0, 2, 0, 0], "crossed: {crossed}");
-        assert_eq!(twins.rig.sweep().1.count(), 2);
-        twins.end();
-    }
+fn they_are_both_pinned_in_a_handover(rig: &mut Rig, crossed: bool) {
+    let mut twins = Twins::new(rig, crossed);
+    twins.slots = vec![Slot::open(3, 1).0, Slot::open(2, 1).0];
+    twins.publish();
+    assert_eq!(twins.ack(), [1, 1]);
+    assert_eq!(twins.ack(), [1, 1]);
+    assert_eq!(twins.rig.gauges(1), [0, 2, 0, 0], "crossed: {crossed}");
+    assert_eq!(twins.rig.sweep().1.count(), 2);
+    twins.end();
 }
 
 /// A flow that can be sent nowhere does not begin.
-#[test]
-fn without_a_host_nothing_is_pinned() {
-    let mut twins = Twins::new(false);
+fn without_a_host_nothing_is_pinned(rig: &mut Rig) {
+    let mut twins = Twins::new(rig, false);
     twins.slots = vec![Slot::settled(HOST_NONE).0; 2];
     twins.publish();
     assert_eq!(twins.syn(), [HOST_NONE; 2]);

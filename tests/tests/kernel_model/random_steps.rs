@@ -31,10 +31,12 @@ fn run_some(seed: u8, cases: u32) -> Result<(), String> {
 
 #[test]
 fn the_kernel_agrees_with_the_rules() {
-    let workers: Vec<_> = (0..AT_ONCE)
-        .map(|seed| thread::spawn(move || run_some(seed, cases().div_ceil(u32::from(AT_ONCE)))))
-        .collect();
-    for worker in workers {
-        worker.join().unwrap().unwrap();
+    let share = cases().div_ceil(u32::from(AT_ONCE));
+    let results: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|seed| scope.spawn(move || run_some(seed, share))).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    for result in results {
+        result.unwrap_or_else(|error| panic!("{error}"));
     }
 }

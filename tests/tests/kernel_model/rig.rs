@@ -21,7 +21,7 @@ use lb_userspace::dataplane::{
 use lb_userspace::ring::SlotSet;
 use sluice_tests::packets::Packet;
 
-pub const KEY: Key = [0x5eed_0f_a11_71e5, 0x0dd_ba11_0f_cafe];
+pub const KEY: Key = [0x5eed_fa11_71e5_0001, 0x0ddb_a110_fcaf_e001];
 const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 const XDP_DROP: u32 = 1;
 const XDP_TX: u32 = 3;
@@ -373,8 +373,6 @@ impl Drop for Rig {
         if let Err(error) = std::fs::remove_dir_all(pins) {
             eprintln!("{} is left behind: {error}", pins.display());
         }
-        // The folder of all instances, if this was the last of them.
-        let _ = pins.parent().map(std::fs::remove_dir);
     }
 }
 
