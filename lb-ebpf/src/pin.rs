@@ -236,8 +236,8 @@ fn make(
     without_place(flow, host, kept.home, begins(phase), inserted)
 }
 
-/// The flow has no pin. Harmless where the stateless answer is its host; else a TCP flow must not begin, and a UDP flow,
-/// which cannot be told to try again, is counted.
+/// The flow has no pin. Harmless where its host is the stateless answer now and when the handover is closed; else a TCP
+/// flow must not begin, a UDP flow, which cannot be told to try again, is counted, and handovers stay open.
 #[inline(always)]
 fn without_place(flow: &Flow, host: HostId, home: HostId, begins: bool, inserted: u32) -> Applied {
     if flow.slot.is_open() && matches!(flow.packet.signal, Signal::Syn) {
@@ -246,7 +246,7 @@ fn without_place(flow: &Flow, host: HostId, home: HostId, begins: bool, inserted
     if inserted == Inserted::NoPlace as u32 {
         count(Reason::NoteUnpinned);
         mark_incomplete(host);
-        if host != home {
+        if host != home || host != flow.slot.owner() {
             mark_lost();
         }
     }
