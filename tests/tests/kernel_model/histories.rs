@@ -8,9 +8,9 @@ use lb_userspace::ring::model::{Broken, Law, Report, Tracking, history};
 
 use crate::kernel::Kernel;
 
-const SECONDS: u64 = 250;
+const SECONDS: u64 = 200;
 /// Publications wait for grace periods most of the time, so that many histories run at once on few CPUs.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 3;
 
 /// Runs `work` on the seeds until one of them gives an answer, on all kernels at once.
 fn any<V: Send>(
@@ -82,7 +82,7 @@ fn hold(seeds: u64, kernels: &mut [Kernel]) -> Totals {
 
 #[test]
 fn the_rules_hold_in_the_kernel_and_each_is_needed() {
-    const SEEDS: u64 = 48;
+    const SEEDS: u64 = 40;
     let mut kernels = kernels(Kernel::roomy);
     let totals = hold(SEEDS, &mut kernels);
     assert!(totals.report.packets > SEEDS * 1500, "only {} packets were checked", totals.report.packets);
@@ -103,7 +103,7 @@ fn the_rules_hold_in_the_kernel_and_each_is_needed() {
 /// Exceptions outlive a table that is full all the time, and a flood: what gives way is what can be missed.
 #[test]
 fn the_rules_hold_in_a_full_table() {
-    const SEEDS: u64 = 48;
+    const SEEDS: u64 = 40;
     let totals = hold(SEEDS, &mut kernels(Kernel::crowded));
     assert!(totals.report.packets > SEEDS * 200, "only {} packets were checked", totals.report.packets);
     assert!(totals.evicted > SEEDS * 20, "only {} pins were evicted", totals.evicted);
@@ -111,8 +111,9 @@ fn the_rules_hold_in_a_full_table() {
 }
 
 fn each_broken_rule_is_noticed(kernels: &mut [Kernel]) {
-    // How the data path pins while a host is down is its own affair.
-    for broken in Broken::ALL.into_iter().filter(|&broken| broken != Broken::PinDown) {
+    // How the data path pins while a host is down is its own affair; what the journal keeps is not its affair.
+    let is_other = |broken: &Broken| matches!(broken, Broken::PinDown | Broken::Unobserved);
+    for broken in Broken::ALL.into_iter().filter(|broken| !is_other(broken)) {
         let expected = match broken {
             Broken::Short => Law::DoneMeansDone,
             _ => Law::PinnedStaysPinned,

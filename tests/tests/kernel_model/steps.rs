@@ -14,7 +14,7 @@ use crate::rig::{Client, Entry, Protocol, Rig};
 use crate::rules::{Answer, Phase, Rules, Signal, Timeouts};
 
 pub const RING: u32 = 11;
-const HOSTS: u16 = 5;
+pub const HOSTS: u16 = 5;
 const START: u32 = 1_000_000;
 pub const TIMEOUTS: Timeouts = Timeouts { half_open: 12, established: T as u32, closing: 6, udp: 20 };
 
