@@ -79,6 +79,7 @@ fn compile(root: &Path, target: &str, toolchain: &Toolchain, target_dir: &Path) 
     cargo
         .current_dir(root)
         .args(["build", "--quiet", "--release", "--package=lb-ebpf", "--bins", "-Zbuild-std=core"])
+        .args(log_feature())
         .arg(format!("--target={target}"))
         .arg("--target-dir")
         .arg(target_dir)
@@ -121,6 +122,11 @@ fn path_with(linker: &Path) -> Result<OsString, String> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::join_paths(std::iter::once(folder).chain(env::split_paths(&path)))
         .map_err(|error| format!("cannot put bpf-linker on PATH: {error}"))
+}
+
+/// The data path of a debug build logs what must never happen, through aya-log.
+fn log_feature() -> &'static [&'static str] {
+    if env::var_os("PROFILE").is_some_and(|profile| profile == "debug") { &["--features=log"] } else { &[] }
 }
 
 fn variable(name: &str) -> Result<OsString, String> {

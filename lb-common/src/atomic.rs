@@ -41,6 +41,19 @@ pub unsafe fn swap(word: *mut u64, old: u64, new: u64) -> bool {
     }
 }
 
+/// Reads before it are not moved behind reads after it.
+#[inline(always)]
+pub fn fence() {
+    // BPF has no such instruction, so this holds back the compiler only. x86 keeps the order of loads by itself.
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: does nothing.
+    unsafe {
+        core::arch::asm!("", options(nostack, preserves_flags))
+    };
+    #[cfg(not(target_arch = "bpf"))]
+    core::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
+}
+
 /// Adds to a 32-bit word, wrapping (so that adding `u32::MAX` takes one away).
 ///
 /// # Safety

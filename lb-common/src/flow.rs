@@ -128,6 +128,13 @@ impl Word {
         self.phase().is_pin() && self.idle(now) <= timeouts[(self.0 & PHASE_MASK) as usize]
     }
 
+    /// 0 if both are words of one flow at one host, whatever its phase and whenever it was seen: a number, so that it can
+    /// be looked at together with others.
+    #[inline(always)]
+    pub const fn moved(self, other: Word) -> u64 {
+        (self.0 ^ other.0) & !(SEEN_MASK << SEEN_SHIFT | PHASE_MASK)
+    }
+
     /// The same pin, seen now, in `phase`.
     #[inline(always)]
     pub const fn seen(self, now: u32, phase: Phase) -> Word {
@@ -152,6 +159,9 @@ mod tests {
             prop_assert_eq!(word.idle(now.wrapping_add(77)), 77);
             let seen = word.seen(now.wrapping_add(9), Phase::Closing);
             prop_assert_eq!(seen, Word::new(tag, host, Phase::Closing, now.wrapping_add(9)));
+            prop_assert_eq!(word.moved(seen), 0);
+            prop_assert!(word.moved(Word::new(tag ^ 1, host, Phase::Udp, now)) != 0);
+            prop_assert!(word.moved(Word::new(tag, host ^ 1, Phase::Udp, now)) != 0);
         }
     }
 

@@ -31,6 +31,12 @@ macro_rules! reasons {
                 match self { $(Reason::$name => $text,)* }
             }
 
+            /// The reason with this number; [`Reason::DropInternal`] for a number that none has.
+            #[inline(always)]
+            pub const fn from_number(number: u32) -> Reason {
+                match number { $(n if n == Reason::$name as u32 => Reason::$name,)* _ => Reason::DropInternal }
+            }
+
             pub const fn class(self) -> Class {
                 match self { $(Reason::$name => Class::$class,)* }
             }

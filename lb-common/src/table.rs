@@ -22,6 +22,10 @@ const HALF_OPEN_GRACE: u32 = 64;
 /// Index in the cold array that says "in the overflow map".
 pub const IN_OVERFLOW: u32 = u32::MAX;
 
+/// Host in a reserved word whose pin is made anew in its place. No host has this number. Such a word is not taken from
+/// its CPU: the flow's place, and its mark, stay as they are.
+const REMADE: HostId = 0;
+
 /// A mark: pins of this home in their second bucket (bits 0–15) and in the overflow map (bits 16–31).
 pub const MARK_SECOND: u32 = 1;
 /// See [`MARK_SECOND`].
@@ -53,6 +57,20 @@ pub trait Table {
     fn is_settled(&self, service: u16, slot: u32) -> bool;
     /// Whether half-open pins exceed their quota of the table.
     fn half_open_over_quota(&self) -> bool;
+    /// [`victim`], where it is worth a function of its own.
+    fn victim(&self, bucket: u32, now: u32) -> u64
+    where
+        Self: Sized,
+    {
+        victim(self, bucket, now)
+    }
+    /// [`settled`], where it is worth a function of its own.
+    fn settled(&self, bucket: u32, now: u32) -> u64
+    where
+        Self: Sized,
+    {
+        settled(self, bucket, now)
+    }
 }
 
 /// [`Table::keeps`] from the idle timeouts. A word that a CPU has reserved is never free. A closing pin is kept as long
@@ -115,6 +133,16 @@ fn search(bucket: *mut u64, number: u32, tag: u32) -> Found {
     }
 }
 
+/// Finds a flow's pin by its tag, in its first bucket only.
+#[inline(always)]
+pub fn find_home(table: &impl Table, hash: FlowHash) -> Found {
+    let home = hash.bucket(table.mask());
+    match table.bucket(home) {
+        Some(bucket) => search(bucket, home, hash.tag()),
+        None => Found::NONE,
+    }
+}
+
 /// Finds a flow's pin by its tag. The word may be no longer live, and with a chance of 2⁻²³ a word it may be another
 /// flow's: who cares compares the tuple.
 #[inline(always)]
@@ -149,15 +177,13 @@ pub fn find_overflow(table: &impl Table, tuple: &Tuple) -> Found {
     let Some(entry) = table.overflow(tuple) else { return Found::NONE };
     // SAFETY: the map's memory. An entry that is deleted meanwhile may be another flow's by now: the tuple that lies
     // beside the word tells.
-    let word = Word(unsafe { atomic::load(&raw const (*entry).word) });
+    let found = unsafe {
+        let word = Word(atomic::load(&raw const (*entry).word));
+        Found { at: &raw mut (*entry).word, word, index: IN_OVERFLOW }
+    };
     // SAFETY: as above.
-    let is_ours = unsafe { &(*entry).cold }.is_of(tuple);
-    if word.phase().is_pin() && is_ours {
-        // SAFETY: as above.
-        Found { at: unsafe { &raw mut (*entry).word }, word, index: IN_OVERFLOW }
-    } else {
-        Found::NONE
-    }
+    let cold = unsafe { &raw const (*entry).cold };
+    if found.word.phase().is_pin() && is_flows(&found, cold, tuple) { found } else { Found::NONE }
 }
 
 /// Whether flows of this bucket live in the overflow map: then a match by tag alone is not enough.
@@ -179,6 +205,27 @@ pub fn cold_of(table: &impl Table, found: &Found) -> Option<*mut Cold> {
     } else {
         table.cold(found.index)
     }
+}
+
+/// Whether a pin that was found by its tag is the flow's.
+#[inline(always)]
+pub fn is_of(table: &impl Table, found: &Found, tuple: &Tuple) -> bool {
+    match cold_of(table, found) {
+        Some(cold) => is_flows(found, cold, tuple),
+        None => false,
+    }
+}
+
+/// Whether the record is the flow's, and the word that was read before it names the same host still. Else it may have
+/// been another flow's when it was read. One comparison for both, as each doubles the verifier's ways.
+#[inline(always)]
+fn is_flows(found: &Found, cold: *const Cold, tuple: &Tuple) -> bool {
+    // SAFETY: a record of the map, which may change under the reader if the pin ends at this moment.
+    let differs = unsafe { &*cold }.differs(tuple);
+    atomic::fence();
+    // SAFETY: `found` points to a word of the table.
+    let word = Word(unsafe { atomic::load(found.at) });
+    differs | word.moved(found.word) == 0
 }
 
 /// What became of an insert.
@@ -293,9 +340,8 @@ fn scan(table: &impl Table, words: *mut u64, tag: u32, now: u32) -> Scan {
     while i < BUCKET as usize {
         // SAFETY: a bucket has 8 aligned words.
         let word = Word(unsafe { atomic::load(words.add(i)) });
-        let keep = table.keeps()[(word.0 & 7) as usize];
         let used = 1 - is_zero(word.0 >> 1 | word.0 & 1);
-        let taken = used & at_most(word.idle(now) as u64, keep as u64);
+        let taken = used & is_kept(table, word, now);
         let has_tag = used & is_zero((word.0 >> TAG_SHIFT) ^ tag as u64);
         conflict |= (has_tag & taken) << i;
         same |= (has_tag & !taken & 1) << i;
@@ -303,6 +349,12 @@ fn scan(table: &impl Table, words: *mut u64, tag: u32, now: u32) -> Scan {
         i += 1;
     }
     Scan { conflict: conflict as u32, same: same as u32, free: free as u32 }
+}
+
+/// 1 if a word that is not empty may not be taken by another flow, else 0.
+#[inline(always)]
+fn is_kept(table: &impl Table, word: Word, now: u32) -> u64 {
+    at_most(word.idle(now) as u64, table.keeps()[(word.0 & 7) as usize] as u64)
 }
 
 /// Whether a live pin, or one in the making, has the tag.
@@ -327,7 +379,13 @@ fn place(table: &impl Table, bucket: u32, tuple: &Tuple, entry: &Overflow, now: 
     }
     // The flow's last word if there is one, so that its tag stays alone.
     let i = lowest(if scan.same != 0 { scan.same } else { scan.free });
-    take(table, bucket, words, i, entry, now)
+    // SAFETY: a bucket has 8 aligned words.
+    let old = Word(unsafe { atomic::load(words.add(i as usize & 7)) });
+    // Another CPU may have been faster, and its pin may be one that must not go.
+    if old.0 != 0 && is_kept(table, old, now) != 0 {
+        return Tried::Race;
+    }
+    take(table, bucket, words, i, old, entry, now)
 }
 
 /// Another word with the tag: the same flow on another CPU, or another flow.
@@ -346,20 +404,24 @@ fn whose(table: &impl Table, bucket: u32, words: *mut u64, i: u32, tuple: &Tuple
     }
 }
 
-/// Reserves the word, gives up what was there, writes the cold record and publishes.
+/// Reserves the word, which the caller saw to be `old` and free to be taken; gives up what was there, writes the cold
+/// record and publishes.
 #[inline(always)]
-fn take(table: &impl Table, bucket: u32, words: *mut u64, i: u32, entry: &Overflow, now: u32) -> Tried {
+fn take(
+    table: &impl Table,
+    bucket: u32,
+    words: *mut u64,
+    i: u32,
+    old: Word,
+    entry: &Overflow,
+    now: u32,
+) -> Tried {
     let i = i & (BUCKET - 1);
     let new = Word(entry.word);
     let index = bucket * BUCKET + i;
     let Some(cold) = table.cold(index) else { return Tried::Full };
     // SAFETY: a bucket has 8 aligned words.
     let at = unsafe { words.add(i as usize) };
-    // SAFETY: as above.
-    let old = Word(unsafe { atomic::load(at) });
-    if matches!(old.phase(), Phase::Reserved | Phase::Aborted) {
-        return Tried::Race;
-    }
     let reserved = Word::new(new.tag(), new.host(), Phase::Reserved, now);
     // SAFETY: as above.
     if !unsafe { atomic::swap(at, old.0, reserved.0) } {
@@ -419,8 +481,9 @@ fn is_alone(words: *mut u64, i: u32, tag: u32, now: u32) -> bool {
     // SAFETY: as above.
     let word = Word(unsafe { atomic::load(other) });
     let aborted = Word::new(tag, word.host(), Phase::Aborted, now);
+    let may = word.phase() as u8 == Phase::Reserved as u8 && word.host() != REMADE;
     // SAFETY: as above. If the swap fails, the other was published or given up meanwhile.
-    word.phase() as u8 == Phase::Reserved as u8 && unsafe { atomic::swap(other, word.0, aborted.0) }
+    may && unsafe { atomic::swap(other, word.0, aborted.0) }
 }
 
 /// A pin that leaves its second bucket no longer counts in its home's mark.
@@ -444,25 +507,32 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
         return Inserted::NoPlace;
     }
     let Some(mark) = table.mark(home) else { return Inserted::NoPlace };
-    let first = victim(table, home, now);
-    let other = victim(table, second, now);
+    let first = table.victim(home, now);
+    let other = table.victim(second, now);
     let (mut bucket, mut chosen) = if first >= other { (home, first) } else { (second, other) };
     if chosen < BUCKET as u64 {
-        (bucket, chosen) = (home, settled(table, home));
+        (bucket, chosen) = (home, table.settled(home, now));
         if chosen >= BUCKET as u64 {
-            (bucket, chosen) = (second, settled(table, second));
+            (bucket, chosen) = (second, table.settled(second, now));
             if chosen >= BUCKET as u64 {
                 return Inserted::NoPlace;
             }
         }
     }
     let Some(words) = table.bucket(bucket) else { return Inserted::NoPlace };
+    let i = chosen as u32 & (BUCKET - 1);
+    // SAFETY: a bucket has 8 aligned words.
+    let old = Word(unsafe { atomic::load(words.add(i as usize)) });
+    if !may_go(table, bucket * BUCKET + i, old, now) {
+        // It was established meanwhile, or is another flow's.
+        return Inserted::Race;
+    }
     if bucket == second {
         // SAFETY: the map's memory, aligned.
         unsafe { atomic::add32(mark, MARK_SECOND) };
         entry.cold.kind |= Cold::SECOND;
     }
-    match take(table, bucket, words, chosen as u32 & (BUCKET - 1), entry, now) {
+    match take(table, bucket, words, i, old, entry, now) {
         Tried::Placed => Inserted::Placed,
         _ => {
             if bucket == second {
@@ -474,10 +544,33 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
     }
 }
 
+/// Whether this very word, at this position of the cold array, may make room.
+#[inline(always)]
+fn may_go(table: &impl Table, index: u32, word: Word, now: u32) -> bool {
+    if word.phase() as u8 != Phase::Established as u8 {
+        return rank(word, word.idle(now) as u64, table.half_open_over_quota() as u64) != 0;
+    }
+    match table.cold(index) {
+        // SAFETY: the map's memory; if the record changes meanwhile, the swap of its word will fail.
+        Some(cold) => unsafe { table.is_settled((*cold).service(), (*cold).slot) },
+        None => false,
+    }
+}
+
+/// How little a pin is missed: closing, half-open for long, half-open while there are too many; 0: it must stay, for all
+/// that its word tells.
+#[inline(always)]
+fn rank(word: Word, idle: u64, over_quota: u64) -> u64 {
+    let closing = is_zero(word.0 & 7 ^ Phase::Closing as u64);
+    let half_open = is_zero(word.0 & 7 ^ Phase::HalfOpen as u64);
+    let old = 1 - at_most(idle, HALF_OPEN_GRACE as u64);
+    closing << 2 | (half_open & old) << 1 | half_open & over_quota
+}
+
 /// The closing or half-open pin of a bucket that is missed least: its position in the lowest 3 bits, its worth above
 /// them, 0 if there is none.
 #[inline(always)]
-fn victim(table: &impl Table, bucket: u32, now: u32) -> u64 {
+pub fn victim(table: &impl Table, bucket: u32, now: u32) -> u64 {
     let Some(words) = table.bucket(bucket) else { return 0 };
     let over_quota = table.half_open_over_quota() as u64;
     let mut best = 0;
@@ -486,10 +579,7 @@ fn victim(table: &impl Table, bucket: u32, now: u32) -> u64 {
         // SAFETY: a bucket has 8 aligned words.
         let word = Word(unsafe { atomic::load(words.add(i)) });
         let idle = word.idle(now) as u64;
-        let closing = is_zero(word.0 & 7 ^ Phase::Closing as u64);
-        let half_open = is_zero(word.0 & 7 ^ Phase::HalfOpen as u64);
-        let old = 1 - at_most(idle, HALF_OPEN_GRACE as u64);
-        let rank = closing << 2 | (half_open & old) << 1 | half_open & over_quota;
+        let rank = rank(word, idle, over_quota);
         // Of equal rank, the one that is idle longest.
         let score = (rank << 27 | (idle * (1 - is_zero(rank)))) << 3 | i as u64;
         if opaque(score) > best {
@@ -502,17 +592,13 @@ fn victim(table: &impl Table, bucket: u32, now: u32) -> u64 {
 
 /// Position of an established pin whose slot is settled; [`BUCKET`] if there is none.
 #[inline(always)]
-fn settled(table: &impl Table, bucket: u32) -> u64 {
+pub fn settled(table: &impl Table, bucket: u32, now: u32) -> u64 {
     let Some(words) = table.bucket(bucket) else { return BUCKET as u64 };
     let mut i = 0;
     while i < BUCKET {
         // SAFETY: a bucket has 8 aligned words.
         let word = Word(unsafe { atomic::load(words.add(i as usize)) });
-        if word.phase() as u8 == Phase::Established as u8
-            && let Some(cold) = table.cold(bucket * BUCKET + i)
-            // SAFETY: the map's memory; if the record changes meanwhile, the swap of its word will fail.
-            && unsafe { table.is_settled((*cold).service(), (*cold).slot) }
-        {
+        if word.phase() as u8 == Phase::Established as u8 && may_go(table, bucket * BUCKET + i, word, now) {
             return i as u64;
         }
         i += 1;
@@ -523,46 +609,41 @@ fn settled(table: &impl Table, bucket: u32) -> u64 {
 /// Changes a pin that was found; whether the word still was what was read.
 #[inline(always)]
 pub fn update(table: &impl Table, found: &Found, new: Word) -> bool {
-    // SAFETY: `found` points to a word of the table.
+    if new.phase() as u8 == found.word.phase() as u8 {
+        // SAFETY: `found` points to a word of the table.
+        return unsafe { atomic::swap(found.at, found.word.0, new.0) };
+    }
+    let Some(cold) = cold_of(table, found) else { return false };
+    // Before the swap: from then on another CPU may make the pin anew, with other counters. If the swap succeeds, the
+    // record was that of the word.
+    // SAFETY: the map's memory, an aligned word.
+    let stats = unsafe { (&raw const (*cold).stats).read_volatile() };
+    // SAFETY: as above.
     if !unsafe { atomic::swap(found.at, found.word.0, new.0) } {
         return false;
     }
-    if new.phase() as u8 != found.word.phase() as u8
-        && let Some(cold) = cold_of(table, found)
-    {
-        // SAFETY: the map's memory, and the pin is of this very flow.
-        table.account(unsafe { (*cold).stats }, found.word.phase(), new.phase());
-    }
+    table.account(stats, found.word.phase(), new.phase());
     true
 }
 
-/// Makes a pin anew in the place of a live pin of the same flow, which ends.
+/// Makes a pin anew in the place of a pin of the same flow, which ends if it has not by its idleness.
 #[inline(always)]
 pub fn remake(table: &impl Table, found: &Found, entry: &Overflow, now: u32) -> Inserted {
     let Some(cold) = cold_of(table, found) else { return Inserted::Race };
     let new = Word(entry.word);
-    let reserved = Word::new(new.tag(), new.host(), Phase::Reserved, now);
+    let reserved = Word::new(new.tag(), REMADE, Phase::Reserved, now);
     // SAFETY: `found` points to a word of the table.
     if !unsafe { atomic::swap(found.at, found.word.0, reserved.0) } {
         return Inserted::Race;
     }
-    // SAFETY: reserved, so nobody else writes the cold record.
+    // SAFETY: reserved for good, so nobody else writes the word or the cold record.
     unsafe {
         let second = (*cold).kind & Cold::SECOND;
         table.account((*cold).stats, found.word.phase(), Phase::Empty);
         *cold = entry.cold;
         (*cold).kind |= second;
+        atomic::swap(found.at, reserved.0, new.0);
     }
-    // SAFETY: as above.
-    if unsafe { atomic::swap(found.at, reserved.0, new.0) } {
-        table.account(entry.cold.stats, Phase::Empty, new.phase());
-        return Inserted::Placed;
-    }
-    // Aborted by another CPU's insert: this CPU's to free.
-    // SAFETY: as above.
-    unsafe {
-        let word = atomic::load(found.at);
-        atomic::swap(found.at, word, Word::EMPTY.0);
-    }
-    Inserted::Race
+    table.account(entry.cold.stats, Phase::Empty, new.phase());
+    Inserted::Placed
 }

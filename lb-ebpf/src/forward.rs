@@ -8,6 +8,7 @@ use lb_common::parse::{L3, Packet};
 use lb_common::reason::Reason;
 
 use crate::backend::Record;
+use crate::maps;
 use crate::verdict::Verdict;
 
 const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
@@ -26,8 +27,11 @@ pub fn forward(ctx: &XdpContext, packet: &Packet, record: &Record, reason: Reaso
     }
     if backend.ifindex == ctx.ingress_ifindex() as u32 {
         Verdict::Transmit(reason)
+    } else if maps::EGRESS.redirect(backend.ifindex, 0).is_ok() {
+        Verdict::Redirect(reason)
     } else {
-        Verdict::Redirect(reason, backend.ifindex)
+        // The kernel takes an interface that is removed out of the map.
+        Verdict::Drop(Reason::DropInternal)
     }
 }
 

@@ -6,25 +6,24 @@
 
 mod backend;
 mod clock;
+mod exact;
 mod forward;
 mod insert;
 mod maps;
 mod memory;
 mod pin;
+mod settled;
 mod verdict;
 
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use lb_common::decide::decide;
-use lb_common::flow::Phase;
 use lb_common::hash::FlowHash;
-use lb_common::layout::{HOST_NONE, HostState, RingHead, SLOTS_A_BLOCK, Service, ServiceKey, Slot, Window};
+use lb_common::layout::{HOST_NONE, RingHead, SLOTS_A_BLOCK, Service, ServiceKey, Slot, Window};
 use lb_common::parse::{Frame, Packet, parse};
 use lb_common::reason::Reason;
 
 use crate::backend::{Backends, count_packet};
-use crate::pin::Kept;
-use crate::verdict::{Verdict, count};
+use crate::verdict::Verdict;
 
 #[xdp]
 pub fn sluice_lb(ctx: XdpContext) -> u32 {
@@ -47,36 +46,33 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
     let Some(slot) = find_slot(service.ring, slot_number) else {
         return Verdict::Drop(Reason::DropInternal);
     };
-    let backends = Backends::new(Window::unpack(service.window));
+    let window = Window::unpack(service.window);
+    let backends = Backends::new(window);
     let now = clock::now();
-    let kept = Kept::find(&packet, hash, slot, &backends, now);
-    let decision = decide(packet.signal, slot, kept.pin(), &kept.view(&packet, &backends));
-    let backend = backends.get(decision.host);
-    if backend.is_none() && decision.host != HOST_NONE {
-        count(if kept.pin().is_some() {
-            Reason::ViolationPinNamesNobody
-        } else {
-            Reason::ViolationSlotNamesNobody
+    let (host, reason) = if settled::refresh(&packet, hash, slot, &backends, now) {
+        (slot.owner(), Reason::ForwardPin)
+    } else {
+        let outcome = exact::decide_exactly(hash, now, |flow| {
+            flow.packet = packet;
+            flow.hash = hash;
+            flow.window = window;
+            flow.service = number;
+            flow.slot = slot;
+            flow.slot_number = slot_number;
+            flow.now = now;
         });
-        return Verdict::Drop(Reason::DropInternal);
-    }
-    let flow = pin::Flow { packet: &packet, hash, service: number, slot, slot_number, now };
-    // Also for a packet that is dropped, as nobody can take it for its host, which is down: the flow lives on.
-    let applied = pin::apply(&flow, &kept, &decision, &backends);
-    let Some(backend) = backend else {
-        return Verdict::Drop(decision.reason);
-    };
-    match applied {
-        pin::Applied::Done => {}
-        pin::Applied::Began => {
-            if backend.state() == HostState::Draining {
-                count(Reason::ViolationNewFlowOnDraining);
-            }
+        if outcome.host == HOST_NONE {
+            return Verdict::Drop(outcome.reason);
         }
-        pin::Applied::NoPlace => return Verdict::Drop(Reason::DropNoPlace),
-    }
-    let verdict = forward::forward(ctx, &packet, &backend, decision.reason);
-    if let Verdict::Transmit(_) | Verdict::Redirect(..) = verdict {
+        (outcome.host, outcome.reason)
+    };
+    let Some(backend) = backends.get(host) else {
+        #[cfg(feature = "log")]
+        aya_log_ebpf::warn!(ctx, "service {}: host {} has no backend", number, host);
+        return Verdict::Drop(Reason::DropInternal);
+    };
+    let verdict = forward::forward(ctx, &packet, &backend, reason);
+    if let Verdict::Transmit(_) | Verdict::Redirect(_) = verdict {
         count_packet(&backend, frame.len() as u64);
     }
     verdict
@@ -105,11 +101,6 @@ fn find_slot(ring: u32, number: u32) -> Option<Slot> {
     let block = maps::RINGS.get_ptr(head.block + number / SLOTS_A_BLOCK as u32)?;
     // SAFETY: the index is below the length of the block.
     Some(Slot(unsafe { block.cast::<u32>().add(number as usize % SLOTS_A_BLOCK).read_volatile() }))
-}
-
-/// Whether a phase is that of a flow that has just begun.
-const fn begins(phase: Phase) -> bool {
-    matches!(phase, Phase::HalfOpen | Phase::Udp)
 }
 
 #[cfg(not(test))]

@@ -10,7 +10,7 @@ use lb_common::layout::{
 };
 use lb_common::reason::REASONS;
 
-use crate::insert::Scratch;
+use crate::pin::Flow;
 
 /// Not preallocated: elements come and go by ones.
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -56,9 +56,12 @@ pub static STATE: Array<u64> = Array::with_max_entries(state::WORDS, BPF_F_MMAPA
 #[map]
 pub static INCOMPLETE_SINCE: Array<u64> = Array::with_max_entries(HOST_MAX as u32 + 1, BPF_F_MMAPABLE);
 
-/// Where an insert keeps what it works on, by CPU.
+/// The packet that is decided exactly, by CPU.
 #[map]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+pub static WORK: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
+/// The pin that is being made, by CPU.
+#[map]
+pub static ENTRY: PerCpuArray<Overflow> = PerCpuArray::with_max_entries(1, 0);
 
 /// Counters of backends, by CPU.
 #[map]

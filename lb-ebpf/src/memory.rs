@@ -1,9 +1,10 @@
 //! The flow table's memory: the maps.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
+use lb_common::bits::opaque;
 use lb_common::flow::Phase;
-use lb_common::layout::{BackendStats, Cold, HostId, Overflow, Tuple, state};
-use lb_common::table::Table;
+use lb_common::layout::{BackendStats, Cold, HostId, Overflow, PHASES_COUNTED, Tuple, state};
+use lb_common::table::{self, Table};
 
 use crate::backend::stats;
 use crate::{clock, find_slot, maps};
@@ -57,11 +58,13 @@ impl Table for Memory {
     #[inline(always)]
     fn account(&self, index: u32, from: Phase, to: Phase) {
         if let Some(stats) = stats(index) {
+            // The compiler knows that a gauge is below 4 and drops a plain mask, but the verifier does not know.
+            let masked = |gauge: usize| opaque(gauge as u64) as usize & (PHASES_COUNTED - 1);
             if let Some(gauge) = BackendStats::gauge_of(from) {
-                stats.left[gauge & 3] += 1;
+                stats.left[masked(gauge)] += 1;
             }
             if let Some(gauge) = BackendStats::gauge_of(to) {
-                stats.entered[gauge & 3] += 1;
+                stats.entered[masked(gauge)] += 1;
             }
         }
     }
@@ -86,6 +89,32 @@ impl Table for Memory {
     fn half_open_over_quota(&self) -> bool {
         maps::STATE.get(state::HALF_OPEN_OVER_QUOTA).is_some_and(|&over| over != 0)
     }
+
+    #[inline(always)]
+    fn victim(&self, bucket: u32, now: u32) -> u64 {
+        victim_of(bucket, now)
+    }
+
+    #[inline(always)]
+    fn settled(&self, bucket: u32, now: u32) -> u64 {
+        settled_of(bucket, now)
+    }
+}
+
+/// A global function, so that the verifier walks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn victim_of(bucket: u32, now: u32) -> u64 {
+    table::victim(&Memory, bucket, now)
+}
+
+/// As above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn settled_of(bucket: u32, now: u32) -> u64 {
+    // The compiler may find that the time does not matter, and then callers leave its register undefined, which the verifier
+    // refuses.
+    table::settled(&Memory, bucket, core::hint::black_box(now))
 }
 
 /// From now on, and for as long as a flow may be silent, the host has live flows that no pin counts.

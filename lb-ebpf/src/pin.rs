@@ -3,7 +3,7 @@
 use lb_common::decide::{Decision, Pin, PinAction, View, stateless};
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::FlowHash;
-use lb_common::layout::{Cold, HostId, HostState, Overflow, Slot, Tuple};
+use lb_common::layout::{Cold, HostId, HostState, Overflow, Slot, Window};
 use lb_common::parse::{Packet, Signal};
 use lb_common::reason::Reason;
 use lb_common::table::{self, Found, Inserted};
@@ -11,46 +11,42 @@ use lb_common::table::{self, Found, Inserted};
 use crate::backend::{Backends, stats};
 use crate::memory::{Memory, mark_incomplete, mark_lost};
 use crate::verdict::count;
-use crate::{begins, insert, maps};
+use crate::{insert, maps};
 
 /// The flow's word in the table, if it has one.
 pub struct Kept {
     found: Found,
-    /// The pin is live. One that is not keeps its place in the table until the flow begins anew or the sweep comes by.
+    /// The word is a live pin. One that is not is still the place for the flow's next pin.
     is_live: bool,
     /// The flow's stateless answer.
     home: HostId,
 }
 
 impl Kept {
-    /// Finds the pin of the flow. The tag alone is believed where a mistake changes little: the slot is settled, the host
-    /// is the stateless answer anyway, and neither phase nor gauge depends on the packet. Else the tuple is compared: in
-    /// a handover each flow needs a pin of its own.
+    /// Finds the pin of the flow, by its tag and then by its tuple.
     #[inline(always)]
-    pub fn find(packet: &Packet, hash: FlowHash, slot: Slot, backends: &Backends, now: u32) -> Kept {
-        let home = stateless(slot, |host| backends.state(host));
+    pub fn find(flow: &Flow, backends: &Backends) -> Kept {
+        let Flow { packet, hash, slot, now, .. } = flow;
+        let (hash, now) = (*hash, *now);
+        let home = stateless(*slot, |host| backends.state(host));
         let mut found = table::find(&Memory, hash, &packet.tuple);
-        let mut is_live = false;
-        if found.is_some() {
-            let word = found.word;
-            is_live = lives(word, home, now);
-            let plain = is_live
-                && matches!(packet.signal, Signal::Ack | Signal::Datagram)
-                && matches!(word.phase(), Phase::Established | Phase::Udp)
-                && word.host() == home
-                && !slot.is_open();
-            if !plain && !is_of(&found, &packet.tuple) {
-                found = if table::has_overflow(&Memory, hash) {
-                    table::find_overflow(&Memory, &packet.tuple)
-                } else {
-                    Found::NONE
-                };
-                is_live = found.is_some() && lives(found.word, home, now);
-            }
+        if found.is_some() && !table::is_of(&Memory, &found, &packet.tuple) {
+            found = if table::has_overflow(&Memory, hash) {
+                table::find_overflow(&Memory, &packet.tuple)
+            } else {
+                Found::NONE
+            };
         }
-        Kept { found, is_live, home }
+        let word = found.word;
+        // A closing pin that only its word keeps at its host stays for the long timeout: a FIN or RST that the
+        // client never sent must not be able to move its flow.
+        let waits = word.phase() as u8 == Phase::Closing as u8
+            && word.host() != home
+            && word.idle(now) <= maps::timeouts()[Phase::Established as usize];
+        Kept { found, is_live: waits || word.is_live(now, maps::timeouts()), home }
     }
 
+    /// The live pin.
     #[inline(always)]
     pub fn pin(&self) -> Pin {
         if self.is_live {
@@ -61,28 +57,8 @@ impl Kept {
     }
 
     #[inline(always)]
-    pub fn view<'a>(&'a self, packet: &'a Packet, backends: &'a Backends) -> impl View + 'a {
-        FlowView { kept: self, packet, backends }
-    }
-}
-
-/// Whether the pin is that of a live flow. A closing pin that only its word keeps at its host stays for the long timeout:
-/// a FIN or RST that the client never sent must not be able to move its flow.
-#[inline(always)]
-fn lives(word: Word, home: HostId, now: u32) -> bool {
-    let waits = word.phase() as u8 == Phase::Closing as u8
-        && word.host() != home
-        && word.idle(now) <= maps::timeouts()[Phase::Established as usize];
-    waits || word.is_live(now, maps::timeouts())
-}
-
-#[inline(always)]
-fn is_of(found: &Found, tuple: &Tuple) -> bool {
-    match table::cold_of(&Memory, found) {
-        // SAFETY: a record of the map. It may change under the reader only if the pin ends at this moment, and then
-        // the swap of its word will fail.
-        Some(cold) => unsafe { &*cold }.is_of(tuple),
-        None => false,
+    pub fn view<'a>(&'a self, flow: &'a Flow, backends: &'a Backends) -> impl View + 'a {
+        FlowView { kept: self, packet: &flow.packet, backends }
     }
 }
 
@@ -121,34 +97,59 @@ impl View for FlowView<'_> {
 }
 
 /// A packet with all that was found out about its flow.
-pub struct Flow<'a> {
-    pub packet: &'a Packet,
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Flow {
+    pub packet: Packet,
     pub hash: FlowHash,
+    /// Of the service's backends.
+    pub window: Window,
     pub service: u16,
     pub slot: Slot,
     pub slot_number: u32,
     pub now: u32,
+    pub made: Made,
+}
+
+/// The pin that is being made for the flow.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Made {
+    /// Number of its counters.
+    stats: u32,
+    host: HostId,
+    /// The flow's stateless answer.
+    home: HostId,
+    /// A new flow begins with it (0 or 1).
+    begins: u8,
+    /// The flow's host is draining (0 or 1).
+    pub is_draining: u8,
+    pad: [u8; 2],
 }
 
 /// What became of the pin.
 pub enum Applied {
     Done,
-    /// A new flow began.
-    Began,
-    /// A new flow of an open slot found no place: it must not begin, as its next packet would go elsewhere.
-    NoPlace,
+    /// The pin is prepared and is to be inserted.
+    Insert,
+    /// It was made anew in its place; an `Inserted` as a number.
+    Remade(u32),
 }
+
+/// Outcome of [`conclude_made`]: a new flow of an open slot found no place. It must not begin, as its next packet would go
+/// elsewhere.
+pub const NO_PLACE: u32 = 1;
 
 /// Carries out the decision about the pin.
 #[inline(always)]
-pub fn apply(flow: &Flow, kept: &Kept, decision: &Decision, backends: &Backends) -> Applied {
+pub fn apply(flow: &mut Flow, kept: &Kept, decision: &Decision, backends: &Backends) -> Applied {
     let found = &kept.found;
     let phase = decision.pin.phase;
     match decision.pin.action {
         PinAction::Leave => Applied::Done,
         PinAction::Refresh => {
             if phase as u8 == Phase::Closing as u8 {
-                note_end(flow.packet, found);
+                note_end(&flow.packet, found);
             }
             let new = found.word.seen(flow.now, phase);
             if new == found.word {
@@ -188,9 +189,10 @@ fn note_end(packet: &Packet, found: &Found) {
     }
 }
 
+/// Prepares a new pin, and puts it in the place of the flow's old one if it has one.
 #[inline(always)]
 fn make(
-    flow: &Flow,
+    flow: &mut Flow,
     kept: &Kept,
     host: HostId,
     phase: Phase,
@@ -200,55 +202,58 @@ fn make(
     let Some(backend) = backends.get(host) else {
         return Applied::Done;
     };
-    let tuple = flow.packet.tuple;
-    let index = backend.get().stats;
-    let sequence = match flow.packet.signal {
-        Signal::Fin => flow.packet.sequence_after,
-        _ => flow.packet.sequence,
+    let Some(entry) = insert::entry() else {
+        return Applied::Done;
     };
-    let entry = Overflow {
-        word: Word::new(flow.hash.tag(), host, phase, flow.now).0,
-        cold: Cold {
-            source: tuple.source,
-            destination: tuple.destination,
-            ports: tuple.ports,
-            kind: tuple.protocol | (flow.service as u32) << 16,
-            sequence,
-            start: flow.now,
-            stats: index,
-            slot: flow.slot_number,
+    let tuple = &flow.packet.tuple;
+    let stats = backend.get().stats;
+    entry.word = Word::new(flow.hash.tag(), host, phase, flow.now).0;
+    entry.cold = Cold {
+        source: tuple.source,
+        destination: tuple.destination,
+        ports: tuple.ports,
+        kind: tuple.protocol | (flow.service as u32) << 16,
+        sequence: match flow.packet.signal {
+            Signal::Fin => flow.packet.sequence_after,
+            _ => flow.packet.sequence,
         },
+        start: flow.now,
+        stats,
+        slot: flow.slot_number,
     };
-    let inserted = if replaces {
-        table::remake(&Memory, &kept.found, &entry, flow.now) as u32
+    flow.made.stats = stats;
+    flow.made.host = host;
+    flow.made.home = kept.home;
+    flow.made.begins = matches!(phase, Phase::HalfOpen | Phase::Udp) as u8;
+    if replaces {
+        Applied::Remade(table::remake(&Memory, &kept.found, entry, flow.now) as u32)
     } else {
-        insert::insert(flow.hash, &tuple, &entry, flow.now)
-    };
-    if inserted == Inserted::Placed as u32 {
-        if !begins(phase) {
-            return Applied::Done;
-        }
-        if let Some(stats) = stats(index) {
-            stats.new_flows += 1;
-        }
-        return Applied::Began;
+        Applied::Insert
     }
-    without_place(flow, host, kept.home, begins(phase), inserted)
 }
 
-/// The flow has no pin. Harmless where its host is the stateless answer now and when the handover is closed; else a TCP
-/// flow must not begin, a UDP flow, which cannot be told to try again, is counted, and handovers stay open.
+/// Books how the making of a pin ended. Without a place it is harmless where the flow's host is the stateless answer now
+/// and when the handover is closed; else a TCP flow must not begin ([`NO_PLACE`]), a UDP flow, which cannot be told to
+/// try again, is counted, and handovers stay open.
 #[inline(always)]
-fn without_place(flow: &Flow, host: HostId, home: HostId, begins: bool, inserted: u32) -> Applied {
-    if flow.slot.is_open() && matches!(flow.packet.signal, Signal::Syn) {
-        return Applied::NoPlace;
-    }
-    if inserted == Inserted::NoPlace as u32 {
+pub fn conclude_made(flow: &Flow, inserted: u32) -> u32 {
+    let made = &flow.made;
+    let begins = made.begins != 0;
+    if inserted == Inserted::Placed as u32 {
+        if begins && let Some(stats) = stats(made.stats) {
+            stats.new_flows += 1;
+        }
+    } else if flow.slot.is_open() && matches!(flow.packet.signal, Signal::Syn) {
+        return NO_PLACE;
+    } else if inserted == Inserted::NoPlace as u32 {
         count(Reason::NoteUnpinned);
-        mark_incomplete(host);
-        if host != home || host != flow.slot.owner() {
+        mark_incomplete(made.host);
+        if made.host != made.home || made.host != flow.slot.owner() {
             mark_lost();
         }
     }
-    if begins { Applied::Began } else { Applied::Done }
+    if begins && made.is_draining != 0 {
+        count(Reason::ViolationNewFlowOnDraining);
+    }
+    0
 }

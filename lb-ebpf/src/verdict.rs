@@ -1,6 +1,6 @@
 //! What becomes of the packet, turned into the kernel's code in one place and never without a reason's count.
 
-use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use lb_common::reason::Reason;
 
 use crate::maps;
@@ -12,8 +12,8 @@ pub enum Verdict {
     Drop(Reason),
     /// Out by the interface that it came in by.
     Transmit(Reason),
-    /// Out by the interface with this index.
-    Redirect(Reason, u32),
+    /// Out by the interface that a helper has noted for this run of the program.
+    Redirect(Reason),
 }
 
 impl Verdict {
@@ -33,9 +33,9 @@ impl Verdict {
                 count(reason);
                 XDP_TX
             }
-            Verdict::Redirect(reason, ifindex) => {
+            Verdict::Redirect(reason) => {
                 count(reason);
-                maps::EGRESS.redirect(ifindex, 0).unwrap_or(XDP_DROP)
+                XDP_REDIRECT
             }
         }
     }

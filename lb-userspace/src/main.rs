@@ -13,15 +13,15 @@ fn main() -> ExitCode {
 
 fn dispatch(Cli { global, command }: &Cli) -> Result<(), Failure> {
     match command {
+        Command::Run(args) => cli::run::run(global, args),
         Command::Status(args) => cli::status::run(global, args),
         Command::Drain(args) => cli::drain::run(global, args),
         Command::Undrain(args) => cli::undrain::run(global, args),
         Command::Flows(args) => cli::flows::run(global, args),
         Command::Rings(args) => cli::rings::run(global, args),
+        Command::Check(args) => cli::check::run(args),
+        Command::Detach(args) => cli::detach::run(global, args),
+        Command::Decap(args) => cli::decap::run(global, args),
         Command::Completions(args) => cli::completions::run(args),
-        Command::Run(_) => Err(anyhow::anyhow!("run is not built in").into()),
-        Command::Check(_) => Err(anyhow::anyhow!("check is not built in").into()),
-        Command::Detach(_) => Err(anyhow::anyhow!("detach is not built in").into()),
-        Command::Decap(_) => Err(anyhow::anyhow!("decap is not built in").into()),
     }
 }

@@ -4,7 +4,11 @@
 //! Everything here needs root and Linux with network namespaces, veth and native XDP; all of it is removed when
 //! the value that made it is dropped, also by a panic.
 
+pub mod bench;
+pub mod demo;
 pub mod packets;
+pub mod rig;
 pub mod servers;
+pub mod site;
 pub mod topology;
 pub mod traffic;

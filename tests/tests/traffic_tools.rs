@@ -163,6 +163,35 @@ fn datagrams_are_answered_and_their_loss_is_noticed() {
 }
 
 #[test]
+fn flows_fall_silent_and_are_replaced_by_others() {
+    let topology = Topology::builder().hosts(1).build().unwrap();
+    let host = topology.host(1);
+    let _server = UdpEchoServer::start(&host.ns, &host.name, &addresses(host, 7)).unwrap();
+    let options = UdpFlowsOptions {
+        flows: 50,
+        interval: Duration::from_millis(50),
+        lifetime: Some(Duration::from_millis(100)..Duration::from_millis(300)),
+        replace: true,
+        ..UdpFlowsOptions::new(addresses(host, 7)[0])
+    };
+    let flows = UdpFlows::start(&topology.client().ns, &options).unwrap();
+    assert!(flows.wait_for(LIMIT, |counts| counts.ended > 100), "{:?}", flows.counts());
+    let (later, before) = (Instant::now(), flows.counts());
+    assert!(flows.wait_for(LIMIT, |counts| counts.ended > before.ended + 100), "{:?}", flows.counts());
+    assert!(flows.opened_since(later)["h1"] > 50);
+    let counts = flows.finish().unwrap();
+    assert_eq!((counts.lost, counts.moved, counts.errors, counts.superfluous), (0, 0, 0, 0), "{counts:?}");
+    assert!((counts.ended..=counts.ended + 50).contains(&counts.flows), "{counts:?}");
+
+    let once = UdpFlowsOptions { replace: false, ..options };
+    let flows = UdpFlows::start(&topology.client().ns, &once).unwrap();
+    assert!(flows.wait_for(LIMIT, |counts| counts.ended == 50), "{:?}", flows.counts());
+    let sent = flows.counts().sent;
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!((flows.counts().sent, flows.counts().flows), (sent, 50), "silent flows say nothing");
+}
+
+#[test]
 fn requests_tell_hosts_and_failures() {
     let topology = Topology::builder().hosts(2).build().unwrap();
     let prefix = topology.prefix().to_owned();

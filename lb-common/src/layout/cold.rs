@@ -81,13 +81,18 @@ impl Cold {
 
     #[inline(always)]
     pub fn is_of(&self, tuple: &Tuple) -> bool {
-        let differ = (self.source[0] ^ tuple.source[0])
+        self.differs(tuple) == 0
+    }
+
+    /// 0 if the pin is of this flow: a number, so that it can be looked at together with others.
+    #[inline(always)]
+    pub fn differs(&self, tuple: &Tuple) -> u64 {
+        (self.source[0] ^ tuple.source[0])
             | (self.source[1] ^ tuple.source[1])
             | (self.destination[0] ^ tuple.destination[0])
             | (self.destination[1] ^ tuple.destination[1])
             | (self.ports ^ tuple.ports) as u64
-            | ((self.kind & 0xff) ^ tuple.protocol) as u64;
-        differ == 0
+            | ((self.kind & 0xff) ^ tuple.protocol) as u64
     }
 
     #[inline(always)]

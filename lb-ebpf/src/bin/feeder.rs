@@ -1,6 +1,105 @@
+//! The benchmark's feeder: puts the next packet of a set where the last one was and calls the program under test.
+//!
+//! `BPF_PROG_TEST_RUN` with `repeat` gives each round the packet that the round before left, so an encapsulating
+//! program would see its own output. The feeder takes off what was put in front and writes the first bytes anew.
+//! Three programs that differ in what they call, so that the call is direct, as the kernel makes it for an index that
+//! is constant: what the two empty programs take is what feeding costs.
 #![no_std]
 #![no_main]
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_TX};
+use aya_ebpf::helpers::bpf_xdp_adjust_head;
+use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::maps::{Array, ProgramArray};
+use aya_ebpf::programs::XdpContext;
+
+/// 8-byte words of a packet that are restored: its headers.
+const WORDS: usize = 10;
+/// 8-byte words of the shortest frame, 64 bytes.
+const SHORT: usize = 8;
+
+/// The packets of the set: their first bytes. The loader sets the size.
+#[map]
+static PACKETS: Array<[u64; WORDS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Number of packets in the set; length of each of them, 64 bytes or at least 80; number of the next one.
+#[map]
+static FEED: Array<[u64; 3]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// 0: sends at once; 1: passes at once; 2: the program under test.
+#[map]
+static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(3, 0);
+
+#[xdp]
+pub fn feed_sender(ctx: XdpContext) -> u32 {
+    call(&ctx, 0)
+}
+
+#[xdp]
+pub fn feed_passer(ctx: XdpContext) -> u32 {
+    call(&ctx, 1)
+}
+
+#[xdp]
+pub fn feed_tested(ctx: XdpContext) -> u32 {
+    call(&ctx, 2)
+}
+
+/// The empty program for packets that are sent on.
+#[xdp]
+pub fn sender(_ctx: XdpContext) -> u32 {
+    XDP_TX
+}
+
+/// The empty program for packets that are none of ours.
+#[xdp]
+pub fn passer(_ctx: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+#[inline(always)]
+fn call(ctx: &XdpContext, program: u32) -> u32 {
+    if feed(ctx).is_some() {
+        // SAFETY: the context is the program's own. Returns only if there is no such program.
+        unsafe { PROGRAMS.tail_call(ctx, program) };
+    }
+    XDP_ABORTED
+}
+
+#[inline(always)]
+fn feed(ctx: &XdpContext) -> Option<()> {
+    let feed = FEED.get_ptr_mut(0)?;
+    // SAFETY: the map's record; one run at a time uses it.
+    let [count, len, number] = unsafe { *feed };
+    // SAFETY: as above.
+    unsafe { (*feed)[2] = if number + 1 < count { number + 1 } else { 0 } };
+    let packet = PACKETS.get_ptr(number as u32)?;
+    let added = (ctx.data_end() - ctx.data()) as i32 - len as i32;
+    // SAFETY: the context is the program's own, and no pointer into the packet is held.
+    if added != 0 && unsafe { bpf_xdp_adjust_head(ctx.ctx, added) } != 0 {
+        return None;
+    }
+    let (start, end) = (ctx.data(), ctx.data_end());
+    // SAFETY: the words are within the packet's bounds. Packet stores need no alignment in BPF.
+    unsafe {
+        if start + WORDS * 8 <= end {
+            (start as *mut [u64; WORDS]).write(*packet);
+            Some(())
+        } else if start + SHORT * 8 <= end {
+            (start as *mut [u64; SHORT]).write(*packet.cast());
+            Some(())
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {
-    loop {}
+    // SAFETY: the verifier accepts the program only if no path leads here.
+    unsafe { core::hint::unreachable_unchecked() }
 }
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,4 +1,5 @@
 //! The HTTP + JSON API on the daemon's Unix socket.
 
 pub mod client;
+pub mod server;
 pub mod types;

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
-use super::after_help;
+use super::output::Out;
+use super::{Failure, after_help};
 use crate::config;
 use crate::model::{Model, Service, VipMode, XdpMode};
 
@@ -37,19 +37,18 @@ const HOT_BYTES: u64 = 8;
 /// Bytes of a pin in the cold array.
 const COLD_BYTES: u64 = 56;
 
-/// Prints the resolved config, as tables or with `json` as the model, or returns all problems of the file.
-pub fn run(file: &Path, json: bool) -> anyhow::Result<()> {
-    let model = config::load(file)?.model;
-    let mut text = if json { serde_json::to_string_pretty(&model)? } else { render(&model) };
+/// Prints the resolved config, or returns all problems of the file.
+pub fn run(args: &CheckArgs) -> Result<(), Failure> {
+    let model = config::load(&args.file).map_err(anyhow::Error::from)?.model;
+    let mut text = if args.json {
+        serde_json::to_string_pretty(&model).context("cannot print the config")?
+    } else {
+        render(&model)
+    };
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // The reader has seen enough, as `head` has.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write the result"),
-    }
+    Out::stdout().print(&text)
 }
 
 /// Words of the flow table for so many pins: half of them stay free, and their number is a power of two.
@@ -228,8 +227,8 @@ dns      203.0.113.53  udp       53    l2       dns-1 10.0.0.21
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wrong.toml");
         std::fs::write(&path, "interfaces = []\n").unwrap();
-        let error = run(&path, false).unwrap_err();
-        assert!(error.to_string().contains("wrong.toml:1:14: interfaces: no interface is named"), "{error}");
-        assert!(error.downcast_ref::<config::ConfigErrors>().is_some(), "the caller can see what it is");
+        let failure = run(&CheckArgs { file: path, json: false }).unwrap_err();
+        let text = failure.error.to_string();
+        assert!(text.contains("wrong.toml:1:14: interfaces: no interface is named"), "{text}");
     }
 }

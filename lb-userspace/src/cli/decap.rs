@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use clap::Args;
 
-use super::after_help;
+use super::exit::Exit;
+use super::{Failure, Global, after_help};
+use crate::decap::{self, DecapAction, DecapOptions};
 
 /// Unpack encapsulated packets on a backend, in XDP
 ///
@@ -17,18 +19,40 @@ pub struct DecapArgs {
     /// The interface that the packets arrive on
     #[arg(long, value_name = "IF", value_parser = interface_name)]
     pub interface: String,
-    /// Unpack only packets to this outer destination; may be repeated, default: to any
+    /// Unpack only packets to this outer destination; may be repeated; default: the interface's own addresses
     #[arg(long = "address", value_name = "A")]
     pub addresses: Vec<IpAddr>,
     /// Take the program off the interface instead
     #[arg(long, conflicts_with = "addresses")]
     pub detach: bool,
+    /// Show mode, addresses and packets by reason instead
+    #[arg(long, conflicts_with_all = ["addresses", "detach"])]
+    pub status: bool,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 const EXAMPLES: &str = "  \
   sluice decap --interface eth0
   sluice decap --interface eth0 --address 10.0.0.1 --address 2001:db8::1
   sluice decap --interface eth0 --detach";
+
+/// Attaches, detaches or shows.
+pub fn run(global: &Global, args: &DecapArgs) -> Result<(), Failure> {
+    let action = match (args.detach, args.status) {
+        (true, _) => DecapAction::Detach,
+        (_, true) => DecapAction::Status,
+        _ => DecapAction::Attach,
+    };
+    let mut options = DecapOptions::new(&global.instance, &args.interface, action);
+    options.addresses.clone_from(&args.addresses);
+    options.json = args.json;
+    decap::run(&options, &mut std::io::stdout().lock()).map_err(|error| {
+        let exit = if error.is_not_found() { Exit::NotFound } else { Exit::Failed };
+        Failure::new(exit, error)
+    })
+}
 
 /// The kernel's rules: at most 15 bytes (`IFNAMSIZ` holds a NUL, too), no slash, no space (`dev_valid_name`).
 fn interface_name(text: &str) -> Result<String, String> {

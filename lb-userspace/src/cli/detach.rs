@@ -2,7 +2,9 @@
 
 use clap::Args;
 
-use super::after_help;
+use super::output::Out;
+use super::{Failure, Global, after_help};
+use crate::daemon;
 
 /// End the forwarding of an instance whose daemon has ended
 ///
@@ -16,3 +18,10 @@ pub struct DetachArgs {}
 const EXAMPLES: &str = "  \
   sluice detach
   sluice detach --instance lab";
+
+/// Says whether there was anything to end.
+pub fn run(global: &Global, _args: &DetachArgs) -> Result<(), Failure> {
+    let found = daemon::detach(&global.instance, &global.socket())?;
+    let said = if found { "detached: forwarding has ended" } else { "nothing was attached" };
+    Out::stdout().print(&format!("{}: {said}\n", global.instance))
+}

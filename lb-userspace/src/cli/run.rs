@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::after_help;
+use super::{Failure, Global, after_help};
+use crate::daemon;
 
 /// Run the balancer's daemon in the foreground
 ///
@@ -30,4 +31,9 @@ impl RunArgs {
     pub fn level(&self) -> log::LevelFilter {
         self.log_level.parse().unwrap_or(log::LevelFilter::Info)
     }
+}
+
+/// Runs until a signal ends it.
+pub fn run(global: &Global, args: &RunArgs) -> Result<(), Failure> {
+    Ok(daemon::run(&global.instance, &global.socket(), args)?)
 }

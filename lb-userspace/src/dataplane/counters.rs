@@ -81,8 +81,8 @@ impl Dataplane {
 
     /// Sets the gauges of these counters right by counting pins. A daemon or a packet that died between the swap of a
     /// word and its booking leaves a gauge off by one for ever otherwise. Only gauges that did not change while they
-    /// were counted are touched; whether all of them could be.
-    pub fn recount(&mut self, stats: &[u32]) -> Result<bool, Error> {
+    /// were counted are touched; the others are returned, to be tried again.
+    pub fn recount(&mut self, stats: &[u32]) -> Result<Vec<u32>, Error> {
         let before: BTreeMap<u32, PairCounters> = stats
             .iter()
             .map(|&index| Ok((index, self.pair_counters(index)?)))
@@ -105,11 +105,11 @@ impl Dataplane {
         for (_, entry) in self.maps.overflow.iter().flatten() {
             count(Word(entry.word), entry.cold.stats);
         }
-        let mut all = true;
+        let mut busy = Vec::new();
         for (&index, live) in &counted {
             let after = self.pair_counters(index)?;
             if after.changes != before[&index].changes {
-                all = false;
+                busy.push(index);
                 continue;
             }
             let mut user = self.maps.user_stats.get(index);
@@ -124,6 +124,6 @@ impl Dataplane {
             }
             self.maps.user_stats.set(index, user);
         }
-        Ok(all)
+        Ok(busy)
     }
 }

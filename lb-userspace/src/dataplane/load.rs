@@ -4,6 +4,7 @@ use std::fs;
 
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
+use aya_log::EbpfLogger;
 use aya_obj::Object;
 use lb_common::hash::Key;
 use lb_common::layout::{FEATURE_TEST_CLOCK, HOST_MAX, LAYOUT_VERSION, Settings, state};
@@ -32,6 +33,8 @@ pub struct Dataplane {
     /// The maps are those of an earlier daemon: pins, counters and published tables in them are alive.
     pub adopted: bool,
     pub(super) publisher: Publisher,
+    /// Log lines of the program; debug builds have some.
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
 /// Name of the program in the object.
@@ -78,15 +81,24 @@ impl Dataplane {
         let mut ebpf = loader.load(objects::LB)?;
         // Before the maps are taken: the instructions name maps by the descriptors that are open now.
         program(&mut ebpf)?.load()?;
+        // An object without a log statement has no such map.
+        let logger = EbpfLogger::init(&mut ebpf).ok();
         let maps = Maps::take(&mut ebpf, options.sizes)?;
         check_identity(&maps, &options, &paths, adopted)?;
         let publisher = Publisher::new(&maps)?;
-        Ok(Dataplane { ebpf, maps, paths, options, adopted, publisher })
+        Ok(Dataplane { ebpf, maps, paths, options, adopted, publisher, logger })
     }
 
     /// The XDP program; for test runs.
     pub fn program(&mut self) -> Result<&mut Xdp, Error> {
         program(&mut self.ebpf)
+    }
+
+    /// Passes the program's log lines on to the daemon's log.
+    pub fn log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
     }
 
     /// Seconds of the clock that the data path goes by.

@@ -91,10 +91,15 @@ impl Publisher {
 }
 
 impl Dataplane {
-    /// The host numbers that are published, by service: those of an earlier daemon after an adoption.
-    pub fn published_hosts(&self) -> BTreeMap<u16, Vec<HostId>> {
+    /// The backends that are published, by (service, host): those of an earlier daemon after an adoption.
+    pub fn published_backends(&self) -> BTreeMap<(u16, HostId), Backend> {
         let services = self.publisher.services.iter();
-        services.map(|(&number, service)| (number, service.records.keys().copied().collect())).collect()
+        services
+            .flat_map(|(&number, service)| {
+                let records = service.records.iter();
+                records.map(move |(&host, &record)| ((number, host), self.maps.backends.get(record)))
+            })
+            .collect()
     }
 
     /// Makes `tables` the ones that packets go by. When it returns, no CPU decides by the ones before.
@@ -126,8 +131,9 @@ impl Dataplane {
             publisher.point_to_ring(maps, number, table)?;
         }
         for number in publisher.services.keys().copied().collect::<Vec<_>>() {
-            if !tables.services.contains_key(&number) {
-                let old = &publisher.services[&number];
+            let old = &publisher.services[&number];
+            let is_key_used = tables.services.values().any(|table| table.key == old.key);
+            if !tables.services.contains_key(&number) && !is_key_used {
                 maps.service_numbers.remove(&old.key).map_err(Error::map("SERVICE_NUMBERS"))?;
             }
         }

@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 use lb_common::atomic;
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::other_bucket;
-use lb_common::layout::{BackendStats, Cold, HOST_MAX, HostId, PHASES_COUNTED, Slot, state};
+use lb_common::layout::{BackendStats, Cold, HOST_MAX, HostId, Overflow, PHASES_COUNTED, Slot, state};
 use lb_common::table::{BUCKET, MARK_OVERFLOW, MARK_SECOND};
 
+use super::sys::take;
 use super::{Dataplane, Error, Maps};
+
+/// Flag of `BPF_MAP_UPDATE_ELEM`: only where there is no such key.
+const BPF_NOEXIST: u64 = 1;
 
 /// A ring as the sweep needs it.
 pub struct RingView<'a> {
@@ -188,11 +192,16 @@ impl Dataplane {
         now: u32,
         swept: &mut Swept,
     ) -> Result<(), Error> {
-        let Ok(entry) = self.maps.overflow.get(tuple, 0) else { return Ok(()) };
-        if Word(entry.word).is_live(now, &self.options.timeouts) {
+        let timeouts = self.options.timeouts;
+        let is_live = |entry: &Overflow| Word(entry.word).is_live(now, &timeouts);
+        if !self.maps.overflow.get(tuple, 0).is_ok_and(|entry| !is_live(&entry)) {
             return Ok(());
         }
-        self.maps.overflow.remove(tuple).map_err(Error::map("OVERFLOW"))?;
+        let Some(entry) = take(&self.maps.overflow, tuple)? else { return Ok(()) };
+        // If it cannot go back, the flow has got another pin meanwhile, and this one ends.
+        if is_live(&entry) && self.maps.overflow.insert(tuple, entry, BPF_NOEXIST).is_ok() {
+            return Ok(());
+        }
         let hash = lb_common::hash::FlowHash::of(tuple, self.options.key);
         let mark = self.maps.mark(hash.bucket(self.maps.sizes.buckets - 1));
         // SAFETY: a word of the mapped array.

@@ -23,11 +23,7 @@ pub use maglev::Base;
 pub use slot_set::SlotSet;
 pub use slots::{Moved, Slots};
 
-/// A host's number on this balancer, 1 to 4094. Another balancer may number the same hosts otherwise: rings agree by name.
-pub type HostId = u16;
-
-/// Stands for "no host" where a slot's owner or previous owner is stored: all ones in the 15 bits that it has there.
-pub const HOST_NONE: HostId = 0x7fff;
+pub use lb_common::layout::{HOST_NONE, HostId};
 
 /// The share of a host that takes all that its weight entitles it to.
 pub const SHARE_FULL: u16 = 256;

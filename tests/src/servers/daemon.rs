@@ -97,6 +97,13 @@ impl SluiceDaemon {
         self.ns.output(self.cli_command(args))
     }
 
+    /// Starts `sluice ARGS --instance NAME` in the balancer's namespace, with pipes for what it writes.
+    pub fn cli_start(&self, args: &[&str]) -> Result<Process> {
+        let mut command = self.cli_command(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.ns.spawn(command)
+    }
+
     /// Standard output of [`cli`](Self::cli); fails unless the exit status is 0.
     pub fn cli_ok(&self, args: &[&str]) -> Result<String> {
         self.ns.run(self.cli_command(args))
@@ -132,7 +139,12 @@ impl SluiceDaemon {
         command
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// The program that runs, and that [`cli`](Self::cli) runs.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    pub fn log_path(&self) -> PathBuf {
         self.folder.path().join("daemon.txt")
     }
 
@@ -184,6 +196,16 @@ impl Drop for SluiceDaemon {
                 eprintln!("sluice detach {}: {}", self.instance, String::from_utf8_lossy(&output.stderr));
             }
             Err(error) => eprintln!("sluice detach {}: {error:#}", self.instance),
+        }
+        // The journal stays by design; a test's is of no use to anybody.
+        for end in ["db", "db-wal", "db-shm", "lock"] {
+            let path = Path::new("/var/lib/sluice").join(format!("{}.{end}", self.instance));
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    eprintln!("{}: {error}", path.display());
+                }
+                _ => {}
+            }
         }
     }
 }

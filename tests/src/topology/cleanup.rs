@@ -1,7 +1,7 @@
 //! Removal of topologies, of this process and of dead ones, and the search for what should have been removed.
 //!
-//! Whose something is says its name: `sluice-<pid>-<n>-…` for namespaces, the same prefix for pins and sockets of an
-//! instance, and the [`OWNER_VARIABLE`] in the environment of processes.
+//! Whose something is says its name: `sluice-<pid>-<n>-…`, or `sluice-<label>-<pid>-<n>-…`, for namespaces, the same
+//! prefix for pins and sockets of an instance, and the [`OWNER_VARIABLE`] in the environment of processes.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -11,6 +11,10 @@ use std::sync::{Mutex, MutexGuard, Once};
 
 use super::namespace::FOLDER;
 use super::process::OWNER_VARIABLE;
+
+/// Words that a topology's names can have before the number of its process; see
+/// [`Builder::label`](super::Builder::label). A closed list, so that nobody's own instance is taken for a topology.
+pub(super) const LABELS: [&str; 1] = ["demo"];
 
 /// Folders where an instance of the balancer, or a server of a topology, leaves things under its own name.
 fn instance_folders() -> [PathBuf; 6] {
@@ -38,9 +42,8 @@ pub(super) fn forget(prefix: &str) {
 ///
 /// One line each: a namespace, a process, or a pin, socket or file of an instance named after a topology.
 pub fn leftovers() -> Vec<String> {
-    let mine = format!("sluice-{}-", std::process::id());
     let alive = alive().clone();
-    find(|prefix| prefix.starts_with(&mine) && !alive.contains(prefix))
+    find(|prefix| maker(prefix) == Some(std::process::id()) && !alive.contains(prefix))
 }
 
 /// What the topology with this [`prefix`](super::Topology::prefix) has, in use or not.
@@ -66,17 +69,35 @@ fn find(wanted: impl Fn(&str) -> bool) -> Vec<String> {
 /// process is gone.
 pub fn remove_stale() {
     let dead = |prefix: &str| maker(prefix).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+    prefixes().iter().filter(|prefix| dead(prefix)).for_each(|prefix| remove_all(prefix));
+}
+
+/// Removes all that topologies with this [`label`](super::Builder::label) have, whoever made them and whether in use or
+/// not, and says what it was, as [`leftovers`] does.
+pub fn remove_labelled(label: &str) -> Vec<String> {
+    let begin = format!("sluice-{label}-");
+    let labelled = |prefix: &str| LABELS.contains(&label) && prefix.starts_with(&begin);
+    let found = find(labelled);
+    prefixes().iter().filter(|prefix| labelled(prefix)).for_each(|prefix| remove_all(prefix));
+    found
+}
+
+/// Removes all that the topology with this prefix has: processes, namespaces, pins, sockets and files.
+pub fn remove_all(prefix: &str) {
+    remove(prefix);
+    for folder in instance_folders() {
+        for name in names(&folder).filter(|name| owner(name).as_deref() == Some(prefix)) {
+            remove_path(&folder.join(name));
+        }
+    }
+}
+
+/// Of all topologies of which anything is there.
+fn prefixes() -> BTreeSet<String> {
     let mut prefixes = names(FOLDER).filter_map(|name| owner(&name)).collect::<BTreeSet<_>>();
     prefixes.extend(instance_folders().iter().flat_map(names).filter_map(|name| owner(&name)));
     prefixes.extend(marked_processes().map(|(_, prefix)| prefix));
-    for prefix in prefixes.iter().filter(|prefix| dead(prefix)) {
-        remove(prefix);
-        for folder in instance_folders() {
-            for name in names(&folder).filter(|name| owner(name).as_ref() == Some(prefix)) {
-                remove_path(&folder.join(name));
-            }
-        }
-    }
+    prefixes
 }
 
 pub(super) fn remove_stale_once() {
@@ -151,20 +172,22 @@ fn marked_processes() -> impl Iterator<Item = (i32, String)> {
     })
 }
 
-/// The prefix `sluice-<pid>-<n>` that `name` begins with, if the rest is empty or begins with `-` or `.`.
+/// The prefix `sluice-<pid>-<n>`, with or without a label, that `name` begins with, if the rest is empty or begins with
+/// `-` or `.`.
 fn owner(name: &str) -> Option<String> {
     let rest = name.strip_prefix("sluice-")?;
+    let rest = LABELS.iter().find_map(|label| rest.strip_prefix(label)?.strip_prefix('-')).unwrap_or(rest);
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     let pid = digits(rest);
     let number = digits(rest.get(pid..)?.strip_prefix('-')?);
-    let length = "sluice-".len() + pid + 1 + number;
+    let length = name.len() - rest.len() + pid + 1 + number;
     let fits = pid > 0 && number > 0 && matches!(name.as_bytes().get(length), None | Some(b'-' | b'.'));
     fits.then(|| name[..length].to_owned())
 }
 
 /// The process that made the topology with this prefix.
 fn maker(prefix: &str) -> Option<u32> {
-    prefix.split('-').nth(1)?.parse().ok()
+    prefix.rsplit('-').nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -177,8 +200,16 @@ mod tests {
         assert_eq!(owner("sluice-12-3").as_deref(), Some("sluice-12-3"));
         assert_eq!(owner("sluice-12-3.sock").as_deref(), Some("sluice-12-3"));
         assert_eq!(maker("sluice-12-3"), Some(12));
+        assert_eq!(owner("sluice-demo-12-3-lb").as_deref(), Some("sluice-demo-12-3"));
+        assert_eq!(owner("sluice-demo-12-3.db-wal").as_deref(), Some("sluice-demo-12-3"));
+        assert_eq!(maker("sluice-demo-12-3"), Some(12));
         for other in
             ["sluice", "sluice-12", "sluice-12-", "sluice--3", "sluice-12-3x", "sluice-web-3-lb", "x-1-2"]
+        {
+            assert_eq!(owner(other), None, "{other}");
+        }
+        for other in
+            ["sluice-web-12-3", "sluice-demo", "sluice-demo-12", "sluice-demo12-3", "sluice-demo--12-3"]
         {
             assert_eq!(owner(other), None, "{other}");
         }

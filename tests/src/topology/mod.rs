@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use cleanup::{leftovers, leftovers_of, remove_stale};
+pub use cleanup::{leftovers, leftovers_of, remove_all, remove_labelled, remove_stale};
 pub use namespace::Namespace;
 pub use process::{OWNER_VARIABLE, Process};
 pub use xdp::XdpProgram;
@@ -54,6 +54,7 @@ pub enum VipRoutes {
 /// What to build; see [`Topology::builder`].
 #[derive(Debug, Clone)]
 pub struct Builder {
+    label: Option<&'static str>,
     layout: Layout,
     hosts: usize,
     clients: usize,
@@ -98,6 +99,7 @@ impl Topology {
     /// A flat topology of three hosts and a client, one VIP of each family, until told otherwise.
     pub fn builder() -> Builder {
         Builder {
+            label: None,
             layout: Layout::Flat,
             hosts: 3,
             clients: 1,
@@ -112,7 +114,7 @@ impl Topology {
         }
     }
 
-    /// `sluice-<pid>-<n>`: what the names of its namespaces begin with; also a fit name for a balancer's instance.
+    /// `sluice-<pid>-<n>`, or `sluice-<label>-<pid>-<n>`: what the names of its namespaces begin with; also a fit name for a balancer's instance.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -182,6 +184,12 @@ impl Drop for Topology {
 }
 
 impl Builder {
+    /// A word that all names of the topology get, so that it can be found by [`remove_labelled`]. Only `demo` is known.
+    pub fn label(mut self, label: &'static str) -> Self {
+        self.label = Some(label);
+        self
+    }
+
     pub fn layout(mut self, layout: Layout) -> Self {
         self.layout = layout;
         self
@@ -258,9 +266,14 @@ impl Builder {
             "a client has 1 to {MOST_SOURCES} addresses"
         );
         ensure!(self.client_mtu >= 1280, "IPv6 wants an MTU of at least 1280 bytes, not {}", self.client_mtu);
+        if let Some(label) = self.label {
+            ensure!(cleanup::LABELS.contains(&label), "a topology cannot be labelled {label:?}");
+        }
+        let label = self.label.map_or_else(String::new, |label| format!("{label}-"));
         cleanup::remove_stale_once();
 
-        let prefix = format!("sluice-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("sluice-{label}{}-{number}", std::process::id());
         cleanup::remember(&prefix);
         self.build_as(&prefix).inspect_err(|_| {
             cleanup::remove(&prefix);

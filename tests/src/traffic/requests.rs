@@ -137,8 +137,14 @@ impl Requests {
 
     /// How many of the requests that were begun after `time` each host has answered.
     pub fn answered_since(&self, time: Instant) -> BTreeMap<String, u64> {
+        self.answered_between(time, Instant::now())
+    }
+
+    /// How many of the requests that were begun after `from` and not after `to` each host has answered.
+    pub fn answered_between(&self, from: Instant, to: Instant) -> BTreeMap<String, u64> {
         let mut hosts = BTreeMap::new();
-        for request in lock(&self.shared.book).log.iter().filter(|request| request.begun > time) {
+        let within = |request: &&Request| request.begun > from && request.begun <= to;
+        for request in lock(&self.shared.book).log.iter().filter(within) {
             if let Outcome::Ok(host) = &request.outcome {
                 *hosts.entry(host.to_string()).or_default() += 1;
             }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -32,6 +33,11 @@ pub struct UdpFlowsOptions {
     pub payload_bytes: usize,
     /// After this time a datagram without an answer counts as lost.
     pub patience: Duration,
+    /// Flows fall silent by themselves after a time in this range; without one they last. A silent flow keeps its
+    /// socket, so that its port does not come back as another flow while somebody still knows it.
+    pub lifetime: Option<Range<Duration>>,
+    /// Open a new flow for each that has fallen silent.
+    pub replace: bool,
     /// Nothing more is sent after this time, as by [`UdpFlows::finish`].
     pub limit: Duration,
 }
@@ -47,6 +53,8 @@ impl UdpFlowsOptions {
             interval: Duration::from_secs(1),
             payload_bytes: 32,
             patience: Duration::from_secs(2),
+            lifetime: None,
+            replace: false,
             limit: Duration::from_secs(600),
         }
     }
@@ -63,6 +71,8 @@ pub struct UdpHost {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct UdpCounts {
     pub flows: u64,
+    /// Flows whose lifetime is over.
+    pub ended: u64,
     /// Flows whose socket could not be made, or that an ICMP error reached; why is in `reasons`.
     pub errors: u64,
     pub reasons: Reasons,
@@ -81,6 +91,7 @@ pub struct UdpCounts {
 
 #[derive(Debug, Default)]
 struct Shared {
+    ended: AtomicU64,
     sent: AtomicU64,
     answered: AtomicU64,
     lost: AtomicU64,
@@ -125,7 +136,7 @@ impl UdpFlows {
             let first = (number as u64) << 40;
             let prepare = move || {
                 let (epoll, timers, flows) = (Epoll::new()?, Timers::default(), Vec::new());
-                Ok(Shard { options, rate, first, epoll, timers, flows, shared })
+                Ok(Shard { options, rate, first, ended: 0, epoll, timers, flows, shared })
             };
             workers.add(ns, "udp-flows", prepare, |shard, stop| {
                 shard.run(stop);
@@ -141,6 +152,7 @@ impl UdpFlows {
         let book = lock(&shared.book);
         UdpCounts {
             flows: book.flows,
+            ended: read(&shared.ended),
             errors: book.errors,
             reasons: book.reasons.clone(),
             // In this order: a datagram is sent before it is answered.
@@ -156,8 +168,14 @@ impl UdpFlows {
 
     /// How many of the flows that were begun after `time` each host answered first.
     pub fn opened_since(&self, time: Instant) -> BTreeMap<String, u64> {
+        self.opened_between(time, Instant::now())
+    }
+
+    /// How many of the flows that were begun after `from` and not after `to` each host answered first.
+    pub fn opened_between(&self, from: Instant, to: Instant) -> BTreeMap<String, u64> {
         let mut hosts = BTreeMap::new();
-        for (_, host) in lock(&self.shared.book).openings.iter().filter(|(begun, _)| *begun > time) {
+        let within = |begun: Instant| begun > from && begun <= to;
+        for (_, host) in lock(&self.shared.book).openings.iter().filter(|(begun, _)| within(*begun)) {
             *hosts.entry(host.clone()).or_default() += 1;
         }
         hosts
@@ -183,6 +201,9 @@ struct Flow {
     begun: Instant,
     host: Option<String>,
     next_send: Instant,
+    /// When to fall silent.
+    end_at: Option<Instant>,
+    ended: bool,
     sent: u64,
     /// Numbers and times of datagrams without an answer, oldest first.
     open: VecDeque<(u64, Instant)>,
@@ -194,6 +215,8 @@ struct Shard {
     rate: f64,
     /// Number of the first flow.
     first: u64,
+    /// Flows that have fallen silent.
+    ended: usize,
     epoll: Epoll,
     timers: Timers,
     flows: Vec<Option<Flow>>,
@@ -211,11 +234,11 @@ impl Shard {
                 break;
             }
             let allowed = ((now - begun).as_secs_f64() * self.rate) as usize + 1;
-            let opening = !ending && self.flows.len() < self.options.flows;
-            for _ in 0..if opening { 64.min(allowed.saturating_sub(self.flows.len())) } else { 0 } {
-                if self.flows.len() < self.options.flows {
-                    self.open(now);
-                }
+            let wanted = self.options.flows + if self.options.replace { self.ended } else { 0 };
+            let missing = if ending { 0 } else { wanted.saturating_sub(self.flows.len()) };
+            let opening = missing > 0;
+            for _ in 0..missing.min(64).min(allowed.saturating_sub(self.flows.len())) {
+                self.open(now);
             }
             let limit = if opening { Duration::from_millis(1) } else { TICK };
             for token in self.epoll.wait(self.timers.wait(now, limit)) {
@@ -232,11 +255,18 @@ impl Shard {
 
     fn open(&mut self, now: Instant) {
         let index = self.flows.len();
+        let end_at = self
+            .options
+            .lifetime
+            .as_ref()
+            .map(|range| now + range.start + range.end.saturating_sub(range.start).mul_f64(part(index)));
         let flow = self.connect(index).map(|socket| Flow {
             socket,
             begun: now,
             host: None,
             next_send: now,
+            end_at,
+            ended: false,
             sent: 0,
             open: VecDeque::new(),
         });
@@ -272,10 +302,15 @@ impl Shard {
             flow.open.pop_front();
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
         }
-        if now >= flow.next_send && !ending {
+        if !flow.ended && flow.end_at.is_some_and(|end| now >= end) {
+            flow.ended = true;
+            self.ended += 1;
+            self.shared.ended.fetch_add(1, Ordering::Relaxed);
+        }
+        let silent = ending || flow.ended;
+        if now >= flow.next_send && !silent {
             // The second datagram comes somewhere in the interval, so that flows do not speak in chorus.
-            let part = ((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / f64::from(1 << 24);
-            let pause = if flow.sent == 0 { interval.mul_f64(part.max(0.01)) } else { interval };
+            let pause = if flow.sent == 0 { interval.mul_f64(part(index).max(0.01)) } else { interval };
             flow.next_send = now + pause;
             let number = flow.sent;
             flow.sent += 1;
@@ -296,7 +331,7 @@ impl Shard {
         }
         let Some(flow) = &self.flows[index] else { return };
         let overdue = flow.open.front().map(|(_, sent)| *sent + patience);
-        let next = if ending {
+        let next = if silent {
             overdue
         } else {
             Some(overdue.map_or(flow.next_send, |time| time.min(flow.next_send)))
@@ -331,6 +366,11 @@ impl Shard {
         book.errors += 1;
         *book.reasons.entry(reason(error)).or_default() += 1;
     }
+}
+
+/// A number from 0 to 1 that is the flow's own.
+fn part(index: usize) -> f64 {
+    ((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / f64::from(1 << 24)
 }
 
 /// Enters an answer into the books.

@@ -186,8 +186,14 @@ impl Connections {
 
     /// How many of the connections that were begun after `time` each host got.
     pub fn opened_since(&self, time: Instant) -> BTreeMap<String, u64> {
+        self.opened_between(time, Instant::now())
+    }
+
+    /// How many of the connections that were begun after `from` and not after `to` each host got.
+    pub fn opened_between(&self, from: Instant, to: Instant) -> BTreeMap<String, u64> {
         let mut hosts = BTreeMap::new();
-        for (_, host) in lock(&self.shared.book).openings.iter().filter(|(begun, _)| *begun > time) {
+        let within = |begun: Instant| begun > from && begun <= to;
+        for (_, host) in lock(&self.shared.book).openings.iter().filter(|(begun, _)| within(*begun)) {
             *hosts.entry(host.clone()).or_default() += 1;
         }
         hosts

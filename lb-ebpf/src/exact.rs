@@ -1,0 +1,93 @@
+//! The long way, for packets that begin or end something, and for all packets of a slot in handover: pin and tuple are
+//! found, the decision is made, the pin is changed.
+//!
+//! Global BPF functions, which the verifier walks once, whatever led to them. What they work on lies in a record of this
+//! CPU, and their outcomes are numbers, so that the verifier knows nothing of either.
+
+use lb_common::decide::decide;
+use lb_common::hash::FlowHash;
+use lb_common::layout::{HOST_NONE, HostId, HostState};
+use lb_common::reason::Reason;
+
+use crate::backend::Backends;
+use crate::pin::{self, Applied, Flow, Kept, NO_PLACE, conclude_made};
+use crate::verdict::count;
+use crate::{insert, maps};
+
+/// Where the packet goes, and why.
+pub struct Outcome {
+    /// [`HOST_NONE`]: it is dropped.
+    pub host: HostId,
+    pub reason: Reason,
+}
+
+/// In the outcome of [`decide_flow`]: the pin that it has prepared is to be inserted.
+const INSERT: u32 = 1 << 31;
+
+/// Decides about the packet that `describe` writes into this CPU's record, and changes its flow's pin.
+///
+/// Each step is called from here and not from the one before: the stack of all functions of a chain together has 512
+/// bytes.
+#[inline(always)]
+pub fn decide_exactly(hash: FlowHash, now: u32, describe: impl FnOnce(&mut Flow)) -> Outcome {
+    let dropped = |reason| Outcome { host: HOST_NONE, reason };
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return dropped(Reason::DropInternal) };
+    // SAFETY: this CPU's record, which no other program run touches meanwhile.
+    describe(unsafe { &mut *work });
+    let outcome = decide_flow();
+    if outcome & INSERT != 0 && conclude(insert::insert(hash, now)) == NO_PLACE {
+        return dropped(Reason::DropNoPlace);
+    }
+    Outcome { host: outcome as HostId, reason: Reason::from_number(outcome >> 16 & 0xff) }
+}
+
+/// Host in bits 0–15, reason in bits 16–23, [`INSERT`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn decide_flow() -> u32 {
+    let drop = |reason: Reason| HOST_NONE as u32 | (reason as u32) << 16;
+    // SAFETY: as above.
+    let Some(flow) = maps::WORK.get_ptr_mut(0).map(|work| unsafe { &mut *work }) else {
+        return drop(Reason::DropInternal);
+    };
+    let backends = Backends::new(flow.window);
+    let kept = Kept::find(flow, &backends);
+    let decision = decide(flow.packet.signal, flow.slot, kept.pin(), &kept.view(flow, &backends));
+    let backend = backends.get(decision.host);
+    if backend.is_none() && decision.host != HOST_NONE {
+        count(if kept.pin().is_some() {
+            Reason::ViolationPinNamesNobody
+        } else {
+            Reason::ViolationSlotNamesNobody
+        });
+        return drop(Reason::DropInternal);
+    }
+    flow.made.is_draining = match backend {
+        Some(backend) => (backend.state() == HostState::Draining) as u8,
+        None => 0,
+    };
+    let answer = decision.host as u32 | (decision.reason as u32) << 16;
+    // Also for a packet that is dropped, as nobody can take it for its host, which is down: the flow lives on.
+    match pin::apply(flow, &kept, &decision, &backends) {
+        Applied::Done => answer,
+        Applied::Insert => answer | INSERT,
+        Applied::Remade(inserted) => {
+            if conclude_made(flow, inserted) == NO_PLACE {
+                drop(Reason::DropNoPlace)
+            } else {
+                answer
+            }
+        }
+    }
+}
+
+/// The insert has come to this end; [`NO_PLACE`] if the packet must be dropped for it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn conclude(inserted: u32) -> u32 {
+    match maps::WORK.get_ptr(0) {
+        // SAFETY: as above.
+        Some(flow) => conclude_made(unsafe { &*flow }, inserted),
+        None => NO_PLACE,
+    }
+}

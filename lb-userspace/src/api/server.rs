@@ -1,0 +1,208 @@
+//! The server side of the API: HTTP + JSON on the instance's Unix socket.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use axum::body::Body;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use axum::{Json, Router};
+use serde::Deserialize;
+use tokio::net::UnixListener;
+
+use super::types::{ApiError, DrainRequest, Drains, Flows, Rings, Status};
+use crate::engine::{self, Handle};
+
+/// Most flows on one page.
+const MAX_PAGE: usize = 10_000;
+
+/// Opens the socket; one that a killed daemon left is replaced. The caller holds the instance's lock.
+pub fn listen(socket: &Path) -> io::Result<UnixListener> {
+    if let Some(folder) = socket.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// Serves until `end` resolves.
+pub async fn serve(
+    listener: UnixListener,
+    engine: Handle,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let app = router(engine).into_make_service_with_connect_info::<Peer>();
+    axum::serve(listener, app).with_graceful_shutdown(end).await
+}
+
+fn router(engine: Handle) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/drain", post(drain))
+        .route("/v1/undrain", post(undrain))
+        .route("/v1/drains", get(drains))
+        .route("/v1/flows", get(flows))
+        .route("/v1/rings", get(rings))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(name_server))
+        .with_state(engine)
+}
+
+/// Who is at the other end of the socket.
+#[derive(Debug, Clone)]
+struct Peer(String);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let uid = stream.io().peer_cred().map(|peer| peer.uid());
+        let user = uid.ok().and_then(|uid| {
+            let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+            user.map(|user| user.name).or_else(|| Some(format!("uid {uid}")))
+        });
+        Peer(user.unwrap_or_else(|| "unknown".to_owned()))
+    }
+}
+
+/// An answer of 400 and above.
+struct Failure(StatusCode, ApiError);
+
+impl Failure {
+    fn new(status: StatusCode, code: &str, message: impl Into<String>, hint: Option<String>) -> Self {
+        Failure(status, ApiError { code: code.to_owned(), message: message.into(), hint })
+    }
+
+    fn bad_request(message: impl Into<String>) -> Self {
+        Failure::new(StatusCode::BAD_REQUEST, "bad_request", message, None)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+impl From<engine::Error> for Failure {
+    fn from(error: engine::Error) -> Self {
+        let status = match error.code() {
+            "not_found" => StatusCode::NOT_FOUND,
+            "bad_request" => StatusCode::BAD_REQUEST,
+            "conflict" => StatusCode::CONFLICT,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        if status.is_server_error() {
+            log::error!("{error}");
+        }
+        Failure::new(status, error.code(), error.to_string(), error.hint())
+    }
+}
+
+/// Asks the engine, and gives its answer or its error.
+async fn ask<T: Send + 'static>(
+    engine: &Handle,
+    work: impl FnOnce(&mut engine::Engine) -> Result<T, engine::Error> + Send + 'static,
+) -> Result<Json<T>, Failure> {
+    match engine.ask(work).await {
+        Ok(result) => Ok(Json(result?)),
+        Err(ending) => {
+            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "internal", ending.to_string(), None))
+        }
+    }
+}
+
+async fn status(State(engine): State<Handle>) -> Result<Json<Status>, Failure> {
+    ask(&engine, |engine| engine.status()).await
+}
+
+async fn rings(State(engine): State<Handle>) -> Result<Json<Rings>, Failure> {
+    ask(&engine, |engine| Ok(engine.rings())).await
+}
+
+type DrainBody = Result<Json<DrainRequest>, JsonRejection>;
+
+async fn drain(
+    State(engine): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: DrainBody,
+) -> Result<Json<Drains>, Failure> {
+    let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let by = request.by.clone().unwrap_or(peer.0);
+    ask(&engine, move |engine| Ok(Drains { drains: engine.drain(&request, &by)? })).await
+}
+
+async fn undrain(
+    State(engine): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: DrainBody,
+) -> Result<Json<Drains>, Failure> {
+    let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let by = request.by.clone().unwrap_or(peer.0);
+    ask(&engine, move |engine| Ok(Drains { drains: engine.undrain(&request, &by)? })).await
+}
+
+/// `?host=a&host=b`: a list, which serde's form of a query does not have.
+async fn drains(State(engine): State<Handle>, request: Request<Body>) -> Result<Json<Drains>, Failure> {
+    let uri = request.uri().clone();
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&uri)
+        .map_err(|error| Failure::bad_request(error.body_text()))?;
+    let mut hosts = Vec::new();
+    for (name, value) in pairs {
+        if name != "host" {
+            return Err(Failure::bad_request(format!("there is no parameter {name}: use host")));
+        }
+        hosts.push(value);
+    }
+    ask(&engine, move |engine| Ok(Drains { drains: engine.drain_statuses(&hosts)? })).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlowQuery {
+    host: Option<String>,
+    service: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<u64>,
+}
+
+async fn flows(
+    State(engine): State<Handle>,
+    query: Result<Query<FlowQuery>, QueryRejection>,
+) -> Result<Json<Flows>, Failure> {
+    let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let limit = query.limit.unwrap_or(1000).clamp(1, MAX_PAGE);
+    let cursor = query.cursor.unwrap_or(0);
+    ask(&engine, move |engine| engine.flows(query.host.as_deref(), query.service.as_deref(), cursor, limit))
+        .await
+}
+
+async fn unknown(request: Request<Body>) -> Failure {
+    let message = format!("there is nothing at {}", request.uri().path());
+    Failure::new(StatusCode::NOT_FOUND, "not_found", message, Some("the paths begin with /v1/".to_owned()))
+}
+
+async fn wrong_method(request: Request<Body>) -> Failure {
+    let message = format!("{} cannot be used with {}", request.uri().path(), request.method());
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "bad_request", message, None)
+}
+
+/// Tells clients the version that answers them.
+async fn name_server(request: Request<Body>, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let server = HeaderValue::from_static(concat!("sluice/", env!("CARGO_PKG_VERSION")));
+    response.headers_mut().insert(header::SERVER, server);
+    response
+}

@@ -1,0 +1,70 @@
+//! VIPs on an interface of this machine, for `vip_mode = "local"`. Those that Sluice added are noted in a file, so that
+//! exactly they are removed again; in `/run`, as addresses do not outlive a reboot either.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use crate::model::Model;
+use crate::netlink;
+
+#[derive(Default, Serialize, Deserialize)]
+struct Added {
+    interface: String,
+    addresses: BTreeSet<IpAddr>,
+}
+
+fn note(instance: &str) -> PathBuf {
+    PathBuf::from("/run/sluice").join(format!("{instance}.vips"))
+}
+
+/// Adds the VIPs that are not there yet to the first interface.
+pub fn add(instance: &str, model: &Model) -> anyhow::Result<()> {
+    let Some(interface) = model.interfaces.first() else { return Ok(()) };
+    let vips: BTreeSet<IpAddr> = model.services.iter().map(|service| service.vip).collect();
+    let vips: Vec<IpAddr> = vips.into_iter().collect();
+    let mut added = read(instance)?;
+    if added.interface != *interface {
+        netlink::remove_vips(&added.interface, &added.addresses.iter().copied().collect::<Vec<_>>())?;
+        added = Added { interface: interface.clone(), addresses: BTreeSet::new() };
+    }
+    // Noted before they are there: a kill in between leaves a note of an address that is not, which does no harm.
+    let before: BTreeSet<IpAddr> =
+        netlink::addresses()?.into_iter().filter(|(name, _)| name == interface).map(|(_, vip)| vip).collect();
+    added.addresses.extend(vips.iter().filter(|vip| !before.contains(*vip)));
+    write(instance, &added)?;
+    netlink::add_vips(interface, &vips)?;
+    Ok(())
+}
+
+/// Removes the VIPs that were added; whether there were any.
+pub fn remove(instance: &str) -> anyhow::Result<bool> {
+    let added = read(instance)?;
+    if added.addresses.is_empty() {
+        return Ok(false);
+    }
+    netlink::remove_vips(&added.interface, &added.addresses.iter().copied().collect::<Vec<_>>())?;
+    let path = note(instance);
+    fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    Ok(true)
+}
+
+fn read(instance: &str) -> anyhow::Result<Added> {
+    let path = note(instance);
+    match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Added::default()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn write(instance: &str, added: &Added) -> anyhow::Result<()> {
+    let path = note(instance);
+    fs::create_dir_all("/run/sluice").context("cannot make /run/sluice")?;
+    fs::write(&path, serde_json::to_vec(added)?).with_context(|| format!("cannot write {}", path.display()))
+}

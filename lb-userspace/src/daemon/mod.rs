@@ -1,0 +1,129 @@
+//! `sluice run` and `sluice detach`: the daemon's life around the engine.
+
+mod local_vips;
+mod privileges;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api::server;
+use crate::bpffs;
+use crate::cli::run::RunArgs;
+use crate::config::{self, Loaded};
+use crate::dataplane::{self, Paths};
+use crate::engine::{Running, Start};
+use crate::journal::{Journal, Lock};
+use crate::model::{Model, VipMode};
+use crate::netlink::{self, Resolver};
+
+/// How long a start waits for neighbours to answer. What is not known by then counts as down until it is.
+const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Where an instance keeps its journal.
+const STATE: &str = "/var/lib/sluice";
+
+fn journal_path(instance: &str) -> PathBuf {
+    Path::new(STATE).join(format!("{instance}.db"))
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. Forwarding goes on after it.
+pub fn run(instance: &str, socket: &Path, args: &RunArgs) -> anyhow::Result<()> {
+    env_logger::Builder::new()
+        .filter_level(args.level())
+        .parse_default_env()
+        .format_target(false)
+        .try_init()
+        .map_err(|error| anyhow!(error))?;
+    let config = config::load(&args.config)?;
+    privileges::check()?;
+    let addresses = netlink::addresses().context("cannot list this machine's addresses")?;
+    let vips: Vec<_> = config.model.services.iter().map(|service| service.vip).collect();
+    let own: Vec<_> = addresses.into_iter().filter(|(_, address)| !vips.contains(address)).collect();
+    let interfaces = netlink::interfaces().context("cannot list this machine's interfaces")?;
+    let names: Vec<String> = interfaces.into_iter().map(|interface| interface.name).collect();
+    config::check_against_machine(&config, &own, &names)?;
+    bpffs::ensure_mounted(Path::new(Paths::BPFFS))?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(serve(instance, socket, args, config))
+}
+
+async fn serve(instance: &str, socket: &Path, args: &RunArgs, config: Loaded) -> anyhow::Result<()> {
+    let model = config.model;
+    let journal = Journal::open(&journal_path(instance), model.hash_key, unix_now())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let resolver = Resolver::spawn(backend_addresses(&model))?;
+    resolver.settled(NEIGHBOUR_PATIENCE).await;
+    let start = Start {
+        instance: instance.to_owned(),
+        config: args.config.canonicalize().unwrap_or_else(|_| args.config.clone()),
+        model: model.clone(),
+        journal,
+        next_hops: resolver.subscribe(),
+    };
+    let engine = start.start()?;
+    let (table, rest) = engine.memory();
+    log::info!(
+        "flow table for {} pins: {} MiB; other maps: {} MiB; {}",
+        model.flow_table_pins,
+        table >> 20,
+        rest >> 20,
+        if engine.adopted() { "took over the data path of an earlier daemon" } else { "new data path" },
+    );
+    if model.vip_mode == VipMode::Local {
+        local_vips::add(instance, &model)?;
+    }
+    let listener =
+        server::listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    let (handle, Running { thread, ended: engine_ended }) = engine.spawn()?;
+    log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
+    let ended = async move {
+        tokio::select! {
+            _ = terminate.recv() => log::info!("SIGTERM: the daemon ends, forwarding goes on"),
+            _ = engine_ended => log::error!("the engine has failed: the daemon ends, forwarding goes on"),
+            _ = interrupt.recv() => log::info!("SIGINT: the daemon ends, forwarding goes on"),
+        }
+    };
+    let served = server::serve(listener, handle, ended).await;
+    // The last handle is gone with the server, so the engine's thread ends, and with it the lock of the journal.
+    tokio::task::spawn_blocking(move || thread.join())
+        .await?
+        .map_err(|_| anyhow!("the engine has panicked"))?;
+    let _ = std::fs::remove_file(socket);
+    drop(resolver);
+    served.context("the API server failed")
+}
+
+/// Ends the forwarding of an instance whose daemon has ended, and removes what it pinned. The journal stays.
+pub fn detach(instance: &str, socket: &Path) -> anyhow::Result<bool> {
+    privileges::check()?;
+    let path = journal_path(instance);
+    let _lock =
+        path.exists().then(|| Lock::acquire(Path::new(STATE), instance)).transpose().with_context(|| {
+            format!("the daemon of instance {instance} runs: end it first (SIGTERM), then detach")
+        })?;
+    let found = dataplane::detach_all(&Paths::of(instance))?;
+    let removed = local_vips::remove(instance)?;
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", socket.display()));
+        }
+        _ => {}
+    }
+    Ok(found || removed)
+}
+
+fn backend_addresses(model: &Model) -> Vec<std::net::IpAddr> {
+    let pairs =
+        model.services.iter().flat_map(|service| service.hosts.iter().map(move |host| (service, host)));
+    pairs.filter_map(|(service, host)| model.hosts.get(host)?.address_for(service.vip)).collect()
+}
+
+fn unix_now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

@@ -1,0 +1,143 @@
+//! Drain and undrain.
+
+use std::collections::BTreeSet;
+
+use super::{Engine, Error};
+use crate::api::types::{DrainRequest, DrainStatus};
+use crate::drain::{Action, Event, State, step};
+use crate::journal::{Change, TakenBack};
+
+impl Engine {
+    /// Takes hosts out: all of them or none. When it returns, no new flow reaches them (C2).
+    pub fn drain(&mut self, request: &DrainRequest, author: &str) -> Result<Vec<DrainStatus>, Error> {
+        let hosts = self.named(&request.hosts)?;
+        self.check_last_host(&hosts)?;
+        let now = self.clock.now();
+        let mut id = self.journal.next_drain_id()?;
+        let (mut begun, mut states) = (Vec::new(), Vec::new());
+        for host in &hosts {
+            let by = author.to_owned();
+            let event = Event::Drain { id, by, reason: request.reason.clone(), gauges: self.gauges(host)? };
+            let (state, actions) = step(host, self.drains[host].clone(), event, now);
+            for action in actions {
+                if let Action::Begin(drain) = action {
+                    begun.push(drain);
+                    id += 1;
+                }
+            }
+            states.push((host.clone(), state));
+        }
+        if !begun.is_empty() {
+            let change = Change { at: now, author, reason: request.reason.as_deref() };
+            self.journal.begin_drain(&begun, &change)?;
+            self.drains.extend(states);
+            self.publish()?;
+            self.note_starts()?;
+            for drain in &begun {
+                log::info!("drain {} of {} by {author}", drain.id, drain.host);
+            }
+        }
+        self.drain_statuses(&hosts)
+    }
+
+    /// Brings hosts back: all of them or none.
+    pub fn undrain(&mut self, request: &DrainRequest, author: &str) -> Result<Vec<DrainStatus>, Error> {
+        let hosts = self.named(&request.hosts)?;
+        let now = self.clock.now();
+        let (mut taken_back, mut states) = (Vec::new(), Vec::new());
+        for host in &hosts {
+            let event = Event::Undrain { gauges: self.gauges(host)? };
+            let (state, actions) = step(host, self.drains[host].clone(), event, now);
+            for action in actions {
+                if let Action::TakeBack { drain, receipt } = action {
+                    taken_back.push(TakenBack { drain, receipt });
+                }
+            }
+            states.push((host.clone(), state));
+        }
+        if !taken_back.is_empty() {
+            let change = Change { at: now, author, reason: request.reason.as_deref() };
+            self.journal.undrain(&taken_back, &change)?;
+            self.drains.extend(states);
+            for host in &hosts {
+                self.sealed.remove(host);
+                log::info!("undrain of {host} by {author}");
+            }
+            self.publish()?;
+        }
+        self.drain_statuses(&hosts)
+    }
+
+    /// The drains of these hosts, or of all hosts that have one.
+    pub fn drain_statuses(&self, hosts: &[String]) -> Result<Vec<DrainStatus>, Error> {
+        let all: Vec<String> =
+            if hosts.is_empty() { self.drains.keys().cloned().collect() } else { self.named(hosts)? };
+        let mut statuses = Vec::new();
+        for host in &all {
+            statuses.extend(self.drains[host].status(self.host_sum(host)?.live()));
+        }
+        Ok(statuses)
+    }
+
+    /// Notes the zero line of drains whose rings have just been published.
+    pub(super) fn note_starts(&mut self) -> Result<(), Error> {
+        let now = self.clock.now();
+        for host in self.out() {
+            let gauges = self.gauges(&host)?;
+            let (state, actions) = step(&host, self.drains[&host].clone(), Event::Published(gauges), now);
+            for action in actions {
+                if let Action::NoteStart { drain, start } = action {
+                    self.journal.note_drain_start(drain, &start)?;
+                }
+            }
+            self.drains.insert(host, state);
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.drains.values().any(|state| matches!(state, State::Draining(_)))
+    }
+
+    /// The hosts, each once and in order; an error names the first that does not exist.
+    fn named(&self, hosts: &[String]) -> Result<Vec<String>, Error> {
+        if hosts.is_empty() {
+            return Err(Error::NoHosts);
+        }
+        let mut named = Vec::new();
+        for name in hosts {
+            if !self.drains.contains_key(name) {
+                let near = near(name, self.drains.keys());
+                return Err(Error::NoHost { name: name.clone(), near });
+            }
+            if !named.contains(name) {
+                named.push(name.clone());
+            }
+        }
+        Ok(named)
+    }
+
+    /// Refuses a drain that would leave a service without any host.
+    fn check_last_host(&self, hosts: &[String]) -> Result<(), Error> {
+        let mut out: BTreeSet<String> = self.out();
+        let before = out.clone();
+        out.extend(hosts.iter().cloned());
+        let empty = |service: &&crate::model::Service, out: &BTreeSet<String>| {
+            service.hosts.iter().all(|host| out.contains(host))
+        };
+        let services = self.model.services.iter();
+        match services.filter(|service| !empty(service, &before)).find(|service| empty(service, &out)) {
+            Some(service) => Err(Error::LastHost { hosts: hosts.join(", "), service: service.name.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The known name that looks most like `name`, if one looks like it at all.
+pub(super) fn near<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Option<String> {
+    let scored = known.map(|known| (strsim::jaro_winkler(name, known), known));
+    scored
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(score, _)| *score > 0.8)
+        .map(|(_, known)| known.clone())
+}

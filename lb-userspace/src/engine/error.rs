@@ -1,0 +1,55 @@
+//! Why the engine did not do what it was asked to.
+
+use crate::{dataplane, journal};
+
+/// An error, with what an API client needs to know of it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("there is no host named {name}")]
+    NoHost { name: String, near: Option<String> },
+    #[error("there is no service named {name}")]
+    NoService { name: String, near: Option<String> },
+    #[error("no host is named in the request")]
+    NoHosts,
+    #[error(
+        "draining {hosts} would leave service {service} without a host: its new connections would be dropped"
+    )]
+    LastHost { hosts: String, service: String },
+    #[error("journal: {0}")]
+    Journal(#[from] journal::Error),
+    #[error("data path: {0}")]
+    Dataplane(#[from] dataplane::Error),
+    #[error("cannot write the rings' history: {0}")]
+    History(#[from] serde_json::Error),
+}
+
+impl Error {
+    /// `not_found`, `bad_request`, `conflict` or `internal`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::NoHost { .. } | Error::NoService { .. } => "not_found",
+            Error::NoHosts => "bad_request",
+            Error::LastHost { .. } => "conflict",
+            Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => "internal",
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::NoHost { near: Some(near), .. } | Error::NoService { near: Some(near), .. } => {
+                Some(format!("did you mean {near}?"))
+            }
+            Error::NoHost { .. } | Error::NoService { .. } => {
+                Some("`sluice status` lists hosts and services".to_owned())
+            }
+            Error::NoHosts => Some("name at least one host".to_owned()),
+            Error::LastHost { .. } => {
+                Some("undrain another host of the service first, or add one to the config".to_owned())
+            }
+            Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => {
+                Some("see the daemon's log; nothing that was in force has been taken out of force".to_owned())
+            }
+        }
+    }
+}

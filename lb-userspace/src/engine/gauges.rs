@@ -1,0 +1,73 @@
+//! Gauges and counters of hosts, summed over their services.
+
+use lb_common::layout::PHASES_COUNTED;
+use lb_common::reason::{Class, Reason};
+
+use super::{Engine, Error};
+use crate::api::types::LiveFlows;
+use crate::dataplane::PairCounters;
+use crate::drain::Gauges;
+
+/// The sum of the counters of several backends.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sum {
+    pub packets: u64,
+    pub bytes: u64,
+    pub new_flows: u64,
+    pub evicted: u64,
+    live: [i64; PHASES_COUNTED],
+}
+
+impl Sum {
+    pub fn add(&mut self, counters: &PairCounters) {
+        self.packets += counters.packets;
+        self.bytes += counters.bytes;
+        self.new_flows += counters.new_flows;
+        self.evicted += counters.evicted;
+        for (sum, live) in self.live.iter_mut().zip(counters.live) {
+            *sum += live;
+        }
+    }
+
+    pub fn live(&self) -> LiveFlows {
+        // Reading takes a moment, in which a flow may leave a gauge on one CPU that it entered on another.
+        let [half_open, established, closing, udp] = self.live.map(|live| u64::try_from(live).unwrap_or(0));
+        LiveFlows { half_open, established, closing, udp, total: half_open + established + closing + udp }
+    }
+}
+
+impl Engine {
+    /// Counters of a host.
+    pub(super) fn host_sum(&self, host: &str) -> Result<Sum, Error> {
+        let mut sum = Sum::default();
+        for index in self.ids.stats_of_host(host) {
+            sum.add(&self.dataplane.pair_counters(index)?);
+        }
+        Ok(sum)
+    }
+
+    /// What the drain machine wants to know of a host.
+    pub(super) fn gauges(&self, host: &str) -> Result<Gauges, Error> {
+        let sum = self.host_sum(host)?;
+        let reasons = self.dataplane.counters([])?.reasons;
+        let misrouted = reasons
+            .iter()
+            .filter(|(reason, _)| *reason == Reason::ViolationPinNamesNobody)
+            .map(|(_, n)| n)
+            .sum();
+        Ok(Gauges {
+            live: sum.live(),
+            evicted_total: sum.evicted,
+            new_flows_total: sum.new_flows,
+            misrouted_total: misrouted,
+        })
+    }
+
+    /// Must-be-zero counters that are not zero.
+    pub(super) fn violations(reasons: &[(Reason, u64)]) -> impl Iterator<Item = (String, u64)> {
+        reasons
+            .iter()
+            .filter(|(reason, count)| reason.class() == Class::Violation && *count != 0)
+            .map(|(reason, count)| (reason.name().to_owned(), *count))
+    }
+}

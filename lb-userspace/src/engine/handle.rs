@@ -1,0 +1,80 @@
+//! The way to the engine from other threads.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use super::Engine;
+
+type Command = Box<dyn FnOnce(&mut Engine) + Send>;
+
+/// Sends work to the engine's thread.
+#[derive(Clone)]
+pub struct Handle {
+    commands: Sender<Command>,
+}
+
+/// The engine's thread.
+pub struct Running {
+    /// To be joined after the last handle is gone.
+    pub thread: std::thread::JoinHandle<()>,
+    /// Resolves, to an error, when the thread has ended.
+    pub ended: tokio::sync::oneshot::Receiver<()>,
+}
+
+/// The engine has ended, so nothing can be asked of it.
+#[derive(Debug, thiserror::Error)]
+#[error("the daemon is ending")]
+pub struct Ending;
+
+impl Handle {
+    /// Runs `work` on the engine's thread, between two other pieces of work, and returns its result.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Result<T, Ending> {
+        let (answer, result) = tokio::sync::oneshot::channel();
+        let command: Command = Box::new(move |engine| {
+            // Who asked may have gone away.
+            let _ = answer.send(work(engine));
+        });
+        self.commands.send(command).map_err(|_| Ending)?;
+        result.await.map_err(|_| Ending)
+    }
+}
+
+impl Engine {
+    /// Starts the engine's thread. It ends, and drops the engine, when the last handle is gone.
+    pub fn spawn(self) -> std::io::Result<(Handle, Running)> {
+        let (commands, queue) = channel();
+        let (alive, ended) = tokio::sync::oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
+            // Dropped with the thread, however it ends.
+            let _alive = alive;
+            self.serve(&queue);
+        })?;
+        Ok((Handle { commands }, Running { thread, ended }))
+    }
+
+    fn serve(mut self, queue: &Receiver<Command>) {
+        let mut next = Instant::now();
+        loop {
+            match queue.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(command) => command(&mut self),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    let started = Instant::now();
+                    if let Err(error) = self.tick() {
+                        log::error!("{error}");
+                    }
+                    // A large table takes its time to sweep: not more than a tenth of a core.
+                    next = Instant::now() + self.pause().max(started.elapsed() * 9);
+                }
+            }
+        }
+    }
+
+    /// Pause between two ticks: short while somebody waits for a drain's end.
+    fn pause(&self) -> Duration {
+        if self.is_draining() { Duration::from_millis(250) } else { Duration::from_secs(1) }
+    }
+}

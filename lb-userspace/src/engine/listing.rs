@@ -1,0 +1,79 @@
+//! Flows and rings for the API.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::drains::near;
+use super::{Engine, Error};
+use crate::api::types::{Flow, Flows, Ring, RingMember, Rings};
+use crate::dataplane::{FlowFilter, FlowRecord};
+use crate::plan::address_of;
+
+impl Engine {
+    /// A page of live flows.
+    pub fn flows(
+        &self,
+        host: Option<&str>,
+        service: Option<&str>,
+        cursor: u64,
+        limit: usize,
+    ) -> Result<Flows, Error> {
+        let no_host =
+            |name: &str| Error::NoHost { name: name.to_owned(), near: near(name, self.ids.hosts.keys()) };
+        let no_service = |name: &str| Error::NoService {
+            name: name.to_owned(),
+            near: near(name, self.ids.services.keys()),
+        };
+        let filter = FlowFilter {
+            host: host
+                .map(|name| self.ids.hosts.get(name).copied().ok_or_else(|| no_host(name)))
+                .transpose()?,
+            service: service
+                .map(|name| self.ids.services.get(name).copied().ok_or_else(|| no_service(name)))
+                .transpose()?,
+        };
+        let page = self.dataplane.flows(filter, cursor, limit);
+        Ok(Flows { flows: page.flows.iter().map(|record| self.flow(record)).collect(), next: page.next })
+    }
+
+    fn flow(&self, record: &FlowRecord) -> Flow {
+        let end = |address: IpAddr, port: u16| SocketAddr::new(address, port).to_string();
+        let tuple = &record.tuple;
+        Flow {
+            protocol: if tuple.protocol == u32::from(lb_common::parse::TCP) { "tcp" } else { "udp" }
+                .to_owned(),
+            client: end(address_of(tuple.source), tuple.source_port()),
+            vip: end(address_of(tuple.destination), tuple.destination_port()),
+            service: self.ids.service_name(record.service).unwrap_or("?").to_owned(),
+            host: self.ids.host_name(record.host).unwrap_or("?").to_owned(),
+            phase: record.phase.name().to_owned(),
+            age: u64::from(record.age),
+            idle: u64::from(record.idle),
+            slot: record.slot,
+        }
+    }
+
+    /// All rings: slots by host, and what a drain would move.
+    pub fn rings(&self) -> Rings {
+        let name = |id| self.ids.host_name(id).unwrap_or("nobody").to_owned();
+        let rings = self.rings.rings.iter().map(|(&id, ring)| {
+            let (owned, base, previous) = (ring.owned(), ring.base_owned(), ring.previous());
+            let member = |member: &crate::ring::Member| RingMember {
+                host: member.name.clone(),
+                weight: member.weight,
+                slots: owned.get(&member.id).copied().unwrap_or(0),
+                base_slots: base.get(&member.id).copied().unwrap_or(0),
+                previous_of: previous.get(&member.id).copied().unwrap_or(0),
+                drain_moves: ring.drain_moves(member.id).into_iter().map(|(to, n)| (name(to), n)).collect(),
+            };
+            Ring {
+                id,
+                size: ring.slots.size(),
+                generation: ring.generation,
+                services: ring.services.iter().cloned().collect(),
+                members: ring.members.iter().map(member).collect(),
+                open_slots: ring.slots.open().count(),
+            }
+        });
+        Rings { rings: rings.collect() }
+    }
+}

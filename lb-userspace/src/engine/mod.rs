@@ -1,0 +1,100 @@
+//! The engine: the one owner of journal, rings, drains and data path. It runs on a thread of its own, takes commands
+//! in turn, and sweeps the flow table in between.
+//!
+//! Decisions are made by pure code elsewhere (`plan`, `ring`, `drain`); here their results are carried out in an order
+//! that survives a kill at any point: first the journal, then the data path.
+
+mod clock;
+mod drains;
+mod error;
+mod gauges;
+mod handle;
+mod listing;
+mod publication;
+mod rates;
+mod rings;
+mod start;
+mod status;
+mod tick;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use lb_common::layout::{Backend, HostId};
+use tokio::sync::watch;
+
+pub use clock::Clock;
+pub use error::Error;
+pub use handle::{Handle, Running};
+pub use start::Start;
+
+use crate::dataplane::{Attached, Dataplane, Swept};
+use crate::drain::State;
+use crate::journal::Journal;
+use crate::model::Model;
+use crate::netlink::NextHopState;
+use crate::plan::{Ids, Inputs};
+use rates::Rates;
+use rings::Rings;
+
+/// Everything that the daemon knows.
+pub struct Engine {
+    instance: String,
+    config: PathBuf,
+    model: Model,
+    ids: Ids,
+    journal: Journal,
+    dataplane: Dataplane,
+    attached: Vec<Attached>,
+    rings: Rings,
+    /// By host, hosts of the config only.
+    drains: BTreeMap<String, State>,
+    /// Hosts that no stateless answer may name.
+    sealed: BTreeSet<String>,
+    down: BTreeSet<String>,
+    leaving: BTreeMap<(u16, HostId), Backend>,
+    next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
+    /// The next hops that the last publication used.
+    published_hops: BTreeMap<IpAddr, NextHopState>,
+    /// A publication failed: the data path is not in line with the journal.
+    stale: bool,
+    clock: Clock,
+    started_at: u64,
+    generation: u64,
+    swept: Option<Swept>,
+    /// Numbers of counters whose gauges a daemon before may have left off by one.
+    uncounted: Vec<u32>,
+    rates: Rates,
+}
+
+impl Engine {
+    /// Hosts that operators took out.
+    fn out(&self) -> BTreeSet<String> {
+        let is_out = |state: &State| !matches!(state, State::Active { .. });
+        self.drains.iter().filter(|(_, state)| is_out(state)).map(|(host, _)| host.clone()).collect()
+    }
+
+    /// Runs `work` with what a publication rests on.
+    fn with_inputs<T>(&self, work: impl FnOnce(&Inputs<'_>) -> T) -> T {
+        work(&Inputs {
+            model: &self.model,
+            ids: &self.ids,
+            out: &self.out(),
+            sealed: &self.sealed,
+            down: &self.down,
+            next_hops: &self.published_hops,
+            leaving: &self.leaving,
+        })
+    }
+
+    /// The longest time that a live flow may be silent, seconds.
+    fn idle_timeout(&self) -> u64 {
+        self.model.timeouts.longest().as_secs()
+    }
+
+    /// The last loss of state, Unix seconds.
+    fn lost_at(&self) -> u64 {
+        self.clock.unix(self.dataplane.lost_at())
+    }
+}

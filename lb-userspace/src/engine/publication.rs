@@ -1,0 +1,56 @@
+//! Publishing: rings by the present members, journalled, then made the ones that packets go by.
+
+use super::rings::{Making, Rings};
+use super::{Engine, Error};
+
+impl Engine {
+    /// Publishes rings and tables by the present state of drains, hosts and next hops. When it returns, no packet is
+    /// decided by anything older.
+    pub(super) fn publish(&mut self) -> Result<(), Error> {
+        self.published_hops = self.next_hops.borrow_and_update().clone();
+        let mut rings = self.rings.clone();
+        let moved = self.with_making(|making| rings.publish(making));
+        if moved != 0 {
+            log::info!("{moved} slots change hands");
+        }
+        self.put_in_force(rings)
+    }
+
+    /// Journals the rings and puts them in force, with tables by the present state.
+    pub(super) fn put_in_force(&mut self, mut rings: Rings) -> Result<(), Error> {
+        // The journal first: a restart after a kill right here replays what the data path has not seen yet, and
+        // publishes it.
+        self.stale = true;
+        let kept = rings.kept()?;
+        let known = self.journal.lineages()?;
+        let done: Vec<&String> = known.keys().filter(|key| !kept.contains_key(*key)).collect();
+        self.generation = self.journal.next_generation(&kept, &done)?;
+        let words = rings.words(self.generation);
+        self.rings = rings;
+        let tables =
+            self.with_inputs(|inputs| inputs.tables(self.generation, |name| self.rings.ring_of(name), words));
+        self.dataplane.publish(&tables)?;
+        self.stale = false;
+        Ok(())
+    }
+
+    /// Publishes tables alone: states of hosts and next hops, with the rings as they are.
+    pub(super) fn publish_tables(&mut self) -> Result<(), Error> {
+        let rings = self.rings.clone();
+        self.put_in_force(rings)
+    }
+
+    /// Runs `work` with what rings are made of.
+    pub(super) fn with_making<T>(&self, work: impl FnOnce(&Making<'_>) -> T) -> T {
+        let key = self.journal.hash_key();
+        self.with_inputs(|inputs| {
+            work(&Making {
+                key: &key,
+                size: self.model.ring_size,
+                now: self.clock.now(),
+                ids: &|name| self.ids.known_hosts.get(name).copied(),
+                members: &|hosts| inputs.members(hosts),
+            })
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! Rates from two looks at the counters.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::gauges::Sum;
+use super::{Engine, Error};
+use crate::api::types::Traffic;
+
+/// Time between two samples: long enough to be steady, short enough to be now.
+const INTERVAL_SECONDS: f64 = 1.0;
+
+/// The last two samples of every backend's counters.
+#[derive(Default)]
+pub struct Rates {
+    last: Option<(Instant, BTreeMap<u32, Sum>)>,
+    /// Packets, bytes and new flows a second.
+    rates: BTreeMap<u32, [f64; 3]>,
+}
+
+impl Engine {
+    /// Takes a sample if the last one is old enough.
+    pub(super) fn sample_rates(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        let age = self.rates.last.as_ref().map(|(at, _)| now.duration_since(*at).as_secs_f64());
+        if age.is_some_and(|age| age < INTERVAL_SECONDS * 0.9) {
+            return Ok(());
+        }
+        let mut sample = BTreeMap::new();
+        for &index in self.ids.stats.values() {
+            let mut sum = Sum::default();
+            sum.add(&self.dataplane.pair_counters(index)?);
+            sample.insert(index, sum);
+        }
+        if let (Some((_, old)), Some(age)) = (&self.rates.last, age) {
+            let rate = |new: u64, old: u64| new.saturating_sub(old) as f64 / age;
+            self.rates.rates = sample
+                .iter()
+                .filter_map(|(index, new)| {
+                    let old = old.get(index)?;
+                    let rates = [
+                        rate(new.packets, old.packets),
+                        rate(new.bytes, old.bytes),
+                        rate(new.new_flows, old.new_flows),
+                    ];
+                    Some((*index, rates))
+                })
+                .collect();
+        }
+        self.rates.last = Some((now, sample));
+        Ok(())
+    }
+
+    /// Counters and rates of these backends together.
+    pub(super) fn traffic(&self, stats: impl IntoIterator<Item = u32>) -> Result<(Sum, Traffic), Error> {
+        let (mut sum, mut rates) = (Sum::default(), [0.0; 3]);
+        for index in stats {
+            sum.add(&self.dataplane.pair_counters(index)?);
+            for (total, rate) in rates.iter_mut().zip(self.rates.rates.get(&index).unwrap_or(&[0.0; 3])) {
+                *total += rate;
+            }
+        }
+        let traffic = Traffic {
+            packets: sum.packets,
+            bytes: sum.bytes,
+            new_flows: sum.new_flows,
+            packets_per_second: rates[0],
+            bytes_per_second: rates[1],
+            new_flows_per_second: rates[2],
+        };
+        Ok((sum, traffic))
+    }
+}

@@ -1,0 +1,256 @@
+//! The rings of this instance: which services share one, its slots, and the history behind its open handovers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ring::{Base, HostId, Lineage, Member, SlotSet, Slots};
+
+/// One ring.
+#[derive(Clone)]
+pub struct Ring {
+    /// The services that use it.
+    pub services: BTreeSet<String>,
+    /// Names of the member hosts, sorted.
+    pub hosts: Vec<String>,
+    pub members: Vec<Member>,
+    base: std::sync::Arc<Base>,
+    lineage: Lineage,
+    pub slots: Slots,
+    /// Slots as the data path has them, and the generation that wrote them.
+    pub words: std::sync::Arc<Vec<u32>>,
+    pub generation: u64,
+    /// Hosts that lost a slot in a handover that is still open: only their pins can be foreign. `None`: not known,
+    /// any host may be one.
+    losers: Option<BTreeSet<HostId>>,
+}
+
+/// A ring's history as the journal keeps it.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    services: BTreeSet<String>,
+    lineage: Lineage,
+}
+
+/// All rings, by number.
+#[derive(Clone, Default)]
+pub struct Rings {
+    pub rings: BTreeMap<u32, Ring>,
+}
+
+/// What made the rings: the same on every balancer with the same config.
+pub struct Making<'a> {
+    pub key: &'a [u8; 16],
+    pub size: u32,
+    /// Unix seconds.
+    pub now: u64,
+    /// Number of a host, also of one that the config names no more.
+    pub ids: &'a dyn Fn(&str) -> Option<HostId>,
+    /// Members of the ring of these hosts.
+    pub members: &'a dyn Fn(&[String]) -> Vec<Member>,
+}
+
+impl Rings {
+    /// The rings of these services (name, member hosts), continued from the journal's lineages. Services with the same
+    /// members and the same history share a ring.
+    pub fn continued(
+        making: &Making<'_>,
+        services: impl IntoIterator<Item = (String, Vec<String>)>,
+        journal: &BTreeMap<String, Value>,
+    ) -> Self {
+        let kept: Vec<Kept> = journal
+            .iter()
+            .filter_map(|(key, body)| match serde_json::from_value(body.clone()) {
+                Ok(kept) => Some(kept),
+                Err(error) => {
+                    log::warn!("lineage {key} in the journal cannot be read ({error}): its ring starts anew");
+                    None
+                }
+            })
+            .collect();
+        // Members and index of the lineage → services.
+        let mut groups: BTreeMap<(Vec<String>, Option<usize>), BTreeSet<String>> = BTreeMap::new();
+        for (name, hosts) in services {
+            let history = kept.iter().position(|kept| kept.services.contains(&name));
+            groups.entry((hosts, history)).or_default().insert(name);
+        }
+        // A new service joins a ring of its members that has a history.
+        let new: Vec<_> = groups.keys().filter(|(_, history)| history.is_none()).cloned().collect();
+        for group in new {
+            let joined =
+                groups.keys().find(|(hosts, history)| *hosts == group.0 && history.is_some()).cloned();
+            if let Some(joined) = joined {
+                let services = groups.remove(&group).unwrap_or_default();
+                groups.entry(joined).or_default().extend(services);
+            }
+        }
+        let mut rings = Rings::default();
+        for (number, ((hosts, history), services)) in groups.into_iter().enumerate() {
+            let lineage = history.map(|index| kept[index].lineage.clone());
+            rings.rings.insert(number as u32, Ring::continued(making, services, hosts, lineage));
+        }
+        rings
+    }
+
+    /// Publishes the present members to every ring. The slots that changed hands, over all rings.
+    pub fn publish(&mut self, making: &Making<'_>) -> usize {
+        self.rings.values_mut().map(|ring| ring.publish(making)).sum()
+    }
+
+    /// Closes handovers that nobody needs any more; how many.
+    pub fn close(
+        &mut self,
+        now: u64,
+        t: u64,
+        lost_at: u64,
+        foreign: &[(u32, u32)],
+        gone: impl Fn(HostId) -> bool,
+    ) -> usize {
+        let mut closed = 0;
+        for (&number, ring) in &mut self.rings {
+            if ring.slots.open().is_empty() {
+                continue;
+            }
+            let mut set = SlotSet::new(ring.slots.size());
+            for &(_, slot) in foreign.iter().filter(|(of, _)| *of == number) {
+                set.insert(slot);
+            }
+            closed += ring.slots.close(now, t, lost_at, &set, &gone);
+            ring.lineage.observe(&ring.slots);
+            if ring.slots.open().is_empty() {
+                ring.losers = Some(BTreeSet::new());
+            }
+        }
+        closed
+    }
+
+    /// What the journal is to keep, by key.
+    pub fn kept(&self) -> serde_json::Result<BTreeMap<String, Value>> {
+        let body = |ring: &Ring| {
+            serde_json::to_value(Kept { services: ring.services.clone(), lineage: ring.lineage.clone() })
+        };
+        self.rings.iter().map(|(number, ring)| Ok((format!("ring-{number}"), body(ring)?))).collect()
+    }
+
+    /// The slots of every ring, as the data path reads them; rings that changed get `generation`.
+    pub fn words(&mut self, generation: u64) -> BTreeMap<u32, Vec<u32>> {
+        for ring in self.rings.values_mut() {
+            let words: Vec<u32> = ring.slots.words().collect();
+            if words != *ring.words {
+                ring.words = std::sync::Arc::new(words);
+                ring.generation = generation;
+            }
+        }
+        self.rings.iter().map(|(&number, ring)| (number, ring.words.to_vec())).collect()
+    }
+
+    pub fn ring_of(&self, service: &str) -> Option<u32> {
+        self.rings.iter().find(|(_, ring)| ring.services.contains(service)).map(|(&number, _)| number)
+    }
+
+    /// Whether the host may have pins in slots that another host owns.
+    pub fn may_have_foreign_pins(&self, host: HostId) -> bool {
+        self.rings.values().any(|ring| match &ring.losers {
+            Some(losers) => losers.contains(&host),
+            None => !ring.slots.open().is_empty(),
+        })
+    }
+
+    /// Whether every slot handed over from the host has been open for more than `t`.
+    pub fn open_long_enough(&self, host: HostId, now: u64, t: u64, lost_at: u64) -> bool {
+        self.rings.values().all(|ring| ring.slots.all_open_longer_than(host, now, t, lost_at))
+    }
+
+    /// Whether the host is the previous owner of an open slot.
+    pub fn is_previous(&self, host: HostId) -> bool {
+        let names =
+            |ring: &Ring| ring.slots.open().iter().any(|slot| ring.slots.previous(slot) == Some(host));
+        self.rings.values().any(names)
+    }
+}
+
+impl Ring {
+    fn continued(
+        making: &Making<'_>,
+        services: BTreeSet<String>,
+        hosts: Vec<String>,
+        lineage: Option<Lineage>,
+    ) -> Self {
+        let members = (making.members)(&hosts);
+        let base = Base::build(making.key, making.size, &members);
+        let replayed = lineage.and_then(|lineage| {
+            let slots = lineage.replay(making.key, making.size, making.ids, making.now);
+            slots.map_err(|error| log::warn!("{error}")).ok().map(|slots| (lineage, slots))
+        });
+        let (lineage, slots) = replayed.unwrap_or_else(|| Lineage::settled(&base, &members, making.now));
+        Ring {
+            services,
+            hosts,
+            members,
+            base: base.into(),
+            lineage,
+            losers: slots.open().is_empty().then(BTreeSet::new),
+            slots,
+            words: Vec::new().into(),
+            generation: 0,
+        }
+    }
+
+    fn publish(&mut self, making: &Making<'_>) -> usize {
+        let members = (making.members)(&self.hosts);
+        if !self.base.fits(&members) {
+            self.base = Base::build(making.key, making.size, &members).into();
+        }
+        let moved = self.lineage.publish(&mut self.slots, &self.base, &members, making.now);
+        self.members = members;
+        if let Some(losers) = &mut self.losers {
+            losers.extend(moved.iter().map(|moved| moved.from));
+        }
+        moved.len()
+    }
+
+    /// Slots by owner.
+    pub fn owned(&self) -> BTreeMap<HostId, u32> {
+        count(self.slots.owners().iter().copied())
+    }
+
+    /// Slots by owner if every member were in use.
+    pub fn base_owned(&self) -> BTreeMap<HostId, u32> {
+        let all: Vec<Member> = self
+            .members
+            .iter()
+            .map(|member| Member { share: crate::ring::SHARE_FULL, ..member.clone() })
+            .collect();
+        count(self.base.owners(&all))
+    }
+
+    /// Who would get the slots of a host if it were taken out now, and how many.
+    pub fn drain_moves(&self, host: HostId) -> BTreeMap<HostId, u32> {
+        let without: Vec<Member> = self
+            .members
+            .iter()
+            .map(
+                |member| {
+                    if member.id == host { Member { share: 0, ..member.clone() } } else { member.clone() }
+                },
+            )
+            .collect();
+        let owners = self.base.owners(&without);
+        let moved = self.slots.owners().iter().zip(owners).filter(|(old, new)| **old != *new);
+        count(moved.map(|(_, new)| new))
+    }
+
+    /// Open slots by previous owner.
+    pub fn previous(&self) -> BTreeMap<HostId, u32> {
+        count(self.slots.open().iter().filter_map(|slot| self.slots.previous(slot)))
+    }
+}
+
+fn count(hosts: impl IntoIterator<Item = HostId>) -> BTreeMap<HostId, u32> {
+    let mut counts = BTreeMap::new();
+    for host in hosts {
+        *counts.entry(host).or_default() += 1;
+    }
+    counts
+}

@@ -1,0 +1,204 @@
+//! Starting the engine: the journal replayed, the data path of an earlier daemon adopted, everything published.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use lb_common::flow::Phase;
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::rates::Rates;
+use super::rings::Rings;
+use super::{Clock, Engine, Error};
+use crate::dataplane::{Dataplane, Options, Sizes};
+use crate::drain::{State, resume};
+use crate::journal::{Change, Journal};
+use crate::model::{Model, Timeouts};
+use crate::netlink::NextHopState;
+use crate::plan::Ids;
+
+/// What the engine starts from.
+pub struct Start {
+    pub instance: String,
+    pub config: PathBuf,
+    pub model: Model,
+    pub journal: Journal,
+    pub next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
+}
+
+impl Start {
+    /// Puts everything in force. Packets of an instance that is adopted go on all the while.
+    pub fn start(self) -> Result<Engine, Error> {
+        let Start { instance, config, model, mut journal, next_hops } = self;
+        let clock = Clock::start();
+        let key = journal.hash_key();
+        let options = Options {
+            instance: instance.clone(),
+            sizes: Sizes::new(model.ring_size, model.flow_table_pins),
+            key: data_path_key(key),
+            timeouts: by_phase(&model.timeouts),
+            test_clock: false,
+        };
+        let dataplane = Dataplane::open(options)?;
+        let ids = number(&model, &mut journal)?;
+        let mut engine = Engine {
+            drains: model.hosts.keys().map(|host| (host.clone(), State::Active { last: None })).collect(),
+            instance,
+            config,
+            model,
+            ids,
+            journal,
+            dataplane,
+            attached: Vec::new(),
+            rings: Rings::default(),
+            sealed: BTreeSet::new(),
+            down: BTreeSet::new(),
+            leaving: BTreeMap::new(),
+            published_hops: BTreeMap::new(),
+            next_hops,
+            stale: false,
+            started_at: clock.now(),
+            clock,
+            generation: 0,
+            swept: None,
+            uncounted: Vec::new(),
+            rates: Rates::default(),
+        };
+        engine.resume_drains()?;
+        let hops = engine.next_hops.borrow().clone();
+        engine.down = engine.unreachable(&hops);
+        engine.find_leaving();
+        engine.continue_rings()?;
+        if engine.dataplane.adopted {
+            engine.uncounted = engine.ids.stats.values().copied().collect();
+        }
+        engine.publish()?;
+        engine.note_starts()?;
+        engine.attach()?;
+        engine.note_start()?;
+        Ok(engine)
+    }
+}
+
+impl Engine {
+    fn resume_drains(&mut self) -> Result<(), Error> {
+        let kept = self.dataplane.adopted;
+        for row in self.journal.open_drains()? {
+            let host = row.drain.host.clone();
+            if !self.drains.contains_key(&host) {
+                log::warn!("{host} is drained, but the config does not name it any more");
+                continue;
+            }
+            let receipt = row.receipt.filter(|receipt| receipt.outcome == "drained");
+            let (state, _) = resume(row.drain, receipt, kept);
+            if matches!(state, State::Drained(_)) {
+                self.sealed.insert(host.clone());
+            }
+            log::info!("{host} stays {:?} by the journal", state.admin());
+            self.drains.insert(host, state);
+        }
+        Ok(())
+    }
+
+    /// Backends that an earlier daemon published and the config does not name any more: their flows go on.
+    fn find_leaving(&mut self) {
+        let known: BTreeSet<(u16, u16)> = self
+            .model
+            .services
+            .iter()
+            .flat_map(|service| {
+                let number = self.ids.services.get(&service.name).copied();
+                let hosts = service.hosts.iter().filter_map(|host| self.ids.hosts.get(host).copied());
+                hosts.filter_map(move |host| Some((number?, host)))
+            })
+            .collect();
+        let services: BTreeSet<u16> = known.iter().map(|(service, _)| *service).collect();
+        for ((service, host), record) in self.dataplane.published_backends() {
+            if services.contains(&service) && !known.contains(&(service, host)) {
+                self.leaving.insert((service, host), record);
+            }
+        }
+    }
+
+    fn continue_rings(&mut self) -> Result<(), Error> {
+        let lineages = if self.journal.key_replaced() { BTreeMap::new() } else { self.journal.lineages()? };
+        let services: Vec<_> =
+            self.model.services.iter().map(|service| (service.name.clone(), service.hosts.clone())).collect();
+        self.rings = self.with_making(|making| Rings::continued(making, services, &lineages));
+        Ok(())
+    }
+
+    fn attach(&mut self) -> Result<(), Error> {
+        for interface in &self.model.interfaces {
+            let attached = self.dataplane.attach(interface, self.model.xdp_mode)?;
+            match &attached.note {
+                Some(note) => log::warn!("{interface}: {} mode: {note}", attached.mode),
+                None => log::info!("{interface}: {} mode", attached.mode),
+            }
+            self.attached.push(attached);
+        }
+        let keep: Vec<u32> = self.attached.iter().map(|attached| attached.ifindex).collect();
+        Ok(self.dataplane.detach_others(&keep)?)
+    }
+
+    fn note_start(&mut self) -> Result<(), Error> {
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let change = Change { at: self.clock.now(), author: "sluice", reason: None };
+        let detail = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "config": self.config.display().to_string(),
+            "adopted": self.dataplane.adopted,
+        });
+        self.journal.note_start(boot_id.trim(), &change, &detail)?;
+        Ok(())
+    }
+
+    /// Whether the data path of an earlier daemon was taken over.
+    pub fn adopted(&self) -> bool {
+        self.dataplane.adopted
+    }
+
+    /// Bytes that the flow table takes, and all other maps.
+    pub fn memory(&self) -> (u64, u64) {
+        let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
+        let sizes = &self.dataplane.options.sizes;
+        (sizes.flow_table_bytes(), sizes.other_bytes(cpus))
+    }
+}
+
+/// The numbers of everything that the config names.
+fn number(model: &Model, journal: &mut Journal) -> Result<Ids, Error> {
+    let hosts: Vec<&str> = model.hosts.keys().map(String::as_str).collect();
+    let services: Vec<&str> = model.services.iter().map(|service| service.name.as_str()).collect();
+    let pairs: Vec<(&str, &str)> = model
+        .services
+        .iter()
+        .flat_map(|service| service.hosts.iter().map(|host| (service.name.as_str(), host.as_str())))
+        .collect();
+    Ok(Ids {
+        hosts: journal.host_ids(&hosts)?,
+        known_hosts: journal.known_hosts()?,
+        services: journal.service_ids(&services)?,
+        stats: journal.stat_ids(&pairs)?,
+    })
+}
+
+/// The secret of the flow hash.
+fn data_path_key(key: [u8; 16]) -> lb_common::hash::Key {
+    let (low, high) = key.split_at(8);
+    let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+    [word(low), word(high)]
+}
+
+/// Idle timeouts by the number of the phase.
+fn by_phase(timeouts: &Timeouts) -> [u32; 8] {
+    let seconds = |duration: std::time::Duration| duration.as_secs() as u32;
+    let mut by_phase = [0; 8];
+    by_phase[Phase::HalfOpen as usize] = seconds(timeouts.half_open);
+    by_phase[Phase::Established as usize] = seconds(timeouts.established);
+    by_phase[Phase::Closing as usize] = seconds(timeouts.closing);
+    by_phase[Phase::Udp as usize] = seconds(timeouts.udp);
+    by_phase[Phase::Reset as usize] = seconds(timeouts.closing);
+    by_phase
+}

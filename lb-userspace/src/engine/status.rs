@@ -1,0 +1,152 @@
+//! The status that the API gives.
+
+use std::collections::BTreeMap;
+
+use super::gauges::Sum;
+use super::{Engine, Error};
+use crate::api::types::{
+    AdminState, BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, OperState, ServiceStatus, Status,
+};
+use crate::model::{Host, Service, VipMode};
+
+impl Engine {
+    pub fn status(&self) -> Result<Status, Error> {
+        let counters = self.dataplane.counters([])?;
+        let reasons = counters.reasons.iter().filter(|(_, count)| *count != 0);
+        let violations: BTreeMap<String, u64> = Self::violations(&counters.reasons).collect();
+        let services: Vec<_> =
+            self.model.services.iter().map(|service| self.service(service)).collect::<Result<_, _>>()?;
+        let hosts: Vec<_> =
+            self.model.hosts.values().map(|host| self.host(host)).collect::<Result<_, _>>()?;
+        Ok(Status {
+            instance: self.instance.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: self.started_at,
+            generation: self.generation,
+            revision: self.journal.last_revision()?,
+            config: self.config.display().to_string(),
+            vip_mode: match self.model.vip_mode {
+                VipMode::External => "external",
+                VipMode::Local => "local",
+            }
+            .to_owned(),
+            interfaces: self
+                .attached
+                .iter()
+                .map(|attached| InterfaceStatus {
+                    name: attached.interface.clone(),
+                    ifindex: attached.ifindex,
+                    mode: attached.mode.to_owned(),
+                    note: attached.note.clone(),
+                })
+                .collect(),
+            problems: self.problems(&violations),
+            services,
+            hosts,
+            flow_table: self.flow_table(),
+            reasons: reasons.map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
+            violations,
+        })
+    }
+
+    fn service(&self, service: &Service) -> Result<ServiceStatus, Error> {
+        let mut backends = Vec::new();
+        let mut all = Vec::new();
+        for name in &service.hosts {
+            let stats = self.ids.stats.get(&(service.name.clone(), name.clone())).copied();
+            let (sum, traffic) = self.traffic(stats)?;
+            all.extend(stats);
+            let address = self.model.hosts.get(name).and_then(|host| host.address_for(service.vip));
+            let hop = address.and_then(|address| self.published_hops.get(&address));
+            backends.push(BackendStatus {
+                host: name.clone(),
+                address: address.map(|address| address.to_string()).unwrap_or_default(),
+                live_flows: sum.live(),
+                traffic,
+                next_hop: hop.map_or_else(|| "not known yet".to_owned(), ToString::to_string),
+            });
+        }
+        let (sum, traffic) = self.traffic(all)?;
+        Ok(ServiceStatus {
+            name: service.name.clone(),
+            vip: service.vip.to_string(),
+            protocol: service.protocol.to_string(),
+            port: service.port,
+            forward: service.forward.to_string(),
+            ring: self.rings.ring_of(&service.name).unwrap_or(0),
+            live_flows: sum.live(),
+            traffic,
+            backends,
+        })
+    }
+
+    fn host(&self, host: &Host) -> Result<HostStatus, Error> {
+        let (sum, traffic): (Sum, _) = self.traffic(self.ids.stats_of_host(&host.name))?;
+        let state = self.drains.get(&host.name);
+        Ok(HostStatus {
+            name: host.name.clone(),
+            admin: state.map_or(AdminState::Active, crate::drain::State::admin),
+            oper: if self.down.contains(&host.name) { OperState::Down } else { OperState::Up },
+            weight: host.weight,
+            share: self.share(&host.name),
+            live_flows: sum.live(),
+            traffic,
+            drain: state.and_then(|state| state.status(sum.live())),
+        })
+    }
+
+    /// Part of the slots that a host owns in the rings that it is a member of.
+    fn share(&self, host: &str) -> f64 {
+        let Some(id) = self.ids.hosts.get(host) else { return 0.0 };
+        let (mut owned, mut all) = (0.0, 0.0);
+        for ring in self.rings.rings.values().filter(|ring| ring.hosts.iter().any(|name| name == host)) {
+            owned += f64::from(ring.owned().get(id).copied().unwrap_or(0));
+            all += f64::from(ring.slots.size());
+        }
+        if all == 0.0 { 0.0 } else { owned / all }
+    }
+
+    fn flow_table(&self) -> FlowTableStatus {
+        let sizes = &self.dataplane.options.sizes;
+        let swept = self.swept.as_ref();
+        FlowTableStatus {
+            pins: u64::from(self.model.flow_table_pins),
+            words: u64::from(sizes.words()),
+            live: swept.map_or(0, crate::dataplane::Swept::total),
+            overflow_used: swept.map_or(0, |swept| swept.overflow),
+            overflow_size: u64::from(sizes.overflow),
+            memory: sizes.flow_table_bytes(),
+            sweep_us: swept.map_or(0, |swept| swept.took.as_micros() as u64),
+        }
+    }
+
+    fn problems(&self, violations: &BTreeMap<String, u64>) -> Vec<String> {
+        let mut problems: Vec<String> = violations
+            .iter()
+            .map(|(name, count)| {
+                format!("{name} is {count} and must be 0: please report this with `sluice status --json`")
+            })
+            .collect();
+        for service in &self.model.services {
+            for name in &service.hosts {
+                let Some(address) = self.model.hosts.get(name).and_then(|host| host.address_for(service.vip))
+                else {
+                    continue;
+                };
+                match self.published_hops.get(&address) {
+                    Some(hop) if hop.next_hop().is_some() => {}
+                    Some(hop) => problems.push(format!("{name} ({address}) gets no packet: {hop}")),
+                    None => problems
+                        .push(format!("{name} ({address}) gets no packet: its next hop is not known yet")),
+                }
+            }
+        }
+        if self.stale {
+            problems.push("the last change is not published yet: see the daemon's log".to_owned());
+        }
+        problems.sort();
+        problems.dedup();
+        problems
+    }
+}

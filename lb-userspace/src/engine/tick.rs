@@ -1,0 +1,183 @@
+//! What the engine does by itself, once a second or more often: sweep, close handovers, end drains, follow next hops.
+
+use std::collections::BTreeSet;
+
+use super::{Engine, Error};
+use crate::dataplane::{RingView, SweepInput};
+use crate::drain::{Action, Event, Observation, State, step};
+use crate::journal::Change;
+
+impl Engine {
+    /// One round.
+    pub(super) fn tick(&mut self) -> Result<(), Error> {
+        self.dataplane.log();
+        if self.stale {
+            self.publish()?;
+            self.note_starts()?;
+        } else {
+            self.follow_next_hops()?;
+        }
+        self.sweep()?;
+        self.recount()?;
+        self.close_handovers()?;
+        self.advance_drains()?;
+        self.let_go()?;
+        self.sample_rates()
+    }
+
+    /// Publishes anew when a next hop changed. A host none of whose packets can be sent is down.
+    fn follow_next_hops(&mut self) -> Result<(), Error> {
+        if !self.next_hops.has_changed().unwrap_or(false) {
+            return Ok(());
+        }
+        let hops = self.next_hops.borrow().clone();
+        let down = self.unreachable(&hops);
+        for host in down.difference(&self.down) {
+            log::warn!("{host} is down: it has no next hop");
+        }
+        for host in self.down.difference(&down) {
+            log::info!("{host} is up: its next hops are known");
+        }
+        self.down = down;
+        self.publish()
+    }
+
+    /// Hosts with a backend that packets cannot be sent to.
+    pub(super) fn unreachable(
+        &self,
+        hops: &std::collections::BTreeMap<std::net::IpAddr, crate::netlink::NextHopState>,
+    ) -> BTreeSet<String> {
+        let mut down = BTreeSet::new();
+        for service in &self.model.services {
+            for name in &service.hosts {
+                let address = self.model.hosts.get(name).and_then(|host| host.address_for(service.vip));
+                let reachable = address.and_then(|address| hops.get(&address)?.next_hop()).is_some();
+                if !reachable {
+                    down.insert(name.clone());
+                }
+            }
+        }
+        down
+    }
+
+    fn sweep(&mut self) -> Result<(), Error> {
+        let ring_of_number: std::collections::BTreeMap<u16, u32> = self
+            .ids
+            .services
+            .iter()
+            .filter_map(|(name, &number)| Some((number, self.rings.ring_of(name)?)))
+            .collect();
+        let sealed: BTreeSet<u16> =
+            self.sealed.iter().filter_map(|host| self.ids.hosts.get(host).copied()).collect();
+        let serves = |host| !sealed.contains(&host);
+        let rings = &self.rings;
+        let input = SweepInput {
+            ring_of: &|service| ring_of_number.get(&service).copied(),
+            ring: &|ring| {
+                let ring = rings.rings.get(&ring)?;
+                Some(RingView { slots: &ring.words, serves: &serves })
+            },
+            losers: &|host| rings.may_have_foreign_pins(host),
+        };
+        self.swept = Some(self.dataplane.sweep(&input)?);
+        Ok(())
+    }
+
+    fn close_handovers(&mut self) -> Result<(), Error> {
+        let Some(swept) = &self.swept else { return Ok(()) };
+        let gone: BTreeSet<u16> = self
+            .drains
+            .iter()
+            .filter(|(_, state)| matches!(state, State::Drained(_)))
+            .filter_map(|(host, _)| self.ids.hosts.get(host).copied())
+            .collect();
+        let mut rings = self.rings.clone();
+        let (now, t, lost_at) = (self.clock.now(), self.idle_timeout(), self.lost_at());
+        let closed = rings.close(now, t, lost_at, &swept.foreign, |host| gone.contains(&host));
+        if closed == 0 {
+            return Ok(());
+        }
+        log::info!("{closed} slots are handed over");
+        self.put_in_force(rings)
+    }
+
+    fn advance_drains(&mut self) -> Result<(), Error> {
+        let draining: Vec<String> = self
+            .drains
+            .iter()
+            .filter(|(_, state)| matches!(state, State::Draining(_)))
+            .map(|(host, _)| host.clone())
+            .collect();
+        for host in draining {
+            let observation = self.observe(&host)?;
+            let now = self.clock.now();
+            let (state, actions) = step(&host, self.drains[&host].clone(), Event::Sweep(observation), now);
+            self.carry_out(&host, state, actions)?;
+        }
+        Ok(())
+    }
+
+    fn observe(&self, host: &str) -> Result<Observation, Error> {
+        let id = self.ids.hosts[host];
+        let (now, t) = (self.clock.now(), self.idle_timeout());
+        Ok(Observation {
+            gauges: self.gauges(host)?,
+            counted: self.swept.as_ref().map_or(0, |swept| swept.counted(id)),
+            clock: self.clock.monotonic(),
+            complete_since: self.dataplane.incomplete_since(id),
+            slots_open_long_enough: self.rings.open_long_enough(id, now, t, self.lost_at()),
+            idle_timeout: t,
+        })
+    }
+
+    /// Journal first, then the data path; the new state last, when all of it worked.
+    fn carry_out(&mut self, host: &str, state: State, actions: Vec<Action>) -> Result<(), Error> {
+        let mut publish = false;
+        for action in actions {
+            match action {
+                Action::SealHost(host) => publish |= self.sealed.insert(host),
+                Action::UnsealHost(host) => publish |= self.sealed.remove(&host),
+                Action::Finish(receipt) => {
+                    let change = Change { at: self.clock.now(), author: "sluice", reason: None };
+                    self.journal.finish_drain(&receipt, &change)?;
+                    log::info!("{host} is drained: {} flows ended", receipt.ended);
+                }
+                // The end of the drain lets its handovers close; the next round does that.
+                Action::PublishRings => {}
+                Action::Begin(_) | Action::NoteStart { .. } | Action::TakeBack { .. } => {}
+            }
+        }
+        if publish {
+            self.publish_tables()?;
+        }
+        self.drains.insert(host.to_owned(), state);
+        Ok(())
+    }
+
+    /// Forgets backends that the config does not name any more, once no flow and no handover needs them.
+    fn let_go(&mut self) -> Result<(), Error> {
+        let Some(swept) = &self.swept else { return Ok(()) };
+        let done: Vec<_> = self
+            .leaving
+            .keys()
+            .copied()
+            .filter(|(_, host)| swept.counted(*host) == 0 && !self.rings.is_previous(*host))
+            .collect();
+        if done.is_empty() {
+            return Ok(());
+        }
+        for key in done {
+            self.leaving.remove(&key);
+        }
+        self.publish_tables()
+    }
+
+    /// Sets gauges right that a daemon before may have left off by one, as soon as they stand still for a moment; see
+    /// `Dataplane::recount`.
+    pub(super) fn recount(&mut self) -> Result<(), Error> {
+        if !self.uncounted.is_empty() {
+            self.uncounted = self.dataplane.recount(&self.uncounted)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,31 @@
+//! The numbers by which the data path knows hosts, services and pairs of them.
+
+use std::collections::BTreeMap;
+
+use lb_common::layout::HostId;
+
+/// Names → numbers; the journal keeps them stable.
+#[derive(Debug, Clone, Default)]
+pub struct Ids {
+    pub hosts: BTreeMap<String, HostId>,
+    /// Every host that ever had a number, also those that the config does not name any more.
+    pub known_hosts: BTreeMap<String, HostId>,
+    pub services: BTreeMap<String, u16>,
+    /// (service, host) → number of the counters.
+    pub stats: BTreeMap<(String, String), u32>,
+}
+
+impl Ids {
+    pub fn host_name(&self, id: HostId) -> Option<&str> {
+        self.known_hosts.iter().find(|&(_, &number)| number == id).map(|(name, _)| name.as_str())
+    }
+
+    pub fn service_name(&self, number: u16) -> Option<&str> {
+        self.services.iter().find(|&(_, &id)| id == number).map(|(name, _)| name.as_str())
+    }
+
+    /// Numbers of the counters of a host, in every service.
+    pub fn stats_of_host(&self, host: &str) -> impl Iterator<Item = u32> {
+        self.stats.iter().filter(move |((_, of), _)| of == host).map(|(_, &number)| number)
+    }
+}

@@ -1,0 +1,58 @@
+//! What the data path costs: nanoseconds a packet by kind of packet and number of flows, and what the daemon's own
+//! work takes.
+//!
+//! A program that feeds a set of packets in turn calls the balancer's program, and the same feeder calls an empty one,
+//! in turns within one run; the difference is the balancer's. Figures from shared or virtual machines are good for
+//! ratios within one run only.
+
+mod cases;
+mod feeder;
+mod frames;
+mod machine;
+mod measure;
+mod report;
+mod subject;
+mod userspace;
+
+use anyhow::Result;
+
+pub use report::Report;
+
+/// What is measured, and how thoroughly.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Rounds of which the median counts.
+    pub rounds: usize,
+    /// Packets that are timed at once, at least.
+    pub packets: u32,
+    /// Numbers of flows.
+    pub flows: Vec<u32>,
+    /// Pins that the flow table is made for.
+    pub pins: u32,
+    /// Only cases whose name contains this.
+    pub only: Option<String>,
+}
+
+/// Measures everything; `say` gets a line for each step.
+///
+/// # Errors
+/// When the program does not load, or does with the packets something else than the case is about.
+pub fn run(options: &Options, mut say: impl FnMut(&str)) -> Result<Report> {
+    let machine = machine::Machine::look()?;
+    machine::stay_on_one_cpu()?;
+    let mut subject = subject::Subject::open(&format!("bench-{}", std::process::id()), options.pins)?;
+    let most = options.flows.iter().copied().max().unwrap_or(1).max(1);
+    let mut feeder = feeder::Feeder::load(subject.program()?, most)?;
+    let program = subject.program_facts()?;
+    let mut cases = Vec::new();
+    for case in cases::all(&options.flows) {
+        if options.only.as_ref().is_some_and(|only| !case.name().contains(only)) {
+            continue;
+        }
+        say(&case.name());
+        cases.push(measure::measure(&case, options, &mut feeder, &mut subject)?);
+    }
+    drop(feeder);
+    let work = if options.only.is_none() { userspace::measure(&mut subject, &mut say)? } else { Vec::new() };
+    Ok(Report { machine, program, cases, work })
+}

@@ -1,0 +1,136 @@
+//! The figures, as a table for people or as JSON.
+
+use std::fmt;
+
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{Cell, CellAlignment, Table};
+use serde::Serialize;
+
+use super::cases::flows;
+use super::machine::Machine;
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub machine: Machine,
+    pub program: ProgramFacts,
+    pub cases: Vec<Figure>,
+    pub work: Vec<Work>,
+}
+
+/// The program in the kernel.
+#[derive(Debug, Serialize)]
+pub struct ProgramFacts {
+    /// Instructions that the verifier walked; a million is its limit.
+    pub verified: u32,
+    /// Instructions of the program.
+    pub instructions: u32,
+    /// Bytes of machine code.
+    pub jited: u32,
+}
+
+/// Nanoseconds a packet.
+#[derive(Debug, Serialize)]
+pub struct Figure {
+    pub case: String,
+    pub flows: u32,
+    /// Span of the flow table's hot array.
+    pub table_bytes: u64,
+    /// Part of its words in use.
+    pub load: f64,
+    /// Over the empty program; median of the rounds.
+    pub ns: f64,
+    pub lowest: f64,
+    pub highest: f64,
+    /// The feeder with the empty program.
+    pub empty: f64,
+    pub goal: Option<f64>,
+    /// What is aimed at in the end.
+    pub aim: Option<f64>,
+    pub met: Option<bool>,
+}
+
+/// Milliseconds of the daemon's work.
+#[derive(Debug, Serialize)]
+pub struct Work {
+    pub what: String,
+    pub ms: f64,
+    pub lowest: f64,
+    pub highest: f64,
+    pub goal: Option<f64>,
+    pub met: Option<bool>,
+}
+
+fn goal(goal: Option<f64>) -> String {
+    goal.map_or(String::new(), |goal| format!("≤ {goal:.0}"))
+}
+
+fn met(met: Option<bool>) -> &'static str {
+    match met {
+        Some(true) => "yes",
+        Some(false) => "NO",
+        None => "",
+    }
+}
+
+fn table(header: &[&str], text_columns: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_header(header.iter().enumerate().map(|(column, &name)| {
+        let cell = Cell::new(name);
+        if column < text_columns { cell } else { cell.set_alignment(CellAlignment::Right) }
+    }));
+    for column in table.column_iter_mut().skip(text_columns) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine { cpu, cpus, kernel, load } = &self.machine;
+        writeln!(f, "{cpu}, {cpus} CPUs, Linux {kernel}, load {load} at the start.")?;
+        writeln!(f, "Figures from shared or virtual machines are for ratios within one run.")?;
+        let ProgramFacts { verified, instructions, jited } = &self.program;
+        writeln!(
+            f,
+            "Program: {instructions} instructions, {jited} bytes of machine code; the verifier walked {verified} of at most 1000000."
+        )?;
+        writeln!(f, "\nNanoseconds a packet over an empty program, median of the rounds:")?;
+        let mut figures = table(
+            &["case", "flows", "table", "load", "ns", "lowest", "highest", "empty", "goal", "met", "aim"],
+            1,
+        );
+        for figure in &self.cases {
+            figures.add_row([
+                figure.case.clone(),
+                flows(figure.flows).replace(" flows", "").replace(" flow", ""),
+                format!("{} MiB", figure.table_bytes >> 20),
+                format!("{:.2}", figure.load),
+                format!("{:.1}", figure.ns),
+                format!("{:.1}", figure.lowest),
+                format!("{:.1}", figure.highest),
+                format!("{:.1}", figure.empty),
+                goal(figure.goal),
+                met(figure.met).to_owned(),
+                goal(figure.aim),
+            ]);
+        }
+        writeln!(f, "{figures}")?;
+        if !self.work.is_empty() {
+            writeln!(f, "\nThe daemon's work, milliseconds, median:")?;
+            let mut work = table(&["what", "ms", "lowest", "highest", "goal", "met"], 1);
+            for row in &self.work {
+                work.add_row([
+                    row.what.clone(),
+                    format!("{:.2}", row.ms),
+                    format!("{:.2}", row.lowest),
+                    format!("{:.2}", row.highest),
+                    goal(row.goal),
+                    met(row.met).to_owned(),
+                ]);
+            }
+            writeln!(f, "{work}")?;
+        }
+        Ok(())
+    }
+}

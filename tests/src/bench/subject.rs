@@ -1,0 +1,243 @@
+//! The data path under test: services of every family, protocol and forward mode, on one instance.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Result;
+use aya::programs::ProgramFd;
+use lb_common::flow::{Phase, Word};
+use lb_common::hash::FlowHash;
+use lb_common::layout::{
+    Backend, BackendFlags, Control, HostId, HostState, MODE_IPIP, MODE_L2, ServiceKey, Slot, Tuple,
+};
+use lb_common::parse::{TCP, UDP};
+use lb_common::reason::Reason;
+use lb_common::table::{BUCKET, MARK_OVERFLOW};
+use lb_userspace::dataplane::{Dataplane, Options, Paths, ServiceTable, Sizes, Tables, detach_all};
+use lb_userspace::ring::{Base, Member, SHARE_FULL, Slots};
+
+use super::report::ProgramFacts;
+
+/// Hosts behind each service.
+const HOSTS: HostId = 4;
+/// The service whose slots are all in handover.
+pub const OPEN: &str = "203.0.113.9:80";
+/// Addresses of nobody here.
+pub const OTHER: [&str; 2] = ["198.51.100.1:80", "[2001:db8:ffff::1]:80"];
+/// The interface that test runs come in by: `lo`.
+const INGRESS: u32 = 1;
+const RING_SIZE: u32 = 65_537;
+/// Key of rings and flow hash; any will do.
+pub const KEY: [u8; 16] = *b"a key to measure";
+
+/// The virtual addresses.
+pub struct Vips;
+
+impl Vips {
+    /// Of the service for a protocol, family and forward mode.
+    pub fn of(is_udp: bool, is_v6: bool, ipip: bool) -> SocketAddr {
+        let address = match (is_v6, ipip) {
+            (false, false) => "203.0.113.1",
+            (false, true) => "203.0.113.2",
+            (true, false) => "2001:db8::1",
+            (true, true) => "2001:db8::2",
+        };
+        SocketAddr::new(address.parse().expect("an address"), if is_udp { 53 } else { 80 })
+    }
+}
+
+/// A loaded instance; removed when dropped.
+pub struct Subject {
+    pub dataplane: Dataplane,
+    key: [u64; 2],
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        if let Err(error) = detach_all(&self.dataplane.paths) {
+            eprintln!("cannot remove the instance that was measured: {error}");
+        }
+    }
+}
+
+impl Subject {
+    /// Loads the program and publishes all services.
+    pub fn open(instance: &str, pins: u32) -> Result<Subject> {
+        // What a benchmark with the same process number left when it was killed.
+        detach_all(&Paths::of(instance))?;
+        let (head, tail) = KEY.split_at(8);
+        let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("8 bytes"));
+        let key = [word(head), word(tail)];
+        let mut timeouts = [u32::MAX; 8];
+        for (phase, seconds) in [
+            (Phase::HalfOpen, 64),
+            (Phase::Established, 900),
+            (Phase::Closing, 30),
+            (Phase::Udp, 90),
+            (Phase::Reset, 30),
+        ] {
+            timeouts[phase as usize] = seconds;
+        }
+        let options = Options {
+            instance: instance.to_owned(),
+            sizes: Sizes::new(RING_SIZE, pins),
+            key,
+            timeouts,
+            test_clock: false,
+        };
+        let mut subject = Subject { dataplane: Dataplane::open(options)?, key };
+        subject.dataplane.publish(&tables())?;
+        Ok(subject)
+    }
+
+    pub fn program(&mut self) -> Result<&ProgramFd> {
+        Ok(self.dataplane.program()?.fd()?)
+    }
+
+    /// What the kernel says of the program.
+    pub fn program_facts(&mut self) -> Result<ProgramFacts> {
+        let info = self.dataplane.program()?.info()?;
+        Ok(ProgramFacts {
+            verified: info.verified_instruction_count().unwrap_or(0),
+            instructions: info.size_translated().unwrap_or(0) / 8,
+            jited: info.size_jitted(),
+        })
+    }
+
+    pub fn reasons(&self) -> Result<Vec<(Reason, u64)>> {
+        Ok(self.dataplane.counters([])?.reasons)
+    }
+
+    /// Takes the pins of these flows away, and those that share a bucket with them.
+    pub fn forget(&mut self, tuples: &[Tuple]) -> Result<()> {
+        let maps = &self.dataplane.maps;
+        let mask = maps.sizes.buckets - 1;
+        let mut overflow = Vec::new();
+        for tuple in tuples {
+            let hash = FlowHash::of(tuple, self.key);
+            let home = hash.bucket(mask);
+            for bucket in [home, lb_common::hash::other_bucket(home, hash.tag(), mask)] {
+                maps.hot.set(bucket, [0; BUCKET as usize]);
+            }
+            if maps.marks.get(home / 16)[home as usize % 16] >= MARK_OVERFLOW {
+                overflow.push(*tuple);
+            }
+        }
+        for tuple in tuples {
+            let home = FlowHash::of(tuple, self.key).bucket(mask);
+            maps.marks.set(home / 16, [0; 16]);
+        }
+        for tuple in overflow {
+            // Most of them lie elsewhere.
+            let _ = self.dataplane.maps.overflow.remove(&tuple);
+        }
+        Ok(())
+    }
+
+    /// Takes all pins away.
+    pub fn forget_all(&mut self) -> Result<()> {
+        let maps = &mut self.dataplane.maps;
+        for bucket in 0..maps.hot.len() {
+            maps.hot.set(bucket, [0; BUCKET as usize]);
+        }
+        for block in 0..maps.marks.len() {
+            maps.marks.set(block, [0; 16]);
+        }
+        let keys: Vec<Tuple> = maps.overflow.keys().flatten().collect();
+        for key in keys {
+            maps.overflow.remove(&key)?;
+        }
+        Ok(())
+    }
+
+    /// Part of the hot array's words that are in use.
+    pub fn load(&self) -> f64 {
+        let hot = &self.dataplane.maps.hot;
+        let used: usize = (0..hot.len())
+            .map(|bucket| hot.get(bucket).iter().filter(|&&word| Word(word) != Word::EMPTY).count())
+            .sum();
+        used as f64 / f64::from(hot.len() * BUCKET)
+    }
+
+    pub fn hot_bytes(&self) -> u64 {
+        u64::from(self.dataplane.maps.hot.len()) * 64
+    }
+}
+
+/// The members of the rings, of which host `out` is out.
+pub fn members(count: HostId, out: Option<HostId>) -> Vec<Member> {
+    let share = |id| if Some(id) == out { 0 } else { SHARE_FULL };
+    (1..=count).map(|id| Member { id, name: format!("host-{id}"), weight: 100, share: share(id) }).collect()
+}
+
+/// Every service, over rings 0 (settled) and 1 (all slots in handover).
+pub fn tables() -> Tables {
+    let members = members(HOSTS, None);
+    let settled = Slots::settled(&Base::build(&KEY, RING_SIZE, &members).owners(&members));
+    let settled: Vec<u32> = settled.words().collect();
+    let open = settled.iter().map(|&slot| {
+        let owner = Slot(slot).owner();
+        Slot::open(owner % HOSTS + 1, owner).0
+    });
+    let rings = BTreeMap::from([(0, settled.clone()), (1, open.collect())]);
+    let mut services = BTreeMap::new();
+    for is_udp in [false, true] {
+        for is_v6 in [false, true] {
+            for ipip in [false, true] {
+                let number = services.len() as u16;
+                let vip = Vips::of(is_udp, is_v6, ipip);
+                services.insert(number, service(number, HOSTS, vip, is_udp, ipip, 0));
+            }
+        }
+    }
+    let number = services.len() as u16;
+    services.insert(number, service(number, HOSTS, OPEN.parse().expect("an address"), false, false, 1));
+    Tables { generation: 1, services, rings }
+}
+
+/// A service with a backend on each host.
+pub fn service(
+    number: u16,
+    hosts: HostId,
+    vip: SocketAddr,
+    is_udp: bool,
+    ipip: bool,
+    ring: u32,
+) -> ServiceTable {
+    let mapped = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    };
+    let key = ServiceKey {
+        address: Tuple::words(mapped(vip.ip())),
+        port: vip.port().to_be(),
+        protocol: u16::from(if is_udp { UDP } else { TCP }),
+        pad: 0,
+    };
+    let backends = (1..=hosts).map(|host| {
+        let [high, low] = host.to_be_bytes();
+        let (mut address, mut source, mut outer) = ([0; 16], [0; 16], 0);
+        if vip.is_ipv6() {
+            address = std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, host).octets();
+            source = std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 1, 1).octets();
+            outer = BackendFlags::OUTER_V6;
+        } else {
+            address[..4].copy_from_slice(&[192, 0, high, low]);
+            source[..4].copy_from_slice(&[192, 1, 0, 1]);
+        }
+        let backend = Backend {
+            control: Control::new(HostState::Up).0,
+            stats: u32::from(number) * u32::from(hosts) + u32::from(host),
+            ifindex: INGRESS,
+            destination_mac: [2, 0, 0, 1, high, low],
+            source_mac: [2, 0, 0, 0, 0, 2],
+            address,
+            source,
+            mtu: 1500,
+            mode: if ipip { MODE_IPIP } else { MODE_L2 },
+            flags: BackendFlags::REACHABLE | outer,
+        };
+        (host, backend)
+    });
+    ServiceTable { key, ring, backends: backends.collect() }
+}

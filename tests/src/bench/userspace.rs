@@ -1,0 +1,137 @@
+//! What the daemon's own work takes: rings, publications, sweeps.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use lb_common::layout::{Control, HostId, HostState};
+use lb_userspace::dataplane::{Dataplane, RingView, Sizes, SweepInput, Tables, grace_period};
+use lb_userspace::ring::{Base, Slots};
+
+use super::cases::flows;
+use super::feeder::{Called, Feeder};
+use super::frames::{Flows, Kind};
+use super::report::Work;
+use super::subject::{KEY, Subject, Vips, members, service, tables};
+
+const RING_SIZE: u32 = 65_537;
+/// Members of a large ring.
+const HOSTS: HostId = 100;
+/// Pins that are swept.
+const PINS: u32 = 1_000_000;
+
+/// Measures all of it. Replaces what the subject has published.
+pub fn measure(subject: &mut Subject, say: &mut impl FnMut(&str)) -> Result<Vec<Work>> {
+    say("rings");
+    let all = members(HOSTS, None);
+    let some = members(HOSTS, Some(7));
+    let base = Base::build(&KEY, RING_SIZE, &all);
+    let mut work = vec![
+        Work::new("ring of 65537 slots over 100 hosts: build", 31, Some(3.0), || {
+            black_box(Base::build(&KEY, RING_SIZE, &all));
+            Ok(())
+        })?,
+        Work::new("the same: owners with 1 host out", 31, None, || {
+            black_box(base.owners(&some));
+            Ok(())
+        })?,
+    ];
+    say("sweeps");
+    work.extend(sweeps(subject)?);
+    say("publications");
+    work.extend(publications(&mut subject.dataplane, &base)?);
+    Ok(work)
+}
+
+fn sweeps(subject: &mut Subject) -> Result<Vec<Work>> {
+    if subject.dataplane.maps.sizes.buckets < Sizes::new(RING_SIZE, PINS).buckets {
+        return Ok(Vec::new());
+    }
+    subject.forget_all()?;
+    let mut feeder = Feeder::load(subject.program()?, PINS)?;
+    let packets = Flows::new(Kind::TcpAck, Vips::of(false, false, false));
+    feeder.set((0..PINS as usize).map(|flow| packets.frame(flow as u32)))?;
+    feeder.run(Called::Tested, PINS)?;
+    drop(feeder);
+    let tables = tables();
+    let sweep = |subject: &mut Subject, loses: &dyn Fn(HostId) -> bool| {
+        let swept = subject.dataplane.sweep(&SweepInput {
+            ring_of: &|service| tables.services.get(&service).map(|table| table.ring),
+            ring: &|ring| Some(RingView { slots: tables.rings.get(&ring)?, serves: &|_| true }),
+            losers: loses,
+        })?;
+        anyhow::ensure!(swept.total() >= u64::from(PINS) * 999 / 1000, "{} pins were found", swept.total());
+        Ok(())
+    };
+    let name = |what: &str| format!("sweep of {}{what}", flows(PINS).replace("flows", "pins"));
+    Ok(vec![
+        Work::new(&name(""), 11, Some(10.0), || sweep(subject, &|_| false))?,
+        Work::new(&name(", 1 of 4 hosts in handover"), 11, None, || sweep(subject, &|host| host == 1))?,
+    ])
+}
+
+/// Drains a host of 100, and takes it back: one ring that 8 services share.
+fn publications(dataplane: &mut Dataplane, base: &Base) -> Result<Vec<Work>> {
+    let mut slots = Slots::settled(&base.owners(&members(HOSTS, None)));
+    let mut generation = 1;
+    let mut make = |out: bool| {
+        generation += 1;
+        slots.publish(&base.owners(&members(HOSTS, out.then_some(7))), generation);
+        let state = if out { HostState::Draining } else { HostState::Up };
+        let services = (0..8).map(|number| {
+            let vip = Vips::of(false, false, false);
+            let vip = std::net::SocketAddr::new(vip.ip(), 8000 + number);
+            let mut table = service(number, HOSTS, vip, false, false, 0);
+            if let Some(backend) = table.backends.get_mut(&7) {
+                backend.control = Control::new(state).0;
+            }
+            (number, table)
+        });
+        Tables { generation, services: services.collect(), rings: [(0, slots.words().collect())].into() }
+    };
+    dataplane.publish(&make(false)).context("a ring of 100 hosts")?;
+    let mut out = false;
+    let mut owners = Vec::new();
+    let publish = Work::new("publish the drain of 1 host of 100, 8 services", 11, None, || {
+        out = !out;
+        let tables = make(out);
+        let started = Instant::now();
+        dataplane.publish(&tables)?;
+        owners.push(started.elapsed());
+        Ok(())
+    })?;
+    owners.sort();
+    let grace = Work::new("of that, the grace period", 11, None, || Ok(grace_period()?))?;
+    let tables = Work::of("of that, publish() alone", &owners);
+    Ok(vec![publish, tables, grace])
+}
+
+impl Work {
+    /// Median of some runs.
+    fn new(what: &str, runs: usize, goal: Option<f64>, mut run: impl FnMut() -> Result<()>) -> Result<Work> {
+        let mut times = Vec::new();
+        for _ in 0..runs {
+            let started = Instant::now();
+            run()?;
+            times.push(started.elapsed());
+        }
+        times.sort();
+        let mut work = Work::of(what, &times);
+        work.goal = goal;
+        work.met = goal.map(|goal| work.ms <= goal);
+        Ok(work)
+    }
+
+    /// From sorted times.
+    fn of(what: &str, times: &[Duration]) -> Work {
+        let ms = |time: Option<&Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1e3);
+        Work {
+            what: what.to_owned(),
+            ms: ms(times.get(times.len() / 2)),
+            lowest: ms(times.first()),
+            highest: ms(times.last()),
+            goal: None,
+            met: None,
+        }
+    }
+}

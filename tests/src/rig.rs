@@ -1,0 +1,193 @@
+//! The data path on a bench: loaded under an instance of its own with a clock that the test sets, fed with single
+//! frames through `BPF_PROG_TEST_RUN`, and read out to the last counter and word. Nothing is attached to an interface.
+//!
+//! ```no_run
+//! use lb_common::layout::{HostState, Slot};
+//! use sluice_tests::packets::Packet;
+//! use sluice_tests::rig::{Rig, Setup, XDP_TX, l2};
+//!
+//! let vip = "198.51.100.1:80".parse().unwrap();
+//! let mut rig = Rig::open(Rig::small());
+//! let mut setup = Setup::new(&rig);
+//! setup.service(0, vip, 6, 0).backend(0, 1, l2(1)).ring(0, Slot::settled(1));
+//! rig.publish(&setup);
+//! let answer = rig.run(&Packet::tcp("10.0.0.1:40000".parse().unwrap(), vip).syn(7).build());
+//! assert_eq!((answer.verdict, answer.delta.reason("forward_new")), (XDP_TX, 1));
+//! rig.audit();
+//! ```
+
+mod counts;
+mod setup;
+mod table;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use aya::programs::{TestRun, TestRunOptions};
+use lb_common::hash::{FlowHash, Key};
+use lb_common::layout::Tuple;
+use lb_userspace::dataplane::{Dataplane, Options, Sizes, detach_all};
+
+pub use counts::{Counts, Delta, PairDelta};
+pub use setup::{Setup, ipip_v4, ipip_v6, l2, tuple, words};
+pub use table::{Pin, Place};
+
+pub const XDP_DROP: u32 = 1;
+pub const XDP_PASS: u32 = 2;
+pub const XDP_TX: u32 = 3;
+pub const XDP_REDIRECT: u32 = 4;
+
+/// The interface that frames of a test run come in by when nothing else is said: the namespace's loopback.
+pub const INGRESS: u32 = 1;
+
+/// Idle timeouts of the rig, seconds: half-open longer than the 64 s after which such a pin may be a victim.
+pub mod timeout {
+    pub const HALF_OPEN: u32 = 120;
+    pub const ESTABLISHED: u32 = 600;
+    pub const CLOSING: u32 = 30;
+    pub const UDP: u32 = 90;
+    pub const RESET: u32 = 10;
+}
+
+/// By phase number.
+pub const TIMEOUTS: [u32; 8] =
+    [0, 0, timeout::HALF_OPEN, timeout::ESTABLISHED, timeout::CLOSING, timeout::UDP, timeout::RESET, 0];
+
+/// Hash key of every rig.
+pub const KEY: Key = [0x0123_4567_89ab_cdef, 0x0fed_cba9_8765_4321];
+
+/// Second at which a rig's clock starts: larger than every timeout.
+pub const START: u32 = 100_000;
+
+/// What became of a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// `XDP_…`
+    pub verdict: u32,
+    /// The frame as the program left it.
+    pub bytes: Vec<u8>,
+    /// What all counters changed by.
+    pub delta: Delta,
+}
+
+/// A loaded data path. Its pins in bpffs go when it is dropped.
+pub struct Rig {
+    pub dataplane: Dataplane,
+    generation: u64,
+    /// Numbers of counters that were ever published.
+    stats: std::collections::BTreeSet<u32>,
+    setup: Option<Setup>,
+}
+
+impl Rig {
+    /// Rings of 251 slots, and a flow table of 256 buckets with an overflow map of 1024 entries.
+    pub fn small() -> Sizes {
+        Sizes {
+            services: 64,
+            rings: 16,
+            ring_copies: 64,
+            backends: 4096,
+            pairs: 4096,
+            ..Sizes::new(251, 1024)
+        }
+    }
+
+    /// Loads the program under an instance name that no other rig has, of this process or another.
+    ///
+    /// # Panics
+    /// Where the data path cannot be loaded, as do all methods when something fails: a rig is for tests.
+    pub fn open(sizes: Sizes) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let options = Options {
+            instance: format!("rig-{}-{number}", std::process::id()),
+            sizes,
+            key: KEY,
+            timeouts: TIMEOUTS,
+            test_clock: true,
+        };
+        let dataplane = Dataplane::open(options).expect("the data path loads");
+        dataplane.set_clock(START);
+        Rig { dataplane, generation: 0, stats: Default::default(), setup: None }
+    }
+
+    /// Publishes a setup as the next generation.
+    pub fn publish(&mut self, setup: &Setup) {
+        self.generation += 1;
+        let mut setup = setup.clone();
+        setup.tables.generation = self.generation;
+        self.dataplane.publish(&setup.tables).expect("the tables are published");
+        let backends = setup.tables.services.values().flat_map(|service| service.backends.values());
+        self.stats.extend(backends.map(|backend| backend.stats));
+        self.setup = Some(setup);
+    }
+
+    /// What was published last.
+    pub fn published(&self) -> &Setup {
+        self.setup.as_ref().expect("something was published")
+    }
+
+    /// Second of the rig's clock.
+    pub fn now(&self) -> u32 {
+        self.dataplane.now()
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, seconds: u32) {
+        self.dataplane.set_clock(self.now() + seconds);
+    }
+
+    /// Runs the program on a frame that came in by [`INGRESS`].
+    pub fn run(&mut self, frame: &[u8]) -> Answer {
+        self.run_from(frame, INGRESS)
+    }
+
+    /// Runs the program on a frame that came in by an interface of this thread's namespace.
+    pub fn run_from(&mut self, frame: &[u8], ifindex: u32) -> Answer {
+        let before = self.counts();
+        let (verdict, bytes) = self.run_uncounted(frame, ifindex);
+        Answer { verdict, bytes, delta: Delta::between(&before, &self.counts()) }
+    }
+
+    /// Runs the program without a look at the counters, which takes most of the time.
+    pub fn run_uncounted(&mut self, frame: &[u8], ifindex: u32) -> (u32, Vec<u8>) {
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context: Vec<u8> =
+            [0, frame.len() as u32, 0, ifindex, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+        // The kernel leaves 256 bytes of headroom; an encapsulated frame is longer than it came.
+        let mut out = vec![0; frame.len() + 258];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        };
+        let program = self.dataplane.program().expect("the object has the program");
+        let result = program.test_run(options).expect("the kernel runs the program");
+        out.truncate(result.data_size_out as usize);
+        (result.return_value, out)
+    }
+
+    /// Hash of a flow with the rig's key.
+    pub fn hash(tuple: &Tuple) -> FlowHash {
+        FlowHash::of(tuple, KEY)
+    }
+
+    /// Home bucket of a flow.
+    pub fn bucket(&self, tuple: &Tuple) -> u32 {
+        Self::hash(tuple).bucket(self.dataplane.options.sizes.buckets - 1)
+    }
+
+    /// Slot of a flow in its ring.
+    pub fn slot(&self, tuple: &Tuple) -> u32 {
+        Self::hash(tuple).slot(self.dataplane.options.sizes.ring_size)
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let removed = detach_all(&self.dataplane.paths);
+        if !std::thread::panicking() {
+            assert!(removed.expect("the pins can be removed"), "the rig's pins were there");
+        }
+    }
+}

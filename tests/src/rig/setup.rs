@@ -1,0 +1,156 @@
+//! Builder of the tables that a rig publishes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use lb_common::layout::{
+    Backend, BackendFlags, Control, HostId, HostState, MODE_IPIP, MODE_L2, ServiceKey, Slot, Tuple,
+};
+use lb_userspace::dataplane::{ServiceTable, Tables};
+
+use super::{INGRESS, Rig};
+
+/// Hosts that a service of a [`Setup`] may have: 0 to 255.
+const HOSTS: u32 = 256;
+
+/// Services, backends and rings in the making. The methods change it in place and can be chained.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub tables: Tables,
+    ring_size: u32,
+}
+
+impl Setup {
+    pub fn new(rig: &Rig) -> Self {
+        Setup { tables: Tables::default(), ring_size: rig.dataplane.options.sizes.ring_size }
+    }
+
+    /// A service without backends, that goes by `ring`. `number` is below 64.
+    pub fn service(&mut self, number: u16, vip: SocketAddr, protocol: u8, ring: u32) -> &mut Self {
+        let key = ServiceKey {
+            address: words(vip.ip()),
+            port: vip.port().to_be(),
+            protocol: protocol.into(),
+            pad: 0,
+        };
+        self.tables.services.insert(number, ServiceTable { key, ring, backends: BTreeMap::new() });
+        self
+    }
+
+    /// A service's backend on a host, in place of the one that is there. The counters are those of the pair for ever.
+    pub fn backend(&mut self, service: u16, host: HostId, backend: Backend) -> &mut Self {
+        let backend = Backend { stats: Self::stats(service, host), ..backend };
+        self.of(service).backends.insert(host, backend);
+        self
+    }
+
+    /// Takes a host out of every service.
+    pub fn without(&mut self, host: HostId) -> &mut Self {
+        for service in self.tables.services.values_mut() {
+            service.backends.remove(&host);
+        }
+        self
+    }
+
+    /// Sets the state of a host in every service.
+    pub fn state(&mut self, host: HostId, state: HostState) -> &mut Self {
+        for service in self.tables.services.values_mut() {
+            if let Some(backend) = service.backends.get_mut(&host) {
+                backend.control = Control::new(state).0;
+            }
+        }
+        self
+    }
+
+    /// A ring whose slots are all the same.
+    pub fn ring(&mut self, ring: u32, slot: Slot) -> &mut Self {
+        self.tables.rings.insert(ring, vec![slot.0; self.ring_size as usize]);
+        self
+    }
+
+    /// One slot of a ring.
+    pub fn slot(&mut self, ring: u32, index: u32, slot: Slot) -> &mut Self {
+        self.tables.rings.get_mut(&ring).expect("the ring is there")[index as usize] = slot.0;
+        self
+    }
+
+    /// Number of the counters of a pair.
+    pub fn stats(service: u16, host: HostId) -> u32 {
+        assert!(u32::from(host) < HOSTS && service < 64, "host {host} of service {service}");
+        u32::from(service) * HOSTS + u32::from(host)
+    }
+
+    /// The pair whose counters have this number.
+    pub fn pair(stats: u32) -> (u16, HostId) {
+        ((stats / HOSTS) as u16, (stats % HOSTS) as HostId)
+    }
+
+    fn of(&mut self, service: u16) -> &mut ServiceTable {
+        self.tables.services.get_mut(&service).expect("the service is there")
+    }
+}
+
+/// An address as the data path has it.
+pub fn words(address: IpAddr) -> [u64; 2] {
+    match address {
+        IpAddr::V4(address) => Tuple::words(address.to_ipv6_mapped().octets()),
+        IpAddr::V6(address) => Tuple::words(address.octets()),
+    }
+}
+
+/// The flow of a packet.
+pub fn tuple(from: SocketAddr, to: SocketAddr, protocol: u8) -> Tuple {
+    let ([a, b], [c, d]) = (from.port().to_be_bytes(), to.port().to_be_bytes());
+    Tuple {
+        source: words(from.ip()),
+        destination: words(to.ip()),
+        ports: u32::from_ne_bytes([a, b, c, d]),
+        protocol: protocol.into(),
+    }
+}
+
+/// A reachable backend that is up, next door on [`INGRESS`], with MAC addresses that tell hosts apart and an MTU of 1500.
+pub fn l2(host: u8) -> Backend {
+    Backend {
+        control: Control::new(HostState::Up).0,
+        ifindex: INGRESS,
+        destination_mac: [0x02, 0xbe, 0, 0, 0, host],
+        source_mac: [0x02, 0x1b, 0, 0, 0, host],
+        mtu: 1500,
+        mode: MODE_L2,
+        flags: BackendFlags::REACHABLE,
+        ..Backend::default()
+    }
+}
+
+/// As [`l2`], but encapsulated from 192.0.2.1 to 192.0.2.(100 + host).
+pub fn ipip_v4(host: u8) -> Backend {
+    let padded = |octets: [u8; 4]| {
+        let mut address = [0; 16];
+        address[..4].copy_from_slice(&octets);
+        address
+    };
+    Backend {
+        mode: MODE_IPIP,
+        address: padded([192, 0, 2, 100 + host]),
+        source: padded([192, 0, 2, 1]),
+        ..l2(host)
+    }
+}
+
+/// As [`l2`], but encapsulated from 2001:db8:b::1 to 2001:db8:b::1(host).
+pub fn ipip_v6(host: u8) -> Backend {
+    let address = |last: u8, before: u8| {
+        let mut address = [0; 16];
+        address[..6].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8, 0, 0x0b]);
+        (address[14], address[15]) = (before, last);
+        address
+    };
+    Backend {
+        mode: MODE_IPIP,
+        flags: BackendFlags::REACHABLE | BackendFlags::OUTER_V6,
+        address: address(host, 1),
+        source: address(1, 0),
+        ..l2(host)
+    }
+}

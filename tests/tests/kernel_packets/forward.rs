@@ -1,0 +1,256 @@
+//! The way out: what is written, what is kept, and what does not fit.
+
+use etherparse::{IpNumber, Ipv4Header, Ipv6Header};
+use lb_common::layout::{Backend, BackendFlags, HOST_NONE, Slot};
+use sluice_tests::packets::Packet;
+use sluice_tests::rig::{Delta, PairDelta, Rig, XDP_DROP, XDP_REDIRECT, XDP_TX, ipip_v4, ipip_v6, l2};
+
+use super::bench::{BEGAN, BEGAN_UDP, Bench, Fixture, Flow, NOTHING, TCP, phases, to_l2};
+
+const L3: usize = 14;
+
+/// A packet of a flow with a traffic class and a payload of so many bytes: a datagram, or a segment with the ACK.
+fn packet(flow: Flow, traffic_class: u8, payload: usize) -> Packet {
+    let packet =
+        if flow.protocol == TCP { flow.tcp().seq(9).ack(8) } else { Packet::udp(flow.from, flow.to) };
+    let payload: Vec<u8> = (0..payload).map(|byte| byte as u8).collect();
+    packet.traffic_class(traffic_class).payload(&payload)
+}
+
+/// Reason and changes of a packet of a flow without a pin, in a settled slot.
+fn first(flow: Flow) -> (&'static str, PairDelta) {
+    if flow.protocol == TCP { ("forward_owner", phases(0, 1, 0)) } else { ("forward_new", BEGAN_UDP) }
+}
+
+/// The frame in a new Ethernet and IP header from another library, as the backend of host 1 has it.
+fn encapsulated(frame: &[u8], backend: &Backend, traffic_class: u8) -> Vec<u8> {
+    let packet = &frame[L3..];
+    let length = if packet[0] >> 4 == 4 {
+        usize::from(u16::from_be_bytes([packet[2], packet[3]]))
+    } else {
+        usize::from(u16::from_be_bytes([packet[4], packet[5]])) + 40
+    };
+    let protocol = IpNumber(if packet[0] >> 4 == 4 { 4 } else { 41 });
+    let mut out = [&backend.destination_mac[..], &backend.source_mac].concat();
+    if backend.flags & BackendFlags::OUTER_V6 != 0 {
+        let header = Ipv6Header {
+            traffic_class,
+            payload_length: length as u16,
+            next_header: protocol,
+            hop_limit: 64,
+            source: backend.source,
+            destination: backend.address,
+            ..Ipv6Header::default()
+        };
+        out.extend([0x86, 0xdd]);
+        out.extend(header.to_bytes());
+    } else {
+        let v4 = |address: [u8; 16]| address[..4].try_into().unwrap();
+        let mut header =
+            Ipv4Header::new(length as u16, 64, protocol, v4(backend.source), v4(backend.address)).unwrap();
+        header.dscp = (traffic_class >> 2).try_into().unwrap();
+        header.ecn = (traffic_class & 3).try_into().unwrap();
+        header.dont_fragment = true;
+        header.header_checksum = header.calc_header_checksum();
+        out.extend([0x08, 0x00]);
+        out.extend(header.to_bytes());
+    }
+    out.extend_from_slice(packet);
+    out
+}
+
+#[test]
+fn l2_rewrites_the_mac_addresses_and_nothing_else() {
+    let mut bench = Bench::new();
+    for service in 0..4 {
+        for (number, payload) in [0, 1, 2, 7, 8, 63, 512].into_iter().enumerate() {
+            let flow = Flow::of(service, number as u32);
+            let frame = packet(flow, 0xb9, payload).ttl(1).flow_label(0xabcde).build();
+            let (reason, change) = first(flow);
+            bench.sent(frame.clone(), reason, 1, change);
+            bench.sent(frame, "forward_pin", 1, NOTHING);
+        }
+    }
+    bench.ends_empty();
+}
+
+#[test]
+fn options_are_stepped_over() {
+    let mut bench = Bench::new();
+    for service in [0, 1] {
+        for words in 1..=10 {
+            let flow = Flow::of(service, words as u32);
+            let frame = packet(flow, 0, 5).options(&vec![1; words * 4]).build();
+            let (reason, change) = first(flow);
+            bench.sent(frame.clone(), reason, 1, change);
+            assert_eq!(bench.pin(flow).unwrap().cold.tuple(), flow.tuple());
+            // The same flow without options.
+            bench.sent(packet(flow, 0, 5).build(), "forward_pin", 1, NOTHING);
+        }
+    }
+    // The options are no part of the payload that a FIN's sequence number counts.
+    let flow = Flow::of(0, 99);
+    let fin = flow.tcp().seq(100).ack(1).fin().payload(&[0; 7]).options(&[1; 8]).tcp_options(&[1; 4]);
+    bench.sent(fin.build(), "forward_owner", 1, phases(0, 0, 1));
+    assert_eq!(bench.pin(flow).unwrap().cold.sequence, 108);
+    bench.ends_empty();
+}
+
+#[test]
+fn padding_is_kept() {
+    let modes: [fn(u8) -> Backend; 3] = [l2, ipip_v4, ipip_v6];
+    for (mode, backend) in modes.into_iter().enumerate() {
+        let mut bench = Bench::with(Rig::small(), backend);
+        for service in 0..4 {
+            let flow = Flow::of(service, 1);
+            let frame = [&packet(flow, 0, 1).build()[..], &[0xee; 5]].concat();
+            let output = if mode == 0 { to_l2(&frame, 1) } else { encapsulated(&frame, &backend(1), 0) };
+            let (reason, change) = first(flow);
+            let description = format!("mode {mode}, service {service}");
+            bench.check(&Fixture::transmit(description, frame, output, (reason, service, 1), change));
+        }
+        bench.ends_empty();
+    }
+}
+
+#[test]
+fn ip_in_ip_is_exact() {
+    let modes: [fn(u8) -> Backend; 2] = [ipip_v4, ipip_v6];
+    for backend in modes {
+        let mut bench = Bench::with(Rig::small(), backend);
+        for service in 0..4 {
+            for (number, traffic_class) in [0, 1, 2, 3, 0x28, 0xb8, 0xff].into_iter().enumerate() {
+                for payload in [0, 1, 1000] {
+                    let flow = Flow::of(service, (number * 10_000 + payload) as u32);
+                    let frame = packet(flow, traffic_class, payload).build();
+                    let output = encapsulated(&frame, &backend(1), traffic_class);
+                    let (reason, change) = first(flow);
+                    let description = format!("service {service}, class {traffic_class}, payload {payload}");
+                    bench.check(&Fixture::transmit(description, frame, output, (reason, service, 1), change));
+                }
+            }
+        }
+        bench.ends_empty();
+    }
+}
+
+/// At the MTU it fits, one byte more does not: the flow lives on, only this packet goes nowhere.
+#[test]
+fn what_does_not_fit_is_dropped() {
+    let modes: [fn(u8) -> Backend; 3] = [l2, ipip_v4, ipip_v6];
+    for (backend, added) in modes.into_iter().zip([0, 20, 40]) {
+        let small = |host| Backend { mtu: 1280, ..backend(host) };
+        let mut bench = Bench::with(Rig::small(), small);
+        for service in 0..4 {
+            let headers = [40, 28, 60, 48][usize::from(service)];
+            let flow = Flow::of(service, 1);
+            let too_long = packet(flow, 0, 1281 - added - headers).build();
+            assert_eq!(too_long.len(), L3 + 1281 - added);
+            let (reason, change) = first(flow);
+            bench.dropped(too_long, Delta::of(["drop_too_big"]).pair(service, 1, change));
+            let frame = packet(flow, 0, 1280 - added - headers).build();
+            // Padding is no part of the packet.
+            let frame = [&frame[..], &[0; 30]].concat();
+            let output = if added == 0 { to_l2(&frame, 1) } else { encapsulated(&frame, &small(1), 0) };
+            let description = format!("{reason}, {added} more");
+            let counts = ("forward_pin", service, 1);
+            bench.check(&Fixture::transmit(description, frame, output, counts, NOTHING));
+        }
+        bench.ends_empty();
+    }
+}
+
+/// An MTU below the outer header's size must not wrap around.
+#[test]
+fn no_packet_fits_an_mtu_of_nothing() {
+    for mtu in [0, 19, 20, 39, 40] {
+        let mut bench = Bench::with(Rig::small(), |host| Backend { mtu, ..ipip_v6(host) });
+        let flow = Flow::of(1, 1);
+        bench.dropped(flow.datagram(), Delta::of(["drop_too_big"]).pair(1, 1, BEGAN_UDP));
+    }
+}
+
+#[test]
+fn a_backend_without_a_next_hop_gets_nothing() {
+    let mut bench = Bench::with(Rig::small(), |host| Backend { flags: 0, ..l2(host) });
+    for service in 0..4 {
+        let flow = Flow::of(service, 1);
+        let change = if service.is_multiple_of(2) { BEGAN } else { BEGAN_UDP };
+        bench.dropped(flow.first(), Delta::of(["drop_no_next_hop"]).pair(service, 1, change));
+    }
+    // The pins were made; when the next hop is known, the flows go on.
+    for service in 0..4 {
+        bench.setup.backend(service, 1, l2(1));
+    }
+    bench.publish();
+    bench.sent(Flow::of(0, 1).syn(1000), "forward_syn_again", 1, NOTHING);
+    bench.sent(Flow::of(3, 1).datagram(), "forward_pin", 1, NOTHING);
+    bench.ends_empty();
+}
+
+#[test]
+fn a_ring_without_hosts_drops() {
+    let mut bench = Bench::new();
+    bench.slots(Slot::settled(HOST_NONE));
+    for service in 0..4 {
+        let flow = Flow::of(service, 1);
+        bench.dropped(flow.first(), Delta::of(["drop_no_host"]));
+        if service.is_multiple_of(2) {
+            for frame in [flow.ack(1), flow.fin(1, b""), flow.rst(1)] {
+                bench.dropped(frame, Delta::of(["drop_no_host"]));
+            }
+        }
+    }
+    assert_eq!(bench.rig.pins(), []);
+    // No owner, but a previous one: it keeps its flows and gets no new ones.
+    bench.slots(Slot::open(HOST_NONE, 2));
+    let flow = Flow::of(0, 1);
+    bench.dropped(flow.syn(1), Delta::of(["drop_no_host"]));
+    bench.sent(flow.ack(1), "forward_previous", 2, phases(0, 1, 0));
+    bench.dropped(Flow::of(1, 1).datagram(), Delta::of(["drop_no_host"]));
+    bench.ends_empty();
+}
+
+/// A network namespace of the calling thread's own, with a pair of veths; the thread's end removes it.
+fn with_veths(test: impl FnOnce(u32, u32) + Send) {
+    std::thread::scope(|scope| {
+        let test = scope.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let ip = |arguments: &str| {
+                let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+                assert!(status.success(), "ip {arguments}");
+            };
+            ip("link add first type veth peer name second");
+            let index = |name| nix::net::if_::if_nametoindex(name).unwrap();
+            test(index("first"), index("second"));
+        });
+        test.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+#[test]
+fn another_interface_is_redirected_to() {
+    with_veths(|first, second| {
+        let mut bench = Bench::with(Rig::small(), |host| Backend { ifindex: first, ..ipip_v4(host) });
+        let flow = Flow::of(0, 1);
+        let backend = ipip_v4(1);
+        for (ingress, verdict, change) in
+            [(second, XDP_REDIRECT, phases(0, 1, 0)), (first, XDP_TX, NOTHING), (1, XDP_REDIRECT, NOTHING)]
+        {
+            let frame = flow.ack(1);
+            let answer = bench.rig.run_from(&frame, ingress);
+            let reason = if change == NOTHING { "forward_pin" } else { "forward_owner" };
+            let counters = Delta::of([reason]).pair(0, 1, PairDelta::packet(frame.len())).pair(0, 1, change);
+            assert_eq!(answer.delta, counters, "from {ingress}");
+            assert_eq!(answer.verdict, verdict, "from {ingress}");
+            assert_eq!(answer.bytes, encapsulated(&frame, &backend, 0), "from {ingress}");
+        }
+        // The interface goes, and the kernel takes it out of the map: such a packet was not forwarded, and is not
+        // counted as if it were.
+        assert!(std::process::Command::new("ip").args(["link", "del", "first"]).status().unwrap().success());
+        let answer = bench.rig.run(&flow.ack(1));
+        assert_eq!(answer.delta, Delta::of(["drop_internal"]));
+        assert_eq!(answer.verdict, XDP_DROP);
+        bench.ends_empty();
+    });
+}

@@ -1,0 +1,14 @@
+//! The balancer's program in the kernel, packet by packet: verdict, bytes, and every counter after each of them, and
+//! after each the gauges and marks compared with what lies in the flow table. Needs root.
+
+mod bench;
+mod crowd;
+mod forward;
+mod handover;
+mod life;
+mod load;
+mod malformed;
+mod pass;
+mod pressure;
+mod states;
+mod victims;

@@ -1,0 +1,113 @@
+//! Packets that are not the balancer's: to the kernel, untouched, each with its reason.
+
+use std::net::SocketAddr;
+
+use sluice_tests::packets::{Packet, too_big};
+
+use super::bench::{Bench, Fixture, Flow};
+
+fn check_all(fixtures: impl IntoIterator<Item = Fixture>) {
+    let mut bench = Bench::new();
+    for fixture in fixtures {
+        bench.check(&fixture);
+    }
+    assert_eq!(bench.rig.pins(), []);
+}
+
+/// A frame with any EtherType.
+fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1], &ethertype.to_be_bytes()[..], payload].concat()
+}
+
+#[test]
+fn frames_that_are_not_ip() {
+    let arp = [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 198, 51, 100, 1];
+    let syn = Flow::of(0, 1).tcp().syn(1);
+    check_all([
+        Fixture::pass("an ARP request for the VIP", ethernet(0x0806, &arp), "pass_not_ip"),
+        Fixture::pass("a tagged SYN for the VIP", syn.clone().vlan(7).build(), "pass_not_ip"),
+        Fixture::pass("a priority tag", syn.clone().vlan(0).build(), "pass_not_ip"),
+        Fixture::pass("a service tag", syn.clone().tag(0x88a8, 7).build(), "pass_not_ip"),
+        Fixture::pass("two tags", syn.tag(0x88a8, 7).vlan(8).build(), "pass_not_ip"),
+        Fixture::pass("LLDP", ethernet(0x88cc, &[2, 7, 4, 2, 0, 0]), "pass_not_ip"),
+        Fixture::pass("an 802.3 length", ethernet(46, &[0x42; 46]), "pass_not_ip"),
+        Fixture::pass("an Ethernet header alone", ethernet(0x9000, &[]), "pass_not_ip"),
+    ]);
+}
+
+#[test]
+fn packets_for_nobody_here() {
+    let mut fixtures = Vec::new();
+    for service in [0, 2] {
+        let (tcp, udp) = (Flow::of(service, 1), Flow::of(service + 1, 1));
+        let family = if service == 0 { "IPv4" } else { "IPv6" };
+        let port = |to: SocketAddr, port| SocketAddr::new(to.ip(), port);
+        let elsewhere: SocketAddr =
+            if service == 0 { "198.51.100.2:80" } else { "[2001:db8:f::2]:80" }.parse().unwrap();
+        let mut pass = |what: &str, packet: Packet, reason| {
+            fixtures.push(Fixture::pass(format!("{family}, {what}"), packet.build(), reason));
+        };
+        pass("another address", Packet::tcp(tcp.from, elsewhere).syn(1), "pass_no_service");
+        pass("another port", Packet::tcp(tcp.from, port(tcp.to, 81)).syn(1), "pass_no_service");
+        pass(
+            "port with its bytes turned",
+            Packet::tcp(tcp.from, port(tcp.to, 80 << 8)).syn(1),
+            "pass_no_service",
+        );
+        pass("port 0", Packet::udp(udp.from, port(udp.to, 0)), "pass_no_service");
+        pass("UDP on the TCP port", Packet::udp(tcp.from, tcp.to), "pass_no_service");
+        pass("TCP on the UDP port", Packet::tcp(udp.from, udp.to).syn(1), "pass_no_service");
+        pass("from the VIP to the client", Packet::tcp(tcp.to, tcp.from).syn(1).ack(2), "pass_no_service");
+        pass("from the VIP's port", Packet::udp(udp.to, udp.from), "pass_no_service");
+        let (from, to) = (tcp.from.ip(), tcp.to.ip());
+        for protocol in [0, 2, 4, 41, 47, 50, 51, 59, 89, 103, 132, 255] {
+            let packet = Packet::other(from, to, protocol).payload(&[0; 32]);
+            pass(&format!("protocol {protocol}"), packet, "pass_other_protocol");
+        }
+        pass("ping", Packet::ping(from, to, 1, 1).payload(&[7; 56]), "pass_other_protocol");
+        pass("pong", Packet::pong(from, to, 1, 1), "pass_other_protocol");
+        let answer = Packet::tcp(tcp.to, tcp.from).ack(1).payload(&[0; 100]).build();
+        let error = too_big(from, &answer, 1300);
+        fixtures.push(Fixture::pass(format!("{family}, packet too big"), error, "pass_other_protocol"));
+    }
+    check_all(fixtures);
+}
+
+/// Ports are in the first fragment only, so all of them go the same way: to the kernel.
+#[test]
+fn fragments() {
+    let mut fixtures = Vec::new();
+    for (service, reason) in [(0, "pass_fragment"), (2, "pass_other_protocol")] {
+        let (tcp, udp) = (Flow::of(service, 1), Flow::of(service + 1, 1));
+        let tcp = tcp.tcp().seq(5).ack(6).payload(&[1; 64]).fragments(32);
+        let udp = Packet::udp(udp.from, udp.to).payload(&[1; 64]).fragments(24);
+        assert_eq!((tcp.len(), udp.len()), (3, 3));
+        for (number, frame) in tcp.into_iter().chain(udp).enumerate() {
+            fixtures.push(Fixture::pass(format!("service {service}, frame {number}"), frame, reason));
+        }
+    }
+    // What is no fragment: "don't fragment", and the reserved bit ("evil", RFC 3514).
+    let mut bench = Bench::new();
+    let flow = Flow::of(0, 1);
+    let open = flow.tcp().seq(1).ack(1).dont_fragment(false).build();
+    bench.sent(open.clone(), "forward_owner", 1, super::bench::phases(0, 1, 0));
+    let mut evil = open;
+    evil[14 + 6] |= 0x80;
+    bench.sent(evil, "forward_pin", 1, super::bench::NOTHING);
+    check_all(fixtures);
+}
+
+#[test]
+fn ipv6_extension_headers() {
+    let flow = Flow::of(2, 1);
+    let syn = || flow.tcp().syn(1);
+    check_all(
+        [
+            ("hop by hop", syn().extension(0, &[1, 4, 0, 0, 0, 0])),
+            ("routing", syn().extension(43, &[4, 0, 0, 0, 0, 0])),
+            ("destination options", syn().extension(60, &[1, 4, 0, 0, 0, 0])),
+            ("two of them", syn().extension(0, &[1, 4, 0, 0, 0, 0]).extension(60, &[1; 14])),
+        ]
+        .map(|(what, packet)| Fixture::pass(what, packet.build(), "pass_other_protocol")),
+    );
+}

@@ -1,0 +1,126 @@
+//! The main job: a host is drained under real traffic, and no connection notices.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use sluice_tests::site::{ECHO, Plan, Site, WEB};
+use sluice_tests::topology::{Layout, Topology, leftovers_of};
+use sluice_tests::traffic::{
+    Connections, ConnectionsOptions, Requests, RequestsOptions, UdpFlows, UdpFlowsOptions,
+};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Long connections, UDP flows and short requests on both VIPs.
+struct Load {
+    tcp: Vec<Connections>,
+    udp: Vec<UdpFlows>,
+    web: Vec<Requests>,
+}
+
+impl Load {
+    fn start(site: &Site, connections: usize) -> Self {
+        let client = &site.topology.client().ns;
+        let (mut tcp, mut udp, mut web) = (Vec::new(), Vec::new(), Vec::new());
+        for vip in site.vips() {
+            let echo = SocketAddr::new(vip, ECHO);
+            let interval = Duration::from_millis(500);
+            let options = ConnectionsOptions { connections, interval, ..ConnectionsOptions::new(echo) };
+            tcp.push(Connections::start(client, &options).unwrap());
+            let options = UdpFlowsOptions { flows: 60, interval, ..UdpFlowsOptions::new(echo) };
+            udp.push(UdpFlows::start(client, &options).unwrap());
+            let options = RequestsOptions { rate: 150, ..RequestsOptions::new(SocketAddr::new(vip, WEB)) };
+            web.push(Requests::start(client, &options).unwrap());
+        }
+        let load = Load { tcp, udp, web };
+        for tcp in &load.tcp {
+            assert!(tcp.wait_opened(connections as u64, LIMIT), "{:?}", tcp.counts());
+        }
+        load
+    }
+
+    /// Ends the UDP flows and asserts that nothing was lost or moved.
+    fn finish_udp(&mut self) {
+        for udp in std::mem::take(&mut self.udp) {
+            let counts = udp.finish().unwrap();
+            assert_eq!((counts.lost, counts.moved), (0, 0), "{counts:?}");
+        }
+    }
+
+    /// Ends everything and asserts that nothing was broken, lost or moved.
+    fn finish(mut self) {
+        self.finish_udp();
+        for tcp in self.tcp {
+            let counts = tcp.finish().unwrap();
+            assert_eq!((counts.broken, counts.missing, counts.open), (0, 0, 0), "{counts:?}");
+        }
+        for web in self.web {
+            let counts = web.finish().unwrap();
+            assert_eq!(counts.failed, 0, "{counts:?}");
+        }
+    }
+}
+
+fn drain_under_load(layout: Layout, forward: &'static str) {
+    let site = Site::start(Topology::builder().layout(layout), &Plan::new(forward, 3)).unwrap();
+    let mut load = Load::start(&site, 150);
+    // Until the balancer has seen every flow for longer than a flow may be silent.
+    std::thread::sleep(Duration::from_secs(7));
+
+    let at_host: u64 = load.tcp.iter().map(|tcp| tcp.counts().hosts["h2"].open).sum();
+    assert!(at_host > 50, "{at_host} long connections at h2");
+    site.daemon.cli_ok(&["drain", "h2", "--reason", "test"]).unwrap();
+    let drained = Instant::now();
+
+    // Nothing has ended, so the wait must run into its timeout, and say so.
+    let waited = site.daemon.cli(&["drain", "h2", "--wait", "--timeout", "2s"]).unwrap();
+    assert_eq!(waited.status.code(), Some(5), "{waited:?}");
+    assert!(site.live("h2").unwrap() >= at_host);
+    for tcp in &load.tcp {
+        tcp.close(1.0, Some("h2"));
+    }
+    load.finish_udp();
+    let waited = site.daemon.cli(&["drain", "h2", "--wait", "--timeout", "30s", "--json"]).unwrap();
+    assert!(waited.status.success(), "{waited:?}\n{}", site.daemon.log());
+    let answer: serde_json::Value = serde_json::from_slice(&waited.stdout).unwrap();
+    let receipt = &answer["drains"][0]["receipt"];
+    assert_eq!(receipt["outcome"], "drained", "{answer}");
+    assert_eq!((&receipt["new_flows"], &receipt["misrouted"]), (&0.into(), &0.into()), "{answer}");
+    assert!(receipt["ended"].as_u64().unwrap() >= at_host, "{answer}");
+    for web in &load.web {
+        assert_eq!(web.answered_since(drained).get("h2"), None);
+        assert!(web.answered_since(drained).len() == 2);
+    }
+
+    site.daemon.cli_ok(&["undrain", "h2"]).unwrap();
+    let back = Instant::now();
+    std::thread::sleep(Duration::from_secs(2));
+    for web in &load.web {
+        assert!(web.answered_since(back).contains_key("h2"), "{:?}", web.answered_since(back));
+    }
+    load.finish();
+    assert_eq!(site.violations().unwrap(), "{}");
+    let prefix = site.topology.prefix().to_owned();
+    drop(site);
+    assert_eq!(leftovers_of(&prefix), [""; 0]);
+}
+
+#[test]
+fn a_drain_breaks_nothing_flat_l2() {
+    drain_under_load(Layout::Flat, "l2");
+}
+
+#[test]
+fn a_drain_breaks_nothing_routed_l2() {
+    drain_under_load(Layout::Routed, "l2");
+}
+
+#[test]
+fn a_drain_breaks_nothing_flat_ipip() {
+    drain_under_load(Layout::Flat, "ipip");
+}
+
+#[test]
+fn a_drain_breaks_nothing_routed_ipip() {
+    drain_under_load(Layout::Routed, "ipip");
+}

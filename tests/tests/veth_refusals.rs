@@ -1,0 +1,107 @@
+//! Bad input changes nothing (C8), and says what is wrong.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+
+use sluice_tests::servers::{SluiceDaemon, sluice_binary};
+use sluice_tests::site::{Plan, Site, config};
+use sluice_tests::topology::Topology;
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_second_daemon_is_refused() {
+    let plan = Plan::new("l2", 2);
+    let mut site = Site::start(Topology::builder(), &plan).unwrap();
+    let balancer = &site.topology.balancer().ns;
+    // Another instance on the same interface.
+    let other = format!("{}-b", site.topology.prefix());
+    let error = SluiceDaemon::start_as(balancer, &other, &config(&site.topology, &plan)).err().unwrap();
+    let text = format!("{error:#}");
+    assert!(text.contains("interface eth0 has an XDP program"), "{text}");
+    assert!(text.contains("sluice detach --instance"), "{text}");
+    // The same instance again.
+    let path = site.daemon.config_path();
+    let mut command = Command::new(sluice_binary().unwrap());
+    command.args(["run", "--instance", site.daemon.instance(), "--config"]).arg(&path);
+    let output = balancer.output(command).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains(&site.daemon.process().unwrap().pid().to_string()),
+        "{}",
+        stderr(&output)
+    );
+    // What ran before runs on.
+    assert_eq!(site.daemon.cli_json(&["status", "--json"]).unwrap()["hosts"].as_array().unwrap().len(), 2);
+    // A wrong config at a restart: refused whole, the data path goes on, the next start adopts it.
+    let good = std::fs::read_to_string(&path).unwrap();
+    site.daemon.terminate().unwrap();
+    site.daemon.write_config(&good.replace("\"eth0\"", "\"eht0\"")).unwrap();
+    let text = format!("{:#}", site.daemon.start_again().err().unwrap());
+    assert!(text.contains("eht0") && text.contains("eth0"), "{text}");
+    site.daemon.write_config(&good.replace("weight = 100", "wieght = 100")).unwrap();
+    let text = format!("{:#}", site.daemon.start_again().err().unwrap());
+    assert!(text.contains("wieght") && text.contains("weight"), "{text}");
+    site.daemon.write_config(&good).unwrap();
+    site.daemon.start_again().unwrap();
+    assert!(site.daemon.log().contains("took over the data path"), "{}", site.daemon.log());
+}
+
+#[test]
+fn sizes_that_do_not_fit_the_pinned_maps_are_refused_with_every_difference() {
+    let plan = Plan::new("l2", 2);
+    let mut site = Site::start(Topology::builder(), &plan).unwrap();
+    site.daemon.terminate().unwrap();
+    site.daemon.write_config(&config(&site.topology, &Plan { pins: 16_384, ..plan.clone() })).unwrap();
+    let text = format!("{:#}", site.daemon.start_again().err().unwrap());
+    for part in ["HOT: number of entries", "COLD: number of entries", "sluice detach"] {
+        assert!(text.contains(part), "{text}");
+    }
+    site.daemon.write_config(&config(&site.topology, &plan)).unwrap();
+    site.daemon.start_again().unwrap();
+}
+
+#[test]
+fn without_privileges_the_missing_capability_is_named() {
+    let topology = Topology::builder().hosts(1).build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sluice.toml");
+    std::fs::write(&path, config(&topology, &Plan::new("l2", 1))).unwrap();
+    std::os::unix::fs::chown(folder.path(), Some(65_534), None).unwrap();
+    // A copy that nobody may run, wherever the build folder lies.
+    let binary = folder.path().join("sluice");
+    std::fs::copy(sluice_binary().unwrap(), &binary).unwrap();
+    let mut command = Command::new(&binary);
+    command.args(["run", "--instance", topology.prefix(), "--config"]).arg(&path).uid(65_534).gid(65_534);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    for part in ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON", "root"] {
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn wrong_commands_are_refused_whole() {
+    let site = Site::start(Topology::builder(), &Plan::new("l2", 3)).unwrap();
+    let revision = || site.daemon.cli_json(&["status", "--json"]).unwrap()["revision"].clone();
+    let before = revision();
+    for (args, code, says) in [
+        (&["drain", "h9"][..], 3, "no host named h9"),
+        (&["drain", "h1", "h9"], 3, "no host named h9"),
+        (&["undrain", "h9"], 3, "no host named h9"),
+        (&["flows", "--host", "h9"], 3, "no host named h9"),
+        (&["flows", "--service", "wbe-v4"], 3, "did you mean web-v4"),
+        (&["drain", "h1", "h2", "h3"], 1, "without a host"),
+        (&["drain"], 2, "HOST"),
+        (&["drain", "h1", "--timeout", "5"], 2, "5m"),
+    ] {
+        let output = site.daemon.cli(args).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+        assert!(stderr(&output).contains(says), "{args:?}: {}", stderr(&output));
+    }
+    assert_eq!(revision(), before);
+    let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
+    assert!(status["hosts"].as_array().unwrap().iter().all(|host| host["admin"] == "active"));
+}
