@@ -50,7 +50,7 @@ impl Dataplane {
             at += 1;
             // SAFETY: a word of the mapped array.
             let word = Word(unsafe { atomic::load(self.maps.word(index)) });
-            if word != Word::EMPTY && word.is_live(now, &self.options.timeouts) {
+            if self.is_listed(word, now) {
                 let cold = self.maps.cold.get(index);
                 // SAFETY: as above. A word that changed meanwhile: the record may be another flow's.
                 let again = Word(unsafe { atomic::load(self.maps.word(index)) });
@@ -70,6 +70,12 @@ impl Dataplane {
             return FlowPage { flows, next: None };
         }
         FlowPage { flows, next: Some(words) }
+    }
+
+    /// A live pin. A closing one is listed until the sweep ends it, as only that knows whether it still waits.
+    fn is_listed(&self, word: Word, now: u32) -> bool {
+        let phase = if word.phase() == Phase::Closing { Phase::Established } else { word.phase() };
+        word.phase().is_pin() && word.idle(now) <= self.options.timeouts[phase as usize]
     }
 
     fn record(&self, word: Word, cold: &Cold, now: u32, filter: FlowFilter) -> Option<FlowRecord> {
