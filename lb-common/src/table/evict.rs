@@ -11,7 +11,7 @@ use crate::layout::{Cold, Overflow};
 /// A half-open pin older than this many seconds may make room: 64 s are six retransmissions of a SYN (RFC 6298).
 const HALF_OPEN_GRACE: u32 = 64;
 
-/// Makes room where [`insert`] found none: a pin that can be missed goes, the least valuable first. Never one that is
+/// Makes room where [`super::insert`] found none: a pin that can be missed goes, the least valuable first. Never one that is
 /// established in an open slot, never a live UDP pin.
 #[inline(always)]
 pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32) -> Inserted {

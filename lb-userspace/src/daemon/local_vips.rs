@@ -33,6 +33,9 @@ pub fn add(instance: &str, model: &Model) -> anyhow::Result<()> {
         netlink::remove_vips(&added.interface, &added.addresses.iter().copied().collect::<Vec<_>>())?;
         added = Added { interface: interface.clone(), addresses: BTreeSet::new() };
     }
+    let gone: Vec<IpAddr> = added.addresses.iter().copied().filter(|vip| !vips.contains(vip)).collect();
+    netlink::remove_vips(interface, &gone)?;
+    added.addresses.retain(|vip| vips.contains(vip));
     // Noted before they are there: a kill in between leaves a note of an address that is not, which does no harm.
     let before: BTreeSet<IpAddr> =
         netlink::addresses()?.into_iter().filter(|(name, _)| name == interface).map(|(_, vip)| vip).collect();

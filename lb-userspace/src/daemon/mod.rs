@@ -54,6 +54,9 @@ pub fn run(instance: &str, socket: &Path, args: &RunArgs) -> anyhow::Result<()> 
 async fn serve(instance: &str, socket: &Path, args: &RunArgs, config: Loaded) -> anyhow::Result<()> {
     let model = config.model;
     let journal = Journal::open(&journal_path(instance), model.hash_key, unix_now())?;
+    // Before anything is changed, and under the journal's lock: a socket that is there is a dead daemon's.
+    let listener =
+        server::listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
@@ -77,9 +80,9 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, config: Loaded) ->
     );
     if model.vip_mode == VipMode::Local {
         local_vips::add(instance, &model)?;
+    } else {
+        local_vips::remove(instance)?;
     }
-    let listener =
-        server::listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let (handle, Running { thread, ended: engine_ended }) = engine.spawn()?;
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
     let ended = async move {

@@ -7,7 +7,7 @@ use lb_common::flow::Word;
 use lb_common::layout::{BackendStats, HostId, PHASES_COUNTED, state};
 use lb_common::reason::Reason;
 
-use super::{Dataplane, Error};
+use super::{Dataplane, Error, grace_period};
 
 /// Counters of one (service, host), summed over CPUs and the daemon's own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -105,6 +105,8 @@ impl Dataplane {
         for (_, entry) in self.maps.overflow.iter().flatten() {
             count(Word(entry.word), entry.cold.stats);
         }
+        // A packet that had swapped a word when it was counted has booked it by then.
+        grace_period()?;
         let mut busy = Vec::new();
         for (&index, live) in &counted {
             let after = self.pair_counters(index)?;

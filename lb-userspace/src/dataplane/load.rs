@@ -55,7 +55,7 @@ impl Dataplane {
         let opened = Self::load(options, paths.clone(), adopted);
         if opened.is_err() && !adopted {
             // What was pinned before the failure is of no use, and would look like a half-made instance.
-            let _ = fs::remove_dir_all(&paths.pins);
+            let _ = super::detach_all(&paths);
         }
         opened
     }
@@ -127,14 +127,15 @@ fn check_identity(maps: &Maps, options: &Options, paths: &Paths, adopted: bool) 
     let identity = options.key[0].rotate_left(23) ^ options.key[1] ^ u64::from(options.sizes.ring_size);
     let found = (maps.state.load(state::LAYOUT), maps.state.load(state::IDENTITY));
     // A daemon that was killed between the pinning of the maps and this point left no identity, and no pins.
-    if !adopted || found == (0, 0) {
+    if !adopted || found.1 == 0 {
         let now = u64::from(monotonic_seconds());
-        maps.state.store(state::LAYOUT, u64::from(LAYOUT_VERSION));
-        maps.state.store(state::IDENTITY, identity);
         maps.state.store(state::LOST_AT, now);
         for host in 0..=HOST_MAX {
             maps.incomplete_since.store(u32::from(host), now);
         }
+        maps.state.store(state::LAYOUT, u64::from(LAYOUT_VERSION));
+        // Last: who finds it finds the rest, too.
+        maps.state.store(state::IDENTITY, identity);
         return Ok(());
     }
     let mut differences = Vec::new();

@@ -3,6 +3,8 @@
 //! aya opens a pinned map without a look at its layout, and a map of another layout under the same name would be
 //! memory corruption.
 
+use std::fs;
+
 use aya::maps::MapData;
 use aya_obj::Object;
 
@@ -34,6 +36,12 @@ pub(super) fn are_pinned(paths: &Paths, object: &Object, sizes: &Sizes) -> Resul
         compare("value size", info.value_size(), wanted.value_size());
         compare("number of entries", info.max_entries(), max_entries);
         compare("flags", info.map_flags() & !IMPLIED_FLAGS, wanted.map_flags() & !IMPLIED_FLAGS);
+    }
+    let attached = fs::read_dir(paths.links()).is_ok_and(|mut links| links.next().is_some());
+    if found != 0 && found != Maps::NAMES.len() && !attached {
+        // A daemon was killed while it made them; no packet has seen them.
+        fs::remove_dir_all(paths.maps()).map_err(Error::path(paths.maps()))?;
+        return Ok(false);
     }
     if found != 0 && found != Maps::NAMES.len() {
         differences.push(format!("  {found} of {} maps are there", Maps::NAMES.len()));

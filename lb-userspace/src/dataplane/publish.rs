@@ -109,7 +109,7 @@ impl Dataplane {
     /// [`Error::Full`] before anything has changed for packets that are under way; what was published stays in force.
     pub fn publish(&mut self, tables: &Tables) -> Result<(), Error> {
         let (maps, publisher) = (&mut self.maps, &mut self.publisher);
-        publisher.allow_egress(maps, tables)?;
+        publisher.allow_egress(maps, tables);
         // 1. What no packet reads yet, and windows that cover old and new hosts.
         let mut heads = Vec::new();
         if let Err(error) = publisher.prepare(maps, tables, &mut heads) {
@@ -129,21 +129,10 @@ impl Dataplane {
         for (&number, table) in &tables.services {
             publisher.point_to_ring(maps, number, table)?;
         }
-        for number in publisher.services.keys().copied().collect::<Vec<_>>() {
-            let old = &publisher.services[&number];
-            let is_key_used = tables.services.values().any(|table| table.key == old.key);
-            if !tables.services.contains_key(&number) && !is_key_used {
-                match maps.service_numbers.remove(&old.key) {
-                    // One that an earlier publication could not finish was never there.
-                    Ok(()) | Err(MapError::KeyNotFound) => {}
-                    Err(error) => return Err(Error::map("SERVICE_NUMBERS")(error)),
-                }
-            }
-        }
+        publisher.forget_keys(maps, tables)?;
         // What was taken out of use until here is free after the grace period; what follows waits for the next one.
-        let retired = std::mem::take(&mut publisher.retired);
         grace_period()?;
-        publisher.free(retired);
+        publisher.free_retired();
         // 3. Nobody decides by the old rings any more: hosts that get no new flow may say so, and what only old
         //    rings named may go.
         for (&number, table) in &tables.services {
@@ -176,12 +165,32 @@ impl Publisher {
     }
 
     /// Lets packets be redirected to the interfaces of `tables`.
-    fn allow_egress(&mut self, maps: &mut Maps, tables: &Tables) -> Result<(), Error> {
-        for &ifindex in egress_of(tables).difference(&self.egress.clone()) {
-            maps.egress
-                .insert(ifindex, ifindex, None, 0)
-                .map_err(|error| Error::Egress { ifindex, message: error.to_string() })?;
+    /// All of them each time, as the kernel takes out an interface that goes, and it may come back under its index. One that
+    /// is gone must not keep everything else from being published; its packets are dropped and counted.
+    fn allow_egress(&mut self, maps: &mut Maps, tables: &Tables) {
+        for ifindex in egress_of(tables) {
+            if let Err(error) = maps.egress.insert(ifindex, ifindex, None, 0) {
+                log::warn!("cannot redirect to the interface with index {ifindex}: {error}");
+            }
             self.egress.insert(ifindex);
+        }
+    }
+
+    /// Takes out addresses that no service has any more. After the new ones are in: one may have passed from one service to
+    /// another.
+    fn forget_keys(&mut self, maps: &mut Maps, tables: &Tables) -> Result<(), Error> {
+        for (number, service) in &mut self.services {
+            let is_used = tables.services.values().any(|table| table.key == service.key);
+            if !is_used {
+                match maps.service_numbers.remove(&service.key) {
+                    // One that an earlier publication could not finish was never there.
+                    Ok(()) | Err(MapError::KeyNotFound) => {}
+                    Err(error) => return Err(Error::map("SERVICE_NUMBERS")(error)),
+                }
+            }
+            if let Some(table) = tables.services.get(number) {
+                service.key = table.key;
+            }
         }
         Ok(())
     }
@@ -301,13 +310,7 @@ impl Publisher {
         // SAFETY: a word of the mapped record.
         unsafe { store32(&raw mut (*maps.services.at(index)).ring, table.ring) };
         service.ring = table.ring;
-        let mut failed = Error::map("SERVICE_NUMBERS");
-        if service.key != table.key {
-            maps.service_numbers.remove(&service.key).map_err(failed)?;
-            failed = Error::map("SERVICE_NUMBERS");
-            service.key = table.key;
-        }
-        maps.service_numbers.insert(table.key, index, 0).map_err(failed)
+        maps.service_numbers.insert(table.key, index, 0).map_err(Error::map("SERVICE_NUMBERS"))
     }
 
     /// States that close a host to something, and backends that are gone.
@@ -350,7 +353,8 @@ impl Publisher {
         }
     }
 
-    fn free(&mut self, retired: Retired) {
+    fn free_retired(&mut self) {
+        let retired = std::mem::take(&mut self.retired);
         for record in retired.records {
             self.records.free(record, 1);
         }

@@ -36,10 +36,12 @@ impl Sizes {
             services: Self::SERVICES,
             rings: Self::RINGS,
             ring_size,
-            ring_copies: Self::RINGS + 16,
+            // All may change at once.
+            ring_copies: Self::RINGS * 2,
             // Twice: a changed backend gets a new record before the old one goes.
             backends: Self::BACKENDS * 2,
-            stats: Self::BACKENDS,
+            // Numbers begin at 1.
+            stats: Self::BACKENDS + 1,
             pairs: Self::BACKENDS * 8,
             buckets,
             overflow: (pins / 25).max(1024),

@@ -31,12 +31,12 @@ impl Engine {
             let change = Change { at: now, author, reason: request.reason.as_deref() };
             self.journal.begin_drain(&begun, &change)?;
             self.drains.extend(states);
-            self.publish()?;
-            self.note_starts()?;
+            self.stale = true;
             for drain in &begun {
                 log::info!("drain {} of {} by {author}", drain.id, drain.host);
             }
         }
+        self.put_into_effect()?;
         self.drain_statuses(&hosts)
     }
 
@@ -63,9 +63,18 @@ impl Engine {
                 self.sealed.remove(host);
                 log::info!("undrain of {host} by {author}");
             }
+            self.stale = true;
+        }
+        self.put_into_effect()?;
+        self.drain_statuses(&hosts)
+    }
+
+    /// Publishes if that is still to be done, be it by an earlier command: an answer without error says that it is so.
+    fn put_into_effect(&mut self) -> Result<(), Error> {
+        if self.stale {
             self.publish()?;
         }
-        self.drain_statuses(&hosts)
+        self.note_starts()
     }
 
     /// The drains of these hosts, or of all hosts that have one.

@@ -58,17 +58,19 @@ impl Engine {
     fn serve(mut self, queue: &Receiver<Command>) {
         let mut next = Instant::now();
         loop {
+            let now = Instant::now();
+            // However many commands wait: without sweeps no drain would end.
+            if now >= next {
+                if let Err(error) = self.tick() {
+                    log::error!("{error}");
+                }
+                // A large table takes its time to sweep: not more than a tenth of a core.
+                next = Instant::now() + self.pause().max(now.elapsed() * 9);
+            }
             match queue.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(command) => command(&mut self),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    let started = Instant::now();
-                    if let Err(error) = self.tick() {
-                        log::error!("{error}");
-                    }
-                    // A large table takes its time to sweep: not more than a tenth of a core.
-                    next = Instant::now() + self.pause().max(started.elapsed() * 9);
-                }
             }
         }
     }

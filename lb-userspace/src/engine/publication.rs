@@ -8,6 +8,14 @@ impl Engine {
     /// decided by anything older.
     pub(super) fn publish(&mut self) -> Result<(), Error> {
         self.published_hops = self.next_hops.borrow_and_update().clone();
+        let down = self.unreachable(&self.published_hops);
+        for host in down.difference(&self.down) {
+            log::warn!("{host} is down: it has no next hop");
+        }
+        for host in self.down.difference(&down) {
+            log::info!("{host} is up: its next hops are known");
+        }
+        self.down = down;
         let mut rings = self.rings.clone();
         let moved = self.with_making(|making| rings.publish(making));
         if moved != 0 {

@@ -39,6 +39,9 @@ pub struct Rings {
     pub rings: BTreeMap<u32, Ring>,
 }
 
+/// How the journal's keys of rings begin; the number follows.
+const KEY: &str = "ring-";
+
 /// What made the rings: the same on every balancer with the same config.
 pub struct Making<'a> {
     pub key: &'a [u8; 16],
@@ -59,10 +62,10 @@ impl Rings {
         services: impl IntoIterator<Item = (String, Vec<String>)>,
         journal: &BTreeMap<String, Value>,
     ) -> Self {
-        let kept: Vec<Kept> = journal
+        let kept: Vec<(Option<u32>, Kept)> = journal
             .iter()
             .filter_map(|(key, body)| match serde_json::from_value(body.clone()) {
-                Ok(kept) => Some(kept),
+                Ok(kept) => Some((key.strip_prefix(KEY).and_then(|number| number.parse().ok()), kept)),
                 Err(error) => {
                     log::warn!("lineage {key} in the journal cannot be read ({error}): its ring starts anew");
                     None
@@ -72,7 +75,7 @@ impl Rings {
         // Members and index of the lineage → services.
         let mut groups: BTreeMap<(Vec<String>, Option<usize>), BTreeSet<String>> = BTreeMap::new();
         for (name, hosts) in services {
-            let history = kept.iter().position(|kept| kept.services.contains(&name));
+            let history = kept.iter().position(|(_, kept)| kept.services.contains(&name));
             groups.entry((hosts, history)).or_default().insert(name);
         }
         // A new service joins a ring of its members that has a history.
@@ -85,10 +88,19 @@ impl Rings {
                 groups.entry(joined).or_default().extend(services);
             }
         }
+        // A ring keeps its number, as services that packets go by name it; a part of one that was split gets a new one.
         let mut rings = Rings::default();
-        for (number, ((hosts, history), services)) in groups.into_iter().enumerate() {
-            let lineage = history.map(|index| kept[index].lineage.clone());
-            rings.rings.insert(number as u32, Ring::continued(making, services, hosts, lineage));
+        let is_kept = |number: &u32| kept.iter().any(|(of, _)| *of == Some(*number));
+        let mut new_numbers = (0..).filter(|number| !is_kept(number));
+        for ((hosts, history), services) in groups {
+            let lineage = history.map(|index| kept[index].1.lineage.clone());
+            let number = history
+                .and_then(|index| kept[index].0)
+                .filter(|number| !rings.rings.contains_key(number))
+                .or_else(|| new_numbers.next());
+            if let Some(number) = number {
+                rings.rings.insert(number, Ring::continued(making, services, hosts, lineage));
+            }
         }
         rings
     }
@@ -130,7 +142,7 @@ impl Rings {
         let body = |ring: &Ring| {
             serde_json::to_value(Kept { services: ring.services.clone(), lineage: ring.lineage.clone() })
         };
-        self.rings.iter().map(|(number, ring)| Ok((format!("ring-{number}"), body(ring)?))).collect()
+        self.rings.iter().map(|(number, ring)| Ok((format!("{KEY}{number}"), body(ring)?))).collect()
     }
 
     /// The slots of every ring, as the data path reads them; rings that changed get `generation`.

@@ -66,8 +66,8 @@ impl Start {
             rates: Rates::default(),
         };
         engine.resume_drains()?;
-        let hops = engine.next_hops.borrow().clone();
-        engine.down = engine.unreachable(&hops);
+        engine.published_hops = engine.next_hops.borrow_and_update().clone();
+        engine.down = engine.unreachable(&engine.published_hops);
         engine.find_leaving();
         engine.continue_rings()?;
         if engine.dataplane.adopted {

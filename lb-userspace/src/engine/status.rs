@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use lb_common::layout::HostId;
+
 use super::gauges::Sum;
+use super::rings::Ring;
 use super::{Engine, Error};
 use crate::api::types::{
     AdminState, BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, OperState, ServiceStatus, Status,
@@ -16,8 +19,9 @@ impl Engine {
         let violations: BTreeMap<String, u64> = Self::violations(&counters.reasons).collect();
         let services: Vec<_> =
             self.model.services.iter().map(|service| self.service(service)).collect::<Result<_, _>>()?;
+        let owned: Vec<_> = self.rings.rings.values().map(|ring| (ring, ring.owned())).collect();
         let hosts: Vec<_> =
-            self.model.hosts.values().map(|host| self.host(host)).collect::<Result<_, _>>()?;
+            self.model.hosts.values().map(|host| self.host(host, &owned)).collect::<Result<_, _>>()?;
         Ok(Status {
             instance: self.instance.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -81,7 +85,7 @@ impl Engine {
         })
     }
 
-    fn host(&self, host: &Host) -> Result<HostStatus, Error> {
+    fn host(&self, host: &Host, owned: &[(&Ring, BTreeMap<HostId, u32>)]) -> Result<HostStatus, Error> {
         let (sum, traffic): (Sum, _) = self.traffic(self.ids.stats_of_host(&host.name))?;
         let state = self.drains.get(&host.name);
         Ok(HostStatus {
@@ -89,7 +93,7 @@ impl Engine {
             admin: state.map_or(AdminState::Active, crate::drain::State::admin),
             oper: if self.down.contains(&host.name) { OperState::Down } else { OperState::Up },
             weight: host.weight,
-            share: self.share(&host.name),
+            share: self.share(&host.name, owned),
             live_flows: sum.live(),
             traffic,
             drain: state.and_then(|state| state.status(sum.live())),
@@ -97,14 +101,14 @@ impl Engine {
     }
 
     /// Part of the slots that a host owns in the rings that it is a member of.
-    fn share(&self, host: &str) -> f64 {
+    fn share(&self, host: &str, owned: &[(&Ring, BTreeMap<HostId, u32>)]) -> f64 {
         let Some(id) = self.ids.hosts.get(host) else { return 0.0 };
-        let (mut owned, mut all) = (0.0, 0.0);
-        for ring in self.rings.rings.values().filter(|ring| ring.hosts.iter().any(|name| name == host)) {
-            owned += f64::from(ring.owned().get(id).copied().unwrap_or(0));
+        let (mut own, mut all) = (0.0, 0.0);
+        for (ring, slots) in owned.iter().filter(|(ring, _)| ring.hosts.iter().any(|name| name == host)) {
+            own += f64::from(slots.get(id).copied().unwrap_or(0));
             all += f64::from(ring.slots.size());
         }
-        if all == 0.0 { 0.0 } else { owned / all }
+        if all == 0.0 { 0.0 } else { own / all }
     }
 
     fn flow_table(&self) -> FlowTableStatus {

@@ -11,53 +11,54 @@ impl Engine {
     /// One round.
     pub(super) fn tick(&mut self) -> Result<(), Error> {
         self.dataplane.log();
-        if self.stale {
-            self.publish()?;
-            self.note_starts()?;
-        } else {
-            self.follow_next_hops()?;
-        }
+        // Pins end and drains go on, whether or not something can be published.
+        let published = self.catch_up();
         self.sweep()?;
         self.recount()?;
         self.close_handovers()?;
         self.advance_drains()?;
         self.let_go()?;
-        self.sample_rates()
+        self.sample_rates()?;
+        published
     }
 
-    /// Publishes anew when a next hop changed. A host none of whose packets can be sent is down.
+    /// Publishes what an earlier attempt could not, or what changed by itself.
+    fn catch_up(&mut self) -> Result<(), Error> {
+        if self.stale {
+            self.publish()?;
+        } else {
+            self.follow_next_hops()?;
+        }
+        self.note_starts()
+    }
+
+    /// Publishes anew when a next hop changed.
     fn follow_next_hops(&mut self) -> Result<(), Error> {
         if !self.next_hops.has_changed().unwrap_or(false) {
             return Ok(());
         }
-        let hops = self.next_hops.borrow().clone();
-        let down = self.unreachable(&hops);
-        for host in down.difference(&self.down) {
-            log::warn!("{host} is down: it has no next hop");
-        }
-        for host in self.down.difference(&down) {
-            log::info!("{host} is up: its next hops are known");
-        }
-        self.down = down;
         self.publish()
     }
 
-    /// Hosts with a backend that packets cannot be sent to.
+    /// Hosts none of whose backends packets can be sent to.
     pub(super) fn unreachable(
         &self,
         hops: &std::collections::BTreeMap<std::net::IpAddr, crate::netlink::NextHopState>,
     ) -> BTreeSet<String> {
-        let mut down = BTreeSet::new();
+        let (mut down, mut up) = (BTreeSet::new(), BTreeSet::new());
         for service in &self.model.services {
             for name in &service.hosts {
                 let address = self.model.hosts.get(name).and_then(|host| host.address_for(service.vip));
                 let reachable = address.and_then(|address| hops.get(&address)?.next_hop()).is_some();
-                if !reachable {
-                    down.insert(name.clone());
-                }
+                if reachable {
+                    up.insert(name.clone())
+                } else {
+                    down.insert(name.clone())
+                };
             }
         }
-        down
+        // One family without a next hop does not take the host from the other.
+        down.difference(&up).cloned().collect()
     }
 
     fn sweep(&mut self) -> Result<(), Error> {
