@@ -64,6 +64,47 @@ fn sizes_that_do_not_fit_the_pinned_maps_are_refused_with_every_difference() {
 }
 
 #[test]
+fn another_hash_key_is_refused_and_the_old_one_kept() {
+    let plan = Plan::new("l2", 2);
+    let mut site = Site::start(Topology::builder(), &plan).unwrap();
+    let good = config(&site.topology, &plan);
+    site.daemon.terminate().unwrap();
+    site.daemon.write_config(&format!("hash_key = \"{}\"\n{good}", "5a".repeat(16))).unwrap();
+    let text = format!("{:#}", site.daemon.start_again().err().unwrap());
+    assert!(text.contains("another hash key"), "{text}");
+    site.daemon.write_config(&good).unwrap();
+    site.daemon.start_again().unwrap();
+    assert!(site.daemon.log().contains("took over the data path"), "{}", site.daemon.log());
+}
+
+#[test]
+fn services_may_swap_their_addresses() {
+    let plan = Plan::new("l2", 2);
+    let mut site = Site::start(Topology::builder(), &plan).unwrap();
+    let good = config(&site.topology, &plan);
+    // nginx's service takes the echo service's port and the other way round; both ports are still served afterwards.
+    let swapped = good.replace("web-v4", "other").replace("echo-v4", "web-v4").replace("other", "echo-v4");
+    site.daemon.terminate().unwrap();
+    site.daemon.write_config(&swapped).unwrap();
+    site.daemon.start_again().unwrap();
+    let target = std::net::SocketAddr::new(site.vips()[0], sluice_tests::site::WEB);
+    let options = sluice_tests::traffic::RequestsOptions {
+        count: 20,
+        ..sluice_tests::traffic::RequestsOptions::new(target)
+    };
+    let run = sluice_tests::traffic::Requests::start(&site.topology.client().ns, &options).unwrap();
+    assert!(run.wait_for(std::time::Duration::from_secs(20), |counts| counts.ok + counts.failed == 20));
+    assert_eq!(run.finish().unwrap().ok, 20);
+    let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
+    let services = status["services"].as_array().unwrap();
+    let flows = |name: &str| {
+        let found = services.iter().find(|service| service["name"] == name).unwrap();
+        found["traffic"]["new_flows"].as_u64().unwrap()
+    };
+    assert_eq!((flows("echo-v4"), flows("web-v4")), (20, 0));
+}
+
+#[test]
 fn without_privileges_the_missing_capability_is_named() {
     let topology = Topology::builder().hosts(1).build().unwrap();
     let folder = tempfile::tempdir().unwrap();

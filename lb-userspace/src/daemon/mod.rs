@@ -14,7 +14,7 @@ use crate::bpffs;
 use crate::cli::run::RunArgs;
 use crate::config::{self, Loaded};
 use crate::dataplane::{self, Paths};
-use crate::engine::{Running, Start};
+use crate::engine::{Running, Start, data_path_key};
 use crate::journal::{Journal, Lock};
 use crate::model::{Model, VipMode};
 use crate::netlink::{self, Resolver};
@@ -53,6 +53,10 @@ pub fn run(instance: &str, socket: &Path, args: &RunArgs) -> anyhow::Result<()> 
 
 async fn serve(instance: &str, socket: &Path, args: &RunArgs, config: Loaded) -> anyhow::Result<()> {
     let model = config.model;
+    if let Some(key) = model.hash_key {
+        // The journal would take it for good.
+        dataplane::check_key(instance, data_path_key(key), model.ring_size)?;
+    }
     let journal = Journal::open(&journal_path(instance), model.hash_key, unix_now())?;
     // Before anything is changed, and under the journal's lock: a socket that is there is a dead daemon's.
     let listener =

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use aya::maps::MapData;
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use aya_log::EbpfLogger;
@@ -9,7 +10,7 @@ use aya_obj::Object;
 use lb_common::hash::Key;
 use lb_common::layout::{FEATURE_TEST_CLOCK, HOST_MAX, LAYOUT_VERSION, Settings, state};
 
-use super::{Error, Maps, Paths, Sizes, monotonic_seconds, pins, publish::Publisher};
+use super::{Error, Mapped, Maps, Paths, Sizes, monotonic_seconds, pins, publish::Publisher};
 use crate::objects;
 
 /// What one load of the data path rests on.
@@ -122,9 +123,39 @@ struct ReadOnly(Settings);
 // SAFETY: a transparent wrapper of a `Pod`.
 unsafe impl Pod for ReadOnly {}
 
+/// What pins rest on, in one word; never 0.
+fn identity_of(key: Key, ring_size: u32) -> u64 {
+    (key[0].rotate_left(23) ^ key[1] ^ u64::from(ring_size)).max(1)
+}
+
+/// Refuses a hash key that is not the one of the pins that an earlier daemon left, if it left any. To be asked before the
+/// key is written down anywhere.
+pub fn check_key(instance: &str, key: Key, ring_size: u32) -> Result<(), Error> {
+    let paths = Paths::of(instance);
+    let pin = paths.map("STATE");
+    if !pin.try_exists().map_err(Error::path(&pin))? {
+        return Ok(());
+    }
+    let map = MapData::from_pin(&pin).map_err(Error::map("STATE"))?;
+    let info = map.info().map_err(Error::map("STATE"))?;
+    if info.value_size() != 8 || info.max_entries() != state::WORDS {
+        // Another layout: `Dataplane::open` says all that differs.
+        return Ok(());
+    }
+    let words: Mapped<u64> = Mapped::new(map.fd(), "STATE", state::WORDS)?;
+    let found = words.load(state::IDENTITY);
+    if found == 0 || found == identity_of(key, ring_size) {
+        return Ok(());
+    }
+    let differences = vec![OTHER_KEY.to_owned()];
+    Err(Error::Incompatible { path: paths.maps(), differences })
+}
+
+const OTHER_KEY: &str = "  they were made with another hash key or ring size";
+
 /// Pins of another hash key or another size of the rings cannot be found again, so they must not be adopted.
 fn check_identity(maps: &Maps, options: &Options, paths: &Paths, adopted: bool) -> Result<(), Error> {
-    let identity = options.key[0].rotate_left(23) ^ options.key[1] ^ u64::from(options.sizes.ring_size);
+    let identity = identity_of(options.key, options.sizes.ring_size);
     let found = (maps.state.load(state::LAYOUT), maps.state.load(state::IDENTITY));
     // A daemon that was killed between the pinning of the maps and this point left no identity, and no pins.
     if !adopted || found.1 == 0 {
@@ -143,7 +174,7 @@ fn check_identity(maps: &Maps, options: &Options, paths: &Paths, adopted: bool) 
         differences.push(format!("  layout version is {}, this version needs {LAYOUT_VERSION}", found.0));
     }
     if found.1 != identity {
-        differences.push("  they were made with another hash key or ring size".to_owned());
+        differences.push(OTHER_KEY.to_owned());
     }
     if differences.is_empty() { Ok(()) } else { Err(Error::Incompatible { path: paths.maps(), differences }) }
 }

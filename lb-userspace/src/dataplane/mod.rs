@@ -21,7 +21,7 @@ pub use attach::{Attached, detach_all};
 pub use counters::{Counters, PairCounters};
 pub use error::Error;
 pub use flows::{FlowFilter, FlowPage, FlowRecord};
-pub use load::{Dataplane, Options};
+pub use load::{Dataplane, Options, check_key};
 pub use mapped::Mapped;
 pub use maps::Maps;
 pub use paths::Paths;

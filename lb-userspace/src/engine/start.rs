@@ -185,7 +185,7 @@ fn number(model: &Model, journal: &mut Journal) -> Result<Ids, Error> {
 }
 
 /// The secret of the flow hash.
-fn data_path_key(key: [u8; 16]) -> lb_common::hash::Key {
+pub fn data_path_key(key: [u8; 16]) -> lb_common::hash::Key {
     let (low, high) = key.split_at(8);
     let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
     [word(low), word(high)]
