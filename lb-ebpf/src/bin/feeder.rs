@@ -79,17 +79,30 @@ fn feed(ctx: &XdpContext) -> Option<()> {
         return None;
     }
     let (start, end) = (ctx.data(), ctx.data_end());
-    // SAFETY: the words are within the packet's bounds. Packet stores need no alignment in BPF.
-    unsafe {
-        if start + WORDS * 8 <= end {
-            (start as *mut [u64; WORDS]).write(*packet);
-            Some(())
-        } else if start + SHORT * 8 <= end {
-            (start as *mut [u64; SHORT]).write(*packet.cast());
-            Some(())
-        } else {
-            None
-        }
+    if start + WORDS * 8 <= end {
+        // SAFETY: checked.
+        unsafe { restore::<WORDS>(start as *mut u64, packet.cast()) };
+        Some(())
+    } else if start + SHORT * 8 <= end {
+        // SAFETY: checked.
+        unsafe { restore::<SHORT>(start as *mut u64, packet.cast()) };
+        Some(())
+    } else {
+        None
+    }
+}
+
+/// Copies word by word; volatile, as the compiler would call a function that copies byte by byte.
+///
+/// # Safety
+/// `N` words can be written at `to` and read at `from`. Packet stores need no alignment in BPF.
+#[inline(always)]
+unsafe fn restore<const N: usize>(to: *mut u64, from: *const u64) {
+    let mut i = 0;
+    while i < N {
+        // SAFETY: the caller's promise.
+        unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
+        i += 1;
     }
 }
 

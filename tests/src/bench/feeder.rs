@@ -13,7 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::frames::{Frame, WORDS};
 
 /// A run of fewer packets is timed by the kernel, in whole nanoseconds a packet; a longer one by this thread's clock.
-const SHORT: u32 = 200_000;
+const SHORT: u32 = 20_000;
 
 /// What the feeder calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

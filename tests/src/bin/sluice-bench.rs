@@ -21,6 +21,9 @@ struct Arguments {
     /// Rounds of which the median counts
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
+    /// Packets that are timed at once, at least
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1000..=100_000_000))]
+    packets: Option<u32>,
     /// Numbers of flows
     #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=16_000_000))]
     flows: Vec<u32>,
@@ -37,7 +40,7 @@ fn main() -> Result<()> {
     let usual: &[u32] = if arguments.quick { &[1000, 100_000] } else { &[1, 1000, 100_000, 1_000_000] };
     let options = Options {
         rounds: arguments.rounds.map_or(if arguments.quick { 3 } else { 9 }, usize::from),
-        packets: if arguments.quick { 200_000 } else { 1_000_000 },
+        packets: arguments.packets.unwrap_or(if arguments.quick { 200_000 } else { 1_000_000 }),
         flows: if arguments.flows.is_empty() { usual.to_vec() } else { arguments.flows },
         pins: arguments.pins,
         only: arguments.only,
