@@ -98,7 +98,7 @@ struct Server {
     /// Threads of the TCP server; each holds as many connections as a process may have open files.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Addresses to listen on, such as 198.51.100.1:7 or [2001:db8::1]:7.
+    /// Addresses to listen on, such as `198.51.100.1:7` or `[2001:db8::1]:7`.
     #[arg(required = true)]
     listen: Vec<SocketAddr>,
 }
