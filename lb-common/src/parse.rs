@@ -8,6 +8,7 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use network_types::tcp::TcpHdr;
 use network_types::udp::UdpHdr;
 
+use crate::bits::opaque;
 use crate::layout::Tuple;
 use crate::reason::Reason;
 
@@ -110,6 +111,7 @@ impl<const N: usize> Header<N> {
 }
 
 /// What a packet says about its flow.
+#[repr(u8)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// TCP SYN without ACK: a wish to begin.
@@ -124,6 +126,21 @@ pub enum Signal {
     Stray,
     /// UDP.
     Datagram,
+}
+
+impl Signal {
+    /// From its number, of which the lowest 3 bits count.
+    #[inline(always)]
+    pub const fn from_bits(bits: u8) -> Signal {
+        match bits & 7 {
+            0 => Signal::Syn,
+            1 => Signal::Ack,
+            2 => Signal::Fin,
+            3 => Signal::Rst,
+            5 => Signal::Datagram,
+            _ => Signal::Stray,
+        }
+    }
 }
 
 /// A TCP or UDP packet that may be for a service.
@@ -253,17 +270,59 @@ const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
 /// RFC 9293, 3.10: RST counts before SYN, SYN before FIN, FIN before ACK.
-#[inline(always)]
-const fn tcp_signal(flags: u8) -> Signal {
-    if flags & (RST | SYN | FIN | ACK) == ACK {
-        Signal::Ack
-    } else if flags & RST != 0 {
+const fn signal_of(flags: u8) -> Signal {
+    if flags & RST != 0 {
         Signal::Rst
     } else if flags & SYN != 0 {
         if flags & (ACK | FIN) == 0 { Signal::Syn } else { Signal::Stray }
     } else if flags & FIN != 0 {
         Signal::Fin
+    } else if flags & ACK != 0 {
+        Signal::Ack
     } else {
         Signal::Stray
+    }
+}
+
+/// The signals of all flags that matter, 4 bits each: FIN, SYN and RST are bits 0–2 of the index, ACK is bit 3.
+const SIGNALS: u64 = {
+    let (mut signals, mut index) = (0, 0);
+    while index < 16 {
+        let signal = signal_of((index & 7) as u8 | ((index & 8) << 1) as u8);
+        signals |= (signal as u64) << (4 * index);
+        index += 1;
+    }
+    signals
+};
+
+/// [`signal_of`] without a branch, which random traffic would mispredict and the verifier walk both ways.
+#[inline(always)]
+fn tcp_signal(flags: u8) -> Signal {
+    let index = flags & (RST | SYN | FIN) | (flags & ACK) >> 1;
+    Signal::from_bits(opaque(SIGNALS >> (4 * index)) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_combination_of_flags_has_its_signal() {
+        for flags in 0..=u8::MAX {
+            assert_eq!(tcp_signal(flags), signal_of(flags), "{flags:#04x}");
+        }
+        assert_eq!(signal_of(SYN | 0xc0), Signal::Syn);
+        assert_eq!(signal_of(SYN | ACK), Signal::Stray);
+        assert_eq!(signal_of(ACK | 0x08), Signal::Ack);
+        assert_eq!(signal_of(RST | SYN | FIN | ACK), Signal::Rst);
+        assert_eq!(signal_of(FIN | ACK), Signal::Fin);
+        assert_eq!(signal_of(0), Signal::Stray);
+    }
+
+    #[test]
+    fn signals_come_back() {
+        for signal in [Signal::Syn, Signal::Ack, Signal::Fin, Signal::Rst, Signal::Stray, Signal::Datagram] {
+            assert_eq!(Signal::from_bits(signal as u8), signal);
+        }
     }
 }

@@ -74,8 +74,8 @@ fn ipip(ctx: &XdpContext, packet: &Packet, backend: &Backend) -> Result<(), Reas
             write_macs(start, backend);
             ((start + 12) as *mut u16).write(ETHERTYPE_IPV6);
             ((start + L3) as *mut u64).write(outer_v6(inner, packet.traffic_class, packet.ip_len));
-            ((start + L3 + 8) as *mut [u64; 2]).write(words(&backend.source));
-            ((start + L3 + 24) as *mut [u64; 2]).write(words(&backend.address));
+            write_address(start + L3 + 8, &backend.source);
+            write_address(start + L3 + 24, &backend.address);
         }
     } else {
         if start + L3 + 20 > end {
@@ -92,11 +92,19 @@ fn ipip(ctx: &XdpContext, packet: &Packet, backend: &Backend) -> Result<(), Reas
     Ok(())
 }
 
-/// The two words of an address of a record.
+/// Writes an address of a record, word by word; volatile, as the compiler would call a function that copies byte by byte.
+///
+/// # Safety
+/// 16 bytes from `start` are writable.
 #[inline(always)]
-fn words(address: &[u8; 16]) -> [u64; 2] {
-    // SAFETY: the addresses of a record lie at multiples of 4, and BPF loads of map values need no more.
-    unsafe { (address.as_ptr() as *const [u64; 2]).read() }
+unsafe fn write_address(start: usize, address: &[u8; 16]) {
+    let (to, from) = (start as *mut u64, address.as_ptr().cast::<u64>());
+    // SAFETY: the caller's promise. The addresses of a record lie at multiples of 4, and BPF loads of map values need
+    // no more.
+    unsafe {
+        to.write_volatile(from.read_volatile());
+        to.add(1).write_volatile(from.add(1).read_volatile());
+    }
 }
 
 /// # Safety
