@@ -21,8 +21,10 @@ use lb_common::hash::FlowHash;
 use lb_common::layout::{HOST_NONE, RingHead, SLOTS_A_BLOCK, Service, ServiceKey, Slot, Window};
 use lb_common::parse::{Frame, Packet, parse};
 use lb_common::reason::Reason;
+use lb_common::table;
 
 use crate::backend::{Backends, count_packet};
+use crate::memory::Memory;
 use crate::verdict::Verdict;
 
 #[xdp]
@@ -43,13 +45,14 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
     };
     let hash = FlowHash::of(&packet.tuple, maps::key());
     let slot_number = hash.slot(maps::ring_size());
-    let Some(slot) = find_slot(service.ring, slot_number) else {
+    // The bucket first, as it is the one that is likely to be far away.
+    let (Some(home), Some(slot)) = (table::home(&Memory, hash), find_slot(service.ring, slot_number)) else {
         return Verdict::Drop(Reason::DropInternal);
     };
     let window = Window::unpack(service.window);
     let backends = Backends::new(window);
     let now = clock::now();
-    let (host, reason) = if settled::refresh(&packet, hash, slot, &backends, now) {
+    let (host, reason) = if settled::refresh(&packet, hash, home, slot, &backends, now) {
         (slot.owner(), Reason::ForwardPin)
     } else {
         let outcome = exact::decide_exactly(hash, now, |flow| {

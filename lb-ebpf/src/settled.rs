@@ -17,11 +17,18 @@ use crate::memory::Memory;
 /// The pin is known by its tag alone. Should it be another flow's, by a chance of 2⁻²³ a word, the answer is right all
 /// the same: every live TCP flow of a settled slot is the owner's.
 #[inline(always)]
-pub fn refresh(packet: &Packet, hash: FlowHash, slot: Slot, backends: &Backends, now: u32) -> bool {
+pub fn refresh(
+    packet: &Packet,
+    hash: FlowHash,
+    home: *mut u64,
+    slot: Slot,
+    backends: &Backends,
+    now: u32,
+) -> bool {
     if slot.is_open() || !matches!(packet.signal, Signal::Ack | Signal::Datagram) {
         return false;
     }
-    let found = table::find_home(&Memory, hash);
+    let found = table::find_home(&Memory, hash, home);
     if !found.is_some() {
         return false;
     }

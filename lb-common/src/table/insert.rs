@@ -1,6 +1,6 @@
 //! Making a pin where the flow has none.
 
-use super::{BUCKET, Inserted, MARK_OVERFLOW, MARK_SECOND, REMADE, Table, unmark};
+use super::{BUCKET, Inserted, MARK_OVERFLOW, MARK_SECOND, REMADE, Table, unmark, write};
 use crate::atomic;
 use crate::bits::{at_most, is_zero, lowest};
 use crate::flow::{Phase, TAG_SHIFT, Word};
@@ -82,7 +82,7 @@ fn insert_overflow(
             return Inserted::Race;
         }
         table.account((*old).cold.stats, word.phase(), Phase::Empty);
-        (*old).cold = entry.cold;
+        write(&raw mut (*old).cold, &entry.cold);
         atomic::swap(at, reserved.0, entry.word);
     }
     table.account(entry.cold.stats, Phase::Empty, Word(entry.word).phase());
@@ -208,7 +208,7 @@ pub(super) fn take(
     let lost = !is_alone(words, i, new.tag(), now);
     if !lost {
         // SAFETY: reserved, so nobody else writes it.
-        unsafe { *cold = entry.cold };
+        unsafe { write(cold, &entry.cold) };
         // SAFETY: as above.
         if unsafe { atomic::swap(at, reserved.0, new.0) } {
             table.account(entry.cold.stats, Phase::Empty, new.phase());

@@ -137,14 +137,20 @@ fn search(bucket: *mut u64, number: u32, tag: u32) -> Found {
     }
 }
 
-/// Finds a flow's pin by its tag, in its first bucket only.
+/// A flow's first bucket, whose cache line is on its way from here on: what is looked up until [`find_home`] costs no
+/// time on top of it.
 #[inline(always)]
-pub fn find_home(table: &impl Table, hash: FlowHash) -> Found {
-    let home = hash.bucket(table.mask());
-    match table.bucket(home) {
-        Some(bucket) => search(bucket, home, hash.tag()),
-        None => Found::NONE,
-    }
+pub fn home(table: &impl Table, hash: FlowHash) -> Option<*mut u64> {
+    let bucket = table.bucket(hash.bucket(table.mask()))?;
+    // SAFETY: a bucket has 8 aligned words.
+    unsafe { atomic::load(bucket) };
+    Some(bucket)
+}
+
+/// Finds a flow's pin by its tag, in its first bucket only, which is [`home`]'s.
+#[inline(always)]
+pub fn find_home(table: &impl Table, hash: FlowHash, home: *mut u64) -> Found {
+    search(home, hash.bucket(table.mask()), hash.tag())
 }
 
 /// Finds a flow's pin by its tag. The word may be no longer live, and with a chance of 2⁻²³ a word it may be another
@@ -275,6 +281,22 @@ pub fn update(table: &impl Table, found: &Found, new: Word) -> bool {
     true
 }
 
+/// Copies a cold record word by word; volatile, as the BPF compiler would call a function that copies byte by byte.
+///
+/// # Safety
+/// `to` is the map's memory, and nobody else writes it.
+#[inline(always)]
+unsafe fn write(to: *mut Cold, from: &Cold) {
+    const { assert!(size_of::<Cold>().is_multiple_of(8)) };
+    let (to, from) = (to.cast::<u64>(), (&raw const *from).cast::<u64>());
+    let mut i = 0;
+    while i < size_of::<Cold>() / 8 {
+        // SAFETY: both have that many aligned words.
+        unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
+        i += 1;
+    }
+}
+
 /// Makes a pin anew in the place of a pin of the same flow, which ends if it has not by its idleness.
 #[inline(always)]
 pub fn remake(table: &impl Table, found: &Found, entry: &Overflow, now: u32) -> Inserted {
@@ -289,7 +311,7 @@ pub fn remake(table: &impl Table, found: &Found, entry: &Overflow, now: u32) -> 
     unsafe {
         let second = (*cold).kind & Cold::SECOND;
         table.account((*cold).stats, found.word.phase(), Phase::Empty);
-        *cold = entry.cold;
+        write(cold, &entry.cold);
         (*cold).kind |= second;
         atomic::swap(found.at, reserved.0, new.0);
     }
