@@ -1,16 +1,14 @@
 //! The feeder of `lb-ebpf`, loaded: test runs over a set of packets.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Map, ProgramArray};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_userspace::dataplane::Mapped;
 use lb_userspace::objects;
-use nix::time::{ClockId, clock_gettime};
 
 use super::frames::{Frame, WORDS};
+use super::machine::thread_time;
 
 /// A run of fewer packets is timed by the kernel, in whole nanoseconds a packet; a longer one by this thread's clock.
 const SHORT: u32 = 20_000;
@@ -95,14 +93,14 @@ impl Feeder {
         let program = program(&mut self.ebpf, called.feeder())?;
         // The kernel takes the room for what a program may add from the output's size.
         let mut out = vec![0; self.first.len() + 258];
-        let before = thread_time()?;
+        let before = thread_time();
         let result = program.test_run(TestRunOptions {
             data_in: Some(&self.first),
             data_out: Some(&mut out),
             repeat: packets,
             ..TestRunOptions::new()
         })?;
-        let took = thread_time()? - before;
+        let took = thread_time() - before;
         let ns = if packets < SHORT {
             result.duration.as_nanos() as f64
         } else {
@@ -114,9 +112,4 @@ impl Feeder {
 
 fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp> {
     Ok(ebpf.program_mut(name).with_context(|| format!("the feeder has no program {name}"))?.try_into()?)
-}
-
-/// Time that this thread has run: others' turns on the CPU do not count.
-fn thread_time() -> Result<Duration> {
-    Ok(Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?))
 }

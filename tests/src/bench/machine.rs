@@ -1,9 +1,11 @@
 //! Where it was measured.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use serde::Serialize;
 
@@ -13,6 +15,9 @@ pub struct Machine {
     pub cpu: String,
     pub cpus: usize,
     pub kernel: String,
+    /// Nanoseconds of one read that depends on the one before, at random within 1 MiB and within 16 MiB: what a packet's
+    /// pin costs at the least.
+    pub random_read: [f64; 2],
     /// Runnable processes over the last minute: others' work disturbs the figures.
     pub load: String,
 }
@@ -32,6 +37,7 @@ impl Machine {
         Ok(Machine {
             cpu: model.map_or("unknown", |(_, model)| model).to_owned(),
             cpus: info.lines().filter(|line| line.starts_with("processor")).count(),
+            random_read: [random_read(1 << 20), random_read(16 << 20)],
             kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             load: read("/proc/loadavg")?.split(' ').next().unwrap_or_default().to_owned(),
         })
@@ -43,4 +49,30 @@ pub fn stay_on_one_cpu() -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(nix::sched::sched_getcpu()?)?;
     sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on one CPU")
+}
+
+/// Nanoseconds of one dependent read at a random place of so many bytes.
+fn random_read(bytes: usize) -> f64 {
+    const READS: usize = 1_000_000;
+    // One circle through all cache lines (Sattolo), by a fixed sequence of numbers.
+    let lines = bytes / 64;
+    let mut next: Vec<[u64; 8]> = (0..lines as u64).map(|line| [line; 8]).collect();
+    let mut state = 1u64;
+    for line in (1..lines).rev() {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let other = (state >> 33) as usize % line;
+        let there = next[line][0];
+        next[line][0] = next[other][0];
+        next[other][0] = there;
+    }
+    let walk = |from: u64, reads: usize| (0..reads).fold(from, |line, _| next[line as usize][0]);
+    let warm = walk(0, lines);
+    let before = thread_time();
+    std::hint::black_box(walk(warm, READS));
+    (thread_time() - before).as_nanos() as f64 / READS as f64
+}
+
+/// Time that this thread has run: others' turns on the CPU do not count.
+pub fn thread_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }

@@ -38,8 +38,8 @@ pub struct Options {
 /// # Errors
 /// When the program does not load, or does with the packets something else than the case is about.
 pub fn run(options: &Options, mut say: impl FnMut(&str)) -> Result<Report> {
-    let machine = machine::Machine::look()?;
     machine::stay_on_one_cpu()?;
+    let machine = machine::Machine::look()?;
     let mut subject = subject::Subject::open(&format!("bench-{}", std::process::id()), options.pins)?;
     let most = options.flows.iter().copied().max().unwrap_or(1).max(1);
     let mut feeder = feeder::Feeder::load(subject.program()?, most)?;
