@@ -135,6 +135,12 @@ impl Word {
         (self.0 ^ other.0) & !(SEEN_MASK << SEEN_SHIFT | PHASE_MASK)
     }
 
+    /// Whether both are the same but for when they were seen.
+    #[inline(always)]
+    pub const fn is_but_for_time(self, other: Word) -> bool {
+        (self.0 ^ other.0) & !(SEEN_MASK << SEEN_SHIFT) == 0
+    }
+
     /// The same pin, seen now, in `phase`.
     #[inline(always)]
     pub const fn seen(self, now: u32, phase: Phase) -> Word {

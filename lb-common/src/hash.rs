@@ -6,11 +6,14 @@
 //! | 20–42 | tag |
 //! | 32–63 | slot, by multiplication with the ring's size (the upper 20 bits decide all but one in 4096) |
 //!
-//! Keyed by multiplication with secret words, not a cryptographic hash: an attacker who sees neither key nor slot
+//! The destination is hashed first, because the place of its service comes from that part: packets for nobody here are
+//! told apart after one multiplication.
+//!
+//! Rounds of multiplication from a secret start, not a cryptographic hash: an attacker who sees neither key nor slot
 //! cannot aim, and the price is 3 multiplications. Two balancers with the same key agree.
 
 use crate::flow::{TAG_BITS, TAG_SHIFT};
-use crate::layout::Tuple;
+use crate::layout::{PLACES, Tuple};
 
 /// Secret key of hash and rings.
 pub type Key = [u64; 2];
@@ -24,25 +27,54 @@ const fn fold(state: u64, word: u64, odd: u64) -> u64 {
     x ^ (x >> 32)
 }
 
+/// Hash of a destination: address, port and protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DestinationHash(u64);
+
+impl DestinationHash {
+    /// Hashes the destination of a flow: its address, and [`Tuple::transport`]. The lower half of an IPv4 address's second
+    /// word is constant, so one word holds address, port and protocol; its first word is 0.
+    #[inline(always)]
+    pub const fn of(address: &[u64; 2], transport: u32, key: Key) -> DestinationHash {
+        let mut h = key[0];
+        if address[0] != 0 {
+            h = fold(h, address[0], M2);
+        }
+        DestinationHash(fold(h, address[1] ^ transport as u64, M1))
+    }
+
+    /// Where the search for the service's record begins.
+    #[inline(always)]
+    pub const fn place(self) -> u32 {
+        (self.0 >> (64 - PLACES.trailing_zeros())) as u32
+    }
+
+    /// Hash of a flow to this destination. As for the destination, IPv4 takes one word; of IPv6, whose sources choose many
+    /// bits of their address, each word has a round of its own.
+    #[inline(always)]
+    pub const fn flow(self, tuple: &Tuple, key: Key) -> FlowHash {
+        let mut h = self.0 ^ key[1];
+        let mut last = tuple.source_port_raw() as u64;
+        if tuple.source[0] | tuple.destination[0] != 0 {
+            h = fold(h, tuple.source[0], M1);
+            h = fold(h, tuple.source[1], M2);
+        } else {
+            last ^= tuple.source[1];
+        }
+        h = fold(h, last, M1);
+        h = h.wrapping_mul(M2);
+        FlowHash(h ^ (h >> 29))
+    }
+}
+
 /// Hash of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowHash(pub u64);
 
 impl FlowHash {
-    /// Hashes `tuple`; the upper words of IPv4-mapped addresses are constant, so IPv4 takes two rounds less.
     #[inline(always)]
     pub const fn of(tuple: &Tuple, key: Key) -> FlowHash {
-        let (a, b) = (key[0] | 1, key[1] | 1);
-        let mut h = key[0] ^ key[1].rotate_left(17);
-        if tuple.source[0] != 0 || tuple.destination[0] != 0 {
-            h = fold(h, tuple.source[0], a);
-            h = fold(h, tuple.destination[0], b);
-        }
-        h = fold(h, tuple.source[1], a);
-        h = fold(h, tuple.destination[1], b);
-        h = fold(h, tuple.ports as u64 | (tuple.protocol as u64) << 32, M1);
-        h = h.wrapping_mul(M2);
-        FlowHash(h ^ (h >> 29))
+        DestinationHash::of(&tuple.destination, tuple.transport(), key).flow(tuple, key)
     }
 
     /// Slot in a ring of `size`.
@@ -66,6 +98,12 @@ impl FlowHash {
 }
 
 const _: () = assert!(TAG_BITS + TAG_SHIFT == 64);
+
+/// The word of a bucket that a flow is looked for first, and gets if it is free: the upper 3 bits of its tag.
+#[inline(always)]
+pub const fn preferred(tag: u32) -> u32 {
+    tag >> (TAG_BITS - 3)
+}
 
 /// The other bucket of a flow, from either bucket and the tag alone; never the same one.
 #[inline(always)]

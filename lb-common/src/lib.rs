@@ -16,4 +16,5 @@ pub mod hash;
 pub mod layout;
 pub mod parse;
 pub mod reason;
+pub mod services;
 pub mod table;

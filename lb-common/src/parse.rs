@@ -9,6 +9,7 @@ use network_types::tcp::TcpHdr;
 use network_types::udp::UdpHdr;
 
 use crate::bits::opaque;
+use crate::flow::Phase;
 use crate::layout::Tuple;
 use crate::reason::Reason;
 
@@ -110,22 +111,22 @@ impl<const N: usize> Header<N> {
     }
 }
 
-/// What a packet says about its flow.
+/// What a packet says about its flow. The two that most packets are have the number of the phase that their flow's pin is in.
 #[repr(u8)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// TCP SYN without ACK: a wish to begin.
-    Syn,
-    /// TCP ACK without SYN, FIN and RST.
-    Ack,
+    Syn = 0,
     /// TCP FIN.
-    Fin,
+    Fin = 1,
     /// TCP RST.
-    Rst,
+    Rst = 2,
+    /// TCP ACK without SYN, FIN and RST.
+    Ack = Phase::Established as u8,
     /// TCP that begins, continues or ends nothing: SYN with ACK, or no flag at all. It makes no pin.
-    Stray,
+    Stray = 4,
     /// UDP.
-    Datagram,
+    Datagram = Phase::Udp as u8,
 }
 
 impl Signal {
@@ -134,9 +135,9 @@ impl Signal {
     pub const fn from_bits(bits: u8) -> Signal {
         match bits & 7 {
             0 => Signal::Syn,
-            1 => Signal::Ack,
-            2 => Signal::Fin,
-            3 => Signal::Rst,
+            1 => Signal::Fin,
+            2 => Signal::Rst,
+            3 => Signal::Ack,
             5 => Signal::Datagram,
             _ => Signal::Stray,
         }
@@ -153,10 +154,37 @@ pub struct Packet {
     pub traffic_class: u8,
     /// Length of the IP packet, bytes.
     pub ip_len: u16,
+    /// Length of the IP header, bytes.
+    pub ip_header_len: u16,
+}
+
+/// What only the packets that begin or end a flow are asked for; 0 for UDP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Segment {
     /// TCP sequence number, host byte order.
     pub sequence: u32,
     /// TCP sequence number after this segment.
     pub sequence_after: u32,
+}
+
+impl Segment {
+    /// Of a packet that [`parse`] has read.
+    #[inline(always)]
+    pub fn of(frame: &Frame, packet: &Packet) -> Segment {
+        if packet.tuple.protocol as u8 != TCP {
+            return Segment::default();
+        }
+        // The verifier forgets that the length was checked, if it was kept on the stack.
+        let ip_header_len = opaque(packet.ip_header_len as u64) as usize & 0x3f;
+        let Some(tcp) = frame.header::<{ TcpHdr::LEN }>(L3 + ip_header_len) else {
+            return Segment::default();
+        };
+        let sequence = u32::from_be(tcp.raw32(4));
+        let header_len = ip_header_len + (tcp.u8(12) >> 4 << 2) as usize;
+        let payload = (packet.ip_len as u32).wrapping_sub(header_len as u32);
+        let fin = (tcp.u8(13) & FIN) as u32;
+        Segment { sequence, sequence_after: sequence.wrapping_add(payload).wrapping_add(fin) }
+    }
 }
 
 /// Reads a frame's headers; `Err` is why it is none of ours. A packet shorter than its headers say is malformed.
@@ -195,10 +223,14 @@ fn parse_v4(frame: &Frame) -> Result<Packet, Reason> {
         is_v6: false,
         traffic_class: ip.u8(1),
         ip_len,
-        sequence: 0,
-        sequence_after: 0,
+        ip_header_len: header_len as u16,
     };
-    parse_l4(frame, packet, header_len)
+    // Without options, as nearly all are, what follows lies at offsets that are constants.
+    if header_len == Ipv4Hdr::LEN {
+        parse_l4(frame, packet, Ipv4Hdr::LEN)
+    } else {
+        parse_l4(frame, packet, header_len)
+    }
 }
 
 /// RFC 8200, without extension headers.
@@ -224,8 +256,7 @@ fn parse_v6(frame: &Frame) -> Result<Packet, Reason> {
         is_v6: true,
         traffic_class: (first >> 4) as u8,
         ip_len,
-        sequence: 0,
-        sequence_after: 0,
+        ip_header_len: Ipv6Hdr::LEN as u16,
     };
     parse_l4(frame, packet, Ipv6Hdr::LEN)
 }
@@ -246,10 +277,6 @@ fn parse_l4(frame: &Frame, mut packet: Packet, ip_header_len: usize) -> Result<P
             }
             packet.tuple.ports = tcp.raw32(0);
             packet.signal = tcp_signal(tcp.u8(13));
-            packet.sequence = u32::from_be(tcp.raw32(4));
-            let fin = (tcp.u8(13) & FIN) as u32;
-            let payload = (ip_len - ip_header_len - tcp_len) as u32;
-            packet.sequence_after = packet.sequence.wrapping_add(payload).wrapping_add(fin);
             Ok(packet)
         }
         UDP => {
@@ -295,9 +322,13 @@ const SIGNALS: u64 = {
     signals
 };
 
-/// [`signal_of`] without a branch, which random traffic would mispredict and the verifier walk both ways.
+/// [`signal_of`] with one branch, for what most segments are: more of them random traffic would mispredict and the verifier
+/// walk both ways.
 #[inline(always)]
 fn tcp_signal(flags: u8) -> Signal {
+    if flags & (RST | SYN | FIN | ACK) == ACK {
+        return Signal::Ack;
+    }
     let index = flags & (RST | SYN | FIN) | (flags & ACK) >> 1;
     Signal::from_bits(opaque(SIGNALS >> (4 * index)) as u8)
 }

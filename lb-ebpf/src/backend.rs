@@ -1,34 +1,49 @@
 //! Backends of the packet's service.
 
 use core::cell::Cell;
-use core::ptr::NonNull;
 
 use lb_common::layout::{
-    Backend, BackendStats, Control, HOST_NONE, HostId, HostState, PAIRS_A_BLOCK, Window,
+    BACKENDS, Backend, BackendStats, Control, Directory, HOST_NONE, HostId, HostState, PAIRS, Window,
 };
 
 use crate::maps;
 
 /// A backend's record in the map. Only its control word ever changes in place.
 #[derive(Clone, Copy)]
-pub struct Record(NonNull<Backend>);
+pub struct Record(*const Backend);
 
 impl Record {
     #[inline(always)]
     pub fn state(&self) -> HostState {
         // SAFETY: a record of the map; an aligned word.
-        Control(unsafe { (&raw const (*self.0.as_ptr()).control).read_volatile() }).state()
+        Control(unsafe { (&raw const (*self.0).control).read_volatile() }).state()
     }
 
     #[inline(always)]
     pub fn get(&self) -> &Backend {
         // SAFETY: a record of the map.
-        unsafe { self.0.as_ref() }
+        unsafe { &*self.0 }
     }
 }
 
-/// Finds backends by host. Remembers the last one, as who decides about a host forwards to it most of the time.
+/// The backend of a host, for the service with this window; record 0, whose state is [`HostState::Gone`], if it has none.
+#[inline(always)]
+pub fn find(directory: *const Directory, window: Window, host: HostId) -> Record {
+    // SAFETY: the map's element; the indices are below the lengths.
+    unsafe {
+        let number = match window.pair(host) {
+            Some(pair) => {
+                (&raw const (*directory).pairs).cast::<u32>().add(pair as usize & (PAIRS - 1)).read_volatile()
+            }
+            None => 0,
+        };
+        Record((&raw const (*directory).backends).cast::<Backend>().add(number as usize & (BACKENDS - 1)))
+    }
+}
+
+/// Finds backends by host. Remembers the last one, as who decides about a host asks for it again.
 pub struct Backends {
+    directory: *const Directory,
     window: Window,
     host: Cell<HostId>,
     last: Cell<Option<Record>>,
@@ -36,38 +51,26 @@ pub struct Backends {
 
 impl Backends {
     #[inline(always)]
-    pub fn new(window: Window) -> Self {
-        Backends { window, host: Cell::new(HOST_NONE), last: Cell::new(None) }
+    pub fn new(directory: *const Directory, window: Window) -> Self {
+        Backends { directory, window, host: Cell::new(HOST_NONE), last: Cell::new(None) }
     }
 
     #[inline(always)]
-    pub fn get(&self, host: HostId) -> Option<Record> {
+    pub fn get(&self, host: HostId) -> Record {
         if self.host.get() == host
             && let Some(record) = self.last.get()
         {
-            return Some(record);
+            return record;
         }
-        let record = self.find(host)?;
+        let record = find(self.directory, self.window, host);
         self.host.set(host);
         self.last.set(Some(record));
-        Some(record)
-    }
-
-    #[inline(always)]
-    fn find(&self, host: HostId) -> Option<Record> {
-        let pair = self.window.pair(host)?;
-        let block = maps::PAIRS.get_ptr(pair / PAIRS_A_BLOCK as u32)?;
-        // SAFETY: the index is below the length of the block.
-        let number = unsafe { block.cast::<u32>().add(pair as usize % PAIRS_A_BLOCK).read_volatile() };
-        if number == 0 { None } else { maps::BACKENDS.get_ptr_mut(number).and_then(NonNull::new).map(Record) }
+        record
     }
 
     #[inline(always)]
     pub fn state(&self, host: HostId) -> HostState {
-        match self.get(host) {
-            Some(record) => record.state(),
-            None => HostState::Gone,
-        }
+        self.get(host).state()
     }
 }
 

@@ -27,15 +27,15 @@ pub fn now() -> u32 {
         return maps::TEST_CLOCK.get(0).copied().unwrap_or(0);
     }
     // SAFETY: no arguments, no preconditions.
-    let jiffy = unsafe { bpf_jiffies64() } << 32;
+    let jiffy = unsafe { bpf_jiffies64() } as u32;
     // SAFETY: as for `Last`.
     let last = unsafe { LAST.0.get().read_volatile() };
-    if (last ^ jiffy) >> 32 == 0 {
+    if (last >> 32) as u32 == jiffy {
         return last as u32;
     }
     // SAFETY: no arguments, no preconditions.
     let now = unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000;
     // SAFETY: as for `Last`.
-    unsafe { LAST.0.get().write_volatile(jiffy | now & 0xffff_ffff) };
+    unsafe { LAST.0.get().write_volatile((jiffy as u64) << 32 | now & 0xffff_ffff) };
     now as u32
 }

@@ -50,11 +50,13 @@ extern "C" fn decide_flow() -> u32 {
     let Some(flow) = maps::WORK.get_ptr_mut(0).map(|work| unsafe { &mut *work }) else {
         return drop(Reason::DropInternal);
     };
-    let backends = Backends::new(flow.window);
+    let Some(directory) = maps::DIRECTORY.get_ptr(0) else { return drop(Reason::DropInternal) };
+    let backends = Backends::new(directory, flow.window);
     let kept = Kept::find(flow, &backends);
     let decision = decide(flow.packet.signal, flow.slot, kept.pin(), &kept.view(flow, &backends));
     let backend = backends.get(decision.host);
-    if backend.is_none() && decision.host != HOST_NONE {
+    let state = backend.state();
+    if state == HostState::Gone && decision.host != HOST_NONE {
         count(if kept.pin().is_some() {
             Reason::ViolationPinNamesNobody
         } else {
@@ -62,10 +64,7 @@ extern "C" fn decide_flow() -> u32 {
         });
         return drop(Reason::DropInternal);
     }
-    flow.made.is_draining = match backend {
-        Some(backend) => (backend.state() == HostState::Draining) as u8,
-        None => 0,
-    };
+    flow.made.is_draining = (state == HostState::Draining) as u8;
     let answer = decision.host as u32 | (decision.reason as u32) << 16;
     // Also for a packet that is dropped, as nobody can take it for its host, which is down: the flow lives on.
     match pin::apply(flow, &kept, &decision, &backends) {

@@ -4,35 +4,37 @@ use aya_ebpf::helpers::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use lb_common::encap::{IPV4_IN_IP, IPV6_IN_IP, outer_v4, outer_v6};
 use lb_common::layout::{Backend, BackendFlags, MODE_IPIP};
-use lb_common::parse::{L3, Packet};
+use lb_common::parse::{Frame, L3, Packet};
 use lb_common::reason::Reason;
 
-use crate::backend::Record;
+use crate::backend::{Record, count_packet};
 use crate::maps;
 use crate::verdict::Verdict;
 
 const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
 const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
 
-/// Sends the packet to its backend.
+/// Sends the packet to its backend, and counts it there.
 #[inline(always)]
-pub fn forward(ctx: &XdpContext, packet: &Packet, record: &Record, reason: Reason) -> Verdict {
+pub fn forward(ctx: &XdpContext, frame: &Frame, packet: &Packet, record: &Record, reason: Reason) -> Verdict {
     let backend = record.get();
     if backend.flags & BackendFlags::REACHABLE == 0 {
-        return Verdict::Drop(Reason::DropNoNextHop);
+        return Verdict::drop(Reason::DropNoNextHop);
     }
     let sent = if backend.mode == MODE_IPIP { ipip(ctx, packet, backend) } else { l2(ctx, packet, backend) };
     if let Err(reason) = sent {
-        return Verdict::Drop(reason);
+        return Verdict::drop(reason);
     }
-    if backend.ifindex == ctx.ingress_ifindex() as u32 {
-        Verdict::Transmit(reason)
+    let verdict = if backend.ifindex == ctx.ingress_ifindex() as u32 {
+        Verdict::transmit(reason)
     } else if maps::EGRESS.redirect(backend.ifindex, 0).is_ok() {
-        Verdict::Redirect(reason)
+        Verdict::redirect(reason)
     } else {
         // The kernel takes an interface that is removed out of the map.
-        Verdict::Drop(Reason::DropInternal)
-    }
+        return Verdict::drop(Reason::DropInternal);
+    };
+    count_packet(record, frame.len() as u64);
+    verdict
 }
 
 /// New MAC addresses, nothing else.

@@ -5,6 +5,7 @@
 #![no_main]
 
 mod backend;
+mod begin;
 mod clock;
 mod exact;
 mod forward;
@@ -17,13 +18,14 @@ mod verdict;
 
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use lb_common::hash::FlowHash;
-use lb_common::layout::{HOST_NONE, RingHead, SLOTS_A_BLOCK, Service, ServiceKey, Slot, Window};
-use lb_common::parse::{Frame, Packet, parse};
+use lb_common::hash::DestinationHash;
+use lb_common::layout::{Directory, HOST_NONE, HostState, PLACES, SLOTS_A_BLOCK, Slot, Tuple, Window};
+use lb_common::parse::{Frame, Segment, parse};
 use lb_common::reason::Reason;
-use lb_common::table;
+use lb_common::services;
+use lb_common::table::Home;
 
-use crate::backend::{Backends, count_packet};
+use crate::begin::Begun;
 use crate::memory::Memory;
 use crate::verdict::Verdict;
 
@@ -38,70 +40,84 @@ pub fn sluice_lb(ctx: XdpContext) -> u32 {
 fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
     let packet = match parse(frame) {
         Ok(packet) => packet,
-        Err(reason) => return Verdict::Pass(reason),
+        Err(reason) => return Verdict::pass(reason),
     };
-    let Some((number, service)) = find_service(&packet) else {
-        return Verdict::Pass(Reason::PassNoService);
+    let Some(directory) = maps::DIRECTORY.get_ptr(0) else {
+        return Verdict::drop(Reason::DropInternal);
     };
-    let hash = FlowHash::of(&packet.tuple, maps::key());
+    let Tuple { destination, .. } = &packet.tuple;
+    let transport = packet.tuple.transport();
+    let destination_hash = DestinationHash::of(destination, transport, maps::key());
+    // SAFETY: the map's element.
+    let sought = unsafe { services::find(directory, destination, transport, destination_hash) };
+    if sought.record.is_null() {
+        return Verdict::pass(Reason::PassNoService);
+    }
+    // SAFETY: a record of the map; aligned words, each read once.
+    let (window, block) = unsafe {
+        let window = (&raw const (*sought.record).window).read_volatile();
+        (Window::unpack(window), (&raw const (*sought.record).block).read_volatile())
+    };
+    let hash = destination_hash.flow(&packet.tuple, maps::key());
     let slot_number = hash.slot(maps::ring_size());
     // The bucket first, as it is the one that is likely to be far away.
-    let (Some(home), Some(slot)) = (table::home(&Memory, hash), find_slot(service.ring, slot_number)) else {
-        return Verdict::Drop(Reason::DropInternal);
-    };
-    let window = Window::unpack(service.window);
-    let backends = Backends::new(window);
+    let Some(home) = Home::of(&Memory, hash) else { return Verdict::drop(Reason::DropInternal) };
+    begin::expect(&packet, hash);
+    let Some(slot) = find_slot(block, slot_number) else { return Verdict::drop(Reason::DropInternal) };
     let now = clock::now();
-    let (host, reason) = if settled::refresh(&packet, hash, home, slot, &backends, now) {
-        (slot.owner(), Reason::ForwardPin)
-    } else {
-        let outcome = exact::decide_exactly(hash, now, |flow| {
-            flow.packet = packet;
-            flow.hash = hash;
-            flow.window = window;
-            flow.service = number;
-            flow.slot = slot;
-            flow.slot_number = slot_number;
-            flow.now = now;
-        });
-        if outcome.host == HOST_NONE {
-            return Verdict::Drop(outcome.reason);
-        }
-        (outcome.host, outcome.reason)
-    };
-    let Some(backend) = backends.get(host) else {
-        #[cfg(feature = "log")]
-        aya_log_ebpf::warn!(ctx, "service {}: host {} has no backend", number, host);
-        return Verdict::Drop(Reason::DropInternal);
-    };
-    let verdict = forward::forward(ctx, &packet, &backend, reason);
-    if let Verdict::Transmit(_) | Verdict::Redirect(_) = verdict {
-        count_packet(&backend, frame.len() as u64);
+    let service = || number_of(directory, sought.place);
+    let owner = backend::find(directory, window, slot.owner());
+    let (backend, reason) =
+        if owner.state() == HostState::Up && settled::refresh(&packet, hash, &home, slot, now) {
+            (owner, Reason::ForwardPin)
+        } else if owner.state() == HostState::Up
+            && begin::begin(
+                Begun {
+                    packet: &packet,
+                    hash,
+                    home: &home,
+                    slot,
+                    slot_number,
+                    service: service(),
+                    owner: &owner,
+                    now,
+                },
+                || Segment::of(frame, &packet),
+            )
+        {
+            (owner, Reason::ForwardNew)
+        } else {
+            let outcome = exact::decide_exactly(hash, now, |flow| {
+                flow.packet = packet;
+                flow.segment = Segment::of(frame, &packet);
+                flow.hash = hash;
+                flow.window = window;
+                flow.service = service();
+                flow.slot = slot;
+                flow.slot_number = slot_number;
+                flow.now = now;
+            });
+            if outcome.host == HOST_NONE {
+                return Verdict::drop(outcome.reason);
+            }
+            (backend::find(directory, window, outcome.host), outcome.reason)
+        };
+    forward::forward(ctx, frame, &packet, &backend, reason)
+}
+
+/// Number of the service at a place.
+#[inline(always)]
+fn number_of(directory: *const Directory, place: u32) -> u16 {
+    // SAFETY: the map's element; the index is below the length.
+    unsafe {
+        (&raw const (*directory).numbers).cast::<u16>().add(place as usize & (PLACES - 1)).read_volatile()
     }
-    verdict
 }
 
-/// The service of the packet's destination, with its number.
+/// A slot of the ring's copy that begins at `block`.
 #[inline(always)]
-fn find_service(packet: &Packet) -> Option<(u16, &'static Service)> {
-    let key = ServiceKey {
-        address: packet.tuple.destination,
-        port: (packet.tuple.ports.to_ne_bytes()[2] as u16)
-            | (packet.tuple.ports.to_ne_bytes()[3] as u16) << 8,
-        protocol: packet.tuple.protocol as u16,
-        pad: 0,
-    };
-    // SAFETY: the value is one aligned word, which updates replace whole.
-    let number = *unsafe { maps::SERVICE_NUMBERS.get(key) }?;
-    Some((number as u16, maps::SERVICES.get(number)?))
-}
-
-/// The slot, from the copy of the ring that is valid now: the head is read once, so no packet sees two generations.
-#[inline(always)]
-fn find_slot(ring: u32, number: u32) -> Option<Slot> {
-    // SAFETY: one aligned word of a map.
-    let head = RingHead::unpack(unsafe { maps::RING_HEADS.get_ptr(ring)?.read_volatile() });
-    let block = maps::RINGS.get_ptr(head.block + number / SLOTS_A_BLOCK as u32)?;
+fn find_slot(block: u32, number: u32) -> Option<Slot> {
+    let block = maps::RINGS.get_ptr(block + number / SLOTS_A_BLOCK as u32)?;
     // SAFETY: the index is below the length of the block.
     Some(Slot(unsafe { block.cast::<u32>().add(number as usize % SLOTS_A_BLOCK).read_volatile() }))
 }

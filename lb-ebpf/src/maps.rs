@@ -5,8 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMapHash, HashMap, PerCpuArray};
 use lb_common::hash::Key;
 use lb_common::layout::{
-    Backend, BackendStats, Cold, HOST_MAX, Overflow, PAIRS_A_BLOCK, SLOTS_A_BLOCK, Service, ServiceKey,
-    Settings, Tuple, state,
+    BackendStats, Cold, Directory, HOST_MAX, Overflow, SLOTS_A_BLOCK, Settings, Tuple, state,
 };
 use lb_common::reason::REASONS;
 
@@ -15,24 +14,12 @@ use crate::pin::Flow;
 /// Not preallocated: elements come and go by ones.
 const BPF_F_NO_PREALLOC: u32 = 1;
 
-/// (VIP, protocol, port) → number of the service.
+/// Services and backends.
 #[map]
-pub static SERVICE_NUMBERS: HashMap<ServiceKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
-/// Services by number.
-#[map]
-pub static SERVICES: Array<Service> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// Ring → where its valid copy lies.
-#[map]
-pub static RING_HEADS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static DIRECTORY: Array<Directory> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Slots of all rings, old and new copies, in blocks of a cache line.
 #[map]
 pub static RINGS: Array<[u32; SLOTS_A_BLOCK]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// (service, host) → number of the backend's record; 0: none.
-#[map]
-pub static PAIRS: Array<[u32; PAIRS_A_BLOCK]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// Records of backends. Number 0 is never used.
-#[map]
-pub static BACKENDS: Array<Backend> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Interfaces that lead to backends, for `XDP_REDIRECT`, by their index.
 #[map]
 pub static EGRESS: DevMapHash = DevMapHash::with_max_entries(64, 0);

@@ -4,7 +4,7 @@ use lb_common::decide::{Decision, Pin, PinAction, View, stateless};
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{Cold, HostId, HostState, Slot, Window};
-use lb_common::parse::{Packet, Signal};
+use lb_common::parse::{Packet, Segment, Signal};
 use lb_common::reason::Reason;
 use lb_common::table::{self, Found, Inserted};
 
@@ -58,14 +58,14 @@ impl Kept {
 
     #[inline(always)]
     pub fn view<'a>(&'a self, flow: &'a Flow, backends: &'a Backends) -> impl View + 'a {
-        FlowView { kept: self, packet: &flow.packet, backends }
+        FlowView { kept: self, segment: &flow.segment, backends }
     }
 }
 
 /// What the decision may ask.
 struct FlowView<'a> {
     kept: &'a Kept,
-    packet: &'a Packet,
+    segment: &'a Segment,
     backends: &'a Backends,
 }
 
@@ -74,7 +74,7 @@ impl FlowView<'_> {
     fn has_sequence(&self) -> bool {
         table::cold_of(&Memory, &self.kept.found).is_some_and(|cold| {
             // SAFETY: a record of the map; an aligned word.
-            unsafe { (*cold).sequence == self.packet.sequence }
+            unsafe { (*cold).sequence == self.segment.sequence }
         })
     }
 }
@@ -101,6 +101,7 @@ impl View for FlowView<'_> {
 #[derive(Clone, Copy)]
 pub struct Flow {
     pub packet: Packet,
+    pub segment: Segment,
     pub hash: FlowHash,
     /// Of the service's backends.
     pub window: Window,
@@ -149,7 +150,7 @@ pub fn apply(flow: &mut Flow, kept: &Kept, decision: &Decision, backends: &Backe
         PinAction::Leave => Applied::Done,
         PinAction::Refresh => {
             if phase as u8 == Phase::Closing as u8 {
-                note_end(&flow.packet, found);
+                note_end(flow, found);
             }
             let new = found.word.seen(flow.now, phase);
             if new == found.word {
@@ -177,10 +178,10 @@ fn is_kept(found: &Found) -> bool {
 /// none; then it is one half of the number space away, where no acknowledgement of a live client is either (RFC 9293,
 /// 3.4: windows are below 2³⁰).
 #[inline(always)]
-fn note_end(packet: &Packet, found: &Found) {
-    let sequence = match packet.signal {
-        Signal::Fin => packet.sequence_after,
-        Signal::Rst if found.word.phase() as u8 != Phase::Closing as u8 => packet.sequence ^ 1 << 31,
+fn note_end(flow: &Flow, found: &Found) {
+    let sequence = match flow.packet.signal {
+        Signal::Fin => flow.segment.sequence_after,
+        Signal::Rst if found.word.phase() as u8 != Phase::Closing as u8 => flow.segment.sequence ^ 1 << 31,
         _ => return,
     };
     if let Some(cold) = table::cold_of(&Memory, found) {
@@ -199,9 +200,10 @@ fn make(
     replaces: bool,
     backends: &Backends,
 ) -> Applied {
-    let Some(backend) = backends.get(host) else {
+    let backend = backends.get(host);
+    if backend.state() == HostState::Gone {
         return Applied::Done;
-    };
+    }
     let Some(entry) = insert::entry() else {
         return Applied::Done;
     };
@@ -214,8 +216,8 @@ fn make(
         ports: tuple.ports,
         kind: tuple.protocol | (flow.service as u32) << 16,
         sequence: match flow.packet.signal {
-            Signal::Fin => flow.packet.sequence_after,
-            _ => flow.packet.sequence,
+            Signal::Fin => flow.segment.sequence_after,
+            _ => flow.segment.sequence,
         },
         start: flow.now,
         stats,

@@ -1,46 +1,48 @@
 //! The short way, for most packets: mid-flow in a settled slot, whose live pin names the owner.
 
 use lb_common::atomic;
-use lb_common::flow::Phase;
-use lb_common::hash::FlowHash;
-use lb_common::layout::{HostState, Slot};
+use lb_common::bits::opaque;
+use lb_common::flow::{Phase, Word};
+use lb_common::hash::{FlowHash, preferred};
+use lb_common::layout::Slot;
 use lb_common::parse::{Packet, Signal};
-use lb_common::table;
+use lb_common::table::Home;
 
-use crate::backend::Backends;
 use crate::maps;
-use crate::memory::Memory;
 
-/// Whether the packet goes to the owner of its slot and nothing else is to be done; its pin is then refreshed. What is
-/// not that plain is decided by `exact`.
+/// Whether the packet goes to the owner of its slot, which is up, and nothing else is to be done; its pin is then
+/// refreshed. What is not that plain is decided by `exact`.
 ///
 /// The pin is known by its tag alone. Should it be another flow's, by a chance of 2⁻²³ a word, the answer is right all
 /// the same: every live TCP flow of a settled slot is the owner's.
 #[inline(always)]
-pub fn refresh(
-    packet: &Packet,
-    hash: FlowHash,
-    home: *mut u64,
-    slot: Slot,
-    backends: &Backends,
-    now: u32,
-) -> bool {
-    if slot.is_open() || !matches!(packet.signal, Signal::Ack | Signal::Datagram) {
+pub fn refresh(packet: &Packet, hash: FlowHash, home: &Home, slot: Slot, now: u32) -> bool {
+    let phase = match packet.signal {
+        Signal::Ack => Phase::Established,
+        Signal::Datagram => Phase::Udp,
+        _ => return false,
+    };
+    if slot.is_open() {
         return false;
     }
-    let found = table::find_home(&Memory, hash, home);
-    if !found.is_some() {
-        return false;
+    let tag = hash.tag();
+    let wanted = Word::new(tag, slot.owner(), phase, now);
+    let (mut at, mut word) = (home.at(preferred(tag)), home.word(preferred(tag)));
+    if word == wanted {
+        return true;
     }
-    let word = found.word;
-    if word.host() != slot.owner()
-        || !matches!(word.phase(), Phase::Established | Phase::Udp)
-        || !word.is_live(now, maps::timeouts())
-        || backends.state(word.host()) != HostState::Up
-    {
-        return false;
+    if !word.is_but_for_time(wanted) {
+        let found = home.find(hash);
+        if !found.is_some() || !found.word.is_but_for_time(wanted) {
+            return false;
+        }
+        (at, word) = (found.at, found.word);
+        if word == wanted {
+            return true;
+        }
     }
-    let new = word.seen(now, word.phase());
-    // SAFETY: `found` points to a word of the table.
-    new == word || unsafe { atomic::swap(found.at, word.0, new.0) }
+    // The compiler takes the number from the signal, of which the verifier knows too little.
+    let timeout = maps::timeouts()[opaque(phase as u64) as usize & 7];
+    // SAFETY: `at` points to a word of the table.
+    word.idle(now) <= timeout && unsafe { atomic::swap(at, word.0, wanted.0) }
 }

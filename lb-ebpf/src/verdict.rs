@@ -5,46 +5,58 @@ use lb_common::reason::Reason;
 
 use crate::maps;
 
+/// The kernel's code in bits 0–7, the reason's number above them: one number, so that each way out of the program sets one
+/// register.
 #[must_use]
-pub enum Verdict {
-    /// To the kernel, untouched.
-    Pass(Reason),
-    Drop(Reason),
-    /// Out by the interface that it came in by.
-    Transmit(Reason),
-    /// Out by the interface that a helper has noted for this run of the program.
-    Redirect(Reason),
-}
+#[derive(Clone, Copy)]
+pub struct Verdict(u32);
 
 impl Verdict {
+    #[inline(always)]
+    const fn new(code: u32, reason: Reason) -> Self {
+        Verdict((reason as u32) << 8 | code)
+    }
+
+    /// To the kernel, untouched.
+    #[inline(always)]
+    pub const fn pass(reason: Reason) -> Self {
+        Verdict::new(XDP_PASS, reason)
+    }
+
+    #[inline(always)]
+    pub const fn drop(reason: Reason) -> Self {
+        Verdict::new(XDP_DROP, reason)
+    }
+
+    /// Out by the interface that it came in by.
+    #[inline(always)]
+    pub const fn transmit(reason: Reason) -> Self {
+        Verdict::new(XDP_TX, reason)
+    }
+
+    /// Out by the interface that a helper has noted for this run of the program.
+    #[inline(always)]
+    pub const fn redirect(reason: Reason) -> Self {
+        Verdict::new(XDP_REDIRECT, reason)
+    }
+
     /// Counts the reason and gives the kernel's code.
     #[inline(always)]
     pub fn finish(self) -> u32 {
-        match self {
-            Verdict::Pass(reason) => {
-                count(reason);
-                XDP_PASS
-            }
-            Verdict::Drop(reason) => {
-                count(reason);
-                XDP_DROP
-            }
-            Verdict::Transmit(reason) => {
-                count(reason);
-                XDP_TX
-            }
-            Verdict::Redirect(reason) => {
-                count(reason);
-                XDP_REDIRECT
-            }
-        }
+        count_number(self.0 >> 8);
+        self.0 & 0xff
     }
 }
 
 /// One more packet for this reason.
 #[inline(always)]
 pub fn count(reason: Reason) {
-    if let Some(counter) = maps::REASON_COUNTS.get_ptr_mut(reason as u32) {
+    count_number(reason as u32);
+}
+
+#[inline(always)]
+fn count_number(reason: u32) {
+    if let Some(counter) = maps::REASON_COUNTS.get_ptr_mut(reason) {
         // SAFETY: this CPU's counter, which no other program run touches meanwhile.
         unsafe { *counter += 1 };
     }

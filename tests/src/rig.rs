@@ -81,14 +81,7 @@ pub struct Rig {
 impl Rig {
     /// Rings of 251 slots, and a flow table of 256 buckets with an overflow map of 1024 entries.
     pub fn small() -> Sizes {
-        Sizes {
-            services: 64,
-            rings: 16,
-            ring_copies: 64,
-            backends: 4096,
-            pairs: 4096,
-            ..Sizes::new(251, 1024)
-        }
+        Sizes { ring_copies: 64, ..Sizes::new(251, 1024) }
     }
 
     /// Loads the program under an instance name that no other rig has, of this process or another.

@@ -32,6 +32,24 @@ impl Tuple {
         [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
     }
 
+    /// Destination port, as it lies in the packet, and protocol: [`super::ServiceKey::transport`].
+    #[inline(always)]
+    pub const fn transport(&self) -> u32 {
+        #[cfg(target_endian = "little")]
+        return self.ports >> 16 | self.protocol << 16;
+        #[cfg(target_endian = "big")]
+        return self.ports & 0xffff | self.protocol << 16;
+    }
+
+    /// The source port as it lies in the packet.
+    #[inline(always)]
+    pub const fn source_port_raw(&self) -> u16 {
+        #[cfg(target_endian = "little")]
+        return self.ports as u16;
+        #[cfg(target_endian = "big")]
+        return (self.ports >> 16) as u16;
+    }
+
     /// The source port in host byte order.
     pub const fn source_port(&self) -> u16 {
         let [a, b, _, _] = self.ports.to_ne_bytes();

@@ -4,6 +4,7 @@
 
 mod backend;
 mod cold;
+mod directory;
 mod ring;
 mod service;
 mod settings;
@@ -12,13 +13,14 @@ mod stats;
 
 pub use backend::{Backend, BackendFlags, Control, HostState, MODE_IPIP, MODE_L2};
 pub use cold::{Cold, Overflow, Tuple};
-pub use ring::{RingHead, SLOTS_A_BLOCK, Slot};
-pub use service::{PAIRS_A_BLOCK, Service, ServiceKey, Window};
+pub use directory::{BACKENDS, Directory, PAIRS, PLACES, SERVICES};
+pub use ring::{SLOTS_A_BLOCK, Slot};
+pub use service::{Service, ServiceKey, Window};
 pub use settings::{FEATURE_TEST_CLOCK, Settings};
 pub use stats::{BackendStats, PHASES_COUNTED};
 
 /// Compared when a daemon finds maps of another one; other values are refused.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Number of a host, 1 to [`HOST_MAX`], stable for as long as a pin may name it.
 pub type HostId = u16;

@@ -1,4 +1,4 @@
-//! Rings as the data path sees them: an array of slots, and a head that says where the valid copy is.
+//! Rings as the data path sees them: an array of slots. A service's record says where the valid copy of its ring is.
 
 use super::{HOST_NONE, HostId};
 
@@ -34,28 +34,9 @@ impl Slot {
         if self.is_open() { (self.0 >> 15 & Self::HOST) as HostId } else { HOST_NONE }
     }
 
+    /// Whether a handover is open: the slot is not settled.
     #[inline(always)]
     pub const fn is_open(self) -> bool {
         self.0 & Self::OPEN != 0
-    }
-}
-
-/// Where the valid copy of a ring lies; flipped in one store, so that a packet sees one generation (C5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RingHead {
-    /// First block of the copy.
-    pub block: u32,
-    /// Low 32 bits of the generation that wrote the copy.
-    pub generation: u32,
-}
-
-impl RingHead {
-    pub const fn pack(self) -> u64 {
-        (self.block as u64) << 32 | self.generation as u64
-    }
-
-    #[inline(always)]
-    pub const fn unpack(word: u64) -> Self {
-        RingHead { block: (word >> 32) as u32, generation: word as u32 }
     }
 }

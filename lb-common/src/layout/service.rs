@@ -2,34 +2,46 @@
 
 use super::{HostId, layout};
 
-/// Key of the map that finds a service: one look-up for IPv4 and IPv6.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What a service is known by: where its clients send to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceKey {
     /// Address as in [`super::Tuple`].
     pub address: [u64; 2],
     /// Port as it lies in the packet, network byte order.
     pub port: u16,
     /// IP protocol number.
-    pub protocol: u16,
-    pub pad: u32,
+    pub protocol: u8,
 }
-layout!(ServiceKey, 24, 8);
 
-/// Record of a service, by its number. Each field is written on its own, atomically.
+impl ServiceKey {
+    /// Port and protocol as one word; never 0, as no protocol that has ports is.
+    pub const fn transport(&self) -> u32 {
+        self.port as u32 | (self.protocol as u32) << 16
+    }
+}
+
+/// Record of a service. Each field is written on its own, atomically; the address only while no packet may read it.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Service {
+    /// Of the [`ServiceKey`].
+    pub address: [u64; 2],
+    /// [`ServiceKey::transport`], which makes the record valid; else [`Service::FREE`] or [`Service::GONE`].
+    pub transport: u32,
+    /// First block of the valid copy of the service's ring, in the array of rings. One store flips it, so a packet, which
+    /// reads it once, sees one generation (C5).
+    pub block: u32,
     /// [`Window`]: where the backends of this service are.
     pub window: u64,
-    /// Number of the ring.
-    pub ring: u32,
-    pub pad: u32,
 }
-layout!(Service, 16, 8);
+layout!(Service, 32, 8);
 
-/// Backend numbers in one block of the array of pairs.
-pub const PAIRS_A_BLOCK: usize = 16;
+impl Service {
+    /// No record, and none further on that belongs here: the end of a search.
+    pub const FREE: u32 = 0;
+    /// No record any more; a search goes on.
+    pub const GONE: u32 = u32::MAX;
+}
 
 /// Where the backends of a service lie in the array of (service, host) pairs: the pair of host `h` has the index
 /// `base + (h - first)` if `h - first < count`. One word, so that all of it changes at once.

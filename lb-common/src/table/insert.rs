@@ -4,7 +4,7 @@ use super::{BUCKET, Inserted, MARK_OVERFLOW, MARK_SECOND, REMADE, Table, unmark,
 use crate::atomic;
 use crate::bits::{at_most, is_zero, lowest};
 use crate::flow::{Phase, TAG_SHIFT, Word};
-use crate::hash::{FlowHash, other_bucket};
+use crate::hash::{FlowHash, other_bucket, preferred};
 use crate::layout::{Cold, Overflow, Tuple};
 
 pub(super) enum Tried {
@@ -144,8 +144,15 @@ fn place(table: &impl Table, bucket: u32, tuple: &Tuple, entry: &Overflow, now: 
     if scan.free == 0 {
         return Tried::Full;
     }
-    // The flow's last word if there is one, so that its tag stays alone.
-    let i = lowest(if scan.same != 0 { scan.same } else { scan.free });
+    let wanted = scan.free & 1 << preferred(Word(entry.word).tag());
+    // The flow's last word if there is one, so that its tag stays alone; else where it is looked for first.
+    let i = lowest(if scan.same != 0 {
+        scan.same
+    } else if wanted != 0 {
+        wanted
+    } else {
+        scan.free
+    });
     // SAFETY: a bucket has 8 aligned words.
     let old = Word(unsafe { atomic::load(words.add(i as usize & 7)) });
     // Another CPU may have been faster, and its pin may be one that must not go.

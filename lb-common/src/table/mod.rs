@@ -9,9 +9,11 @@
 //! changes of a word are compare-and-swaps, and who wins one does the accounting. Two live flows never share a tag
 //! within a bucket, as a packet is matched by its tag alone; the later of them goes to overflow.
 
+mod begin;
 mod evict;
 mod insert;
 
+pub use begin::{begin, expect};
 pub use evict::{evict, settled, victim};
 pub use insert::insert;
 
@@ -137,20 +139,42 @@ fn search(bucket: *mut u64, number: u32, tag: u32) -> Found {
     }
 }
 
-/// A flow's first bucket, whose cache line is on its way from here on: what is looked up until [`find_home`] costs no
-/// time on top of it.
-#[inline(always)]
-pub fn home(table: &impl Table, hash: FlowHash) -> Option<*mut u64> {
-    let bucket = table.bucket(hash.bucket(table.mask()))?;
-    // SAFETY: a bucket has 8 aligned words.
-    unsafe { atomic::load(bucket) };
-    Some(bucket)
+/// A flow's first bucket.
+#[derive(Clone, Copy)]
+pub struct Home {
+    words: *mut u64,
+    number: u32,
 }
 
-/// Finds a flow's pin by its tag, in its first bucket only, which is [`home`]'s.
-#[inline(always)]
-pub fn find_home(table: &impl Table, hash: FlowHash, home: *mut u64) -> Found {
-    search(home, hash.bucket(table.mask()), hash.tag())
+impl Home {
+    /// Finds it. Its cache line is on its way from here on: what is looked up until the words are asked for costs no time on
+    /// top of it.
+    #[inline(always)]
+    pub fn of(table: &impl Table, hash: FlowHash) -> Option<Home> {
+        let number = hash.bucket(table.mask());
+        let home = Home { words: table.bucket(number)?, number };
+        home.word(0);
+        Some(home)
+    }
+
+    /// Where word `i` lies.
+    #[inline(always)]
+    pub fn at(&self, i: u32) -> *mut u64 {
+        // SAFETY: a bucket has 8 words.
+        unsafe { self.words.add((i & (BUCKET - 1)) as usize) }
+    }
+
+    #[inline(always)]
+    pub fn word(&self, i: u32) -> Word {
+        // SAFETY: a word of the bucket, aligned.
+        Word(unsafe { atomic::load(self.at(i)) })
+    }
+
+    /// Finds a flow's pin by its tag, in this bucket only.
+    #[inline(always)]
+    pub fn find(&self, hash: FlowHash) -> Found {
+        search(self.words, self.number, hash.tag())
+    }
 }
 
 /// Finds a flow's pin by its tag. The word may be no longer live, and with a chance of 2⁻²³ a word it may be another
@@ -281,19 +305,24 @@ pub fn update(table: &impl Table, found: &Found, new: Word) -> bool {
     true
 }
 
-/// Copies a cold record word by word; volatile, as the BPF compiler would call a function that copies byte by byte.
+/// Copies a cold record field by field; volatile, as the BPF compiler would call a function that copies byte by byte.
 ///
 /// # Safety
 /// `to` is the map's memory, and nobody else writes it.
 #[inline(always)]
 unsafe fn write(to: *mut Cold, from: &Cold) {
-    const { assert!(size_of::<Cold>().is_multiple_of(8)) };
-    let (to, from) = (to.cast::<u64>(), (&raw const *from).cast::<u64>());
-    let mut i = 0;
-    while i < size_of::<Cold>() / 8 {
-        // SAFETY: both have that many aligned words.
-        unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
-        i += 1;
+    // SAFETY: the caller's promise, for all fields.
+    unsafe {
+        (&raw mut (*to).source[0]).write_volatile(from.source[0]);
+        (&raw mut (*to).source[1]).write_volatile(from.source[1]);
+        (&raw mut (*to).destination[0]).write_volatile(from.destination[0]);
+        (&raw mut (*to).destination[1]).write_volatile(from.destination[1]);
+        (&raw mut (*to).ports).write_volatile(from.ports);
+        (&raw mut (*to).kind).write_volatile(from.kind);
+        (&raw mut (*to).sequence).write_volatile(from.sequence);
+        (&raw mut (*to).start).write_volatile(from.start);
+        (&raw mut (*to).stats).write_volatile(from.stats);
+        (&raw mut (*to).slot).write_volatile(from.slot);
     }
 }
 

@@ -84,9 +84,9 @@ impl Dataplane {
         program(&mut ebpf)?.load()?;
         // An object without a log statement has no such map.
         let logger = EbpfLogger::init(&mut ebpf).ok();
-        let maps = Maps::take(&mut ebpf, options.sizes)?;
+        let maps = Maps::take(&mut ebpf, options.sizes, options.key)?;
         check_identity(&maps, &options, &paths, adopted)?;
-        let publisher = Publisher::new(&maps)?;
+        let publisher = Publisher::new(&maps);
         Ok(Dataplane { ebpf, maps, paths, options, adopted, publisher, logger })
     }
 

@@ -2,19 +2,16 @@
 
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
-use lb_common::layout::{Backend, BackendStats, Cold, HOST_MAX, Overflow, Service, ServiceKey, Tuple, state};
+use lb_common::hash::Key;
+use lb_common::layout::{BackendStats, Cold, HOST_MAX, Overflow, Tuple, state};
 
-use super::{Error, Mapped, Sizes};
+use super::{Error, Mapped, Services, Sizes};
 
 /// All maps of the balancer's program. Arrays are mapped into memory.
 pub struct Maps {
     pub sizes: Sizes,
-    pub service_numbers: HashMap<MapData, ServiceKey, u32>,
-    pub services: Mapped<Service>,
-    pub ring_heads: Mapped<u64>,
+    pub services: Services,
     pub rings: Mapped<[u32; 16]>,
-    pub pairs: Mapped<[u32; 16]>,
-    pub backends: Mapped<Backend>,
     pub egress: aya::maps::xdp::DevMapHash<MapData>,
     pub hot: Mapped<[u64; 8]>,
     pub cold: Mapped<Cold>,
@@ -30,8 +27,8 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// Takes the maps out of a loaded object.
-    pub fn take(ebpf: &mut Ebpf, sizes: Sizes) -> Result<Self, Error> {
+    /// Takes the maps out of a loaded object. `key` is that of the flow hash.
+    pub fn take(ebpf: &mut Ebpf, sizes: Sizes, key: Key) -> Result<Self, Error> {
         let mut map = |name: &'static str| ebpf.take_map(name).ok_or(Error::Missing(name));
         macro_rules! typed {
             ($name:literal) => {
@@ -49,12 +46,8 @@ impl Maps {
         }
         Ok(Maps {
             sizes,
-            service_numbers: typed!("SERVICE_NUMBERS"),
-            services: mapped!("SERVICES", sizes.services),
-            ring_heads: mapped!("RING_HEADS", sizes.rings),
+            services: Services::new(mapped!("DIRECTORY", 1), key),
             rings: mapped!("RINGS", sizes.ring_copies * sizes.blocks_a_ring()),
-            pairs: mapped!("PAIRS", sizes.pairs / 16),
-            backends: mapped!("BACKENDS", sizes.backends),
             egress: typed!("EGRESS"),
             hot: mapped!("HOT", sizes.buckets),
             cold: mapped!("COLD", sizes.words()),
@@ -70,13 +63,9 @@ impl Maps {
     }
 
     /// Names of all maps, as in the object.
-    pub const NAMES: [&'static str; 17] = [
-        "SERVICE_NUMBERS",
-        "SERVICES",
-        "RING_HEADS",
+    pub const NAMES: [&'static str; 13] = [
+        "DIRECTORY",
         "RINGS",
-        "PAIRS",
-        "BACKENDS",
         "EGRESS",
         "HOT",
         "COLD",
@@ -89,12 +78,6 @@ impl Maps {
         "REASON_COUNTS",
         "TEST_CLOCK",
     ];
-
-    /// Pair word `index`.
-    pub(super) fn pair(&self, index: u32) -> *mut u32 {
-        // SAFETY: `at` checked the block; 16 words each.
-        unsafe { self.pairs.at(index / 16).cast::<u32>().add(index as usize % 16) }
-    }
 
     /// Hot word `index`.
     pub(super) fn word(&self, index: u32) -> *mut u64 {

@@ -4,6 +4,7 @@
 mod alloc;
 mod attach;
 mod counters;
+mod directory;
 mod error;
 mod flows;
 mod load;
@@ -19,6 +20,7 @@ mod tables;
 
 pub use attach::{Attached, detach_all};
 pub use counters::{Counters, PairCounters};
+pub use directory::Services;
 pub use error::Error;
 pub use flows::{FlowFilter, FlowPage, FlowRecord};
 pub use load::{Dataplane, Options, check_key};

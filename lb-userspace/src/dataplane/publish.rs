@@ -2,12 +2,13 @@
 //!
 //! New things are written where no packet reads yet; then one word flips to them; after a grace period the old ones
 //! are free. Only a backend's control word changes in place. The order is: new records and windows, hosts that come
-//! back, ring heads, new services, *grace period*, hosts that drain, what is no longer needed.
+//! back, rings and new services, *grace period*, hosts that drain, what is no longer needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aya::maps::MapError;
-use lb_common::layout::{Backend, Control, HostId, HostState, RingHead, SLOTS_A_BLOCK, ServiceKey, Window};
+use lb_common::layout::{
+    BACKENDS, Backend, Control, HostId, HostState, PAIRS, SLOTS_A_BLOCK, Service, ServiceKey, Window,
+};
 
 use super::alloc::Numbers;
 use super::mapped::{store32, store64};
@@ -28,7 +29,6 @@ pub(super) struct Publisher {
 
 struct Published {
     key: ServiceKey,
-    ring: u32,
     window: Window,
     /// Host → number of its record.
     records: BTreeMap<HostId, u32>,
@@ -36,7 +36,7 @@ struct Published {
 
 struct PublishedRing {
     copy: u32,
-    /// What was written; empty for a ring found in the maps of an earlier daemon.
+    /// What was written.
     slots: Vec<u32>,
 }
 
@@ -49,45 +49,43 @@ struct Retired {
 
 impl Publisher {
     /// Finds what an earlier daemon published, so that nothing of it is overwritten.
-    pub fn new(maps: &Maps) -> Result<Self, Error> {
+    pub fn new(maps: &Maps) -> Self {
         let mut publisher = Publisher {
             services: BTreeMap::new(),
             rings: BTreeMap::new(),
-            records: Numbers::new(maps.sizes.backends),
-            pairs: Numbers::new(maps.sizes.pairs),
+            records: Numbers::new(BACKENDS as u32),
+            pairs: Numbers::new(PAIRS as u32),
             copies: Numbers::new(maps.sizes.ring_copies),
             retired: Retired::default(),
             egress: BTreeSet::new(),
         };
         // Number 0 means "no backend".
         publisher.records.claim(0, 1);
-        for entry in maps.service_numbers.iter() {
-            let (key, number) = entry.map_err(Error::map("SERVICE_NUMBERS"))?;
-            publisher.find_service(maps, key, number);
+        for (key, number, service) in maps.services.all() {
+            publisher.find_service(maps, key, number, service);
         }
-        Ok(publisher)
+        publisher
     }
 
-    fn find_service(&mut self, maps: &Maps, key: ServiceKey, number: u32) {
-        let service = maps.services.get(number);
+    fn find_service(&mut self, maps: &Maps, key: ServiceKey, number: u16, service: Service) {
         let window = Window::unpack(service.window);
         self.pairs.claim(window.base, u32::from(window.count));
         let mut records = BTreeMap::new();
         for offset in 0..window.count {
             // SAFETY: a word of the mapped array.
-            let record = unsafe { maps.pair(window.base + u32::from(offset)).read_volatile() };
+            let record = unsafe { maps.services.pair(window.base + u32::from(offset)).read_volatile() };
             if record != 0 {
                 self.records.claim(record, 1);
                 records.insert(window.first + offset, record);
             }
         }
-        self.rings.entry(service.ring).or_insert_with(|| {
-            let head = RingHead::unpack(maps.ring_heads.load(service.ring));
-            let copy = head.block / maps.sizes.blocks_a_ring();
+        // The first publication writes all rings anew; after it nobody goes by this copy.
+        let copy = service.block / maps.sizes.blocks_a_ring();
+        if !self.retired.copies.contains(&copy) {
             self.copies.claim(copy, 1);
-            PublishedRing { copy, slots: Vec::new() }
-        });
-        self.services.insert(number as u16, Published { key, ring: service.ring, window, records });
+            self.retired.copies.push(copy);
+        }
+        self.services.insert(number, Published { key, window, records });
     }
 }
 
@@ -98,7 +96,7 @@ impl Dataplane {
         services
             .flat_map(|(&number, service)| {
                 let records = service.records.iter();
-                records.map(move |(&host, &record)| ((number, host), self.maps.backends.get(record)))
+                records.map(move |(&host, &record)| ((number, host), backend(&self.maps, record)))
             })
             .collect()
     }
@@ -111,16 +109,15 @@ impl Dataplane {
         let (maps, publisher) = (&mut self.maps, &mut self.publisher);
         publisher.allow_egress(maps, tables);
         // 1. What no packet reads yet, and windows that cover old and new hosts.
-        let mut heads = Vec::new();
-        if let Err(error) = publisher.prepare(maps, tables, &mut heads) {
-            for (_, (copy, _)) in heads {
+        let mut written = BTreeMap::new();
+        if let Err(error) = publisher.prepare(maps, tables, &mut written) {
+            for copy in written.into_values() {
                 publisher.copies.free(copy, 1);
             }
             return Err(error);
         }
         // 2. The flips.
-        for (ring, (copy, head)) in heads {
-            maps.ring_heads.store(ring, head.pack());
+        for (ring, copy) in written {
             let published = PublishedRing { copy, slots: tables.rings[&ring].clone() };
             if let Some(old) = publisher.rings.insert(ring, published) {
                 publisher.retired.copies.push(old.copy);
@@ -129,10 +126,11 @@ impl Dataplane {
         for (&number, table) in &tables.services {
             publisher.point_to_ring(maps, number, table)?;
         }
-        publisher.forget_keys(maps, tables)?;
+        publisher.forget_keys(maps, tables);
         // What was taken out of use until here is free after the grace period; what follows waits for the next one.
         grace_period()?;
         publisher.free_retired();
+        maps.services.free_gone();
         // 3. Nobody decides by the old rings any more: hosts that get no new flow may say so, and what only old
         //    rings named may go.
         for (&number, table) in &tables.services {
@@ -146,16 +144,16 @@ impl Dataplane {
 }
 
 impl Publisher {
-    /// Writes everything that no packet reads yet; the new copies of rings go to `heads`.
+    /// Writes everything that no packet reads yet; the new copies of rings go to `written`.
     fn prepare(
         &mut self,
         maps: &mut Maps,
         tables: &Tables,
-        heads: &mut Vec<(u32, (u32, RingHead))>,
+        written: &mut BTreeMap<u32, u32>,
     ) -> Result<(), Error> {
         for (&ring, slots) in &tables.rings {
             if self.rings.get(&ring).is_none_or(|published| published.slots != *slots) {
-                heads.push((ring, self.write_ring(maps, slots, tables.generation)?));
+                written.insert(ring, self.write_ring(maps, slots)?);
             }
         }
         for (&number, table) in &tables.services {
@@ -178,21 +176,16 @@ impl Publisher {
 
     /// Takes out addresses that no service has any more. After the new ones are in: one may have passed from one service to
     /// another.
-    fn forget_keys(&mut self, maps: &mut Maps, tables: &Tables) -> Result<(), Error> {
+    fn forget_keys(&mut self, maps: &mut Maps, tables: &Tables) {
+        let used: BTreeSet<_> = tables.services.values().map(|table| table.key).collect();
         for (number, service) in &mut self.services {
-            let is_used = tables.services.values().any(|table| table.key == service.key);
-            if !is_used {
-                match maps.service_numbers.remove(&service.key) {
-                    // One that an earlier publication could not finish was never there.
-                    Ok(()) | Err(MapError::KeyNotFound) => {}
-                    Err(error) => return Err(Error::map("SERVICE_NUMBERS")(error)),
-                }
+            if !used.contains(&service.key) {
+                maps.services.remove(&service.key);
             }
             if let Some(table) = tables.services.get(number) {
                 service.key = table.key;
             }
         }
-        Ok(())
     }
 
     /// Forgets interfaces that lead to no backend any more; those that are gone the kernel has taken out itself.
@@ -204,7 +197,7 @@ impl Publisher {
         self.egress = wanted;
     }
 
-    fn write_ring(&mut self, maps: &Maps, slots: &[u32], generation: u64) -> Result<(u32, RingHead), Error> {
+    fn write_ring(&mut self, maps: &Maps, slots: &[u32]) -> Result<u32, Error> {
         let copy = self
             .copies
             .take(1)
@@ -215,18 +208,17 @@ impl Publisher {
             words[..chunk.len()].copy_from_slice(chunk);
             maps.rings.set(block + index as u32, words);
         }
-        Ok((copy, RingHead { block, generation: generation as u32 }))
+        Ok(copy)
     }
 
     /// Records and window of a service; hosts that come back into use do so here, before the rings name them.
     fn write_service(&mut self, maps: &mut Maps, number: u16, table: &ServiceTable) -> Result<(), Error> {
         let mut service = self.services.remove(&number).unwrap_or(Published {
             key: table.key,
-            ring: table.ring,
             window: Window { base: 0, first: 0, count: 0 },
             records: BTreeMap::new(),
         });
-        let written = self.write_backends(maps, number, table, &mut service);
+        let written = self.write_backends(maps, table, &mut service);
         self.services.insert(number, service);
         written
     }
@@ -234,13 +226,12 @@ impl Publisher {
     fn write_backends(
         &mut self,
         maps: &mut Maps,
-        number: u16,
         table: &ServiceTable,
         service: &mut Published,
     ) -> Result<(), Error> {
         let mut changed = Vec::new();
         for (&host, wanted) in &table.backends {
-            let current = service.records.get(&host).map(|&record| (record, maps.backends.get(record)));
+            let current = service.records.get(&host).map(|&record| (record, backend(maps, record)));
             match current {
                 Some((record, old)) if Backend { control: wanted.control, ..old } == *wanted => {
                     if opens(Control(old.control), Control(wanted.control)) {
@@ -248,7 +239,7 @@ impl Publisher {
                     }
                 }
                 _ => {
-                    let limit = maps.sizes.backends;
+                    let limit = BACKENDS as u32;
                     let record = self.records.take(1).ok_or(Error::Full { what: "backends", limit })?;
                     // The state changes in its own time; see `settle_controls`.
                     let control = match current {
@@ -257,7 +248,8 @@ impl Publisher {
                         }
                         _ => wanted.control,
                     };
-                    maps.backends.set(record, Backend { control, ..*wanted });
+                    // SAFETY: a record that no packet reads yet.
+                    unsafe { maps.services.backend(record).write_volatile(Backend { control, ..*wanted }) };
                     if let Some(old) = service.records.insert(host, record) {
                         self.retired.records.push(old);
                     }
@@ -270,47 +262,44 @@ impl Publisher {
             for (host, record) in changed {
                 if let Some(pair) = service.window.pair(host) {
                     // SAFETY: a word of the mapped array.
-                    unsafe { store32(maps.pair(pair), record) };
+                    unsafe { store32(maps.services.pair(pair), record) };
                 }
             }
             return Ok(());
         }
-        self.move_window(maps, number, service)
+        self.move_window(maps, service)
     }
 
     /// A wider window, filled before the service points to it.
-    fn move_window(&mut self, maps: &mut Maps, number: u16, service: &mut Published) -> Result<(), Error> {
+    fn move_window(&mut self, maps: &mut Maps, service: &mut Published) -> Result<(), Error> {
         let (Some((&first, _)), Some((&last, _))) =
             (service.records.first_key_value(), service.records.last_key_value())
         else {
             return Ok(());
         };
         let count = last - first + 1;
-        let limit = maps.sizes.pairs;
+        let limit = PAIRS as u32;
         let base = self.pairs.take(u32::from(count)).ok_or(Error::Full { what: "pairs", limit })?;
         let window = Window { base, first, count };
         for offset in 0..count {
             let record = service.records.get(&(first + offset)).copied().unwrap_or(0);
             // SAFETY: a word of the mapped array.
-            unsafe { store32(maps.pair(base + u32::from(offset)), record) };
+            unsafe { store32(maps.services.pair(base + u32::from(offset)), record) };
         }
         if service.window.count != 0 {
             self.retired.windows.push(service.window);
         }
         service.window = window;
-        // SAFETY: a word of the mapped record.
-        unsafe { store64(&raw mut (*maps.services.at(u32::from(number))).window, window.pack()) };
+        maps.services.set_window(&service.key, window);
         Ok(())
     }
 
-    /// The service's ring, and the service itself if it is new.
+    /// The service's ring, and the service itself if it is new or has a new address.
     fn point_to_ring(&mut self, maps: &mut Maps, number: u16, table: &ServiceTable) -> Result<(), Error> {
-        let Some(service) = self.services.get_mut(&number) else { return Ok(()) };
-        let index = u32::from(number);
-        // SAFETY: a word of the mapped record.
-        unsafe { store32(&raw mut (*maps.services.at(index)).ring, table.ring) };
-        service.ring = table.ring;
-        maps.service_numbers.insert(table.key, index, 0).map_err(Error::map("SERVICE_NUMBERS"))
+        let (Some(service), Some(ring)) = (self.services.get(&number), self.rings.get(&table.ring)) else {
+            return Ok(());
+        };
+        maps.services.insert(table.key, number, ring.copy * maps.sizes.blocks_a_ring(), service.window)
     }
 
     /// States that close a host to something, and backends that are gone.
@@ -326,7 +315,7 @@ impl Publisher {
         for host in gone {
             if let (Some(record), Some(pair)) = (service.records.remove(&host), service.window.pair(host)) {
                 // SAFETY: a word of the mapped array.
-                unsafe { store32(maps.pair(pair), 0) };
+                unsafe { store32(maps.services.pair(pair), 0) };
                 self.retired.records.push(record);
             }
         }
@@ -380,5 +369,10 @@ fn opens(old: Control, new: Control) -> bool {
 
 fn set_control(maps: &Maps, record: u32, control: u64) {
     // SAFETY: a word of the mapped record.
-    unsafe { store64(&raw mut (*maps.backends.at(record)).control, control) };
+    unsafe { store64(&raw mut (*maps.services.backend(record)).control, control) };
+}
+
+fn backend(maps: &Maps, record: u32) -> Backend {
+    // SAFETY: a record of the mapping, which only this process writes.
+    unsafe { maps.services.backend(record).read_volatile() }
 }

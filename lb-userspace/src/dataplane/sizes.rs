@@ -1,48 +1,38 @@
 //! How large the maps are.
 
-use lb_common::layout::{Backend, BackendStats, Cold, SLOTS_A_BLOCK};
+use lb_common::layout::{BackendStats, Cold, Directory, SLOTS_A_BLOCK};
 use lb_common::table::BUCKET;
 
 /// Entries of the maps; fixed when the maps are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    pub services: u32,
-    pub rings: u32,
     pub ring_size: u32,
     /// Copies of rings that the array has room for, old and new ones.
     pub ring_copies: u32,
-    pub backends: u32,
     /// Backends that have counters.
     pub stats: u32,
-    /// Words of the array of pairs.
-    pub pairs: u32,
     pub buckets: u32,
     pub overflow: u32,
 }
 
 impl Sizes {
     /// Services at most.
-    pub const SERVICES: u32 = 10_240;
+    pub const SERVICES: u32 = lb_common::layout::SERVICES as u32;
     /// Distinct rings at most.
     pub const RINGS: u32 = 64;
-    /// Backends at most.
-    pub const BACKENDS: u32 = 16_384;
+    /// Backends at most. There are twice as many records: a changed backend gets a new one before the old one goes.
+    pub const BACKENDS: u32 = lb_common::layout::BACKENDS as u32 / 2;
 
     /// For rings of `ring_size` slots and a flow table for `pins` pins.
     pub fn new(ring_size: u32, pins: u32) -> Self {
         // Half full at `pins`, so that under 0.1 % of them overflow their two buckets.
         let buckets = (pins.div_ceil(BUCKET) * 2).next_power_of_two().max(16);
         Sizes {
-            services: Self::SERVICES,
-            rings: Self::RINGS,
             ring_size,
             // All may change at once.
             ring_copies: Self::RINGS * 2,
-            // Twice: a changed backend gets a new record before the old one goes.
-            backends: Self::BACKENDS * 2,
             // Numbers begin at 1.
             stats: Self::BACKENDS + 1,
-            pairs: Self::BACKENDS * 8,
             buckets,
             overflow: (pins / 25).max(1024),
         }
@@ -71,21 +61,14 @@ impl Sizes {
     /// Bytes of all other maps on a machine with `cpus` CPUs.
     pub fn other_bytes(&self, cpus: u64) -> u64 {
         u64::from(self.ring_copies) * u64::from(self.blocks_a_ring()) * 64
-            + u64::from(self.backends) * size_of::<Backend>() as u64
+            + size_of::<Directory>() as u64
             + u64::from(self.stats) * size_of::<BackendStats>() as u64 * (cpus + 1)
-            + u64::from(self.pairs) * 4
-            + u64::from(self.services) * 96
     }
 
     /// `max_entries` of each map, by name.
     pub fn entries(&self) -> Vec<(&'static str, u32)> {
         vec![
-            ("SERVICE_NUMBERS", self.services),
-            ("SERVICES", self.services),
-            ("RING_HEADS", self.rings),
             ("RINGS", self.ring_copies * self.blocks_a_ring()),
-            ("PAIRS", self.pairs / 16),
-            ("BACKENDS", self.backends),
             ("HOT", self.buckets),
             ("COLD", self.words()),
             ("MARKS", self.buckets / 16),

@@ -107,10 +107,9 @@ pub fn key_of(service: &Service) -> ServiceKey {
         address: address_words(service.vip),
         port: service.port.to_be(),
         protocol: match service.protocol {
-            Protocol::Tcp => u16::from(lb_common::parse::TCP),
-            Protocol::Udp => u16::from(lb_common::parse::UDP),
+            Protocol::Tcp => lb_common::parse::TCP,
+            Protocol::Udp => lb_common::parse::UDP,
         },
-        pad: 0,
     }
 }
 

@@ -18,6 +18,9 @@ pub struct Machine {
     /// Nanoseconds of one read that depends on the one before, at random within 1 MiB and within 16 MiB: what a packet's
     /// pin costs at the least.
     pub random_read: [f64; 2],
+    /// How many times its shortest time the same arithmetic takes, at the median and at the 90th percentile: what others take
+    /// of a processor that is shared with them, which no load average of this machine shows.
+    pub disturbed: [f64; 2],
     /// Runnable processes over the last minute: others' work disturbs the figures.
     pub load: String,
 }
@@ -38,6 +41,7 @@ impl Machine {
             cpu: model.map_or("unknown", |(_, model)| model).to_owned(),
             cpus: info.lines().filter(|line| line.starts_with("processor")).count(),
             random_read: [random_read(1 << 20), random_read(16 << 20)],
+            disturbed: disturbance(),
             kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             load: read("/proc/loadavg")?.split(' ').next().unwrap_or_default().to_owned(),
         })
@@ -70,6 +74,26 @@ fn random_read(bytes: usize) -> f64 {
     let before = thread_time();
     std::hint::black_box(walk(warm, READS));
     (thread_time() - before).as_nanos() as f64 / READS as f64
+}
+
+/// [`Machine::disturbed`]
+fn disturbance() -> [f64; 2] {
+    const SAMPLES: usize = 10_000;
+    let mut samples: Vec<u64> = (0..SAMPLES as u64)
+        .map(|sample| {
+            let before = thread_time();
+            let mut words = [sample; 6];
+            for step in 0..4000 {
+                for word in &mut words {
+                    *word = word.wrapping_mul(5) ^ step;
+                }
+            }
+            std::hint::black_box(words);
+            (thread_time() - before).as_nanos() as u64
+        })
+        .collect();
+    samples.sort_unstable();
+    [samples[SAMPLES / 2], samples[SAMPLES * 9 / 10]].map(|took| took as f64 / samples[0].max(1) as f64)
 }
 
 /// Time that this thread has run: others' turns on the CPU do not count.

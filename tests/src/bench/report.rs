@@ -87,9 +87,14 @@ fn table(header: &[&str], text_columns: usize) -> Table {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { cpu, cpus, kernel, random_read: [near, far], load } = &self.machine;
+        let Machine { cpu, cpus, kernel, random_read: [near, far], disturbed: [usual, often], load } =
+            &self.machine;
         writeln!(f, "{cpu}, {cpus} CPUs, Linux {kernel}, load {load} at the start.")?;
         writeln!(f, "One dependent random read takes {near:.0} ns within 1 MiB, {far:.0} ns within 16 MiB.")?;
+        writeln!(
+            f,
+            "The same arithmetic takes {usual:.2} times its shortest time at the median, {often:.2} times in one of ten runs."
+        )?;
         writeln!(f, "Figures from shared or virtual machines are for ratios within one run.")?;
         let ProgramFacts { verified, instructions, jited } = &self.program;
         writeln!(

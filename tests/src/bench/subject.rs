@@ -211,8 +211,7 @@ pub fn service(
     let key = ServiceKey {
         address: Tuple::words(mapped(vip.ip())),
         port: vip.port().to_be(),
-        protocol: u16::from(if is_udp { UDP } else { TCP }),
-        pad: 0,
+        protocol: if is_udp { UDP } else { TCP },
     };
     let backends = (1..=hosts).map(|host| {
         let [high, low] = host.to_be_bytes();

@@ -27,12 +27,7 @@ impl Setup {
 
     /// A service without backends, that goes by `ring`. `number` is below 64.
     pub fn service(&mut self, number: u16, vip: SocketAddr, protocol: u8, ring: u32) -> &mut Self {
-        let key = ServiceKey {
-            address: words(vip.ip()),
-            port: vip.port().to_be(),
-            protocol: protocol.into(),
-            pad: 0,
-        };
+        let key = ServiceKey { address: words(vip.ip()), port: vip.port().to_be(), protocol };
         self.tables.services.insert(number, ServiceTable { key, ring, backends: BTreeMap::new() });
         self
     }

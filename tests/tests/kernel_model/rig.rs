@@ -117,17 +117,7 @@ pub struct Rig {
 
 /// For a ring of `ring_size` slots and hosts numbered within 64 of each other.
 pub fn sizes(ring_size: u32, buckets: u32, overflow: u32) -> Sizes {
-    Sizes {
-        services: 2,
-        rings: 1,
-        ring_size,
-        ring_copies: 4,
-        backends: 64,
-        stats: 64,
-        pairs: 16_384,
-        buckets,
-        overflow,
-    }
+    Sizes { ring_size, ring_copies: 4, stats: 64, buckets, overflow }
 }
 
 impl Rig {
@@ -252,8 +242,7 @@ impl Rig {
             let key = ServiceKey {
                 address: Tuple::v4(u32::from(VIP).to_be()),
                 port: protocol.port().to_be(),
-                protocol: u16::from(protocol.number()),
-                pad: 0,
+                protocol: protocol.number(),
             };
             let backends = hosts.iter().map(|(&host, &state)| (host, self.backend(host, state, protocol)));
             (protocol as u16, ServiceTable { key, ring: 0, backends: backends.collect() })

@@ -23,7 +23,7 @@ pub const OVERFLOW: usize = 4;
 /// A bench with a flow table of 16 buckets and 4 entries of overflow.
 pub fn small_table() -> Bench {
     let sizes = Sizes { overflow: OVERFLOW as u32, ..Sizes::new(251, 64) };
-    let sizes = Sizes { services: 64, rings: 16, ring_copies: 64, backends: 4096, pairs: 4096, ..sizes };
+    let sizes = Sizes { ring_copies: 64, ..sizes };
     assert_eq!(sizes.buckets, BUCKETS);
     Bench::with(sizes, l2)
 }

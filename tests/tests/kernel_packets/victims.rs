@@ -92,8 +92,15 @@ fn victims_go_in_the_order_of_their_worth() {
     }
     assert!(bench.pin(flows[7]).is_some());
     // Then live pins of settled slots, those of home first. C3 keeps their flows.
-    for established in [0, 1, 2, 3, 8, 9, 10, 11] {
-        replaces(&mut bench, rest.next().unwrap(), flows[established], phases(0, -1, 0));
+    for mut established in [vec![0, 1, 2, 3], vec![8, 9, 10, 11]] {
+        while !established.is_empty() {
+            let new = rest.next().unwrap();
+            let change = PairDelta { evicted: 1, established: -1, ..BEGAN };
+            bench.sent(new.syn(1), "forward_new", 1, change);
+            let before = established.len();
+            established.retain(|number| bench.pin(flows[*number]).is_some());
+            assert_eq!(established.len(), before - 1, "one of the established pins");
+        }
     }
     // Only young half-open pins are left.
     let last = rest.next().unwrap();

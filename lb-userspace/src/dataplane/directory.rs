@@ -1,0 +1,320 @@
+//! The directory of services and backends, as its only writer sees it; `lb_common::services` reads it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use lb_common::hash::{DestinationHash, Key};
+use lb_common::layout::{Backend, Directory, PLACES, Service, ServiceKey, Window};
+use lb_common::services::{PROBES, probe};
+
+use super::mapped::{store32, store64};
+use super::{Error, Mapped};
+
+/// Pointer to an element of an array of the directory; panics if there is no such element.
+macro_rules! element {
+    ($self:ident.$array:ident[$index:expr]) => {
+        // SAFETY: the mapping lives as long as `self`.
+        element(unsafe { &raw mut (*$self.memory.at(0)).$array }, $index)
+    };
+}
+
+/// The directory of a data path, mapped.
+pub struct Services {
+    memory: Mapped<Directory>,
+    key: Key,
+    /// Where the records of services are.
+    placed: BTreeMap<ServiceKey, u32>,
+    /// Places that hold no service any more, but that a packet may still be reading.
+    gone: Vec<u32>,
+}
+
+impl Services {
+    /// Takes in what is there already. `key` is that of the flow hash.
+    pub(super) fn new(memory: Mapped<Directory>, key: Key) -> Self {
+        let mut services = Services { memory, key, placed: BTreeMap::new(), gone: Vec::new() };
+        for place in 0..PLACES as u32 {
+            let Service { address, transport, .. } = services.record(place);
+            if transport != Service::FREE && transport != Service::GONE {
+                let key = ServiceKey { address, port: transport as u16, protocol: (transport >> 16) as u8 };
+                services.placed.insert(key, place);
+            }
+        }
+        services
+    }
+
+    /// All services with their numbers and records.
+    pub fn all(&self) -> impl Iterator<Item = (ServiceKey, u16, Service)> {
+        self.placed.iter().map(|(&key, &place)| (key, self.number(place), self.record(place)))
+    }
+
+    /// Lets packets to `key` find this service, with the ring that begins at `block`, from now on; in place of another
+    /// service if that one had the key.
+    ///
+    /// # Errors
+    /// [`Error::Full`]; then nothing has changed.
+    pub(super) fn insert(
+        &mut self,
+        key: ServiceKey,
+        number: u16,
+        block: u32,
+        window: Window,
+    ) -> Result<(), Error> {
+        let old = self.placed.get(&key).copied();
+        if let Some(place) = old
+            && self.number(place) == number
+        {
+            // SAFETY: a word of the mapped record.
+            unsafe { store32(&raw mut (*self.at(place)).block, block) };
+            return Ok(());
+        }
+        let home = self.home(&key);
+        let place = (0..PROBES)
+            .map(|steps| probe(home, steps))
+            .find(|&place| self.is_free(place))
+            .ok_or(Error::Full { what: "places for services of one hash", limit: PROBES })?;
+        store16(element!(self.numbers[place]), number);
+        store16(element!(self.places[u32::from(number)]), place as u16);
+        let record = self.at(place);
+        // SAFETY: words of the mapped record. The last one makes it valid.
+        unsafe {
+            (&raw mut (*record).address).write_volatile(key.address);
+            store64(&raw mut (*record).window, window.pack());
+            store32(&raw mut (*record).block, block);
+            store32(&raw mut (*record).transport, key.transport());
+        }
+        // Of two records of one key, packets find the same one until here, and the new one from here on.
+        self.remove(&key);
+        self.placed.insert(key, place);
+        Ok(())
+    }
+
+    /// Lets packets to `key` find nothing from now on. A key that is not there is left so.
+    pub(super) fn remove(&mut self, key: &ServiceKey) {
+        let Some(place) = self.placed.remove(key) else { return };
+        self.set_transport(place, Service::GONE);
+        self.gone.push(place);
+    }
+
+    /// A grace period has passed since the last [`Self::remove`]: no packet reads what went any more.
+    pub(super) fn free_gone(&mut self) {
+        for mut place in std::mem::take(&mut self.gone) {
+            // A search may end where nothing follows; and so may those that only passed places that are gone.
+            while self.record(place).transport == Service::GONE
+                && self.record(probe(place, 1)).transport == Service::FREE
+            {
+                self.set_transport(place, Service::FREE);
+                place = probe(place, PLACES as u32 - 1);
+            }
+        }
+    }
+
+    /// The service's backends are in this window from now on.
+    pub(super) fn set_window(&self, key: &ServiceKey, window: Window) {
+        if let Some(&place) = self.placed.get(key) {
+            // SAFETY: a word of the mapped record.
+            unsafe { store64(&raw mut (*self.at(place)).window, window.pack()) };
+        }
+    }
+
+    /// Pair word `index`.
+    pub(super) fn pair(&self, index: u32) -> *mut u32 {
+        element!(self.pairs[index])
+    }
+
+    /// Record of a backend.
+    pub fn backend(&self, number: u32) -> *mut Backend {
+        element!(self.backends[number])
+    }
+
+    fn home(&self, key: &ServiceKey) -> u32 {
+        DestinationHash::of(&key.address, key.transport(), self.key).place()
+    }
+
+    fn at(&self, place: u32) -> *mut Service {
+        element!(self.services[place])
+    }
+
+    fn record(&self, place: u32) -> Service {
+        // SAFETY: `at` checked the index.
+        unsafe { self.at(place).read_volatile() }
+    }
+
+    /// Free, or gone for so long that no packet reads it.
+    fn is_free(&self, place: u32) -> bool {
+        match self.record(place).transport {
+            Service::FREE => true,
+            Service::GONE => !self.gone.contains(&place),
+            _ => false,
+        }
+    }
+
+    fn set_transport(&self, place: u32, transport: u32) {
+        // SAFETY: a word of the mapped record.
+        unsafe { store32(&raw mut (*self.at(place)).transport, transport) };
+    }
+
+    fn number(&self, place: u32) -> u16 {
+        let number = element!(self.numbers[place]);
+        // SAFETY: an element of the mapping.
+        unsafe { number.read_volatile() }
+    }
+}
+
+/// Element of an array of the mapping.
+///
+/// # Panics
+/// If there is no such element.
+fn element<T, const N: usize>(array: *mut [T; N], index: u32) -> *mut T {
+    assert!((index as usize) < N, "index {index} of {N}");
+    // SAFETY: checked.
+    unsafe { array.cast::<T>().add(index as usize) }
+}
+
+fn store16(word: *mut u16, value: u16) {
+    // SAFETY: callers pass elements of the mapping.
+    unsafe { AtomicU16::from_ptr(word) }.store(value, Ordering::SeqCst);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lb_common::layout::{SERVICES, Tuple};
+    use lb_common::services::find;
+    use proptest::prelude::*;
+    use std::fs::File;
+
+    /// A file stands in for the map: it is mapped as it is.
+    fn memory() -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(size_of::<Directory>() as u64).unwrap();
+        file
+    }
+
+    fn open(memory: &File) -> Services {
+        Services::new(Mapped::new(memory, "directory", 1).unwrap(), [3, 4])
+    }
+
+    fn key(address: u32, port: u16) -> ServiceKey {
+        ServiceKey { address: Tuple::v4(address.to_be()), port: port.to_be(), protocol: 6 }
+    }
+
+    const WINDOW: Window = Window { base: 7, first: 1, count: 2 };
+
+    /// What a packet to `key` finds: the service's number and its ring's block.
+    fn found(services: &Services, key: &ServiceKey) -> Option<(u16, u32)> {
+        let hash = DestinationHash::of(&key.address, key.transport(), services.key);
+        // SAFETY: mapped.
+        let sought = unsafe { find(services.memory.at(0), &key.address, key.transport(), hash) };
+        (!sought.record.is_null())
+            .then(|| (services.number(sought.place), services.record(sought.place).block))
+    }
+
+    /// Keys whose searches begin at one place or at the next one.
+    fn crowd(services: &Services, count: usize) -> Vec<ServiceKey> {
+        let home = services.home(&key(1, 1));
+        let keys = (0..).map(|address| key(address, 1));
+        keys.filter(|key| services.home(key).wrapping_sub(home) < 2).take(count).collect()
+    }
+
+    #[test]
+    fn ten_thousand_services_of_a_regular_kind_have_room_and_are_found() {
+        let mut services = open(&memory());
+        let ports = (1..4000).map(|port| key(0xcb00_7101, port));
+        let addresses = (0..4000).map(|host| key(0xcb00_7200 + host, 443));
+        let v6 = (1..2241).map(|low: u64| ServiceKey {
+            address: [0xb80d_0120, low << 56 | low >> 8 << 48],
+            port: 443u16.to_be(),
+            protocol: 17,
+        });
+        let keys: Vec<_> = ports.chain(addresses).chain(v6).collect();
+        assert_eq!(keys.len(), SERVICES - 1);
+        for (number, &key) in keys.iter().enumerate() {
+            services.insert(key, number as u16, number as u32 + 1, WINDOW).unwrap();
+        }
+        for (number, key) in keys.iter().enumerate() {
+            assert_eq!(found(&services, key), Some((number as u16, number as u32 + 1)), "{key:?}");
+        }
+        assert_eq!(found(&services, &key(0xcb00_7101, 4001)), None);
+        assert_eq!(found(&services, &ServiceKey { protocol: 17, ..keys[0] }), None);
+    }
+
+    #[test]
+    fn a_crowd_has_room_for_as_many_as_a_search_visits_and_for_others_when_one_went() {
+        let mut services = open(&memory());
+        let keys = crowd(&services, PROBES as usize + 2);
+        let insert = |services: &mut Services, key| services.insert(key, 1, 1, WINDOW);
+        let placed: Vec<_> =
+            keys.iter().filter(|&&key| insert(&mut services, key).is_ok()).copied().collect();
+        assert!(placed.len() >= PROBES as usize && placed.len() < keys.len());
+        let left = *keys.iter().find(|key| !placed.contains(key)).unwrap();
+        assert!(matches!(insert(&mut services, left), Err(Error::Full { .. })));
+        services.remove(&placed[9]);
+        assert_eq!(found(&services, &placed[9]), None);
+        assert_eq!(found(&services, &placed[10]), Some((1, 1)), "a search goes on behind what went");
+        services.free_gone();
+        insert(&mut services, placed[9]).unwrap();
+        for key in &keys {
+            services.remove(key);
+        }
+        services.free_gone();
+        assert!((0..PLACES as u32).all(|place| services.record(place).transport == Service::FREE));
+    }
+
+    #[test]
+    fn a_record_that_went_is_not_written_before_the_grace_period() {
+        let mut services = open(&memory());
+        let keys = crowd(&services, 3);
+        services.insert(keys[0], 1, 1, WINDOW).unwrap();
+        let place = services.placed[&keys[0]];
+        services.remove(&keys[0]);
+        services.insert(keys[1], 2, 2, WINDOW).unwrap();
+        assert_eq!(services.record(place).address, keys[0].address);
+        services.free_gone();
+        services.insert(keys[0], 3, 3, WINDOW).unwrap();
+        assert_eq!(services.placed[&keys[0]], place);
+    }
+
+    #[test]
+    fn an_address_passes_from_one_service_to_another_whole() {
+        let mut services = open(&memory());
+        services.insert(key(1, 1), 1, 10, WINDOW).unwrap();
+        let old = services.placed[&key(1, 1)];
+        services.insert(key(1, 1), 2, 20, Window { base: 9, ..WINDOW }).unwrap();
+        let record = services.record(old);
+        assert_eq!(
+            (record.block, Window::unpack(record.window), record.transport),
+            (10, WINDOW, Service::GONE)
+        );
+        assert_eq!(found(&services, &key(1, 1)), Some((2, 20)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn finds_what_a_map_would(steps in prop::collection::vec((0u8..8, 0usize..24, 0u16..9), 0..120)) {
+            let memory = memory();
+            let mut services = open(&memory);
+            let keys: Vec<_> = crowd(&services, 14).into_iter().chain((1..11).map(|port| key(9, port))).collect();
+            let mut model = BTreeMap::new();
+            for (what, which, number) in steps {
+                match what {
+                    0..4 => {
+                        services.insert(keys[which], number, u32::from(number) + 5, WINDOW).unwrap();
+                        model.insert(which, (number, u32::from(number) + 5));
+                    }
+                    4..6 => {
+                        services.remove(&keys[which]);
+                        model.remove(&which);
+                    }
+                    6 => services.free_gone(),
+                    // Another daemon takes over.
+                    _ => services = open(&memory),
+                }
+                for (which, key) in keys.iter().enumerate() {
+                    prop_assert_eq!(found(&services, key), model.get(&which).copied());
+                }
+                prop_assert_eq!(services.all().count(), model.len());
+            }
+        }
+    }
+}
