@@ -90,6 +90,11 @@ mod tests {
         let run = format!("unit-test-{}", std::process::id());
         let leftovers = Leftovers::before(run.clone());
         let mut child = Command::new("sleep").arg("60").env(RUN_VAR, &run).spawn().expect("sleep starts");
+        // The kernel lets go of the parent a moment before the child's environment can be read.
+        let start = Instant::now();
+        while processes_of(&run).is_empty() && start.elapsed() < GRACE {
+            thread::sleep(Duration::from_millis(1));
+        }
         let other = processes_of("another run");
         let left = leftovers.after();
         child.kill().expect("sleep is ended");

@@ -12,7 +12,7 @@ pub const BACKENDS: usize = 1 << 15;
 pub const PAIRS: usize = 1 << 17;
 
 /// One element of one map: it is found once a packet, and then everything in it is a sum away, where an array of its own
-/// each would cost a look-up. 3.6 MiB, as kernels before 6.2 take elements of 4 MiB at most; only what is used is ever
+/// each would cost a look-up. 3.6 MiB, as older kernels take elements of 4 MiB at most; only what is used is ever
 /// in a cache.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
