@@ -14,6 +14,8 @@ pub trait View {
     fn is_same_syn(&self) -> bool;
     /// Whether the packet's sequence number is the one after the FIN that made the pin closing.
     fn is_after_fin(&self) -> bool;
+    /// Whether the service wants a UDP flow whose host is not the owner to go to the owner now.
+    fn gives_way(&self) -> bool;
 }
 
 /// The live pin of the packet's flow, or none. Not an `Option`, for the verifier's sake: see [`crate::table::Found`].
@@ -133,6 +135,10 @@ fn syn_on_pin(slot: Slot, pin: Pin, view: &impl View) -> Decision {
 /// Any other packet of a pinned flow (C1).
 #[inline(always)]
 fn on_pin(signal: Signal, slot: Slot, pin: Pin, view: &impl View) -> Decision {
+    let is_elsewhere = pin.host != slot.owner() && slot.owner() != HOST_NONE;
+    if matches!(signal, Signal::Datagram) && is_elsewhere && view.gives_way() {
+        return new_flow(slot, Phase::Udp);
+    }
     let phase = match (signal, pin.phase) {
         (Signal::Datagram, phase) => phase,
         (_, Phase::Reset) => Phase::Reset,

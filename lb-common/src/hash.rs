@@ -49,6 +49,12 @@ impl DestinationHash {
         (self.0 >> (64 - PLACES.trailing_zeros())) as u32
     }
 
+    /// Hash of all flows of the client to this destination, for [`FlowHash::slot`] only.
+    #[inline(always)]
+    pub const fn client(self, tuple: &Tuple, key: Key) -> FlowHash {
+        self.flow(&Tuple { ports: 0, ..*tuple }, key)
+    }
+
     /// Hash of a flow to this destination. As for the destination, IPv4 takes one word; of IPv6, whose sources choose many
     /// bits of their address, each word has a round of its own.
     #[inline(always)]

@@ -6,7 +6,7 @@
 //! it valid; one that has gone is used again only when no packet can be reading it.
 
 use crate::hash::DestinationHash;
-use crate::layout::{Directory, PLACES, Service};
+use crate::layout::{Directory, PLACES, Policy, Service};
 
 /// Places that a search visits at most. With the key secret and a third of the places in use, searches beyond 16 are
 /// rarer than one in 10⁶ tables.
@@ -24,6 +24,7 @@ pub struct Sought {
     /// Null: there is none.
     pub record: *const Service,
     pub place: u32,
+    pub policy: Policy,
 }
 
 /// Finds the record of the service with this address and [`crate::layout::ServiceKey::transport`].
@@ -37,7 +38,7 @@ pub unsafe fn find(
     transport: u32,
     hash: DestinationHash,
 ) -> Sought {
-    const NONE: Sought = Sought { record: core::ptr::null(), place: 0 };
+    const NONE: Sought = Sought { record: core::ptr::null(), place: 0, policy: Policy(0) };
     let home = hash.place();
     let mut steps = 0;
     while steps < PROBES {
@@ -46,11 +47,11 @@ pub unsafe fn find(
         let record = unsafe { (&raw const (*directory).services).cast::<Service>().add(place as usize) };
         // SAFETY: as above.
         let found = unsafe { (&raw const (*record).transport).read_volatile() };
-        if found == transport {
+        if found & Service::TRANSPORT == transport {
             // SAFETY: as above; an address changes only while no packet may read it.
             let [upper, lower] = unsafe { (*record).address };
             if upper == address[0] && lower == address[1] {
-                return Sought { record, place };
+                return Sought { record, place, policy: Policy((found >> 24) as u8) };
             }
         } else if found == Service::FREE {
             return NONE;

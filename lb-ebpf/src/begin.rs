@@ -30,6 +30,10 @@ pub fn begin(begun: Begun, segment: impl FnOnce() -> Segment) -> bool {
     if owner.state() != HostState::Up {
         return false;
     }
+    if let Signal::Datagram = packet.signal {
+        // Only now it is known that it is a first one.
+        table::expect(&Memory, hash);
+    }
     let tuple = &packet.tuple;
     let index = owner.get().stats;
     let entry = Overflow {

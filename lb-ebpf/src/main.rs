@@ -19,8 +19,10 @@ mod verdict;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use lb_common::hash::DestinationHash;
-use lb_common::layout::{Directory, HOST_NONE, HostState, PLACES, SLOTS_A_BLOCK, Slot, Tuple, Window};
-use lb_common::parse::{Frame, Segment, parse};
+use lb_common::layout::{
+    Directory, HOST_NONE, HostState, PLACES, Policy, SLOTS_A_BLOCK, Slot, Tuple, Window,
+};
+use lb_common::parse::{Frame, Segment, Signal, parse};
 use lb_common::reason::Reason;
 use lb_common::services;
 use lb_common::table::Home;
@@ -59,7 +61,17 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
         (Window::unpack(window), (&raw const (*sought.record).block).read_volatile())
     };
     let hash = destination_hash.flow(&packet.tuple, maps::key());
-    let slot_number = hash.slot(maps::ring_size());
+    let policy = sought.policy;
+    let slot_hash =
+        if policy.has(Policy::CLIENT) { destination_hash.client(&packet.tuple, maps::key()) } else { hash };
+    let slot_number = slot_hash.slot(maps::ring_size());
+    if policy.has(Policy::EDGES) && !matches!(packet.signal, Signal::Syn | Signal::Datagram) {
+        let Some(slot) = find_slot(block, slot_number) else { return Verdict::drop(Reason::DropInternal) };
+        let owner = backend::find(directory, window, slot.owner());
+        if !slot.is_open() && owner.state() == HostState::Up {
+            return forward::forward(ctx, frame, &packet, &owner, Reason::ForwardOwner);
+        }
+    }
     // The bucket first, as it is the one that is likely to be far away.
     let Some(home) = Home::of(&Memory, hash) else { return Verdict::drop(Reason::DropInternal) };
     begin::expect(&packet, hash);
@@ -92,6 +104,7 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
                 flow.segment = Segment::of(frame, &packet);
                 flow.hash = hash;
                 flow.window = window;
+                flow.policy = policy;
                 flow.service = service();
                 flow.slot = slot;
                 flow.slot_number = slot_number;

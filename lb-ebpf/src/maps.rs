@@ -71,8 +71,10 @@ static SETTINGS: Settings = Settings {
     bucket_mask: 0,
     timeouts: [0; 8],
     keeps: [0; 8],
-    features: 0,
+    udp_gap: 0,
     layout_version: 0,
+    features: 0,
+    pad: 0,
 };
 
 macro_rules! setting {
@@ -105,6 +107,12 @@ pub fn bucket_mask() -> u32 {
 #[inline(always)]
 pub fn features() -> u32 {
     setting!(features)
+}
+
+/// [`Settings::udp_gap`]
+#[inline(always)]
+pub fn udp_gap() -> u32 {
+    setting!(udp_gap)
 }
 
 /// Idle timeouts by phase, seconds.

@@ -3,7 +3,7 @@
 use lb_common::decide::{Decision, Pin, PinAction, View, stateless};
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::FlowHash;
-use lb_common::layout::{Cold, HostId, HostState, Slot, Window};
+use lb_common::layout::{Cold, HostId, HostState, Policy, Slot, Window};
 use lb_common::parse::{Packet, Segment, Signal};
 use lb_common::reason::Reason;
 use lb_common::table::{self, Found, Inserted};
@@ -58,14 +58,14 @@ impl Kept {
 
     #[inline(always)]
     pub fn view<'a>(&'a self, flow: &'a Flow, backends: &'a Backends) -> impl View + 'a {
-        FlowView { kept: self, segment: &flow.segment, backends }
+        FlowView { kept: self, flow, backends }
     }
 }
 
 /// What the decision may ask.
 struct FlowView<'a> {
     kept: &'a Kept,
-    segment: &'a Segment,
+    flow: &'a Flow,
     backends: &'a Backends,
 }
 
@@ -74,7 +74,7 @@ impl FlowView<'_> {
     fn has_sequence(&self) -> bool {
         table::cold_of(&Memory, &self.kept.found).is_some_and(|cold| {
             // SAFETY: a record of the map; an aligned word.
-            unsafe { (*cold).sequence == self.segment.sequence }
+            unsafe { (*cold).sequence == self.flow.segment.sequence }
         })
     }
 }
@@ -94,6 +94,13 @@ impl View for FlowView<'_> {
     fn is_after_fin(&self) -> bool {
         self.has_sequence()
     }
+
+    #[inline(always)]
+    fn gives_way(&self) -> bool {
+        let policy = self.flow.policy;
+        policy.has(Policy::IMMEDIATE)
+            || policy.has(Policy::GAP) && self.kept.found.word.idle(self.flow.now) >= maps::udp_gap()
+    }
 }
 
 /// A packet with all that was found out about its flow.
@@ -105,6 +112,7 @@ pub struct Flow {
     pub hash: FlowHash,
     /// Of the service's backends.
     pub window: Window,
+    pub policy: Policy,
     pub service: u16,
     pub slot: Slot,
     pub slot_number: u32,

@@ -23,8 +23,8 @@ mod table;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::programs::{TestRun, TestRunOptions};
-use lb_common::hash::{FlowHash, Key};
-use lb_common::layout::Tuple;
+use lb_common::hash::{DestinationHash, FlowHash, Key};
+use lb_common::layout::{Policy, ServiceKey, Tuple};
 use lb_userspace::dataplane::{Dataplane, Options, Sizes, detach_all};
 
 pub use counts::{Counts, Delta, PairDelta};
@@ -47,6 +47,9 @@ pub mod timeout {
     pub const UDP: u32 = 90;
     pub const RESET: u32 = 10;
 }
+
+/// Seconds of silence after which a UDP flow of a service with such a policy may change its host.
+pub const UDP_GAP: u32 = 5;
 
 /// By phase number.
 pub const TIMEOUTS: [u32; 8] =
@@ -96,6 +99,7 @@ impl Rig {
             sizes,
             key: KEY,
             timeouts: TIMEOUTS,
+            udp_gap: UDP_GAP,
             test_clock: true,
         };
         let dataplane = Dataplane::open(options).expect("the data path loads");
@@ -172,7 +176,16 @@ impl Rig {
 
     /// Slot of a flow in its ring.
     pub fn slot(&self, tuple: &Tuple) -> u32 {
-        Self::hash(tuple).slot(self.dataplane.options.sizes.ring_size)
+        let transport = tuple.transport();
+        let key = ServiceKey {
+            address: tuple.destination,
+            port: transport as u16,
+            protocol: (transport >> 16) as u8,
+        };
+        let policy = self.dataplane.maps.services.policy(&key).unwrap_or_default();
+        let hash = DestinationHash::of(&tuple.destination, transport, KEY);
+        let hash = if policy.has(Policy::CLIENT) { hash.client(tuple, KEY) } else { hash.flow(tuple, KEY) };
+        hash.slot(self.dataplane.options.sizes.ring_size)
     }
 }
 

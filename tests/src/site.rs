@@ -27,6 +27,8 @@ pub struct Plan {
     pub pins: u32,
     /// `external` or `local`
     pub vip_mode: &'static str,
+    /// Of the TCP services: `full` or `edges`
+    pub tracking: &'static str,
 }
 
 impl Plan {
@@ -38,6 +40,7 @@ impl Plan {
             timeouts: [4, 6, 2, 4],
             pins: 65_536,
             vip_mode: "external",
+            tracking: "full",
         }
     }
 }
@@ -124,6 +127,9 @@ pub fn config(topology: &Topology, plan: &Plan) -> String {
                  forward = \"{}\"",
                 plan.forward
             );
+            if protocol == "tcp" {
+                let _ = writeln!(text, "tracking = \"{}\"", plan.tracking);
+            }
         }
     }
     text

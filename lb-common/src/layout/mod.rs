@@ -15,7 +15,7 @@ pub use backend::{Backend, BackendFlags, Control, HostState, MODE_IPIP, MODE_L2}
 pub use cold::{Cold, Overflow, Tuple};
 pub use directory::{BACKENDS, Directory, PAIRS, PLACES, SERVICES};
 pub use ring::{SLOTS_A_BLOCK, Slot};
-pub use service::{Service, ServiceKey, Window};
+pub use service::{Policy, Service, ServiceKey, Window};
 pub use settings::{FEATURE_TEST_CLOCK, Settings};
 pub use stats::{BackendStats, PHASES_COUNTED};
 

@@ -14,7 +14,7 @@ pub struct ServiceKey {
 }
 
 impl ServiceKey {
-    /// Port and protocol as one word; never 0, as no protocol that has ports is.
+    /// Port and protocol as one word of 24 bits; never 0, as no protocol that has ports is.
     pub const fn transport(&self) -> u32 {
         self.port as u32 | (self.protocol as u32) << 16
     }
@@ -26,7 +26,8 @@ impl ServiceKey {
 pub struct Service {
     /// Of the [`ServiceKey`].
     pub address: [u64; 2],
-    /// [`ServiceKey::transport`], which makes the record valid; else [`Service::FREE`] or [`Service::GONE`].
+    /// [`ServiceKey::transport`] in bits 0–23, which makes the record valid, and [`Policy`] in bits 24–31; else
+    /// [`Service::FREE`] or [`Service::GONE`].
     pub transport: u32,
     /// First block of the valid copy of the service's ring, in the array of rings. One store flips it, so a packet, which
     /// reads it once, sees one generation (C5).
@@ -41,6 +42,32 @@ impl Service {
     pub const FREE: u32 = 0;
     /// No record any more; a search goes on.
     pub const GONE: u32 = u32::MAX;
+    /// The part of `transport` that is compared.
+    pub const TRANSPORT: u32 = 0x00ff_ffff;
+
+    pub const fn policy(&self) -> Policy {
+        Policy((self.transport >> 24) as u8)
+    }
+}
+
+/// How flows of a service are treated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Policy(pub u8);
+
+impl Policy {
+    /// In a settled slot only a SYN touches the flow table (TCP).
+    pub const EDGES: u8 = 1;
+    /// The slot comes from the client's address alone, so that all flows of a client go to one host.
+    pub const CLIENT: u8 = 2;
+    /// UDP in a slot in handover: a flow goes to the owner when it has been silent for a gap.
+    pub const GAP: u8 = 4;
+    /// UDP in a slot in handover: a flow goes to the owner at once.
+    pub const IMMEDIATE: u8 = 8;
+
+    #[inline(always)]
+    pub const fn has(self, bits: u8) -> bool {
+        self.0 & bits != 0
+    }
 }
 
 /// Where the backends of a service lie in the array of (service, host) pairs: the pair of host `h` has the index

@@ -19,9 +19,12 @@ pub struct Settings {
     pub timeouts: [u32; 8],
     /// [`crate::table::keeps`]
     pub keeps: [u32; 8],
-    /// `FEATURE_…` bits.
-    pub features: u32,
+    /// Seconds of silence after which a UDP flow may change its host: see [`super::Policy::GAP`].
+    pub udp_gap: u32,
     /// [`super::LAYOUT_VERSION`]
     pub layout_version: u32,
+    /// `FEATURE_…` bits.
+    pub features: u32,
+    pub pad: u32,
 }
-layout!(Settings, 96, 8);
+layout!(Settings, 104, 8);

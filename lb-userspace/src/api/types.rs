@@ -103,6 +103,9 @@ pub struct LiveFlows {
     pub closing: u64,
     pub udp: u64,
     pub total: u64,
+    /// There may be more: a service tracks edges only, and flows of a settled slot have no pin that could be counted.
+    #[serde(default)]
+    pub hidden: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

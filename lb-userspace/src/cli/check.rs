@@ -108,10 +108,14 @@ fn general(model: &Model) -> String {
             memory(cold)
         ),
     );
-    for (name, timeout) in
-        [("half-open", t.half_open), ("established", t.established), ("closing", t.closing), ("udp", t.udp)]
-    {
-        row(&format!("timeout {name}"), humantime::format_duration(timeout).to_string());
+    for (name, timeout) in [
+        ("timeout half-open", t.half_open),
+        ("timeout established", t.established),
+        ("timeout closing", t.closing),
+        ("timeout udp", t.udp),
+        ("gap of udp", t.udp_gap),
+    ] {
+        row(name, humantime::format_duration(timeout).to_string());
     }
     lines(&table)
 }
@@ -137,7 +141,7 @@ fn hosts(model: &Model) -> String {
 
 fn services(model: &Model) -> String {
     let mut table = plain();
-    table.set_header(["SERVICE", "VIP", "PROTOCOL", "PORT", "FORWARD", "BACKENDS"]);
+    table.set_header(["SERVICE", "VIP", "PROTOCOL", "PORT", "FORWARD", "FLOWS", "BACKENDS"]);
     for service in &model.services {
         table.add_row([
             service.name.clone(),
@@ -145,6 +149,7 @@ fn services(model: &Model) -> String {
             service.protocol.to_string(),
             service.port.to_string(),
             service.forward.to_string(),
+            service.flows.to_string(),
             backends(model, service),
         ]);
     }
@@ -206,18 +211,19 @@ timeout half-open    1m 4s
 timeout established  15m
 timeout closing      30s
 timeout udp          1m 30s
+gap of udp           2s
 
 HOST   WEIGHT  IPV4       IPV6      SERVICES
 dns-1  50      10.0.0.21  -         1
 web-1  100     10.0.0.11  fd00::11  2
 web-2  100     10.0.0.12  fd00::12  2
 
-SERVICE  VIP           PROTOCOL  PORT  FORWARD  BACKENDS
-web      203.0.113.10  tcp       80    l2       web-1 10.0.0.11
-                                                web-2 10.0.0.12
-web-v6   2001:db8::10  tcp       80    ipip     web-1 fd00::11
-                                                web-2 fd00::12
-dns      203.0.113.53  udp       53    l2       dns-1 10.0.0.21
+SERVICE  VIP           PROTOCOL  PORT  FORWARD  FLOWS  BACKENDS
+web      203.0.113.10  tcp       80    l2       -      web-1 10.0.0.11
+                                                       web-2 10.0.0.12
+web-v6   2001:db8::10  tcp       80    ipip     -      web-1 fd00::11
+                                                       web-2 fd00::12
+dns      203.0.113.53  udp       53    l2       gap    dns-1 10.0.0.21
 ";
         assert_eq!(render(&model), expected);
     }

@@ -19,6 +19,7 @@ pub mod default {
         established: Duration::from_secs(15 * 60),
         closing: Duration::from_secs(30),
         udp: Duration::from_secs(90),
+        udp_gap: Duration::from_secs(2),
     };
     pub const WEIGHT: u16 = 100;
     pub const FORWARD: Forward = Forward::L2;

@@ -8,7 +8,7 @@ use super::limits::{self, default};
 use super::reader::{Read, Section, address, child};
 use super::report::Report;
 use super::schema;
-use crate::model::{Forward, Protocol, Timeouts, VipMode, XdpMode};
+use crate::model::{Affinity, Forward, Protocol, Timeouts, Tracking, UdpHandover, VipMode, XdpMode};
 
 pub(super) struct RawConfig {
     pub interfaces: Vec<Option<String>>,
@@ -38,6 +38,9 @@ pub(super) struct RawService {
     pub protocol: Option<Protocol>,
     pub port: Option<u16>,
     pub forward: Forward,
+    pub tracking: Option<Tracking>,
+    pub affinity: Affinity,
+    pub udp_handover: Option<UdpHandover>,
     pub hosts: Read<Vec<Option<String>>>,
 }
 
@@ -86,6 +89,7 @@ fn read_timeouts(report: &mut Report, top: &Section<'_>) -> Timeouts {
         established: section.duration(report, "established").or(default.established),
         closing: section.duration(report, "closing").or(default.closing),
         udp: section.duration(report, "udp").or(default.udp),
+        udp_gap: section.duration(report, "udp_gap").or(default.udp_gap),
     }
 }
 
@@ -144,6 +148,9 @@ fn read_services(report: &mut Report, top: &Section<'_>) -> Vec<RawService> {
     tables.into_iter().enumerate().filter_map(read).collect()
 }
 
+const UDP_HANDOVERS: &[(&str, UdpHandover)] =
+    &[("pin", UdpHandover::Pin), ("gap", UdpHandover::Gap), ("immediate", UdpHandover::Immediate)];
+
 fn read_service(report: &mut Report, table: &DeTable<'_>, path: String) -> RawService {
     let section = Section::open(report, table, &path, schema::SERVICE);
     let name = section.string(report, "name", "\"web\"");
@@ -162,6 +169,13 @@ fn read_service(report: &mut Report, table: &DeTable<'_>, path: String) -> RawSe
         forward: section
             .choice(report, "forward", &[("l2", Forward::L2), ("ipip", Forward::Ipip)])
             .or(default::FORWARD),
+        tracking: section
+            .choice(report, "tracking", &[("full", Tracking::Full), ("edges", Tracking::Edges)])
+            .value(),
+        affinity: section
+            .choice(report, "affinity", &[("none", Affinity::None), ("client", Affinity::Client)])
+            .or(Affinity::default()),
+        udp_handover: section.choice(report, "udp_handover", UDP_HANDOVERS).value(),
         hosts: owned(section.strings(report, "hosts", "[\"web-1\", \"web-2\"]")),
         path,
     }

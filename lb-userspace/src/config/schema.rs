@@ -14,9 +14,10 @@ pub(super) const TOP: Fields = &[
     "services",
 ];
 pub(super) const FLOW_TABLE: Fields = &["pins"];
-pub(super) const TIMEOUTS: Fields = &["half_open", "established", "closing", "udp"];
+pub(super) const TIMEOUTS: Fields = &["half_open", "established", "closing", "udp", "udp_gap"];
 pub(super) const HOST: Fields = &["addresses", "weight"];
-pub(super) const SERVICE: Fields = &["name", "vip", "protocol", "port", "forward", "hosts"];
+pub(super) const SERVICE: Fields =
+    &["name", "vip", "protocol", "port", "forward", "tracking", "affinity", "udp_handover", "hosts"];
 
 /// Where a field belongs that stands in the wrong section; a top-level field behind a header is the usual slip.
 pub(super) fn home_of(name: &str) -> Option<&'static str> {

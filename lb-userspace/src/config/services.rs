@@ -9,7 +9,7 @@ use super::raw::RawService;
 use super::reader::Read;
 use super::report::Report;
 use super::suggest::did_you_mean;
-use crate::model::{Protocol, Service};
+use crate::model::{FlowPolicy, Protocol, Service, Tracking, UdpHandover};
 
 /// Services that are whole; the path of each is that of the same index in `paths`.
 pub(super) struct Services {
@@ -38,6 +38,7 @@ pub(super) fn check(report: &mut Report, raw: Vec<RawService>, hosts: &Hosts) ->
         let vip = raw.vip.filter(|_| !counts.over);
         let members = vip.and_then(|vip| members(report, &raw, vip, hosts));
         let path = raw.path.clone();
+        let flows = flow_policy(report, &raw);
         let service = members.and_then(|members| {
             counts.add(report, &path, &members);
             Some(Service {
@@ -46,6 +47,7 @@ pub(super) fn check(report: &mut Report, raw: Vec<RawService>, hosts: &Hosts) ->
                 protocol: raw.protocol?,
                 port: raw.port?,
                 forward: raw.forward,
+                flows,
                 hosts: members,
             })
         });
@@ -55,6 +57,24 @@ pub(super) fn check(report: &mut Report, raw: Vec<RawService>, hosts: &Hosts) ->
         }
     }
     services
+}
+
+/// Fields that make no sense for the service's protocol are refused, not ignored.
+fn flow_policy(report: &mut Report, raw: &RawService) -> FlowPolicy {
+    let (tracking, udp_handover) = (raw.tracking, raw.udp_handover);
+    if raw.protocol == Some(Protocol::Udp) && tracking == Some(Tracking::Edges) {
+        let message = "edges are SYNs, and UDP has none";
+        report.add(&format!("{}.tracking", raw.path), message, "take the line out: UDP is tracked in full");
+    }
+    if raw.protocol == Some(Protocol::Tcp) && udp_handover.unwrap_or_default() != UdpHandover::Pin {
+        let message = "this is a TCP service, whose connections stay where they are";
+        report.add(&format!("{}.udp_handover", raw.path), message, "take the line out");
+    }
+    FlowPolicy {
+        tracking: tracking.unwrap_or_default(),
+        affinity: raw.affinity,
+        udp_handover: udp_handover.unwrap_or_default(),
+    }
 }
 
 fn check_vip(report: &mut Report, path: &str, vip: IpAddr, hosts: &Hosts) {

@@ -69,7 +69,13 @@ impl Dataplane {
         Ok(counters)
     }
 
-    /// Second in which a live pin of the host was last dropped or found no place.
+    /// From now on, and for as long as a flow may be silent, the host has live flows that no pin counts.
+    pub fn mark_incomplete(&self, host: HostId) {
+        self.maps.incomplete_since.store(u32::from(host), u64::from(self.now()));
+    }
+
+    /// Second of the data path's clock in which the host may last have had live flows without a pin: one was dropped, found no
+    /// place, or is not tracked.
     pub fn incomplete_since(&self, host: HostId) -> u64 {
         self.maps.incomplete_since.load(u32::from(host))
     }

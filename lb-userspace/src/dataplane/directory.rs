@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use lb_common::hash::{DestinationHash, Key};
-use lb_common::layout::{Backend, Directory, PLACES, Service, ServiceKey, Window};
+use lb_common::layout::{Backend, Directory, PLACES, Policy, Service, ServiceKey, Window};
 use lb_common::services::{PROBES, probe};
 
 use super::mapped::{store32, store64};
@@ -47,6 +47,11 @@ impl Services {
         self.placed.iter().map(|(&key, &place)| (key, self.number(place), self.record(place)))
     }
 
+    /// How flows to `key` are treated, if there is such a service.
+    pub fn policy(&self, key: &ServiceKey) -> Option<Policy> {
+        self.placed.get(key).map(|&place| self.record(place).policy())
+    }
+
     /// Lets packets to `key` find this service, with the ring that begins at `block`, from now on; in place of another
     /// service if that one had the key.
     ///
@@ -55,6 +60,7 @@ impl Services {
     pub(super) fn insert(
         &mut self,
         key: ServiceKey,
+        policy: Policy,
         number: u16,
         block: u32,
         window: Window,
@@ -65,6 +71,7 @@ impl Services {
         {
             // SAFETY: a word of the mapped record.
             unsafe { store32(&raw mut (*self.at(place)).block, block) };
+            self.set_transport(place, transport(&key, policy));
             return Ok(());
         }
         let home = self.home(&key);
@@ -80,7 +87,7 @@ impl Services {
             (&raw mut (*record).address).write_volatile(key.address);
             store64(&raw mut (*record).window, window.pack());
             store32(&raw mut (*record).block, block);
-            store32(&raw mut (*record).transport, key.transport());
+            store32(&raw mut (*record).transport, transport(&key, policy));
         }
         // Of two records of one key, packets find the same one until here, and the new one from here on.
         self.remove(&key);
@@ -160,6 +167,11 @@ impl Services {
     }
 }
 
+/// [`Service::transport`]
+fn transport(key: &ServiceKey, policy: Policy) -> u32 {
+    key.transport() | u32::from(policy.0) << 24
+}
+
 /// Element of an array of the mapping.
 ///
 /// # Panics
@@ -198,6 +210,7 @@ mod tests {
         ServiceKey { address: Tuple::v4(address.to_be()), port: port.to_be(), protocol: 6 }
     }
 
+    const POLICY: Policy = Policy(Policy::CLIENT);
     const WINDOW: Window = Window { base: 7, first: 1, count: 2 };
 
     /// What a packet to `key` finds: the service's number and its ring's block.
@@ -229,7 +242,7 @@ mod tests {
         let keys: Vec<_> = ports.chain(addresses).chain(v6).collect();
         assert_eq!(keys.len(), SERVICES - 1);
         for (number, &key) in keys.iter().enumerate() {
-            services.insert(key, number as u16, number as u32 + 1, WINDOW).unwrap();
+            services.insert(key, POLICY, number as u16, number as u32 + 1, WINDOW).unwrap();
         }
         for (number, key) in keys.iter().enumerate() {
             assert_eq!(found(&services, key), Some((number as u16, number as u32 + 1)), "{key:?}");
@@ -242,7 +255,7 @@ mod tests {
     fn a_crowd_has_room_for_as_many_as_a_search_visits_and_for_others_when_one_went() {
         let mut services = open(&memory());
         let keys = crowd(&services, PROBES as usize + 2);
-        let insert = |services: &mut Services, key| services.insert(key, 1, 1, WINDOW);
+        let insert = |services: &mut Services, key| services.insert(key, POLICY, 1, 1, WINDOW);
         let placed: Vec<_> =
             keys.iter().filter(|&&key| insert(&mut services, key).is_ok()).copied().collect();
         assert!(placed.len() >= PROBES as usize && placed.len() < keys.len());
@@ -264,22 +277,22 @@ mod tests {
     fn a_record_that_went_is_not_written_before_the_grace_period() {
         let mut services = open(&memory());
         let keys = crowd(&services, 3);
-        services.insert(keys[0], 1, 1, WINDOW).unwrap();
+        services.insert(keys[0], POLICY, 1, 1, WINDOW).unwrap();
         let place = services.placed[&keys[0]];
         services.remove(&keys[0]);
-        services.insert(keys[1], 2, 2, WINDOW).unwrap();
+        services.insert(keys[1], POLICY, 2, 2, WINDOW).unwrap();
         assert_eq!(services.record(place).address, keys[0].address);
         services.free_gone();
-        services.insert(keys[0], 3, 3, WINDOW).unwrap();
+        services.insert(keys[0], POLICY, 3, 3, WINDOW).unwrap();
         assert_eq!(services.placed[&keys[0]], place);
     }
 
     #[test]
     fn an_address_passes_from_one_service_to_another_whole() {
         let mut services = open(&memory());
-        services.insert(key(1, 1), 1, 10, WINDOW).unwrap();
+        services.insert(key(1, 1), POLICY, 1, 10, WINDOW).unwrap();
         let old = services.placed[&key(1, 1)];
-        services.insert(key(1, 1), 2, 20, Window { base: 9, ..WINDOW }).unwrap();
+        services.insert(key(1, 1), POLICY, 2, 20, Window { base: 9, ..WINDOW }).unwrap();
         let record = services.record(old);
         assert_eq!(
             (record.block, Window::unpack(record.window), record.transport),
@@ -299,7 +312,7 @@ mod tests {
             for (what, which, number) in steps {
                 match what {
                     0..4 => {
-                        services.insert(keys[which], number, u32::from(number) + 5, WINDOW).unwrap();
+                        services.insert(keys[which], POLICY, number, u32::from(number) + 5, WINDOW).unwrap();
                         model.insert(which, (number, u32::from(number) + 5));
                     }
                     4..6 => {

@@ -21,6 +21,8 @@ pub struct Options {
     pub key: Key,
     /// Idle timeouts by phase number, seconds.
     pub timeouts: [u32; 8],
+    /// [`Settings::udp_gap`]
+    pub udp_gap: u32,
     /// Time comes from a map: for tests.
     pub test_clock: bool,
 }
@@ -69,7 +71,9 @@ impl Dataplane {
             timeouts: options.timeouts,
             keeps: lb_common::table::keeps(&options.timeouts),
             features: if options.test_clock { FEATURE_TEST_CLOCK } else { 0 },
+            udp_gap: options.udp_gap,
             layout_version: LAYOUT_VERSION,
+            pad: 0,
         });
         let mut loader = EbpfLoader::new();
         loader.override_global("SETTINGS", &settings, true);

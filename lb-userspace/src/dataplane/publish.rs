@@ -299,7 +299,8 @@ impl Publisher {
         let (Some(service), Some(ring)) = (self.services.get(&number), self.rings.get(&table.ring)) else {
             return Ok(());
         };
-        maps.services.insert(table.key, number, ring.copy * maps.sizes.blocks_a_ring(), service.window)
+        let block = ring.copy * maps.sizes.blocks_a_ring();
+        maps.services.insert(table.key, table.policy, number, block, service.window)
     }
 
     /// States that close a host to something, and backends that are gone.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::layout::{Backend, HostId, ServiceKey};
+use lb_common::layout::{Backend, HostId, Policy, ServiceKey};
 
 /// Everything that is published together, as one generation.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,6 +17,7 @@ pub struct Tables {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceTable {
     pub key: ServiceKey,
+    pub policy: Policy,
     pub ring: u32,
     pub backends: BTreeMap<HostId, BackendTable>,
 }

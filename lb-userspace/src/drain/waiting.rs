@@ -29,10 +29,15 @@ pub(super) fn waiting_for(draining: &Draining, live: &LiveFlows) -> String {
     }
     let more = (seen.idle_timeout + 1).saturating_sub(seen.complete_for());
     format!(
-        "no live flow is left; waiting {} more until flows that might have been silent since {} UTC, when the balancer started or \
-         last lost a pin, must have spoken (idle timeout {})",
+        "no live flow is left; waiting {} more until flows that might have been silent since {} UTC, when {}, must have spoken \
+         (idle timeout {})",
         duration(more),
         time_of_day(at.saturating_sub(seen.complete_for())),
+        if live.hidden {
+            "the drain began of a host that has services with tracking = \"edges\""
+        } else {
+            "the balancer started or last lost a pin"
+        },
         duration(seen.idle_timeout),
     )
 }

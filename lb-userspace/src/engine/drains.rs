@@ -83,7 +83,8 @@ impl Engine {
             if hosts.is_empty() { self.drains.keys().cloned().collect() } else { self.named(hosts)? };
         let mut statuses = Vec::new();
         for host in &all {
-            statuses.extend(self.drains[host].status(self.host_sum(host)?.live()));
+            let live = self.marked(self.host_sum(host)?.live(), host, &self.model.services);
+            statuses.extend(self.drains[host].status(live));
         }
         Ok(statuses)
     }

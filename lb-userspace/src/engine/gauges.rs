@@ -33,7 +33,7 @@ impl Sum {
         // Reading takes a moment, in which a flow may leave a gauge on one CPU that it entered on another.
         let [half_open, established, closing, udp] = self.live.map(|live| u64::try_from(live).unwrap_or(0));
         let total = u64::try_from(self.live.iter().sum::<i64>()).unwrap_or(0);
-        LiveFlows { half_open, established, closing, udp, total }
+        LiveFlows { half_open, established, closing, udp, total, hidden: false }
     }
 }
 

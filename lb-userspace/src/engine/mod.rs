@@ -6,6 +6,7 @@
 
 mod clock;
 mod drains;
+mod edges;
 mod error;
 mod gauges;
 mod handle;
@@ -66,6 +67,8 @@ pub struct Engine {
     /// Numbers of counters whose gauges a daemon before may have left off by one.
     uncounted: Vec<u32>,
     rates: Rates,
+    /// Hosts that the last publication took out, or found out.
+    published_out: BTreeSet<String>,
 }
 
 impl Engine {

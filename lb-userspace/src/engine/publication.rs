@@ -38,6 +38,8 @@ impl Engine {
         let tables =
             self.with_inputs(|inputs| inputs.tables(self.generation, |name| self.rings.ring_of(name), words));
         self.dataplane.publish(&tables)?;
+        self.note_edges(&self.published_out);
+        self.published_out = self.out();
         self.stale = false;
         Ok(())
     }

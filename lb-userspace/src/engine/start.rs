@@ -38,6 +38,7 @@ impl Start {
             sizes: Sizes::new(model.ring_size, model.flow_table_pins),
             key: data_path_key(key),
             timeouts: by_phase(&model.timeouts),
+            udp_gap: model.timeouts.udp_gap.as_secs() as u32,
             test_clock: false,
         };
         let dataplane = Dataplane::open(options)?;
@@ -64,7 +65,9 @@ impl Start {
             swept: None,
             uncounted: Vec::new(),
             rates: Rates::default(),
+            published_out: BTreeSet::new(),
         };
+        engine.continue_edges();
         engine.resume_drains()?;
         engine.published_hops = engine.next_hops.borrow_and_update().clone();
         engine.down = engine.unreachable(&engine.published_hops);

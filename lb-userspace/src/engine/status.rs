@@ -8,7 +8,8 @@ use super::gauges::Sum;
 use super::rings::Ring;
 use super::{Engine, Error};
 use crate::api::types::{
-    AdminState, BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, OperState, ServiceStatus, Status,
+    AdminState, BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows, OperState,
+    ServiceStatus, Status,
 };
 use crate::model::{Host, Service, VipMode};
 
@@ -66,7 +67,7 @@ impl Engine {
             backends.push(BackendStatus {
                 host: name.clone(),
                 address: address.map(|address| address.to_string()).unwrap_or_default(),
-                live_flows: sum.live(),
+                live_flows: self.marked(sum.live(), name, [service]),
                 traffic,
                 next_hop: hop.map_or_else(|| "not known yet".to_owned(), ToString::to_string),
             });
@@ -79,7 +80,10 @@ impl Engine {
             port: service.port,
             forward: service.forward.to_string(),
             ring: self.rings.ring_of(&service.name).unwrap_or(0),
-            live_flows: sum.live(),
+            live_flows: LiveFlows {
+                hidden: backends.iter().any(|backend| backend.live_flows.hidden),
+                ..sum.live()
+            },
             traffic,
             backends,
         })
@@ -88,15 +92,16 @@ impl Engine {
     fn host(&self, host: &Host, owned: &[(&Ring, BTreeMap<HostId, u32>)]) -> Result<HostStatus, Error> {
         let (sum, traffic): (Sum, _) = self.traffic(self.ids.stats_of_host(&host.name))?;
         let state = self.drains.get(&host.name);
+        let live = self.marked(sum.live(), &host.name, &self.model.services);
         Ok(HostStatus {
             name: host.name.clone(),
             admin: state.map_or(AdminState::Active, crate::drain::State::admin),
             oper: if self.down.contains(&host.name) { OperState::Down } else { OperState::Up },
             weight: host.weight,
             share: self.share(&host.name, owned),
-            live_flows: sum.live(),
+            live_flows: live,
             traffic,
-            drain: state.and_then(|state| state.status(sum.live())),
+            drain: state.and_then(|state| state.status(live)),
         })
     }
 

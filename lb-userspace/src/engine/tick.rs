@@ -13,6 +13,7 @@ impl Engine {
         self.dataplane.log();
         // Pins end and drains go on, whether or not something can be published.
         let published = self.catch_up();
+        self.note_edges(&self.published_out);
         self.sweep()?;
         self.recount()?;
         self.close_handovers()?;

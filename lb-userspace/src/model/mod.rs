@@ -40,6 +40,9 @@ pub struct Timeouts {
     pub closing: Duration,
     #[serde(with = "humantime_serde")]
     pub udp: Duration,
+    /// Not an idle timeout: see [`UdpHandover::Gap`].
+    #[serde(with = "humantime_serde")]
+    pub udp_gap: Duration,
 }
 
 impl Timeouts {
@@ -77,6 +80,8 @@ pub struct Service {
     pub protocol: Protocol,
     pub port: u16,
     pub forward: Forward,
+    #[serde(flatten)]
+    pub flows: FlowPolicy,
     /// Names of the member hosts, sorted, without repetition; each has an address of the VIP's family.
     pub hosts: Vec<String>,
 }
@@ -95,6 +100,68 @@ impl fmt::Display for Protocol {
             Protocol::Udp => "udp",
         })
     }
+}
+
+/// How the flows of a service are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct FlowPolicy {
+    pub tracking: Tracking,
+    pub affinity: Affinity,
+    /// Of a UDP service.
+    pub udp_handover: UdpHandover,
+}
+
+impl fmt::Display for FlowPolicy {
+    /// What is not the default, in short.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            (self.tracking == Tracking::Edges).then_some("edges"),
+            (self.affinity == Affinity::Client).then_some("client"),
+            match self.udp_handover {
+                UdpHandover::Pin => None,
+                UdpHandover::Gap => Some("gap"),
+                UdpHandover::Immediate => Some("immediate"),
+            },
+        ];
+        let parts: Vec<&str> = parts.into_iter().flatten().collect();
+        f.pad(&if parts.is_empty() { "-".to_owned() } else { parts.join(", ") })
+    }
+}
+
+/// What the flow table is told of a service's flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tracking {
+    /// Every packet: gauges are exact at any moment.
+    #[default]
+    Full,
+    /// In a settled slot only the first packet of a TCP connection, so that a packet costs the same however many flows there
+    /// are. Gauges are unknown until the idle timeout after a drain began, so a drain takes at least that long.
+    Edges,
+}
+
+/// What the slot of a flow comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Affinity {
+    /// Addresses and ports: the flows of a client spread.
+    #[default]
+    None,
+    /// The client's address: all its flows go to one host, for as long as the slot's owner is the same.
+    Client,
+}
+
+/// When a UDP flow of a slot in handover goes to the new owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UdpHandover {
+    /// When it has been idle past its timeout.
+    #[default]
+    Pin,
+    /// With its first datagram after a pause of `udp_gap`.
+    Gap,
+    /// With its next datagram.
+    Immediate,
 }
 
 /// How a packet reaches its backend.

@@ -6,10 +6,10 @@ mod ids;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lb_common::layout::{Backend, Control, HostId, HostState, ServiceKey, Tuple};
+use lb_common::layout::{Backend, Control, HostId, HostState, Policy, ServiceKey, Tuple};
 
 use crate::dataplane::{ServiceTable, Tables};
-use crate::model::{Model, Protocol, Service};
+use crate::model::{Affinity, FlowPolicy, Model, Protocol, Service, Tracking, UdpHandover};
 use crate::netlink::NextHopState;
 use crate::ring::Member;
 
@@ -72,7 +72,8 @@ impl Inputs<'_> {
                 (self.ids.services.get(&service.name), ring_of(&service.name))
             {
                 let backends = self.backends(number, service);
-                services.insert(number, ServiceTable { key: key_of(service), ring, backends });
+                let (key, policy) = (key_of(service), policy_of(service));
+                services.insert(number, ServiceTable { key, policy, ring, backends });
             }
         }
         Tables { generation, services, rings }
@@ -99,6 +100,19 @@ impl Inputs<'_> {
         }
         backends
     }
+}
+
+/// A service's policy in the data path.
+pub fn policy_of(service: &Service) -> Policy {
+    let FlowPolicy { tracking, affinity, udp_handover } = service.flows;
+    let tracking = if tracking == Tracking::Edges { Policy::EDGES } else { 0 };
+    let affinity = if affinity == Affinity::Client { Policy::CLIENT } else { 0 };
+    let handover = match udp_handover {
+        UdpHandover::Pin => 0,
+        UdpHandover::Gap => Policy::GAP,
+        UdpHandover::Immediate => Policy::IMMEDIATE,
+    };
+    Policy(tracking | affinity | handover)
 }
 
 /// Key of a service in the data path.

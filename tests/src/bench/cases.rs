@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use lb_common::reason::Reason;
 
 use super::frames::Kind;
-use super::subject::{OPEN, OTHER, Vips};
+use super::subject::{EDGES, OPEN, OTHER, Vips};
 
 /// One figure: a set of packets, and what came before it.
 #[derive(Debug, Clone)]
@@ -53,6 +53,9 @@ pub fn all(flows: &[u32]) -> Vec<Case> {
     for is_v6 in [false, true] {
         cases.extend(some.iter().map(|&flows| established(Kind::TcpAck, is_v6, true, flows)));
     }
+    for is_v6 in [false, true] {
+        cases.extend(some.iter().map(|&flows| edges(is_v6, flows)));
+    }
     // Each pass over a set of new flows is a run of its own, and short ones measure how cold the caches were.
     let many: Vec<u32> = flows.iter().copied().filter(|&flows| flows >= 10_000).collect();
     for is_v6 in [false, true] {
@@ -92,6 +95,20 @@ fn established(kind: Kind, is_v6: bool, ipip: bool, flows: u32) -> Case {
         forget: false,
         reason: Reason::ForwardPin,
         goal: goal(is_v6, flows),
+    }
+}
+
+/// Of a service that tracks edges only: the number of flows must not matter.
+fn edges(is_v6: bool, flows: u32) -> Case {
+    Case {
+        what: format!("{} l2, tracking edges, mid-flow", title(Kind::TcpAck, is_v6)),
+        kind: Kind::TcpAck,
+        vip: EDGES[usize::from(is_v6)].parse().expect("an address"),
+        flows,
+        before: Vec::new(),
+        forget: false,
+        reason: Reason::ForwardOwner,
+        goal: Some((40.0, if is_v6 { 36.0 } else { 28.0 })),
     }
 }
 

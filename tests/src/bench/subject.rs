@@ -8,7 +8,7 @@ use aya::programs::ProgramFd;
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{
-    Backend, BackendFlags, Control, HostId, HostState, MODE_IPIP, MODE_L2, ServiceKey, Slot, Tuple,
+    Backend, BackendFlags, Control, HostId, HostState, MODE_IPIP, MODE_L2, Policy, ServiceKey, Slot, Tuple,
 };
 use lb_common::parse::{TCP, UDP};
 use lb_common::reason::Reason;
@@ -22,6 +22,8 @@ use super::report::ProgramFacts;
 const HOSTS: HostId = 4;
 /// The service whose slots are all in handover.
 pub const OPEN: &str = "203.0.113.9:80";
+/// The services that track edges only.
+pub const EDGES: [&str; 2] = ["203.0.113.8:80", "[2001:db8::8]:80"];
 /// Addresses of nobody here.
 pub const OTHER: [&str; 2] = ["198.51.100.1:80", "[2001:db8:ffff::1]:80"];
 /// The interface that test runs come in by: `lo`.
@@ -83,6 +85,7 @@ impl Subject {
             sizes: Sizes::new(RING_SIZE, pins),
             key,
             timeouts,
+            udp_gap: 2,
             test_clock: false,
         };
         let mut subject = Subject { dataplane: Dataplane::open(options)?, key };
@@ -192,6 +195,11 @@ pub fn tables() -> Tables {
     }
     let number = services.len() as u16;
     services.insert(number, service(number, HOSTS, OPEN.parse().expect("an address"), false, false, 1));
+    for vip in EDGES {
+        let number = services.len() as u16;
+        let table = service(number, HOSTS, vip.parse().expect("an address"), false, false, 0);
+        services.insert(number, ServiceTable { policy: Policy(Policy::EDGES), ..table });
+    }
     Tables { generation: 1, services, rings }
 }
 
@@ -238,5 +246,5 @@ pub fn service(
         };
         (host, backend)
     });
-    ServiceTable { key, ring, backends: backends.collect() }
+    ServiceTable { key, policy: Policy::default(), ring, backends: backends.collect() }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::layout::{
-    Backend, BackendFlags, Control, HostId, HostState, MODE_IPIP, MODE_L2, ServiceKey, Slot, Tuple,
+    Backend, BackendFlags, Control, HostId, HostState, MODE_IPIP, MODE_L2, Policy, ServiceKey, Slot, Tuple,
 };
 use lb_userspace::dataplane::{ServiceTable, Tables};
 
@@ -28,7 +28,15 @@ impl Setup {
     /// A service without backends, that goes by `ring`. `number` is below 64.
     pub fn service(&mut self, number: u16, vip: SocketAddr, protocol: u8, ring: u32) -> &mut Self {
         let key = ServiceKey { address: words(vip.ip()), port: vip.port().to_be(), protocol };
-        self.tables.services.insert(number, ServiceTable { key, ring, backends: BTreeMap::new() });
+        self.tables
+            .services
+            .insert(number, ServiceTable { key, policy: Policy::default(), ring, backends: BTreeMap::new() });
+        self
+    }
+
+    /// How the flows of a service are treated.
+    pub fn policy(&mut self, service: u16, policy: u8) -> &mut Self {
+        self.of(service).policy = Policy(policy);
         self
     }
 

@@ -11,7 +11,7 @@ use lb_common::flow::{Phase, Word};
 use lb_common::hash::{FlowHash, Key};
 use lb_common::layout::{
     Backend, BackendFlags, BackendStats, Cold, Control, HOST_NONE, HostId, HostState, MODE_L2, Overflow,
-    PHASES_COUNTED, ServiceKey, Tuple, state,
+    PHASES_COUNTED, Policy, ServiceKey, Tuple, state,
 };
 use lb_common::reason::{Class, Reason};
 use lb_common::table::BUCKET;
@@ -125,7 +125,7 @@ impl Rig {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let instance = format!("kernel-model-{}-{number}", std::process::id());
-        let options = Options { instance, sizes, key: KEY, timeouts, test_clock: true };
+        let options = Options { instance, sizes, key: KEY, timeouts, udp_gap: 2, test_clock: true };
         let plane = Dataplane::open(options).expect("the data path loads; needs root");
         let mut rig = Rig { plane, generation: 0, published: Default::default(), stats: BTreeMap::new() };
         rig.reset();
@@ -245,7 +245,10 @@ impl Rig {
                 protocol: protocol.number(),
             };
             let backends = hosts.iter().map(|(&host, &state)| (host, self.backend(host, state, protocol)));
-            (protocol as u16, ServiceTable { key, ring: 0, backends: backends.collect() })
+            (
+                protocol as u16,
+                ServiceTable { key, policy: Policy::default(), ring: 0, backends: backends.collect() },
+            )
         };
         let tables = Tables {
             generation: self.generation,

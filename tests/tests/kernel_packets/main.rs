@@ -9,6 +9,7 @@ mod life;
 mod load;
 mod malformed;
 mod pass;
+mod policy;
 mod pressure;
 mod states;
 mod victims;

@@ -9,7 +9,7 @@ pub const NOW: u64 = 1_800_000_000;
 
 pub fn live(total: u64) -> LiveFlows {
     let closing = total / 5;
-    LiveFlows { half_open: 0, established: total - closing, closing, udp: 0, total }
+    LiveFlows { half_open: 0, established: total - closing, closing, udp: 0, total, hidden: false }
 }
 
 pub fn traffic() -> Traffic {
@@ -136,8 +136,14 @@ pub fn status() -> Status {
 /// Every figure as wide as it can get in practice, and more.
 pub fn widest() -> Status {
     const T: u64 = 1_000_000_000_000;
-    let live =
-        LiveFlows { half_open: 999_999, established: 999_999, closing: 999_999, udp: 999_999, total: T };
+    let live = LiveFlows {
+        half_open: 999_999,
+        established: 999_999,
+        closing: 999_999,
+        udp: 999_999,
+        total: T,
+        hidden: false,
+    };
     let traffic = Traffic {
         packets: T,
         bytes: u64::MAX,

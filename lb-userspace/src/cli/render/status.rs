@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::api::types::{AdminState, DrainStatus, HostStatus, OperState, ServiceStatus, Status};
+use crate::api::types::{AdminState, DrainStatus, HostStatus, LiveFlows, OperState, ServiceStatus, Status};
 use crate::cli::terminal::Style;
 
 use super::number::{count, duration, exact, memory, percent, plural, rate};
@@ -81,7 +81,7 @@ pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
                     s.name.clone(),
                     b.host.clone(),
                     b.address.clone(),
-                    count(b.live_flows.total),
+                    live(b.live_flows),
                     rate(b.traffic.new_flows_per_second),
                     rate(b.traffic.packets_per_second),
                     b.next_hop.clone(),
@@ -172,7 +172,7 @@ fn paragraph(out: &mut String, text: &str, style: Style) {
 }
 
 fn host_row(host: &HostStatus) -> [String; 13] {
-    let (live, traffic) = (host.live_flows, host.traffic);
+    let (flows, traffic) = (host.live_flows, host.traffic);
     [
         host.name.clone(),
         match host.admin {
@@ -188,15 +188,20 @@ fn host_row(host: &HostStatus) -> [String; 13] {
         .to_owned(),
         host.weight.to_string(),
         percent(host.share),
-        count(live.total),
-        count(live.half_open),
-        count(live.established),
-        count(live.closing),
-        count(live.udp),
+        live(flows),
+        count(flows.half_open),
+        count(flows.established),
+        count(flows.closing),
+        count(flows.udp),
         rate(traffic.new_flows_per_second),
         rate(traffic.packets_per_second),
         rate(traffic.bytes_per_second),
     ]
+}
+
+/// The gauge, if it tells all flows.
+fn live(live: LiveFlows) -> String {
+    if live.hidden { "unknown".to_owned() } else { count(live.total) }
 }
 
 fn service_row(service: &ServiceStatus) -> [String; 11] {
@@ -208,7 +213,7 @@ fn service_row(service: &ServiceStatus) -> [String; 11] {
         service.forward.clone(),
         service.ring.to_string(),
         service.backends.len().to_string(),
-        count(service.live_flows.total),
+        live(service.live_flows),
         count(traffic.new_flows),
         count(traffic.packets),
         rate(traffic.new_flows_per_second),

@@ -11,7 +11,10 @@ use proptest::sample::{Index, select};
 use super::super::limits::next_ring_size;
 use super::super::{check_against_machine, parse};
 use super::EXAMPLE;
-use crate::model::{Forward, Host, Model, Protocol, Service, Timeouts, VipMode, XdpMode};
+use crate::model::{
+    Affinity, FlowPolicy, Forward, Host, Model, Protocol, Service, Timeouts, Tracking, UdpHandover, VipMode,
+    XdpMode,
+};
 
 /// A change to the bytes of a text.
 #[derive(Debug, Clone)]
@@ -192,9 +195,14 @@ fn timeout() -> impl Strategy<Value = Duration> {
 }
 
 prop_compose! {
-    fn timeouts()(half_open in timeout(), established in timeout(), closing in timeout(), udp in timeout())
-        -> Timeouts {
-        Timeouts { half_open, established, closing, udp }
+    fn timeouts()(
+        half_open in timeout(),
+        established in timeout(),
+        closing in timeout(),
+        udp in timeout(),
+        udp_gap in timeout(),
+    ) -> Timeouts {
+        Timeouts { half_open, established, closing, udp, udp_gap }
     }
 }
 
@@ -217,7 +225,16 @@ fn service(
     }
     let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
     let forward = if ipip { Forward::Ipip } else { Forward::L2 };
-    Some(Service { name: format!("service-{index}"), vip, protocol, port, forward, hosts: names })
+    let flows = FlowPolicy {
+        tracking: if !udp && port & 1 != 0 { Tracking::Edges } else { Tracking::Full },
+        affinity: if port & 2 != 0 { Affinity::Client } else { Affinity::None },
+        udp_handover: match port >> 2 & 3 {
+            1 if udp => UdpHandover::Gap,
+            2 if udp => UdpHandover::Immediate,
+            _ => UdpHandover::Pin,
+        },
+    };
+    Some(Service { name: format!("service-{index}"), vip, protocol, port, forward, flows, hosts: names })
 }
 
 fn model() -> impl Strategy<Value = Model> {
@@ -263,9 +280,13 @@ fn write(model: &Model) -> String {
     }
     writeln!(toml, "[flow_table]\npins = {}\n[timeouts]", model.flow_table_pins).unwrap();
     let t = &model.timeouts;
-    for (name, timeout) in
-        [("half_open", t.half_open), ("established", t.established), ("closing", t.closing), ("udp", t.udp)]
-    {
+    for (name, timeout) in [
+        ("half_open", t.half_open),
+        ("established", t.established),
+        ("closing", t.closing),
+        ("udp", t.udp),
+        ("udp_gap", t.udp_gap),
+    ] {
         writeln!(toml, "{name} = \"{}\"", humantime::format_duration(timeout)).unwrap();
     }
     for host in model.hosts.values() {
@@ -275,9 +296,14 @@ fn write(model: &Model) -> String {
             .unwrap();
     }
     for service in &model.services {
-        let Service { name, vip, protocol, port, forward, hosts } = service;
+        let Service { name, vip, protocol, port, forward, flows, hosts } = service;
         writeln!(toml, "[[services]]\nname = {name:?}\nvip = \"{vip}\"\nprotocol = \"{protocol}\"").unwrap();
         writeln!(toml, "port = {port}\nforward = \"{forward}\"\nhosts = {hosts:?}").unwrap();
+        writeln!(toml, "affinity = {:?}", lower(&flows.affinity)).unwrap();
+        match protocol {
+            Protocol::Tcp => writeln!(toml, "tracking = {:?}", lower(&flows.tracking)).unwrap(),
+            Protocol::Udp => writeln!(toml, "udp_handover = {:?}", lower(&flows.udp_handover)).unwrap(),
+        }
     }
     toml
 }

@@ -409,6 +409,33 @@ c = { addresses = [\"fd00::2\", \"fd00:0:0::2\"] }
 
 const SERVICES: &[Case] = &[
     Case {
+        description: "policies of the other protocol",
+        toml: "
+hosts.a.addresses = [\"10.0.0.1\"]
+[[services]]
+name = \"dns\"
+vip = \"203.0.113.10\"
+protocol = \"udp\"
+port = 53
+tracking = \"edges\"
+[[services]]
+name = \"web\"
+vip = \"203.0.113.10\"
+protocol = \"tcp\"
+port = 80
+udp_handover = \"gap\"
+affinity = \"clients\"
+",
+        expected: &[
+            ("8:12 services[0].tracking: edges are SYNs, and UDP has none", "take the line out"),
+            (
+                "14:16 services[1].udp_handover: this is a TCP service, whose connections stay where they are",
+                "take the line out",
+            ),
+            ("15:12 services[1].affinity: \"clients\" is not known", "did you mean \"client\"?"),
+        ],
+    },
+    Case {
         description: "everything missing",
         toml: "\n[[services]]\n",
         expected: &[
