@@ -81,6 +81,8 @@ reasons! {
     DropInternal = Drop "drop_internal",
     /// A live flow's pin found no place: harmless in a settled slot (C3), and the host's gauge is not complete for T.
     NoteUnpinned = Note "note_unpinned",
+    /// Of those, held back by the flood gate: more new flows than pins may be made in a second.
+    NoteFloodGate = Note "note_flood_gate",
     /// C2: a new flow was about to reach a host that is draining.
     ViolationNewFlowOnDraining = Violation "violation_new_flow_on_draining",
     /// C5: a slot names a host without a backend.

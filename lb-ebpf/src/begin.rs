@@ -8,6 +8,7 @@ use lb_common::parse::{Packet, Segment, Signal};
 use lb_common::table::{self, Home};
 
 use crate::backend::{Record, stats};
+use crate::gate;
 use crate::memory::Memory;
 
 /// Whether the packet may begin a flow, as far as itself tells; what [`begin`] needs is then on its way.
@@ -27,7 +28,7 @@ pub fn begin(begun: Begun, segment: impl FnOnce() -> Segment) -> bool {
         Signal::Datagram => Phase::Udp,
         _ => return false,
     };
-    if owner.state() != HostState::Up {
+    if owner.state() != HostState::Up || !gate::is_open(now) {
         return false;
     }
     if let Signal::Datagram = packet.signal {
@@ -52,6 +53,7 @@ pub fn begin(begun: Begun, segment: impl FnOnce() -> Segment) -> bool {
     if !table::begin(&Memory, hash, home, &entry, now) {
         return false;
     }
+    gate::pass(now);
     if let Some(stats) = stats(index) {
         stats.new_flows += 1;
     }

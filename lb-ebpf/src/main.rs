@@ -9,6 +9,7 @@ mod begin;
 mod clock;
 mod exact;
 mod forward;
+mod gate;
 mod insert;
 mod maps;
 mod memory;

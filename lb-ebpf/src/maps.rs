@@ -50,6 +50,10 @@ pub static WORK: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static ENTRY: PerCpuArray<Overflow> = PerCpuArray::with_max_entries(1, 0);
 
+/// The flood gate, by CPU: second in the upper half, pins made in it in the lower.
+#[map]
+pub static GATE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// Counters of backends, by CPU.
 #[map]
 pub static BACKEND_STATS: PerCpuArray<BackendStats> = PerCpuArray::with_max_entries(1, 0);
@@ -74,7 +78,7 @@ static SETTINGS: Settings = Settings {
     udp_gap: 0,
     layout_version: 0,
     features: 0,
-    pad: 0,
+    flood_gate: 0,
 };
 
 macro_rules! setting {
@@ -107,6 +111,12 @@ pub fn bucket_mask() -> u32 {
 #[inline(always)]
 pub fn features() -> u32 {
     setting!(features)
+}
+
+/// [`Settings::flood_gate`]
+#[inline(always)]
+pub fn flood_gate() -> u32 {
+    setting!(flood_gate)
 }
 
 /// [`Settings::udp_gap`]

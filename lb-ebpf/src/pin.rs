@@ -11,7 +11,7 @@ use lb_common::table::{self, Found, Inserted};
 use crate::backend::{Backends, stats};
 use crate::memory::{Memory, mark_incomplete, mark_lost};
 use crate::verdict::count;
-use crate::{insert, maps};
+use crate::{gate, insert, maps};
 
 /// The flow's word in the table, if it has one.
 pub struct Kept {
@@ -236,10 +236,15 @@ fn make(
     flow.made.home = kept.home;
     flow.made.begins = matches!(phase, Phase::HalfOpen | Phase::Udp) as u8;
     if replaces {
-        Applied::Remade(table::remake(&Memory, &kept.found, entry, flow.now) as u32)
-    } else {
-        Applied::Insert
+        return Applied::Remade(table::remake(&Memory, &kept.found, entry, flow.now) as u32);
     }
+    let needs_none = !flow.slot.is_open() && host == flow.slot.owner();
+    if needs_none && !matches!(flow.packet.signal, Signal::Datagram) && !gate::is_open(flow.now) {
+        gate::hold();
+        return Applied::Remade(Inserted::NoPlace as u32);
+    }
+    gate::pass(flow.now);
+    Applied::Insert
 }
 
 /// Books how the making of a pin ended. Without a place it is harmless where the flow's host is the stateless answer now and

@@ -92,16 +92,23 @@ impl Rig {
     /// # Panics
     /// Where the data path cannot be loaded, as do all methods when something fails: a rig is for tests.
     pub fn open(sizes: Sizes) -> Self {
+        Self::with(sizes, |_| ())
+    }
+
+    /// As [`Self::open`], with other options.
+    pub fn with(sizes: Sizes, change: impl FnOnce(&mut Options)) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let options = Options {
+        let mut options = Options {
             instance: format!("rig-{}-{number}", std::process::id()),
             sizes,
             key: KEY,
             timeouts: TIMEOUTS,
             udp_gap: UDP_GAP,
+            flood_gate: 0,
             test_clock: true,
         };
+        change(&mut options);
         let dataplane = Dataplane::open(options).expect("the data path loads");
         dataplane.set_clock(START);
         Rig { dataplane, generation: 0, stats: Default::default(), setup: None }

@@ -25,6 +25,7 @@ pub struct Settings {
     pub layout_version: u32,
     /// `FEATURE_…` bits.
     pub features: u32,
-    pub pad: u32,
+    /// Pins that a CPU may make in a second for TCP flows of settled slots; 0: any number.
+    pub flood_gate: u32,
 }
 layout!(Settings, 104, 8);

@@ -108,6 +108,9 @@ fn general(model: &Model) -> String {
             memory(cold)
         ),
     );
+    if model.flood_gate != 0 {
+        row("flood gate", format!("{} new pins a second and CPU", model.flood_gate));
+    }
     for (name, timeout) in [
         ("timeout half-open", t.half_open),
         ("timeout established", t.established),

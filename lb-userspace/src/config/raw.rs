@@ -16,7 +16,8 @@ pub(super) struct RawConfig {
     pub vip_mode: VipMode,
     pub ring_size: Read<u32>,
     pub hash_key: Option<[u8; 16]>,
-    pub pins: u32,
+    /// Pins, and the flood gate.
+    pub flow_table: (u32, u32),
     pub timeouts: Timeouts,
     /// In the order of the file.
     pub hosts: Vec<RawHost>,
@@ -66,7 +67,7 @@ impl RawConfig {
                 .or(default::VIP_MODE),
             ring_size: top.integer(report, "ring_size", limits::RING_SIZE),
             hash_key: top.key(report, "hash_key").value(),
-            pins: read_pins(report, &top),
+            flow_table: read_flow_table(report, &top),
             timeouts: read_timeouts(report, &top),
             hosts: read_hosts(report, &top),
             services: read_services(report, &top),
@@ -74,10 +75,15 @@ impl RawConfig {
     }
 }
 
-fn read_pins(report: &mut Report, top: &Section<'_>) -> u32 {
-    let Read::Value(table) = top.table(report, "flow_table", "[flow_table]") else { return default::PINS };
+fn read_flow_table(report: &mut Report, top: &Section<'_>) -> (u32, u32) {
+    let Read::Value(table) = top.table(report, "flow_table", "[flow_table]") else {
+        return (default::PINS, default::FLOOD_GATE);
+    };
     let section = Section::open(report, table, "flow_table", schema::FLOW_TABLE);
-    section.integer(report, "pins", limits::PINS).or(default::PINS)
+    (
+        section.integer(report, "pins", limits::PINS).or(default::PINS),
+        section.integer(report, "flood_gate", limits::FLOOD_GATE).or(default::FLOOD_GATE),
+    )
 }
 
 fn read_timeouts(report: &mut Report, top: &Section<'_>) -> Timeouts {

@@ -23,6 +23,8 @@ pub struct Options {
     pub timeouts: [u32; 8],
     /// [`Settings::udp_gap`]
     pub udp_gap: u32,
+    /// [`Settings::flood_gate`]
+    pub flood_gate: u32,
     /// Time comes from a map: for tests.
     pub test_clock: bool,
 }
@@ -73,7 +75,7 @@ impl Dataplane {
             features: if options.test_clock { FEATURE_TEST_CLOCK } else { 0 },
             udp_gap: options.udp_gap,
             layout_version: LAYOUT_VERSION,
-            pad: 0,
+            flood_gate: options.flood_gate,
         });
         let mut loader = EbpfLoader::new();
         loader.override_global("SETTINGS", &settings, true);

@@ -63,8 +63,9 @@ impl Maps {
     }
 
     /// Names of all maps, as in the object.
-    pub const NAMES: [&'static str; 13] = [
+    pub const NAMES: [&'static str; 14] = [
         "DIRECTORY",
+        "GATE",
         "RINGS",
         "EGRESS",
         "HOT",

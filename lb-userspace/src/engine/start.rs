@@ -39,6 +39,7 @@ impl Start {
             key: data_path_key(key),
             timeouts: by_phase(&model.timeouts),
             udp_gap: model.timeouts.udp_gap.as_secs() as u32,
+            flood_gate: model.flood_gate,
             test_clock: false,
         };
         let dataplane = Dataplane::open(options)?;

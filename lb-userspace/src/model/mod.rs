@@ -23,6 +23,8 @@ pub struct Model {
     pub hash_key: Option<[u8; 16]>,
     /// Pins that the flow table is made for.
     pub flow_table_pins: u32,
+    /// Pins that a CPU may make in a second for TCP flows that need none; 0: any number.
+    pub flood_gate: u32,
     pub timeouts: Timeouts,
     /// By name; the name is the operator's handle for a drain.
     pub hosts: BTreeMap<String, Host>,

@@ -86,6 +86,7 @@ impl Subject {
             key,
             timeouts,
             udp_gap: 2,
+            flood_gate: 0,
             test_clock: false,
         };
         let mut subject = Subject { dataplane: Dataplane::open(options)?, key };

@@ -125,7 +125,8 @@ impl Rig {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let instance = format!("kernel-model-{}-{number}", std::process::id());
-        let options = Options { instance, sizes, key: KEY, timeouts, udp_gap: 2, test_clock: true };
+        let options =
+            Options { instance, sizes, key: KEY, timeouts, udp_gap: 2, flood_gate: 0, test_clock: true };
         let plane = Dataplane::open(options).expect("the data path loads; needs root");
         let mut rig = Rig { plane, generation: 0, published: Default::default(), stats: BTreeMap::new() };
         rig.reset();

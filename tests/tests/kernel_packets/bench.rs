@@ -68,7 +68,10 @@ impl Bench {
     }
 
     pub fn with(sizes: Sizes, backend: impl Fn(u8) -> Backend) -> Self {
-        let rig = Rig::open(sizes);
+        Self::on(Rig::open(sizes), backend)
+    }
+
+    pub fn on(rig: Rig, backend: impl Fn(u8) -> Backend) -> Self {
         let mut setup = Setup::new(&rig);
         for service in 0..4 {
             let flow = Flow::of(service, 0);

@@ -4,7 +4,7 @@ use lb_common::flow::Phase;
 use lb_common::hash::DestinationHash;
 use lb_common::layout::{HostState, Policy, Slot};
 use sluice_tests::packets::Packet;
-use sluice_tests::rig::{Delta, KEY, PairDelta, UDP_GAP, timeout};
+use sluice_tests::rig::{Delta, KEY, PairDelta, Rig, UDP_GAP, l2, timeout};
 
 use super::bench::{BEGAN, BEGAN_UDP, Bench, Flow, NOTHING, phases};
 
@@ -171,6 +171,38 @@ fn a_udp_flow_stays_unless_it_is_told_to() {
         bench.rig.pass(timeout::UDP + 1);
         let leaves = Delta::default().pair(service, 1, PairDelta { udp: -1, ..NOTHING });
         bench.sent_with(flow.datagram(), "forward_new", 2, BEGAN_UDP, leaves);
+    }
+    bench.ends_empty();
+}
+
+/// More new flows than the gate lets through: in a settled slot they go on without pins, in a handover nothing changes.
+#[test]
+fn a_flood_gate_holds_back_only_pins_that_are_not_needed() {
+    let mut bench = Bench::on(Rig::with(Rig::small(), |options| options.flood_gate = 3), l2);
+    let unpinned = || Delta::of(["note_unpinned", "note_flood_gate"]);
+    for service in TCP {
+        bench.setup.state(1, HostState::Up);
+        bench.slots(Slot::settled(1));
+        bench.rig.pass(1);
+        for number in 0..3 {
+            bench.sent(Flow::of(service, number).syn(1), "forward_new", 1, BEGAN);
+        }
+        let (held, late, udp) = (Flow::of(service, 3), Flow::of(service, 4), Flow::of(service + 1, 1));
+        bench.sent_with(held.syn(1), "forward_new", 1, NOTHING, unpinned());
+        bench.not_pinned(held);
+        bench.sent_with(late.ack(1), "forward_owner", 1, NOTHING, unpinned());
+        // Flows that have their pins are not held back, and UDP never is.
+        bench.sent(Flow::of(service, 0).ack(2), "forward_pin", 1, phases(-1, 1, 0));
+        bench.sent(udp.datagram(), "forward_new", 1, BEGAN_UDP);
+        // In a handover each pin is needed.
+        hand_over(&mut bench);
+        bench.sent(held.ack(2), "forward_previous", 1, phases(0, 1, 0));
+        bench.sent(Flow::of(service, 5).syn(1), "forward_new", 2, BEGAN);
+        // The next second.
+        bench.setup.state(1, HostState::Up);
+        bench.slots(Slot::settled(1));
+        bench.rig.pass(1);
+        bench.sent(late.ack(2), "forward_owner", 1, phases(0, 1, 0));
     }
     bench.ends_empty();
 }

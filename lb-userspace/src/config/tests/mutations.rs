@@ -259,6 +259,7 @@ fn model() -> impl Strategy<Value = Model> {
                 ring_size: next_ring_size(size).expect("the range ends with a prime"),
                 hash_key,
                 flow_table_pins,
+                flood_gate: size % 7 * 1000,
                 timeouts,
                 hosts,
                 services,
@@ -278,7 +279,8 @@ fn write(model: &Model) -> String {
     if let Some(key) = model.hash_key {
         writeln!(toml, "hash_key = \"{:032x}\"", u128::from_be_bytes(key)).unwrap();
     }
-    writeln!(toml, "[flow_table]\npins = {}\n[timeouts]", model.flow_table_pins).unwrap();
+    writeln!(toml, "[flow_table]\npins = {}", model.flow_table_pins).unwrap();
+    writeln!(toml, "flood_gate = {}\n[timeouts]", model.flood_gate).unwrap();
     let t = &model.timeouts;
     for (name, timeout) in [
         ("half_open", t.half_open),

@@ -64,7 +64,7 @@ fn defaults_of_the_reference_are_those_of_the_code() {
             }
         }
     }
-    assert_eq!(count, 3 + 1 + 5 + 1 + 4, "defaults that are values: {written:?}");
+    assert_eq!(count, 3 + 2 + 5 + 1 + 4, "defaults that are values: {written:?}");
     let full = format!(
         "interfaces = [\"eth0\"]\n{}[flow_table]\n{}[timeouts]\n{}{}",
         written[0],
