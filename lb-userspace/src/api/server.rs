@@ -15,10 +15,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
-use serde::Deserialize;
 use tokio::net::UnixListener;
 
-use super::types::{ApiError, DrainRequest, Drains, Flows, Rings, Status};
+use super::types::{ApiError, DrainRequest, Drains, FlowQuery, Flows, Rings, Status};
 use crate::engine::{self, Handle};
 
 /// Most flows on one page.
@@ -169,24 +168,13 @@ async fn drains(State(engine): State<Handle>, request: Request<Body>) -> Result<
     ask(&engine, move |engine| Ok(Drains { drains: engine.drain_statuses(&hosts)? })).await
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FlowQuery {
-    host: Option<String>,
-    service: Option<String>,
-    limit: Option<usize>,
-    cursor: Option<u64>,
-}
-
 async fn flows(
     State(engine): State<Handle>,
     query: Result<Query<FlowQuery>, QueryRejection>,
 ) -> Result<Json<Flows>, Failure> {
     let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
     let limit = query.limit.unwrap_or(1000).clamp(1, MAX_PAGE);
-    let cursor = query.cursor.unwrap_or(0);
-    ask(&engine, move |engine| engine.flows(query.host.as_deref(), query.service.as_deref(), cursor, limit))
-        .await
+    ask(&engine, move |engine| engine.flows(&query, limit)).await
 }
 
 async fn unknown(request: Request<Body>) -> Failure {

@@ -1,10 +1,12 @@
 //! `sluice flows`: the live flows, page by page.
 
+use std::time::Duration;
+
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::api::client::{Client, ClientError, target};
-use crate::api::types::Flows;
+use crate::api::types::{FlowPhase, Flows};
 
 use super::output::Out;
 use super::render::flows::{Pages, none};
@@ -24,6 +26,18 @@ pub struct FlowsArgs {
     /// Only flows of this service
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<String>,
+    /// Only flows of these clients: an address or a prefix
+    #[arg(long, value_name = "CIDR")]
+    pub client: Option<String>,
+    /// Only flows in this phase
+    #[arg(long, value_enum)]
+    pub phase: Option<FlowPhase>,
+    /// Only flows that began at least so long ago
+    #[arg(long, value_name = "TIME", value_parser = super::duration_arg)]
+    pub older: Option<Duration>,
+    /// Only flows that have been silent for at least so long
+    #[arg(long, value_name = "TIME", value_parser = super::duration_arg)]
+    pub idle: Option<Duration>,
     /// At most this many flows; default: all
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
@@ -35,6 +49,8 @@ pub struct FlowsArgs {
 const EXAMPLES: &str = "  \
   sluice flows --host web-3
   sluice flows --service web --limit 20
+  sluice flows --host web-3 --phase established --older 1h --idle 5m
+  sluice flows --client 10.0.0.0/8
   sluice flows --json | jq -r .flows[].client";
 
 /// Flows asked for at a time: some 200 KB of JSON.
@@ -49,6 +65,10 @@ async fn page(
     let query = [
         ("host", args.host.clone()),
         ("service", args.service.clone()),
+        ("client", args.client.clone()),
+        ("phase", args.phase.and_then(|phase| Some(phase.to_possible_value()?.get_name().to_owned()))),
+        ("min_age", args.older.map(|time| time.as_secs().to_string())),
+        ("min_idle", args.idle.map(|time| time.as_secs().to_string())),
         ("limit", Some(limit.to_string())),
         ("cursor", cursor.map(|c| c.to_string())),
     ];

@@ -1,17 +1,43 @@
 //! Listing the pins.
 
+use ipnet::IpNet;
 use lb_common::atomic;
 use lb_common::flow::{Phase, Word};
 use lb_common::layout::{Cold, HostId, Tuple};
 
 use super::Dataplane;
+use crate::plan::address_of;
 
-/// Which pins to list.
+/// Which pins to list; all that is given must hold.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FlowFilter {
     pub host: Option<HostId>,
     pub service: Option<u16>,
+    pub client: Option<IpNet>,
+    pub phase: Option<Phase>,
+    /// Seconds.
+    pub min_age: u64,
+    /// Seconds.
+    pub min_idle: u64,
 }
+
+impl FlowFilter {
+    /// As far as the word tells: most words are told apart by it, without a look at the cold record, which is far away.
+    fn takes_word(&self, word: Word, now: u32) -> bool {
+        self.host.is_none_or(|host| host == word.host())
+            && self.phase.is_none_or(|phase| phase == word.phase())
+            && u64::from(word.idle(now)) >= self.min_idle
+    }
+
+    fn takes(&self, record: &FlowRecord) -> bool {
+        self.service.is_none_or(|service| service == record.service)
+            && u64::from(record.age) >= self.min_age
+            && self.client.is_none_or(|clients| clients.contains(&address_of(record.tuple.source)))
+    }
+}
+
+/// Words that one page looks at, at most: some milliseconds of the engine's time.
+const WORDS_A_PAGE: u64 = 1 << 20;
 
 /// A live pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,22 +61,22 @@ pub struct FlowPage {
 }
 
 impl Dataplane {
-    /// Lists live pins from `cursor` (0: the start), `limit` at most. Pins that come and go while pages are read may be
-    /// missed; none is listed twice unless it moved.
-    pub fn flows(&self, filter: FlowFilter, cursor: u64, limit: usize) -> FlowPage {
+    /// Lists live pins from `cursor` (0: the start), `limit` at most; a page may be empty and not the last. Pins that come and
+    /// go while pages are read may be missed; none is listed twice unless it moved.
+    pub fn flows(&self, filter: &FlowFilter, cursor: u64, limit: usize) -> FlowPage {
         let now = self.now();
         let words = u64::from(self.maps.sizes.words());
         let mut flows = Vec::new();
         let mut at = cursor;
         while at < words {
-            if flows.len() == limit {
+            if flows.len() == limit || at - cursor >= WORDS_A_PAGE {
                 return FlowPage { flows, next: Some(at) };
             }
             let index = at as u32;
             at += 1;
             // SAFETY: a word of the mapped array.
             let word = Word(unsafe { atomic::load(self.maps.word(index)) });
-            if self.is_listed(word, now) {
+            if self.is_listed(word, now) && filter.takes_word(word, now) {
                 let cold = self.maps.cold.get(index);
                 // SAFETY: as above. A word that changed meanwhile: the record may be another flow's.
                 let again = Word(unsafe { atomic::load(self.maps.word(index)) });
@@ -64,7 +90,7 @@ impl Dataplane {
             let entries = self.maps.overflow.iter().flatten();
             flows.extend(entries.filter_map(|(_, entry)| {
                 let word = Word(entry.word);
-                word.is_live(now, &self.options.timeouts)
+                (word.is_live(now, &self.options.timeouts) && filter.takes_word(word, now))
                     .then(|| self.record(word, &entry.cold, now, filter))?
             }));
             return FlowPage { flows, next: None };
@@ -78,10 +104,8 @@ impl Dataplane {
         word.phase().is_pin() && word.idle(now) <= self.options.timeouts[phase as usize]
     }
 
-    fn record(&self, word: Word, cold: &Cold, now: u32, filter: FlowFilter) -> Option<FlowRecord> {
-        let fits = filter.host.is_none_or(|host| host == word.host())
-            && filter.service.is_none_or(|service| service == cold.service());
-        fits.then(|| FlowRecord {
+    fn record(&self, word: Word, cold: &Cold, now: u32, filter: &FlowFilter) -> Option<FlowRecord> {
+        let record = FlowRecord {
             tuple: cold.tuple(),
             service: cold.service(),
             host: word.host(),
@@ -89,6 +113,7 @@ impl Dataplane {
             slot: cold.slot,
             age: now.wrapping_sub(cold.start),
             idle: word.idle(now),
-        })
+        };
+        filter.takes(&record).then_some(record)
     }
 }

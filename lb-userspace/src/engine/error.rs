@@ -9,6 +9,8 @@ pub enum Error {
     NoHost { name: String, near: Option<String> },
     #[error("there is no service named {name}")]
     NoService { name: String, near: Option<String> },
+    #[error("{0:?} is neither an address nor a prefix")]
+    NoPrefix(String),
     #[error("no host is named in the request")]
     NoHosts,
     #[error(
@@ -28,7 +30,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Error::NoHost { .. } | Error::NoService { .. } => "not_found",
-            Error::NoHosts => "bad_request",
+            Error::NoHosts | Error::NoPrefix(_) => "bad_request",
             Error::LastHost { .. } => "conflict",
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => "internal",
         }
@@ -43,6 +45,7 @@ impl Error {
             Error::NoHost { .. } | Error::NoService { .. } => {
                 Some("`sluice status` lists hosts and services".to_owned())
             }
+            Error::NoPrefix(_) => Some("write it like 198.51.100.7, 10.0.0.0/8 or 2001:db8::/32".to_owned()),
             Error::NoHosts => Some("name at least one host".to_owned()),
             Error::LastHost { .. } => {
                 Some("undrain another host of the service first, or add one to the config".to_owned())

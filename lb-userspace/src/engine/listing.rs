@@ -2,21 +2,18 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+use lb_common::flow::Phase;
+
 use super::drains::near;
 use super::{Engine, Error};
-use crate::api::types::{Flow, Flows, Ring, RingMember, Rings};
+use crate::api::types::{Flow, FlowPhase, FlowQuery, Flows, Ring, RingMember, Rings};
 use crate::dataplane::{FlowFilter, FlowRecord};
 use crate::plan::address_of;
 
 impl Engine {
-    /// A page of live flows.
-    pub fn flows(
-        &self,
-        host: Option<&str>,
-        service: Option<&str>,
-        cursor: u64,
-        limit: usize,
-    ) -> Result<Flows, Error> {
+    /// A page of live flows, `limit` of them at most.
+    pub fn flows(&self, query: &FlowQuery, limit: usize) -> Result<Flows, Error> {
         let no_host =
             |name: &str| Error::NoHost { name: name.to_owned(), near: near(name, self.ids.hosts.keys()) };
         let no_service = |name: &str| Error::NoService {
@@ -24,14 +21,27 @@ impl Engine {
             near: near(name, self.ids.services.keys()),
         };
         let filter = FlowFilter {
-            host: host
+            host: query
+                .host
+                .as_deref()
                 .map(|name| self.ids.hosts.get(name).copied().ok_or_else(|| no_host(name)))
                 .transpose()?,
-            service: service
+            service: query
+                .service
+                .as_deref()
                 .map(|name| self.ids.services.get(name).copied().ok_or_else(|| no_service(name)))
                 .transpose()?,
+            client: query.client.as_deref().map(clients).transpose()?,
+            phase: query.phase.map(|phase| match phase {
+                FlowPhase::HalfOpen => Phase::HalfOpen,
+                FlowPhase::Established => Phase::Established,
+                FlowPhase::Closing => Phase::Closing,
+                FlowPhase::Udp => Phase::Udp,
+            }),
+            min_age: query.min_age.unwrap_or(0),
+            min_idle: query.min_idle.unwrap_or(0),
         };
-        let page = self.dataplane.flows(filter, cursor, limit);
+        let page = self.dataplane.flows(&filter, query.cursor.unwrap_or(0), limit);
         Ok(Flows { flows: page.flows.iter().map(|record| self.flow(record)).collect(), next: page.next })
     }
 
@@ -76,4 +86,10 @@ impl Engine {
         });
         Rings { rings: rings.collect() }
     }
+}
+
+/// An address, or a prefix.
+fn clients(text: &str) -> Result<IpNet, Error> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>().or_else(|_| address()).map_err(|_| Error::NoPrefix(text.to_owned()))
 }

@@ -25,6 +25,8 @@ fn help_usage_and_version() {
     run(&["drain", "a", "--wait", "--timeout", "5"]).expect(2).says("write it like 30s, 5m or 1h30m");
     run(&["--instance", "a/b", "status"]).expect(2).says("1 to 32 letters");
     run(&["flows", "--limit", "0"]).expect(2);
+    run(&["flows", "--older", "90"]).expect(2).says("write it like");
+    run(&["flows", "--phase", "open"]).expect(2).says("established");
     run(&["nonsense"]).expect(2);
     run(&["completions", "bash"]).expect(0).prints("complete -F _sluice");
 }

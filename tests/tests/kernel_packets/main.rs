@@ -6,6 +6,7 @@ mod crowd;
 mod forward;
 mod handover;
 mod life;
+mod listing;
 mod load;
 mod malformed;
 mod pass;
