@@ -5,7 +5,7 @@
 //! | 0–2 | [`Phase`] |
 //! | 3–14 | host |
 //! | 15–40 | last seen, seconds of the monotonic clock, 26 bits |
-//! | 41–63 | tag: hash bits that neither choose the bucket nor the slot; never 0 |
+//! | 41–63 | tag: hash bits most of which choose neither the bucket nor the slot; never 0 |
 //!
 //! One word, because two words written by single compare-and-swaps can hand a reader another flow's host. 26 bits of
 //! seconds wrap after 2.1 years: a daemon would have to be dead that long for an old pin to look fresh.

@@ -8,8 +8,8 @@
 use crate::hash::DestinationHash;
 use crate::layout::{Directory, PLACES, Policy, Service};
 
-/// Places that a search visits at most. With the key secret and a third of the places in use, searches beyond 16 are
-/// rarer than one in 10⁶ tables.
+/// Places that a search visits at most. With the key secret and a third of the places in use, longer searches are rarer than
+/// one in 10⁶ tables.
 pub const PROBES: u32 = 32;
 
 /// The place after `steps` others.

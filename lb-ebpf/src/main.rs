@@ -56,10 +56,11 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
     if sought.record.is_null() {
         return Verdict::pass(Reason::PassNoService);
     }
+    // The ring before the window: windows widen before rings name new hosts, so a packet that sees a ring sees its hosts.
     // SAFETY: a record of the map; aligned words, each read once.
-    let (window, block) = unsafe {
-        let window = (&raw const (*sought.record).window).read_volatile();
-        (Window::unpack(window), (&raw const (*sought.record).block).read_volatile())
+    let (block, window) = unsafe {
+        let block = (&raw const (*sought.record).block).read_volatile();
+        (block, Window::unpack((&raw const (*sought.record).window).read_volatile()))
     };
     let hash = destination_hash.flow(&packet.tuple, maps::key());
     let policy = sought.policy;
@@ -112,6 +113,14 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
                 flow.now = now;
             });
             if outcome.host == HOST_NONE {
+                #[cfg(feature = "log")]
+                if let Reason::DropInternal = outcome.reason {
+                    aya_log_ebpf::warn!(
+                        ctx,
+                        "service {}: a slot or a pin names a host without a backend",
+                        service()
+                    );
+                }
                 return Verdict::drop(outcome.reason);
             }
             (backend::find(directory, window, outcome.host), outcome.reason)

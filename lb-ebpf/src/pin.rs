@@ -99,7 +99,7 @@ impl View for FlowView<'_> {
     fn gives_way(&self) -> bool {
         let policy = self.flow.policy;
         policy.has(Policy::IMMEDIATE)
-            || policy.has(Policy::GAP) && self.kept.found.word.idle(self.flow.now) >= maps::udp_gap()
+            || policy.has(Policy::GAP) && self.kept.found.word.idle(self.flow.now) > maps::udp_gap()
     }
 }
 

@@ -57,7 +57,7 @@ pub struct Policy(pub u8);
 impl Policy {
     /// In a settled slot only a SYN touches the flow table (TCP).
     pub const EDGES: u8 = 1;
-    /// The slot comes from the client's address alone, so that all flows of a client go to one host.
+    /// The slot comes from the client's address and the service, so that all flows of a client to the service go to one host.
     pub const CLIENT: u8 = 2;
     /// UDP in a slot in handover: a flow goes to the owner when it has been silent for a gap.
     pub const GAP: u8 = 4;

@@ -48,9 +48,7 @@ pub struct FlowsArgs {
 
 const EXAMPLES: &str = "  \
   sluice flows --host web-3
-  sluice flows --service web --limit 20
-  sluice flows --host web-3 --phase established --older 1h --idle 5m
-  sluice flows --client 10.0.0.0/8
+  sluice flows --client 10.0.0.0/8 --phase established --older 1h
   sluice flows --json | jq -r .flows[].client";
 
 /// Flows asked for at a time: some 200 KB of JSON.

@@ -80,6 +80,11 @@ impl Dataplane {
         self.maps.incomplete_since.load(u32::from(host))
     }
 
+    /// From now on handovers are as if they had opened now, as far as their end is concerned.
+    pub fn mark_lost(&self) {
+        self.maps.state.store(state::LOST_AT, u64::from(self.now()));
+    }
+
     /// Second of the last loss of state.
     pub fn lost_at(&self) -> u64 {
         self.maps.state.load(state::LOST_AT)

@@ -1,6 +1,6 @@
 //! The directory of services and backends, as its only writer sees it; `lb_common::services` reads it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use lb_common::hash::{DestinationHash, Key};
@@ -34,9 +34,24 @@ impl Services {
         let mut services = Services { memory, key, placed: BTreeMap::new(), gone: Vec::new() };
         for place in 0..PLACES as u32 {
             let Service { address, transport, .. } = services.record(place);
-            if transport != Service::FREE && transport != Service::GONE {
-                let key = ServiceKey { address, port: transport as u16, protocol: (transport >> 16) as u8 };
+            if transport == Service::FREE || transport == Service::GONE {
+                continue;
+            }
+            let key = ServiceKey { address, port: transport as u16, protocol: (transport >> 16) as u8 };
+            // A daemon that was killed while an address passed from one service to another left two records: packets find
+            // the one that their search meets first.
+            let nearer = |one: u32, other: u32| services.steps(&key, one) < services.steps(&key, other);
+            let second = match services.placed.get(&key) {
+                Some(&first) if nearer(first, place) => Some(place),
+                Some(&first) => Some(first),
+                None => None,
+            };
+            if second != Some(place) {
                 services.placed.insert(key, place);
+            }
+            if let Some(second) = second {
+                services.set_transport(second, Service::GONE);
+                services.gone.push(second);
             }
         }
         services
@@ -50,6 +65,25 @@ impl Services {
     /// How flows to `key` are treated, if there is such a service.
     pub fn policy(&self, key: &ServiceKey) -> Option<Policy> {
         self.placed.get(key).map(|&place| self.record(place).policy())
+    }
+
+    /// Where a new record of `key` goes: behind the one that it has, if any, so that a search meets the old one first for as
+    /// long as it is valid.
+    ///
+    /// # Errors
+    /// [`Error::Full`]
+    pub(super) fn place_for(&self, key: &ServiceKey) -> Result<u32, Error> {
+        let home = self.home(key);
+        let first = self.placed.get(key).map_or(0, |&old| self.steps(key, old) + 1);
+        (first..PROBES)
+            .map(|steps| probe(home, steps))
+            .find(|&place| self.is_free(place))
+            .ok_or(Error::Full { what: "places for services of one hash", limit: PROBES })
+    }
+
+    /// Whether packets to `key` find the service with this number.
+    pub(super) fn leads_to(&self, key: &ServiceKey, number: u16) -> bool {
+        self.placed.get(key).is_some_and(|&place| self.number(place) == number)
     }
 
     /// Lets packets to `key` find this service, with the ring that begins at `block`, from now on; in place of another
@@ -69,16 +103,17 @@ impl Services {
         if let Some(place) = old
             && self.number(place) == number
         {
-            // SAFETY: a word of the mapped record.
-            unsafe { store32(&raw mut (*self.at(place)).block, block) };
+            store16(element!(self.places[u32::from(number)]), place as u16);
+            let record = self.at(place);
+            // SAFETY: words of the mapped record; the window before the ring whose hosts it covers.
+            unsafe {
+                store64(&raw mut (*record).window, window.pack());
+                store32(&raw mut (*record).block, block);
+            }
             self.set_transport(place, transport(&key, policy));
             return Ok(());
         }
-        let home = self.home(&key);
-        let place = (0..PROBES)
-            .map(|steps| probe(home, steps))
-            .find(|&place| self.is_free(place))
-            .ok_or(Error::Full { what: "places for services of one hash", limit: PROBES })?;
+        let place = self.place_for(&key)?;
         store16(element!(self.numbers[place]), number);
         store16(element!(self.places[u32::from(number)]), place as u16);
         let record = self.at(place);
@@ -89,10 +124,21 @@ impl Services {
             store32(&raw mut (*record).block, block);
             store32(&raw mut (*record).transport, transport(&key, policy));
         }
-        // Of two records of one key, packets find the same one until here, and the new one from here on.
-        self.remove(&key);
+        // Of two records of one key, packets find the first until here, and the new one from here on.
+        if let Some(old) = old {
+            store16(element!(self.places[u32::from(self.number(old))]), place as u16);
+            self.remove(&key);
+        }
         self.placed.insert(key, place);
         Ok(())
+    }
+
+    /// Lets packets to all other keys find nothing from now on.
+    pub(super) fn retain(&mut self, used: &BTreeSet<ServiceKey>) {
+        let gone: Vec<_> = self.placed.keys().copied().filter(|key| !used.contains(key)).collect();
+        for key in &gone {
+            self.remove(key);
+        }
     }
 
     /// Lets packets to `key` find nothing from now on. A key that is not there is left so.
@@ -115,9 +161,11 @@ impl Services {
         }
     }
 
-    /// The service's backends are in this window from now on.
-    pub(super) fn set_window(&self, key: &ServiceKey, window: Window) {
-        if let Some(&place) = self.placed.get(key) {
+    /// The service's backends are in this window from now on, if packets find it already.
+    pub(super) fn set_window(&self, key: &ServiceKey, number: u16, window: Window) {
+        if let Some(&place) = self.placed.get(key)
+            && self.number(place) == number
+        {
             // SAFETY: a word of the mapped record.
             unsafe { store64(&raw mut (*self.at(place)).window, window.pack()) };
         }
@@ -135,6 +183,11 @@ impl Services {
 
     fn home(&self, key: &ServiceKey) -> u32 {
         DestinationHash::of(&key.address, key.transport(), self.key).place()
+    }
+
+    /// Steps from where the key's search begins to a place.
+    fn steps(&self, key: &ServiceKey, place: u32) -> u32 {
+        place.wrapping_sub(self.home(key)) & (PLACES as u32 - 1)
     }
 
     fn at(&self, place: u32) -> *mut Service {

@@ -157,6 +157,9 @@ impl Publisher {
             }
         }
         for (&number, table) in &tables.services {
+            if !maps.services.leads_to(&table.key, number) {
+                maps.services.place_for(&table.key)?;
+            }
             self.write_service(maps, number, table)?;
         }
         Ok(())
@@ -177,11 +180,8 @@ impl Publisher {
     /// Takes out addresses that no service has any more. After the new ones are in: one may have passed from one service to
     /// another.
     fn forget_keys(&mut self, maps: &mut Maps, tables: &Tables) {
-        let used: BTreeSet<_> = tables.services.values().map(|table| table.key).collect();
+        maps.services.retain(&tables.services.values().map(|table| table.key).collect());
         for (number, service) in &mut self.services {
-            if !used.contains(&service.key) {
-                maps.services.remove(&service.key);
-            }
             if let Some(table) = tables.services.get(number) {
                 service.key = table.key;
             }
@@ -218,7 +218,7 @@ impl Publisher {
             window: Window { base: 0, first: 0, count: 0 },
             records: BTreeMap::new(),
         });
-        let written = self.write_backends(maps, table, &mut service);
+        let written = self.write_backends(maps, number, table, &mut service);
         self.services.insert(number, service);
         written
     }
@@ -226,72 +226,101 @@ impl Publisher {
     fn write_backends(
         &mut self,
         maps: &mut Maps,
+        number: u16,
         table: &ServiceTable,
         service: &mut Published,
     ) -> Result<(), Error> {
-        let mut changed = Vec::new();
+        let current: BTreeMap<HostId, Backend> =
+            service.records.iter().map(|(&host, &record)| (host, backend(maps, record))).collect();
+        let is_same = |host: &HostId, wanted: &Backend| {
+            current.get(host).is_some_and(|old| Backend { control: wanted.control, ..*old } == *wanted)
+        };
+        let new: Vec<_> = table.backends.iter().filter(|(host, wanted)| !is_same(host, wanted)).collect();
+        // Room for all of it first: what is published must not be half of it.
+        let records = self.take_records(new.len())?;
+        let window = match self.window_for(service, table) {
+            Ok(window) => window,
+            Err(error) => {
+                for record in records {
+                    self.records.free(record, 1);
+                }
+                return Err(error);
+            }
+        };
         for (&host, wanted) in &table.backends {
-            let current = service.records.get(&host).map(|&record| (record, backend(maps, record)));
-            match current {
-                Some((record, old)) if Backend { control: wanted.control, ..old } == *wanted => {
-                    if opens(Control(old.control), Control(wanted.control)) {
-                        set_control(maps, record, wanted.control);
-                    }
-                }
-                _ => {
-                    let limit = BACKENDS as u32;
-                    let record = self.records.take(1).ok_or(Error::Full { what: "backends", limit })?;
-                    // The state changes in its own time; see `settle_controls`.
-                    let control = match current {
-                        Some((_, old)) if !opens(Control(old.control), Control(wanted.control)) => {
-                            old.control
-                        }
-                        _ => wanted.control,
-                    };
-                    // SAFETY: a record that no packet reads yet.
-                    unsafe { maps.services.backend(record).write_volatile(Backend { control, ..*wanted }) };
-                    if let Some(old) = service.records.insert(host, record) {
-                        self.retired.records.push(old);
-                    }
-                    changed.push((host, record));
-                }
+            if let (Some(old), Some(&record)) = (current.get(&host), service.records.get(&host))
+                && is_same(&host, wanted)
+                && opens(Control(old.control), Control(wanted.control))
+            {
+                set_control(maps, record, wanted.control);
             }
         }
-        let covers = |host: &HostId| service.window.pair(*host).is_some();
-        if service.records.keys().all(covers) && service.window.count != 0 {
-            for (host, record) in changed {
-                if let Some(pair) = service.window.pair(host) {
-                    // SAFETY: a word of the mapped array.
-                    unsafe { store32(maps.services.pair(pair), record) };
-                }
+        for ((&host, wanted), record) in new.into_iter().zip(records) {
+            // The state changes in its own time; see `settle_controls`.
+            let control = match current.get(&host) {
+                Some(old) if !opens(Control(old.control), Control(wanted.control)) => old.control,
+                _ => wanted.control,
+            };
+            // SAFETY: a record that no packet reads yet.
+            unsafe { maps.services.backend(record).write_volatile(Backend { control, ..*wanted }) };
+            if let Some(old) = service.records.insert(host, record) {
+                self.retired.records.push(old);
             }
-            return Ok(());
+            if window.is_none()
+                && let Some(pair) = service.window.pair(host)
+            {
+                // SAFETY: a word of the mapped array.
+                unsafe { store32(maps.services.pair(pair), record) };
+            }
         }
-        self.move_window(maps, service)
+        if let Some(window) = window {
+            self.move_window(maps, number, service, window);
+        }
+        Ok(())
     }
 
-    /// A wider window, filled before the service points to it.
-    fn move_window(&mut self, maps: &mut Maps, service: &mut Published) -> Result<(), Error> {
-        let (Some((&first, _)), Some((&last, _))) =
-            (service.records.first_key_value(), service.records.last_key_value())
-        else {
-            return Ok(());
-        };
+    fn take_records(&mut self, count: usize) -> Result<Vec<u32>, Error> {
+        let mut records = Vec::with_capacity(count);
+        for _ in 0..count {
+            match self.records.take(1) {
+                Some(record) => records.push(record),
+                None => {
+                    for record in records {
+                        self.records.free(record, 1);
+                    }
+                    return Err(Error::Full { what: "backends", limit: BACKENDS as u32 });
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// A wider window, if the service's does not cover its old and new hosts.
+    fn window_for(&mut self, service: &Published, table: &ServiceTable) -> Result<Option<Window>, Error> {
+        let hosts: BTreeSet<HostId> = service.records.keys().chain(table.backends.keys()).copied().collect();
+        let (Some(&first), Some(&last)) = (hosts.first(), hosts.last()) else { return Ok(None) };
+        let is_covered = hosts.iter().all(|&host| service.window.pair(host).is_some());
+        if is_covered && service.window.count != 0 {
+            return Ok(None);
+        }
         let count = last - first + 1;
         let limit = PAIRS as u32;
         let base = self.pairs.take(u32::from(count)).ok_or(Error::Full { what: "pairs", limit })?;
-        let window = Window { base, first, count };
-        for offset in 0..count {
-            let record = service.records.get(&(first + offset)).copied().unwrap_or(0);
+        Ok(Some(Window { base, first, count }))
+    }
+
+    /// Fills a window before the service points to it.
+    fn move_window(&mut self, maps: &Maps, number: u16, service: &mut Published, window: Window) {
+        for offset in 0..window.count {
+            let record = service.records.get(&(window.first + offset)).copied().unwrap_or(0);
             // SAFETY: a word of the mapped array.
-            unsafe { store32(maps.services.pair(base + u32::from(offset)), record) };
+            unsafe { store32(maps.services.pair(window.base + u32::from(offset)), record) };
         }
         if service.window.count != 0 {
             self.retired.windows.push(service.window);
         }
         service.window = window;
-        maps.services.set_window(&service.key, window);
-        Ok(())
+        maps.services.set_window(&service.key, number, window);
     }
 
     /// The service's ring, and the service itself if it is new or has a new address.

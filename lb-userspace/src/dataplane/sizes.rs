@@ -29,8 +29,8 @@ impl Sizes {
         let buckets = (pins.div_ceil(BUCKET) * 2).next_power_of_two().max(16);
         Sizes {
             ring_size,
-            // All may change at once.
-            ring_copies: Self::RINGS * 2,
+            // All may change at once; and a daemon that was killed in the middle of that left two copies of each in use.
+            ring_copies: Self::RINGS * 3,
             // Numbers begin at 1.
             stats: Self::BACKENDS + 1,
             buckets,

@@ -6,14 +6,29 @@ use lb_common::layout::{Control, HostId, HostState, Policy};
 
 use super::Engine;
 use crate::api::types::LiveFlows;
+use crate::drain::State;
 use crate::model::{Service, Tracking};
+
+/// What the engine remembers of them.
+#[derive(Default)]
+pub(super) struct Edges {
+    /// Hosts that a publication took out, or found out: since then all their slots are in handover, where every packet makes
+    /// a pin.
+    out: BTreeSet<String>,
+    /// Hosts with flows that an earlier daemon's data path did not track; until the first publication.
+    before: BTreeSet<HostId>,
+    /// The data path may not be what the journal says: nothing has been published yet, or the last attempt failed.
+    unsure: bool,
+}
 
 impl Engine {
     /// Notes that from now on, and for as long as a flow may be silent, the pins of these hosts do not tell all their flows.
-    /// But for hosts that went out before: since then all their slots are in handover, where every packet makes a pin.
-    pub(super) fn note_edges(&self, out_before: &BTreeSet<String>) {
+    pub(super) fn note_edges(&self) {
+        for &host in &self.edges.before {
+            self.dataplane.mark_incomplete(host);
+        }
         for service in self.model.services.iter().filter(|service| tracks_edges(service)) {
-            for host in service.hosts.iter().filter(|host| !out_before.contains(*host)) {
+            for host in service.hosts.iter().filter(|host| !self.edges.out.contains(*host)) {
                 if let Some(&id) = self.ids.hosts.get(host) {
                     self.dataplane.mark_incomplete(id);
                 }
@@ -21,28 +36,65 @@ impl Engine {
         }
     }
 
-    /// Takes over from an earlier daemon: hosts of services that tracked edges until now, and hosts that it took out.
+    /// A publication failed.
+    pub(super) fn publication_failed(&mut self) {
+        self.edges.unsure = true;
+    }
+
+    /// A publication is in force. The journal tells when handovers were decided on, not when packets learnt of them; without
+    /// pins only the latter counts, so after a failure or a restart handovers are as old as this publication.
+    pub(super) fn publication_done(&mut self) {
+        self.note_edges();
+        let any = !self.edges.before.is_empty() || self.any_edges();
+        if std::mem::take(&mut self.edges.unsure) && any {
+            self.dataplane.mark_lost();
+        }
+        self.edges.before.clear();
+        self.edges.out = self.out();
+    }
+
+    /// Takes over from an earlier daemon, if there was one: hosts of services that tracked edges until now. After the drains of
+    /// the journal are known: those whose rings were published are out.
     pub(super) fn continue_edges(&mut self) {
-        let backends = self.dataplane.published_backends();
-        let out: BTreeSet<HostId> = backends
-            .iter()
-            .filter(|(_, backend)| {
-                matches!(Control(backend.control).state(), HostState::Draining | HostState::Drained)
-            })
-            .map(|(&(_, host), _)| host)
-            .collect();
+        let is_out = |state: &State| match state {
+            State::Active { .. } => false,
+            State::Draining(draining) => draining.tally.is_some(),
+            State::Drained(_) => true,
+        };
+        let out = self.drains.iter().filter(|(_, state)| self.dataplane.adopted && is_out(state));
+        let out: BTreeSet<String> = out.map(|(host, _)| host.clone()).collect();
         let services = self.dataplane.maps.services.all();
         let edges: BTreeSet<u16> = services
             .filter(|(_, _, service)| service.policy().has(Policy::EDGES))
             .map(|(_, number, _)| number)
             .collect();
-        for &(service, host) in backends.keys().filter(|(_, host)| !out.contains(host)) {
-            if edges.contains(&service) {
-                self.dataplane.mark_incomplete(host);
-            }
-        }
-        let is_out = |name: &&String| self.ids.hosts.get(*name).is_some_and(|id| out.contains(id));
-        self.published_out = self.model.hosts.keys().filter(is_out).cloned().collect();
+        let backends = self.dataplane.published_backends();
+        let is_in_use =
+            |control: u64| !matches!(Control(control).state(), HostState::Draining | HostState::Drained);
+        self.edges = Edges {
+            before: backends
+                .iter()
+                .filter(|((service, host), backend)| {
+                    let name = self.ids.host_name(*host).unwrap_or_default();
+                    edges.contains(service) && (is_in_use(backend.control) || !out.contains(name))
+                })
+                .map(|(&(_, host), _)| host)
+                .collect(),
+            out,
+            unsure: true,
+        };
+        self.note_edges();
+    }
+
+    /// Whether any service tracks edges only.
+    pub(super) fn any_edges(&self) -> bool {
+        self.model.services.iter().any(tracks_edges)
+    }
+
+    /// Whether a service of the host tracks edges only.
+    pub(super) fn has_edges(&self, host: &str) -> bool {
+        let mut services = self.model.services.iter().filter(|service| tracks_edges(service));
+        services.any(|service| service.hosts.iter().any(|name| name == host))
     }
 
     /// The live flows of a host in these services, or in all: marked if some may not be counted.
@@ -63,6 +115,6 @@ impl Engine {
     }
 }
 
-pub(super) fn tracks_edges(service: &Service) -> bool {
+fn tracks_edges(service: &Service) -> bool {
     service.flows.tracking == Tracking::Edges
 }

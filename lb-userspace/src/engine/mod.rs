@@ -36,6 +36,7 @@ use crate::journal::Journal;
 use crate::model::Model;
 use crate::netlink::NextHopState;
 use crate::plan::{Ids, Inputs};
+use edges::Edges;
 use rates::Rates;
 use rings::Rings;
 
@@ -67,8 +68,7 @@ pub struct Engine {
     /// Numbers of counters whose gauges a daemon before may have left off by one.
     uncounted: Vec<u32>,
     rates: Rates,
-    /// Hosts that the last publication took out, or found out.
-    published_out: BTreeSet<String>,
+    edges: Edges,
 }
 
 impl Engine {

@@ -37,9 +37,11 @@ impl Engine {
         self.rings = rings;
         let tables =
             self.with_inputs(|inputs| inputs.tables(self.generation, |name| self.rings.ring_of(name), words));
-        self.dataplane.publish(&tables)?;
-        self.note_edges(&self.published_out);
-        self.published_out = self.out();
+        if let Err(error) = self.dataplane.publish(&tables) {
+            self.publication_failed();
+            return Err(error.into());
+        }
+        self.publication_done();
         self.stale = false;
         Ok(())
     }

@@ -8,6 +8,7 @@ use lb_common::flow::Phase;
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::edges::Edges;
 use super::rates::Rates;
 use super::rings::Rings;
 use super::{Clock, Engine, Error};
@@ -66,10 +67,10 @@ impl Start {
             swept: None,
             uncounted: Vec::new(),
             rates: Rates::default(),
-            published_out: BTreeSet::new(),
+            edges: Edges::default(),
         };
-        engine.continue_edges();
         engine.resume_drains()?;
+        engine.continue_edges();
         engine.published_hops = engine.next_hops.borrow_and_update().clone();
         engine.down = engine.unreachable(&engine.published_hops);
         engine.find_leaving();

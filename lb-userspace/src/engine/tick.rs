@@ -13,7 +13,7 @@ impl Engine {
         self.dataplane.log();
         // Pins end and drains go on, whether or not something can be published.
         let published = self.catch_up();
-        self.note_edges(&self.published_out);
+        self.note_edges();
         self.sweep()?;
         self.recount()?;
         self.close_handovers()?;
@@ -86,7 +86,8 @@ impl Engine {
     }
 
     fn close_handovers(&mut self) -> Result<(), Error> {
-        let Some(swept) = &self.swept else { return Ok(()) };
+        // What the data path does not know yet is not over.
+        let Some(swept) = self.swept.as_ref().filter(|_| !self.stale) else { return Ok(()) };
         let gone: BTreeSet<u16> = self
             .drains
             .iter()
@@ -94,7 +95,9 @@ impl Engine {
             .filter_map(|(host, _)| self.ids.hosts.get(host).copied())
             .collect();
         let mut rings = self.rings.clone();
-        let (now, t, lost_at) = (self.clock.now(), self.idle_timeout(), self.lost_at());
+        // Without pins that would hold a slot open, the second in which packets learnt of it counts in full.
+        let t = self.idle_timeout() + u64::from(self.any_edges());
+        let (now, lost_at) = (self.clock.now(), self.lost_at());
         let closed = rings.close(now, t, lost_at, &swept.foreign, |host| gone.contains(&host));
         if closed == 0 {
             return Ok(());
@@ -127,7 +130,9 @@ impl Engine {
             counted: self.swept.as_ref().map_or(0, |swept| swept.counted(id)),
             clock: self.clock.monotonic(),
             complete_since: self.dataplane.incomplete_since(id),
-            slots_open_long_enough: self.rings.open_long_enough(id, now, t, self.lost_at()),
+            // Flows without pins were not counted until the data path had the new rings, which the pins' completeness tells.
+            slots_open_long_enough: !self.has_edges(host)
+                && self.rings.open_long_enough(id, now, t, self.lost_at()),
             idle_timeout: t,
         })
     }

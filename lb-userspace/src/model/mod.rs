@@ -149,7 +149,7 @@ pub enum Affinity {
     /// Addresses and ports: the flows of a client spread.
     #[default]
     None,
-    /// The client's address: all its flows go to one host, for as long as the slot's owner is the same.
+    /// The client's address: all its flows to the service go to one host, for as long as the slot's owner is the same.
     Client,
 }
 

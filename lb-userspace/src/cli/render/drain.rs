@@ -48,6 +48,7 @@ pub fn began(drain: &DrainStatus, style: Style) -> String {
         return receipt(drain, style);
     }
     let words = match drain.live_flows.total {
+        _ if drain.live_flows.hidden => "how many flows are live is not known yet".to_owned(),
         0 => "no flow is live".to_owned(),
         1 => format!("1 live flow goes on{}", phases_in_brackets(drain.live_flows)),
         n => format!("{} go on{}", plural(n, "live flow"), phases_in_brackets(drain.live_flows)),
@@ -83,12 +84,16 @@ pub fn live_line(drain: &DrainStatus, name_width: usize, elapsed: u64, style: St
     let mut line = format!(
         "{:<name_width$} {} {} of {} live  {}",
         drain.host,
-        bar(live.total, drain.flows_at_start),
-        exact(live.total),
+        if live.hidden {
+            format!("[{}]", "?".repeat(BAR as usize))
+        } else {
+            bar(live.total, drain.flows_at_start)
+        },
+        if live.hidden { "?".to_owned() } else { exact(live.total) },
         exact(drain.flows_at_start),
         duration(elapsed)
     );
-    if live.total > 0 {
+    if live.total > 0 && !live.hidden {
         let _ = write!(line, "  {}", phases(live));
     }
     if drain.state != "draining" {
@@ -102,12 +107,13 @@ pub fn live_line(drain: &DrainStatus, name_width: usize, elapsed: u64, style: St
 
 /// The line of one host in a log.
 pub fn plain_line(drain: &DrainStatus, elapsed: u64, style: Style) -> String {
+    let live = drain.live_flows;
     let mut line = format!(
         "{}: {}: {}, {} of {} live{}",
         duration(elapsed),
         drain.host,
         drain.state,
-        exact(drain.live_flows.total),
+        if live.hidden { format!("at least {}", exact(live.total)) } else { exact(live.total) },
         plural(drain.flows_at_start, "flow"),
         phases_in_brackets(drain.live_flows)
     );
