@@ -6,7 +6,6 @@ mod crowd;
 mod forward;
 mod handover;
 mod life;
-mod load;
 mod malformed;
 mod pass;
 mod pressure;
