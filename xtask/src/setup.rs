@@ -135,7 +135,9 @@ pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
         bpffs::mount()?;
     }
     if no_machine {
-        Machine::install(workspace)?;
+        Machine::install(workspace).with_context(|| {
+            format!("{} cannot be had; `cargo xtask test --skip-vm` does without it", vm::NAME)
+        })?;
     }
     for (subcommand, component, why) in lints {
         if let Err(error) = rustup::add_components(&[component]).run() {

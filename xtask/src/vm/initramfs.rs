@@ -166,7 +166,7 @@ mod tests {
             Initramfs { archive: Vec::new(), entries: 0, paths: BTreeSet::new(), suites: Vec::new() };
         initramfs.folder(Path::new("/a/b"));
         initramfs.folder(Path::new("/a"));
-        initramfs.entry(Path::new("/a/b/file"), PROGRAM, b"12345");
+        initramfs.entry(Path::new("/a/b/file"), PROGRAM, b"abcde");
         assert_eq!(initramfs.entries, 3);
         let text = String::from_utf8(initramfs.archive).expect("ASCII");
         // Header of 110 bytes, name with its zero, padding.
@@ -174,7 +174,7 @@ mod tests {
         assert!(text.starts_with("0707010000000100"), "{text}");
         assert_eq!(&text[110..112], "a\0");
         assert_eq!(&text[112 + 116 + 54..112 + 116 + 62], "00000005");
-        assert!(text.ends_with("a/b/file\0\012345\0\0\0"), "{text}");
+        assert!(text.ends_with("a/b/file\0\0abcde\0\0\0"), "{text}");
     }
 
     /// A status that is not 0 is kept, whatever the suite after it says, and a filter is one word.
