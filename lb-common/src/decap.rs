@@ -8,6 +8,7 @@
 use network_types::eth::EthHdr;
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
+use crate::bits::opaque;
 use crate::checksum::fold;
 use crate::encap::{IPV4_IN_IP, IPV6_IN_IP};
 use crate::layout::Tuple;
@@ -15,6 +16,8 @@ use crate::parse::{Frame, L3};
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// Mask of a header's length: IPv4 has 60 bytes at most.
+const HEADER_LEN: u64 = 63;
 
 /// What becomes of a frame at the decapsulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -319,6 +322,8 @@ unsafe fn strip_to_v6(frame: &Frame, outer: &Outer) -> Result<DecapReason, Decap
 #[inline(always)]
 unsafe fn move_ethernet(frame: &Frame, by: usize, ethertype: u16) -> Result<(), DecapReason> {
     let from = frame.header::<{ EthHdr::LEN }>(0).ok_or(DecapReason::DropInternal)?;
+    // The compiler knows that this is within the frame, and the verifier of Linux 6.1 does not: so both are to look.
+    let by = (opaque(by as u64) & HEADER_LEN) as usize;
     let to = frame.header::<{ EthHdr::LEN }>(by).ok_or(DecapReason::DropInternal)?;
     // SAFETY: the caller's promise.
     unsafe {

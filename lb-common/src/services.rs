@@ -5,6 +5,7 @@
 //! service's record or a free place. Words change in one store each, and a record is written whole before the word that makes
 //! it valid; one that has gone is used again only when no packet can be reading it.
 
+use crate::bits::opaque;
 use crate::hash::DestinationHash;
 use crate::layout::{Directory, PLACES, Policy, Service};
 
@@ -40,9 +41,9 @@ pub unsafe fn find(
 ) -> Sought {
     const NONE: Sought = Sought { record: core::ptr::null(), place: 0, policy: Policy(0) };
     let home = hash.place();
-    let mut steps = 0;
-    while steps < PROBES {
-        let place = probe(home, steps);
+    let mut steps = 0u64;
+    loop {
+        let place = probe(home, steps as u32);
         // SAFETY: the caller's promise; `probe` stays below the number of places.
         let record = unsafe { (&raw const (*directory).services).cast::<Service>().add(place as usize) };
         // SAFETY: as above.
@@ -56,7 +57,10 @@ pub unsafe fn find(
         } else if found == Service::FREE {
             return NONE;
         }
-        steps += 1;
+        // Else the compiler compares before it counts, and the loop may go back by no jump, which Linux 6.1 refuses.
+        steps = opaque(steps + 1);
+        if steps >= PROBES as u64 {
+            return NONE;
+        }
     }
-    NONE
 }

@@ -92,14 +92,14 @@ impl Rig {
     /// # Panics
     /// Where the data path cannot be loaded, as do all methods when something fails: a rig is for tests.
     pub fn open(sizes: Sizes) -> Self {
-        Self::with(sizes, |_| ())
+        Self::open_with(Self::options(sizes))
     }
 
-    /// As [`Self::open`], with other options.
-    pub fn with(sizes: Sizes, change: impl FnOnce(&mut Options)) -> Self {
+    /// What [`Self::open`] loads the program with; the instance's name is another each time.
+    pub fn options(sizes: Sizes) -> Options {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mut options = Options {
+        Options {
             instance: format!("rig-{}-{number}", std::process::id()),
             sizes,
             key: KEY,
@@ -107,8 +107,12 @@ impl Rig {
             udp_gap: UDP_GAP,
             flood_gate: 0,
             test_clock: true,
-        };
-        change(&mut options);
+        }
+    }
+
+    /// As [`Self::open`], with other settings. Without the test clock, [`Self::pass`] does nothing, and the key must be
+    /// [`KEY`].
+    pub fn open_with(options: Options) -> Self {
         let dataplane = Dataplane::open(options).expect("the data path loads");
         dataplane.set_clock(START);
         Rig { dataplane, generation: 0, stats: Default::default(), setup: None }

@@ -53,6 +53,11 @@ impl Cmd {
         self
     }
 
+    pub fn in_dir(mut self, dir: &Path) -> Cmd {
+        self.dir = Some(dir.to_owned());
+        self
+    }
+
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Cmd {
         self.envs.push((name.to_owned(), value.as_ref().to_owned()));
         self
@@ -139,7 +144,8 @@ impl Cmd {
         Error::new(self.command().exec()).context(self.cannot_run())
     }
 
-    fn command(&self) -> Command {
+    /// For who starts it in a way of their own.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.args).env("PATH", path_with_sbin());
         for name in &self.removed {

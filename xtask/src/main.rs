@@ -12,6 +12,8 @@ mod rustup;
 mod setup;
 mod steps;
 mod test;
+mod tools_folder;
+mod vm;
 mod workspace;
 
 use std::ffi::OsString;
@@ -37,8 +39,10 @@ enum Task {
     Setup,
     /// Build `sluice` and the XDP programs in it
     Build(build::Options),
-    /// Run the steps of CI in order: format, lints, tests on the host, in the kernel and over veth, docs
+    /// Run the steps of CI in order: format, lints, tests on the host, in the kernel, in an older one and over veth, docs
     Test(test::Options),
+    /// Load and run the XDP programs in an older kernel, in a virtual machine
+    Vm(vm::Options),
     /// Drain a host under traffic, in network namespaces (`--keep` leaves them up, `--down` removes them)
     #[command(disable_help_flag = true)]
     Demo(Rest),
@@ -77,6 +81,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Build(options) => build::run(&workspace, &options),
         Task::Test(options) => test::run(&workspace, &options),
+        Task::Vm(options) => vm::run(&workspace, &options),
         Task::Demo(rest) => launch::run(&workspace, Launch::Demo, rest.arguments),
         Task::Bench(rest) => launch::run(&workspace, Launch::Bench, rest.arguments),
     }

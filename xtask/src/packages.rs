@@ -14,7 +14,8 @@ pub struct Tool {
     pub why: &'static str,
 }
 
-const TOOLS: &[Tool] = &[
+/// For namespaces, servers and traffic.
+pub const RUNNING: &[Tool] = &[
     Tool { program: "ip", package: "iproute2", why: "network namespaces and veth pairs" },
     Tool { program: "ethtool", package: "ethtool", why: "full checksums on the packets of veth pairs" },
     Tool { program: "ping", package: "iputils-ping", why: "checks that the namespaces reach each other" },
@@ -25,9 +26,16 @@ const TOOLS: &[Tool] = &[
     Tool { program: "mount", package: "mount", why: "the BPF file system" },
 ];
 
-/// What this machine lacks.
-pub fn missing() -> Vec<&'static Tool> {
-    TOOLS.iter().filter(|tool| which(tool.program).is_none()).collect()
+/// For a virtual machine; that itself comes with all it needs.
+pub const BOOTING: &[Tool] = &[
+    Tool { program: "strip", package: "binutils", why: "test binaries without what only a debugger reads" },
+    Tool { program: "ldd", package: "libc-bin", why: "the libraries of test binaries" },
+    Tool { program: "setpriv", package: "util-linux", why: "a virtual machine that ends with its starter" },
+];
+
+/// Which of the tools this machine lacks.
+pub fn missing(tools: &'static [Tool]) -> Vec<&'static Tool> {
+    tools.iter().filter(|tool| which(tool.program).is_none()).collect()
 }
 
 /// The command that installs packages; it waits for another apt, and removes nothing.

@@ -7,8 +7,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::bpf_toolchain::{self, DEBIAN_RUSTC, LINKER_DIR_VAR, RUSTC_VAR, Rustc, Toolchain};
+use crate::vm::Machine;
 use crate::workspace::Workspace;
-use crate::{bpffs, linker, packages, rustup};
+use crate::{bpffs, linker, packages, rustup, tools_folder, vm};
 
 /// Debian's compiler, its library's source, and the LLVM that `bpf-linker` is linked against.
 const DEBIAN_TOOLCHAIN: [&str; 3] = ["rustc-web", "rust-web-src", "llvm-22-dev"];
@@ -25,17 +26,25 @@ pub enum Purpose {
     Check,
     /// Compile, and run in network namespaces; needs root.
     Run,
+    /// Compile, and run in a virtual machine.
+    Vm,
+    /// As [`Self::Check`] and [`Self::Run`].
+    CheckAndRun,
     /// All of these.
     All,
 }
 
 impl Purpose {
     fn lints(self) -> bool {
-        matches!(self, Purpose::Check | Purpose::All)
+        matches!(self, Purpose::Check | Purpose::CheckAndRun | Purpose::All)
     }
 
     fn runs(self) -> bool {
-        matches!(self, Purpose::Run | Purpose::All)
+        matches!(self, Purpose::Run | Purpose::CheckAndRun | Purpose::All)
+    }
+
+    fn boots(self) -> bool {
+        matches!(self, Purpose::Vm | Purpose::All)
     }
 }
 
@@ -53,7 +62,11 @@ struct Missing {
 /// # Errors
 /// When something cannot be installed; the message has the command to paste and what it said.
 pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
-    let tools = if purpose.runs() { packages::missing() } else { Vec::new() };
+    let mut tools = if purpose.runs() { packages::missing(packages::RUNNING) } else { Vec::new() };
+    if purpose.boots() {
+        tools.extend(packages::missing(packages::BOOTING));
+    }
+    let no_machine = purpose.boots() && Machine::find(workspace).is_none();
     let unmounted = purpose.runs() && !bpffs::is_mounted();
     let lints: Vec<_> = LINT_TOOLS
         .iter()
@@ -64,6 +77,7 @@ pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
     if let Ok(toolchain) = toolchain
         && tools.is_empty()
         && !unmounted
+        && !no_machine
         && lints.is_empty()
     {
         return Ok(toolchain);
@@ -93,6 +107,18 @@ pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
             how: bpffs::mount_command().line(),
         });
     }
+    if no_machine {
+        missing.push(Missing {
+            what: vm::NAME.to_owned(),
+            why: "the XDP programs are loaded by the verifier of an older kernel, too".to_owned(),
+            how: format!(
+                "apt-get download of {} into {}, {}",
+                vm::KERNEL,
+                tools_folder::preferred(workspace).display(),
+                vm::SIZE
+            ),
+        });
+    }
     missing.extend(lints.iter().map(|(_, component, why)| Missing {
         what: (*component).to_owned(),
         why: (*why).to_owned(),
@@ -107,6 +133,11 @@ pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
     }
     if unmounted {
         bpffs::mount()?;
+    }
+    if no_machine {
+        Machine::install(workspace).with_context(|| {
+            format!("{} cannot be had; `cargo xtask test --skip-vm` does without it", vm::NAME)
+        })?;
     }
     for (subcommand, component, why) in lints {
         if let Err(error) = rustup::add_components(&[component]).run() {
@@ -144,7 +175,7 @@ fn missing_for_bpf(workspace: &Workspace, program: &Path) -> Result<Vec<Missing>
         });
     }
     if bpf_toolchain::find_linker(rustc, release, &workspace.target_tools()).is_none() {
-        let folder = bpf_toolchain::cache_tools().unwrap_or_else(|| workspace.target.join("tools"));
+        let folder = tools_folder::preferred(workspace);
         missing.push(Missing {
             what: format!("bpf-linker {}", release.version),
             why: "the XDP programs are linked with it".to_owned(),

@@ -62,10 +62,22 @@ impl Steps {
     /// # Errors
     /// When the command fails: the step and the command to paste.
     pub fn run(&mut self, name: &str, cmd: &Cmd) -> Result<()> {
+        self.run_with(name, |see| cmd.run_seeing(see))
+    }
+
+    /// As [`Self::run`], for what is more than one command. `work` is to hand on each line of its tests' output.
+    ///
+    /// # Errors
+    /// Those of `work`, with the step.
+    pub fn run_with(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&mut dyn FnMut(&str)) -> Result<()>,
+    ) -> Result<()> {
         println!("\n== {name}");
         let start = Instant::now();
         let totals = &mut self.totals;
-        let result = cmd.run_seeing(|line| totals.add(line));
+        let result = work(&mut |line| totals.add(line));
         let took = start.elapsed();
         let outcome = if result.is_ok() { Outcome::Passed(took) } else { Outcome::Failed(took) };
         println!(

@@ -10,6 +10,7 @@ use crate::leftovers::{Leftovers, RUN_VAR};
 use crate::rustup;
 use crate::setup::{self, Purpose};
 use crate::steps::Steps;
+use crate::vm;
 use crate::workspace::Workspace;
 
 /// Packages with tests that need no rights.
@@ -18,9 +19,12 @@ const INTEGRATION: &str = "sluice-tests";
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Leave out what needs root (the kernel and veth suites), and the docs
+    /// Leave out what needs root (the kernel and veth suites), the virtual machine, and the docs
     #[arg(long)]
     quick: bool,
+    /// Leave out the virtual machine with an older kernel
+    #[arg(long)]
+    skip_vm: bool,
     /// How many kernel or veth tests run at once
     #[arg(long, value_name = "N", default_value_t = 2)]
     test_threads: u16,
@@ -34,7 +38,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             "the kernel and veth tests load XDP programs: run as root, or leave them out with `cargo xtask test --quick`"
         );
     }
-    let toolchain = setup::ensure(workspace, if options.quick { Purpose::Check } else { Purpose::All })?;
+    let purpose = match options {
+        Options { quick: true, .. } => Purpose::Check,
+        Options { skip_vm: true, .. } | Options { filter: Some(_), .. } => Purpose::CheckAndRun,
+        _ => Purpose::All,
+    };
+    let toolchain = setup::ensure(workspace, purpose)?;
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let name = format!("{}-{started}", std::process::id());
     let leftovers = Leftovers::before(name.clone());
@@ -116,15 +125,36 @@ impl Run<'_> {
         steps.run("tests on the host", &self.test(packages, None)?)?;
         let rest = self.test(["-p", INTEGRATION, "--lib", "--bins"].into_iter().chain(named(&host)), None)?;
         steps.run("tests of the test tools", &rest)?;
-        for (step, suites) in [("tests in the kernel", kernel), ("tests over veth", veth)] {
-            if self.options.quick {
-                steps.skip(step, "--quick");
-            } else if suites.is_empty() {
-                steps.skip(step, "there are none");
-            } else {
-                let arguments = ["-p", INTEGRATION].into_iter().chain(named(&suites));
-                steps.run(step, &self.test(arguments, Some(self.options.test_threads))?)?;
-            }
+        self.tests_as_root(steps, "tests in the kernel", &kernel)?;
+        self.tests_in_vm(steps)?;
+        self.tests_as_root(steps, "tests over veth", &veth)
+    }
+
+    fn tests_as_root(&self, steps: &mut Steps, step: &str, suites: &[String]) -> Result<()> {
+        if self.options.quick {
+            steps.skip(step, "--quick");
+        } else if suites.is_empty() {
+            steps.skip(step, "there are none");
+        } else {
+            let arguments = ["-p", INTEGRATION].into_iter().chain(named(suites));
+            steps.run(step, &self.test(arguments, Some(self.options.test_threads))?)?;
+        }
+        Ok(())
+    }
+
+    fn tests_in_vm(&self, steps: &mut Steps) -> Result<()> {
+        let step = "tests in an older kernel";
+        if self.options.quick {
+            steps.skip(step, "--quick");
+        } else if self.options.skip_vm {
+            steps.skip(step, "--skip-vm");
+        } else if self.options.filter.is_some() {
+            steps.skip(
+                step,
+                "of tests by name there are those on this kernel; `cargo xtask vm` takes a name, too",
+            );
+        } else {
+            steps.run_with(step, |see| vm::suites(self.workspace, None, Some(&self.name), see))?;
         }
         Ok(())
     }

@@ -18,15 +18,16 @@ pub use evict::{evict, settled, victim};
 pub use insert::insert;
 
 use crate::atomic;
-use crate::bits::is_zero;
+use crate::bits::{is_zero, opaque};
 use crate::flow::{Phase, TAG_SHIFT, Word};
 use crate::hash::{FlowHash, other_bucket};
 use crate::layout::{Cold, HostId, Overflow, Tuple};
 
 /// Words in a bucket.
 pub const BUCKET: u32 = 8;
-/// Index in the cold array that says "in the overflow map".
-pub const IN_OVERFLOW: u32 = u32::MAX;
+/// Index in the cold array that says "in the overflow map". More than all others, and not by one: the verifier of Linux 6.1
+/// knows the bounds of a number, but does not ask them whether it may be equal to another.
+pub const IN_OVERFLOW: u32 = 1 << 31;
 
 /// Host in a reserved word whose pin is made anew in its place. No host has this number. Such a word is not taken from
 /// its CPU: the flow's place, and its mark, stay as they are.
@@ -133,7 +134,9 @@ fn search(bucket: *mut u64, number: u32, tag: u32) -> Found {
     // SAFETY: as above.
     let word = Word(unsafe { atomic::load(at) });
     if word.tag() == tag && word.phase().is_pin() {
-        Found { at, word, index: number * BUCKET + i }
+        // As a sum: the compiler would take the bits together, of which the verifier of Linux 6.1 makes nothing, and then
+        // the word of an array could be one of an overflow entry.
+        Found { at, word, index: opaque((number * BUCKET) as u64) as u32 + i }
     } else {
         Found::NONE
     }
@@ -233,7 +236,7 @@ pub fn has_overflow(table: &impl Table, hash: FlowHash) -> bool {
 /// The cold record of a pin that was found.
 #[inline(always)]
 pub fn cold_of(table: &impl Table, found: &Found) -> Option<*mut Cold> {
-    if found.index == IN_OVERFLOW {
+    if found.index >= IN_OVERFLOW {
         // SAFETY: in an overflow entry the cold record follows the word.
         Some(unsafe { found.at.add(1) }.cast())
     } else {

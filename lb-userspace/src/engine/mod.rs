@@ -28,7 +28,7 @@ use tokio::sync::watch;
 pub use clock::Clock;
 pub use error::Error;
 pub use handle::{Handle, Running};
-pub use start::{Start, data_path_key};
+pub use start::{Start, by_phase, data_path_key};
 
 use crate::dataplane::{Attached, Dataplane, Swept};
 use crate::drain::State;

@@ -197,7 +197,7 @@ pub fn data_path_key(key: [u8; 16]) -> lb_common::hash::Key {
 }
 
 /// Idle timeouts by the number of the phase.
-fn by_phase(timeouts: &Timeouts) -> [u32; 8] {
+pub fn by_phase(timeouts: &Timeouts) -> [u32; 8] {
     let seconds = |duration: std::time::Duration| duration.as_secs() as u32;
     let mut by_phase = [0; 8];
     by_phase[Phase::HalfOpen as usize] = seconds(timeouts.half_open);

@@ -7,7 +7,6 @@ mod forward;
 mod handover;
 mod life;
 mod listing;
-mod load;
 mod malformed;
 mod pass;
 mod policy;

@@ -3,6 +3,7 @@
 use lb_common::flow::Phase;
 use lb_common::hash::DestinationHash;
 use lb_common::layout::{HostState, Policy, Slot};
+use lb_userspace::dataplane::Options;
 use sluice_tests::packets::Packet;
 use sluice_tests::rig::{Delta, KEY, PairDelta, Rig, UDP_GAP, l2, timeout};
 
@@ -179,7 +180,7 @@ fn a_udp_flow_stays_unless_it_is_told_to() {
 /// More new flows than the gate lets through: in a settled slot they go on without pins, in a handover nothing changes.
 #[test]
 fn a_flood_gate_holds_back_only_pins_that_are_not_needed() {
-    let mut bench = Bench::on(Rig::with(Rig::small(), |options| options.flood_gate = 3), l2);
+    let mut bench = Bench::on(Rig::open_with(Options { flood_gate: 3, ..Rig::options(Rig::small()) }), l2);
     let unpinned = || Delta::of(["note_unpinned", "note_flood_gate"]);
     for service in TCP {
         bench.setup.state(1, HostState::Up);

@@ -1,0 +1,193 @@
+//! The whole balancer on this kernel: whether its verifier takes the program, how far it has to walk for that, and what
+//! becomes of one packet of each kind. Needs root, but neither network nor much time: `cargo xtask vm` runs it on an older
+//! kernel as well, whose verifier knows less.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lb_common::layout::Slot;
+use lb_userspace::config::limits::{PINS, RING_SIZE, TIMEOUT, default};
+use lb_userspace::dataplane::{Options, Sizes};
+use lb_userspace::engine::by_phase;
+use lb_userspace::model::Timeouts;
+use sluice_tests::packets::{Packet, too_big};
+use sluice_tests::rig::{Delta, PairDelta, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, ipip_v4, ipip_v6, l2};
+
+/// The verifier walks a million instructions at most, over all ways through the program. A change that comes near is
+/// better noticed here than on a kernel that walks a few more.
+const MOST_WALKED: u32 = 900_000;
+
+/// What a daemon loads the program with if its config says nothing else.
+fn defaults() -> Options {
+    Options {
+        sizes: Sizes::new(default::RING_SIZE, default::PINS),
+        timeouts: by_phase(&default::TIMEOUTS),
+        test_clock: false,
+        ..Rig::options(Rig::small())
+    }
+}
+
+/// Loads the program, holds it against the budget, and sends it the packets.
+fn check(settings: &str, options: Options) {
+    let mut rig = Rig::open_with(options);
+    let info = rig.dataplane.program().unwrap().info().unwrap();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let walked = info.verified_instruction_count().expect("Linux 5.16 tells it");
+    let translated = info.size_translated().map_or("?".to_owned(), |bytes| (bytes / 8).to_string());
+    let counts = format!(
+        "Linux {}, {settings}: {walked} instructions verified, {translated} translated, {} bytes of machine code\n",
+        kernel.trim(),
+        info.size_jitted(),
+    );
+    // Not by a macro, whose output the test harness keeps back: the counts are to be seen, and belong into docs/performance.md.
+    io::stderr().write_all(counts.as_bytes()).unwrap();
+    assert!(walked <= MOST_WALKED, "{settings}: {walked} instructions, {MOST_WALKED} at most");
+    forwards(&mut rig);
+}
+
+#[test]
+fn as_a_daemon_loads_it() {
+    check("a daemon's defaults", defaults());
+}
+
+#[test]
+fn with_the_clock_of_the_tests() {
+    check("defaults and the test clock", Options { test_clock: true, ..defaults() });
+}
+
+/// Off, the verifier takes its code away; so on is another program.
+#[test]
+fn with_the_flood_gate() {
+    check("the flood gate", Options { flood_gate: 100_000, ..defaults() });
+}
+
+/// Sizes and timeouts are constants to the verifier, which may take a branch for dead or a bound for too wide.
+#[test]
+fn with_the_least_of_everything() {
+    let sizes = Sizes::new(*RING_SIZE.start(), *PINS.start());
+    let timeouts = all(*TIMEOUT.start());
+    // A clock that stands still: else a pin may end between two packets.
+    check("the smallest sizes", Options { sizes, timeouts, test_clock: true, ..defaults() });
+}
+
+/// The flow table is that of the defaults: the largest has 4 GiB.
+#[test]
+fn with_the_largest_rings() {
+    let sizes = Sizes { ring_copies: 4, ..Sizes::new(*RING_SIZE.end(), default::PINS) };
+    check("the largest rings", Options { sizes, timeouts: all(*TIMEOUT.end()), ..defaults() });
+}
+
+fn all(timeout: Duration) -> [u32; 8] {
+    let udp_gap = timeout;
+    by_phase(&Timeouts { half_open: timeout, established: timeout, closing: timeout, udp: timeout, udp_gap })
+}
+
+const TCP_V4: u16 = 0;
+const UDP_V4: u16 = 1;
+const TCP_V6: u16 = 2;
+const UDP_V6: u16 = 3;
+/// Its slots are in handover from host 1 to host 2.
+const MOVING: u16 = 4;
+
+/// Client and VIP of a service.
+fn ends(service: u16) -> (SocketAddr, SocketAddr) {
+    let (from, to) = match service {
+        TCP_V4 => ("10.0.0.1:40000", "198.51.100.1:80"),
+        UDP_V4 => ("10.0.0.1:40000", "198.51.100.1:53"),
+        TCP_V6 => ("[2001:db8:c::1]:40000", "[2001:db8:f::1]:80"),
+        UDP_V6 => ("[2001:db8:c::1]:40000", "[2001:db8:f::1]:53"),
+        _ => ("10.0.0.1:40000", "198.51.100.1:81"),
+    };
+    (from.parse().unwrap(), to.parse().unwrap())
+}
+
+/// A packet of each kind, with what must come of it, in an order in which each finds what the one before left.
+fn forwards(rig: &mut Rig) {
+    let mut setup = Setup::new(rig);
+    for service in [TCP_V4, UDP_V4, TCP_V6, UDP_V6, MOVING] {
+        let protocol = if matches!(service, UDP_V4 | UDP_V6) { 17 } else { 6 };
+        setup.service(service, ends(service).1, protocol, u32::from(service == MOVING));
+        for host in [1, 2] {
+            let backend = match service {
+                UDP_V4 => ipip_v4(host),
+                UDP_V6 => ipip_v6(host),
+                _ => l2(host),
+            };
+            setup.backend(service, host.into(), backend);
+        }
+    }
+    setup.ring(0, Slot::settled(1)).ring(1, Slot::open(2, 1));
+    rig.publish(&setup);
+
+    let tcp = |service| Packet::tcp(ends(service).0, ends(service).1);
+    let udp = |service, bytes| Packet::udp(ends(service).0, ends(service).1).payload(&vec![7; bytes]);
+    let none = PairDelta::default();
+    let began = PairDelta { new_flows: 1, half_open: 1, ..none };
+    let began_udp = PairDelta { new_flows: 1, udp: 1, ..none };
+    let established = PairDelta { established: 1, ..none };
+
+    for service in [TCP_V4, TCP_V6] {
+        sent(rig, tcp(service).syn(7), "forward_new", (service, 1), began);
+        sent(rig, tcp(service).syn(7), "forward_syn_again", (service, 1), none);
+        let opened = PairDelta { half_open: -1, ..established };
+        sent(rig, tcp(service).seq(8).ack(1), "forward_pin", (service, 1), opened);
+        sent(rig, tcp(service).seq(8).ack(1).payload(b"data"), "forward_pin", (service, 1), none);
+        let closing = PairDelta { established: -1, closing: 1, ..none };
+        sent(rig, tcp(service).seq(12).ack(1).fin(), "forward_pin", (service, 1), closing);
+        sent(rig, tcp(service).seq(13).ack(2), "forward_pin", (service, 1), none);
+    }
+    for service in [UDP_V4, UDP_V6] {
+        sent(rig, udp(service, 9), "forward_new", (service, 1), began_udp);
+        sent(rig, udp(service, 9), "forward_pin", (service, 1), none);
+        let answer = rig.run(&udp(service, 1472).build());
+        assert_eq!((answer.verdict, answer.delta), (XDP_DROP, Delta::of(["drop_too_big"])));
+    }
+
+    let other = |port| {
+        let (from, to) = ends(MOVING);
+        Packet::tcp(SocketAddr::new(from.ip(), port), to)
+    };
+    sent(rig, other(1).seq(5).ack(1), "forward_previous", (MOVING, 1), established);
+    sent(rig, other(1).seq(5).ack(1), "forward_pin", (MOVING, 1), none);
+    sent(rig, other(2).syn(5), "forward_new", (MOVING, 2), began);
+    let reset = PairDelta { half_open: -1, closing: 1, ..none };
+    sent(rig, other(2).seq(6).rst(), "forward_pin", (MOVING, 2), reset);
+
+    let (from, to) = ends(TCP_V4);
+    let elsewhere = SocketAddr::new(to.ip(), 8080);
+    passed(rig, Packet::tcp(from, elsewhere).syn(1).build(), "pass_no_service");
+    passed(rig, Packet::ping(from.ip(), to.ip(), 1, 1).build(), "pass_other_protocol");
+    passed(rig, tcp(TCP_V4).syn(1).vlan(7).build(), "pass_not_ip");
+    let answer = Packet::tcp(to, from).ack(1).payload(&[0; 100]).build();
+    passed(rig, too_big(from.ip(), &answer, 1300), "pass_other_protocol");
+    passed(rig, tcp(TCP_V6).syn(1).extension(0, &[1, 4, 0, 0, 0, 0]).build(), "pass_other_protocol");
+    rig.audit();
+}
+
+/// Checks that a packet goes to a host of a service for this reason, as the host's backend has it, and what else it changes.
+#[track_caller]
+fn sent(rig: &mut Rig, packet: Packet, reason: &'static str, (service, host): (u16, u16), change: PairDelta) {
+    let frame = packet.build();
+    let answer = rig.run(&frame);
+    let counters =
+        Delta::of([reason]).pair(service, host, PairDelta::packet(frame.len())).pair(service, host, change);
+    assert_eq!((answer.verdict, answer.delta), (XDP_TX, counters), "verdict and counters");
+    let backend = rig.published().tables.services[&service].backends[&host];
+    let (ether_type, added) = match service {
+        UDP_V4 => ([0x08, 0x00], 20),
+        UDP_V6 => ([0x86, 0xdd], 40),
+        _ => ([frame[12], frame[13]], 0),
+    };
+    let ethernet = [&backend.destination_mac[..], &backend.source_mac, &ether_type].concat();
+    assert_eq!(answer.bytes[..14], ethernet, "Ethernet header");
+    assert_eq!(answer.bytes[14 + added..], frame[14..], "IP packet behind {added} bytes of outer header");
+}
+
+/// Checks that a frame goes to the kernel untouched, for this reason.
+#[track_caller]
+fn passed(rig: &mut Rig, frame: Vec<u8>, reason: &'static str) {
+    let answer = rig.run(&frame);
+    assert_eq!((answer.verdict, answer.delta), (XDP_PASS, Delta::of([reason])));
+    assert_eq!(answer.bytes, frame);
+}

@@ -1,0 +1,197 @@
+//! The virtual machine's only file system: busybox, the suites with their libraries, and an init that runs them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::boot;
+use crate::command::Cmd;
+
+const DIRECTORY: u32 = 0o040_755;
+const PROGRAM: u32 = 0o100_755;
+/// The format ends with a file of this name.
+const TRAILER: &str = "TRAILER!!!";
+
+/// An archive in the making: cpio's format "newc" (the kernel's `Documentation/driver-api/early-userspace/buffer-format.rst`).
+pub struct Initramfs {
+    archive: Vec<u8>,
+    entries: u32,
+    paths: BTreeSet<PathBuf>,
+    suites: Vec<String>,
+}
+
+impl Initramfs {
+    pub fn new(busybox: &Path) -> Result<Initramfs> {
+        let mut initramfs =
+            Initramfs { archive: Vec::new(), entries: 0, paths: BTreeSet::new(), suites: Vec::new() };
+        for folder in ["/proc", "/sys", "/dev", "/tmp"] {
+            initramfs.folder(Path::new(folder));
+        }
+        initramfs.copy(busybox, Path::new("/bin/busybox"))?;
+        Ok(initramfs)
+    }
+
+    /// Adds a test binary, without its debugging information, and the libraries that it is linked with.
+    pub fn add_suite(&mut self, name: &str, binary: &Path, folder: &Path) -> Result<()> {
+        let stripped = folder.join(format!("{name}-{}", std::process::id()));
+        Cmd::new("strip").args(["--strip-debug", "-o"]).arg(&stripped).arg(binary).output()?;
+        self.copy(&stripped, &Path::new("/suites").join(name))?;
+        fs::remove_file(&stripped).with_context(|| format!("cannot remove {}", stripped.display()))?;
+        for library in libraries(&Cmd::new("ldd").arg(binary).output()?) {
+            self.copy(&library, &library)?;
+        }
+        self.suites.push(name.to_owned());
+        Ok(())
+    }
+
+    /// Adds the init and writes all into the folder, where it stays: for who boots it by hand.
+    pub fn write(mut self, filter: Option<&str>, folder: &Path) -> Result<PathBuf> {
+        let init = init(&self.suites, filter);
+        self.entry(Path::new("/init"), PROGRAM, init.as_bytes());
+        self.entry(Path::new(TRAILER), 0, &[]);
+        let written = folder.join("initramfs.cpio");
+        // Another run may be about to boot the one that is there.
+        let unfinished = folder.join(format!("initramfs-{}.cpio", std::process::id()));
+        fs::write(&unfinished, &self.archive)
+            .and_then(|()| fs::rename(&unfinished, &written))
+            .with_context(|| format!("cannot write {}", written.display()))?;
+        Ok(written)
+    }
+
+    fn copy(&mut self, from: &Path, to: &Path) -> Result<()> {
+        if self.paths.contains(to) {
+            return Ok(());
+        }
+        let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+        let mode = fs::metadata(from)?.permissions().mode();
+        if let Some(folder) = to.parent() {
+            self.folder(folder);
+        }
+        self.entry(to, mode, &content);
+        Ok(())
+    }
+
+    /// Adds a folder after the ones above it.
+    fn folder(&mut self, path: &Path) {
+        let missing: Vec<PathBuf> = path
+            .ancestors()
+            .filter(|path| path.parent().is_some() && !self.paths.contains(*path))
+            .map(Path::to_owned)
+            .collect();
+        for folder in missing.into_iter().rev() {
+            self.entry(&folder, DIRECTORY, &[]);
+        }
+    }
+
+    fn entry(&mut self, path: &Path, mode: u32, content: &[u8]) {
+        self.entries += 1;
+        let name = path.to_string_lossy();
+        let name = name.trim_start_matches('/');
+        self.archive.extend_from_slice(b"070701");
+        // Inode, mode, owner, group, links, time, size, device (4), length of the name, checksum (unused).
+        let (size, length) = (content.len() as u32, name.len() as u32 + 1);
+        for field in [self.entries, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, length, 0] {
+            self.archive.extend_from_slice(format!("{field:08x}").as_bytes());
+        }
+        self.archive.extend_from_slice(name.as_bytes());
+        self.archive.push(0);
+        self.pad();
+        self.archive.extend_from_slice(content);
+        self.pad();
+        self.paths.insert(path.to_owned());
+    }
+
+    /// Names and contents end at multiples of 4.
+    fn pad(&mut self) {
+        self.archive.resize(self.archive.len().next_multiple_of(4), 0);
+    }
+}
+
+/// Paths in what `ldd` prints: `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.
+fn libraries(ldd: &str) -> Vec<PathBuf> {
+    ldd.lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+        .map(PathBuf::from)
+        .collect()
+}
+
+/// The first process. The suites go on one after another, whatever their ends; the machine ends by itself if they do not.
+fn init(suites: &[String], filter: Option<&str>) -> String {
+    let filter = filter.map_or(String::new(), |filter| format!(" '{}'", filter.replace('\'', r"'\''")));
+    let runs: String = suites.iter().map(|suite| format!("/suites/{suite}{filter} || status=$?\n")).collect();
+    format!(
+        "#!/bin/busybox sh\n\
+         /bin/busybox --install -s /bin\n\
+         export PATH=/bin HOME=/ TMPDIR=/tmp\n\
+         mount -t proc proc /proc\n\
+         mount -t sysfs sys /sys\n\
+         mount -t devtmpfs dev /dev\n\
+         mount -t bpf bpf /sys/fs/bpf\n\
+         mount -t tmpfs tmp /tmp\n\
+         ip link set lo up\n\
+         (sleep {limit}; poweroff -f) &\n\
+         echo {begun}\n\
+         status=0\n\
+         {runs}\
+         echo {ended} $status\n\
+         poweroff -f\n",
+        limit = boot::LIMIT.as_secs(),
+        begun = boot::BEGUN,
+        ended = boot::ENDED,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn libraries_are_the_paths_that_ldd_prints() {
+        let printed = "\tlinux-vdso.so.1 (0x00007ffc)\n\
+                       \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
+                       \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        let expected = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from);
+        assert_eq!(libraries(printed), expected);
+    }
+
+    #[test]
+    fn entries_are_aligned_and_folders_come_first() {
+        let mut initramfs =
+            Initramfs { archive: Vec::new(), entries: 0, paths: BTreeSet::new(), suites: Vec::new() };
+        initramfs.folder(Path::new("/a/b"));
+        initramfs.folder(Path::new("/a"));
+        initramfs.entry(Path::new("/a/b/file"), PROGRAM, b"abcde");
+        assert_eq!(initramfs.entries, 3);
+        let text = String::from_utf8(initramfs.archive).expect("ASCII");
+        // Header of 110 bytes, name with its zero, padding.
+        assert_eq!(text.len(), 112 + (110 + 4 + 2) + (110 + 10) + 8);
+        assert!(text.starts_with("0707010000000100"), "{text}");
+        assert_eq!(&text[110..112], "a\0");
+        assert_eq!(&text[112 + 116 + 54..112 + 116 + 62], "00000005");
+        assert!(text.ends_with("a/b/file\0\0abcde\0\0\0"), "{text}");
+    }
+
+    /// A status that is not 0 is kept, whatever the suite after it says, and a filter is one word.
+    #[test]
+    fn the_init_tells_the_status_of_a_suite_that_failed() {
+        let script = init(&["one".to_owned(), "two".to_owned()], Some("it's"));
+        let suites: String = script
+            .lines()
+            .filter(|line| line.contains("status") || line.contains("echo"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let tried = suites.replace("/suites/one", "sh -c 'exit 101' ").replace("/suites/two", "echo");
+        let mut shell =
+            Command::new("sh").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh runs");
+        shell.stdin.take().expect("piped").write_all(tried.as_bytes()).expect("sh reads");
+        let output = shell.wait_with_output().expect("sh ends");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(text, format!("{}\nit's\n{} 101\n", boot::BEGUN, boot::ENDED));
+    }
+}

@@ -1,0 +1,108 @@
+//! `cargo xtask vm`: loads the XDP programs into an older kernel, in a virtual machine, and runs packets through them. Its
+//! verifier knows less and walks further than the one of the machine that the program was written on.
+//!
+//! Needs no root: the machine is emulated, and nothing is installed but files in the tools folder.
+
+mod boot;
+mod initramfs;
+mod machine;
+
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::command::Cmd;
+use crate::leftovers::RUN_VAR;
+use crate::setup::{self, Purpose};
+use crate::workspace::Workspace;
+use initramfs::Initramfs;
+
+pub use machine::{KERNEL, Machine, NAME, SIZE};
+
+/// Test binaries that run in the virtual machine.
+const SUITES: [&str; 2] = ["kernel_load", "kernel_decap"];
+const PACKAGE: &str = "sluice-tests";
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// Run only tests whose name contains this
+    filter: Option<String>,
+}
+
+/// The task: set-up and all.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    setup::ensure(workspace, Purpose::Vm)?;
+    let mut passed = 0;
+    suites(workspace, options.filter.as_deref(), None, &mut |line| {
+        passed += u32::from(line.ends_with("... ok"));
+    })?;
+    if let (Some(filter), 0) = (&options.filter, passed) {
+        bail!("no test that ran has `{filter}` in its name");
+    }
+    Ok(())
+}
+
+/// Builds the suites and runs them in the virtual machine; `see` gets each line that they print. `run` marks the process
+/// as one of a run of the tests.
+///
+/// # Errors
+/// When a suite fails, and when the virtual machine does.
+pub fn suites(
+    workspace: &Workspace,
+    filter: Option<&str>,
+    run: Option<&str>,
+    see: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let machine = Machine::find(workspace).context("the virtual machine's files have gone")?;
+    let build = SUITES
+        .iter()
+        .flat_map(|suite| ["--test", suite])
+        .fold(Cmd::cargo(&workspace.root).args(["test", "--no-run", "-p", PACKAGE]), |cmd, argument| {
+            cmd.arg(argument)
+        });
+    build.run_seeing(|_| ())?;
+    let messages = build.arg("--message-format=json").output()?;
+    let folder = workspace.target.join("vm");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut contents = Initramfs::new(&machine.busybox())?;
+    for suite in SUITES {
+        let binary = executable(&messages, suite)
+            .with_context(|| format!("cargo names no test binary for {suite}"))?;
+        contents.add_suite(suite, binary.as_ref(), &folder)?;
+    }
+    let initramfs = contents.write(filter, &folder)?;
+    let mut qemu = machine.command(&initramfs);
+    if let Some(run) = run {
+        qemu = qemu.env(RUN_VAR, run);
+    }
+    match boot::run(&qemu, see)? {
+        0 => Ok(()),
+        status => bail!("a suite failed on {} (status {status}): see above", machine.release),
+    }
+}
+
+/// Where cargo's messages say that a test target's binary is.
+fn executable(messages: &str, target: &str) -> Option<String> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == target)
+        .find_map(|message| message["executable"].as_str().map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_binary_is_that_of_the_target() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"kernel_load_more"},"executable":"/t/other"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"kernel_load"},"executable":"/t/kernel_load-1"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        assert_eq!(super::executable(messages, "kernel_load").as_deref(), Some("/t/kernel_load-1"));
+        assert_eq!(super::executable(messages, "kernel"), None);
+    }
+}
