@@ -75,7 +75,6 @@ pub struct Answer {
 /// A loaded data path. Its pins in bpffs go when it is dropped.
 pub struct Rig {
     pub dataplane: Dataplane,
-    generation: u64,
     /// Numbers of counters that were ever published.
     stats: std::collections::BTreeSet<u32>,
     setup: Option<Setup>,
@@ -115,14 +114,12 @@ impl Rig {
     pub fn open_with(options: Options) -> Self {
         let dataplane = Dataplane::open(options).expect("the data path loads");
         dataplane.set_clock(START);
-        Rig { dataplane, generation: 0, stats: Default::default(), setup: None }
+        Rig { dataplane, stats: Default::default(), setup: None }
     }
 
-    /// Publishes a setup as the next generation.
+    /// Publishes a setup.
     pub fn publish(&mut self, setup: &Setup) {
-        self.generation += 1;
-        let mut setup = setup.clone();
-        setup.tables.generation = self.generation;
+        let setup = setup.clone();
         self.dataplane.publish(&setup.tables).expect("the tables are published");
         let backends = setup.tables.services.values().flat_map(|service| service.backends.values());
         self.stats.extend(backends.map(|backend| backend.stats));

@@ -7,7 +7,6 @@ use lb_common::layout::{Backend, HostId, Policy, ServiceKey};
 /// Everything that is published together, as one generation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tables {
-    pub generation: u64,
     /// By number.
     pub services: BTreeMap<u16, ServiceTable>,
     /// By number: slots as in [`lb_common::layout::Slot`].

@@ -35,8 +35,7 @@ impl Engine {
         self.generation = self.journal.next_generation(&kept, &done)?;
         let words = rings.words(self.generation);
         self.rings = rings;
-        let tables =
-            self.with_inputs(|inputs| inputs.tables(self.generation, |name| self.rings.ring_of(name), words));
+        let tables = self.with_inputs(|inputs| inputs.tables(|name| self.rings.ring_of(name), words));
         if let Err(error) = self.dataplane.publish(&tables) {
             self.publication_failed();
             return Err(error.into());

@@ -60,12 +60,7 @@ impl Inputs<'_> {
     }
 
     /// The tables of one generation. `ring_of` names the ring of a service, `rings` has the slots of each.
-    pub fn tables(
-        &self,
-        generation: u64,
-        ring_of: impl Fn(&str) -> Option<u32>,
-        rings: BTreeMap<u32, Vec<u32>>,
-    ) -> Tables {
+    pub fn tables(&self, ring_of: impl Fn(&str) -> Option<u32>, rings: BTreeMap<u32, Vec<u32>>) -> Tables {
         let mut services = BTreeMap::new();
         for service in &self.model.services {
             if let (Some(&number), Some(ring)) =
@@ -76,7 +71,7 @@ impl Inputs<'_> {
                 services.insert(number, ServiceTable { key, policy, ring, backends });
             }
         }
-        Tables { generation, services, rings }
+        Tables { services, rings }
     }
 
     fn backends(&self, number: u16, service: &Service) -> BTreeMap<HostId, Backend> {

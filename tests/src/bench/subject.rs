@@ -201,7 +201,7 @@ pub fn tables() -> Tables {
         let table = service(number, HOSTS, vip.parse().expect("an address"), false, false, 0);
         services.insert(number, ServiceTable { policy: Policy(Policy::EDGES), ..table });
     }
-    Tables { generation: 1, services, rings }
+    Tables { services, rings }
 }
 
 /// A service with a backend on each host.

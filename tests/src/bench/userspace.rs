@@ -89,7 +89,7 @@ fn publications(dataplane: &mut Dataplane, hosts: HostId, services: u16) -> Resu
             }
             (number, table)
         });
-        Tables { generation, services: tables.collect(), rings: [(0, slots.words().collect())].into() }
+        Tables { services: tables.collect(), rings: [(0, slots.words().collect())].into() }
     };
     dataplane.publish(&make(false)).context("a ring of all hosts")?;
     let mut out = false;

@@ -108,7 +108,6 @@ pub struct Entry {
 
 pub struct Rig {
     pub plane: Dataplane,
-    generation: u64,
     /// What is in force.
     published: (Vec<u32>, BTreeMap<HostId, HostState>),
     /// Number of the counters of the host's first service.
@@ -128,7 +127,7 @@ impl Rig {
         let options =
             Options { instance, sizes, key: KEY, timeouts, udp_gap: 2, flood_gate: 0, test_clock: true };
         let plane = Dataplane::open(options).expect("the data path loads; needs root");
-        let mut rig = Rig { plane, generation: 0, published: Default::default(), stats: BTreeMap::new() };
+        let mut rig = Rig { plane, published: Default::default(), stats: BTreeMap::new() };
         rig.reset();
         rig
     }
@@ -238,7 +237,6 @@ impl Rig {
             let number = self.stats.len() as u32 * 2;
             self.stats.entry(host).or_insert(number);
         }
-        self.generation += 1;
         let service = |protocol: Protocol| {
             let key = ServiceKey {
                 address: Tuple::v4(u32::from(VIP).to_be()),
@@ -252,7 +250,6 @@ impl Rig {
             )
         };
         let tables = Tables {
-            generation: self.generation,
             services: Protocol::ALL.into_iter().map(service).collect(),
             rings: BTreeMap::from([(0, words.to_vec())]),
         };
