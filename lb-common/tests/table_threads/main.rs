@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{Cold, HostId, Overflow, Tuple};
-use lb_common::table::{self, Found, Inserted};
+use lb_common::table::{self, Found, Home, Inserted};
 
 use memory::Memory;
 
@@ -69,6 +69,11 @@ fn find(memory: &Memory, n: u32) -> Found {
 /// As the data path makes a pin where there was none.
 fn insert(memory: &Memory, n: u32, which: u32, phase: Phase, now: u32) -> Inserted {
     let (tuple, mut entry) = (tuple(n), entry(n, which, phase, now));
+    // The short way first, as the data path does.
+    let hash = hash_of(&tuple);
+    if Home::of(memory, hash).is_some_and(|home| table::begin(memory, hash, &home, &entry, now)) {
+        return Inserted::Placed;
+    }
     match table::insert(memory, hash_of(&tuple), &tuple, &mut entry, now) {
         Inserted::NoPlace => table::evict(memory, hash_of(&tuple), &mut entry, now),
         inserted => inserted,
