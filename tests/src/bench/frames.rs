@@ -18,7 +18,8 @@ pub struct Frame {
 }
 
 impl Frame {
-    fn new(bytes: &[u8]) -> Frame {
+    /// Of 64 bytes, or 80 and more.
+    pub fn new(bytes: &[u8]) -> Frame {
         let mut words = [0; WORDS];
         for (word, chunk) in words.iter_mut().zip(bytes.chunks(8)) {
             let mut whole = [0; 8];
