@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use lb_common::hash::other_bucket;
-use lb_common::layout::{HostId, Slot, Tuple};
+use lb_common::layout::{HostId, Slot};
 use lb_userspace::dataplane::Sizes;
 use sluice_tests::packets::Packet;
 use sluice_tests::rig::{Rig, Setup, l2, tuple};
@@ -37,10 +37,6 @@ pub struct Flow {
 impl Flow {
     pub fn service(&self) -> u16 {
         u16::from(self.protocol == UDP)
-    }
-
-    pub fn tuple(&self) -> Tuple {
-        tuple(self.from, self.to, self.protocol)
     }
 
     /// One of its four hosts.
@@ -164,14 +160,6 @@ impl Cast {
         let mut cast = Cast { rig, setup, flows };
         cast.rig.publish(&cast.setup);
         cast
-    }
-
-    pub fn tcp(&self) -> &[Flow] {
-        &self.flows[..TCP_FLOWS as usize]
-    }
-
-    pub fn udp(&self) -> &[Flow] {
-        &self.flows[TCP_FLOWS as usize..]
     }
 
     /// What must be so when all packets are through: the books agree with the table; nothing that must not happen did;

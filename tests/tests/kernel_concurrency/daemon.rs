@@ -13,6 +13,8 @@ use super::cast::{Cast, Flow, HOSTS};
 pub struct Board {
     is_over: AtomicBool,
     clock: AtomicU32,
+    /// Rounds that the threads have made, if they count them.
+    beats: Option<AtomicU64>,
     /// By flow: publications so far, and the owners before and after the last of them (or the one that is under way).
     owners: Vec<AtomicU64>,
 }
@@ -27,7 +29,12 @@ pub struct Owners {
 impl Board {
     pub fn new(cast: &Cast) -> Self {
         let owners = cast.flows.iter().map(|flow| AtomicU64::new(pack(0, [flow.host(0); 2]))).collect();
-        Board { is_over: AtomicBool::new(false), clock: AtomicU32::new(cast.rig.now()), owners }
+        Board { is_over: AtomicBool::new(false), clock: AtomicU32::new(cast.rig.now()), beats: None, owners }
+    }
+
+    /// For threads that send packets of all their flows by rounds, and count them.
+    pub fn paced(cast: &Cast) -> Self {
+        Board { beats: Some(AtomicU64::new(0)), ..Board::new(cast) }
     }
 
     pub fn is_over(&self) -> bool {
@@ -37,6 +44,13 @@ impl Board {
     /// The clock's second, or one that it will have in a moment.
     pub fn now(&self) -> u32 {
         self.clock.load(SeqCst)
+    }
+
+    /// A round is through.
+    pub fn beat(&self) {
+        if let Some(beats) = &self.beats {
+            beats.fetch_add(1, SeqCst);
+        }
     }
 
     pub fn owners(&self, flow: &Flow) -> Owners {
@@ -87,12 +101,14 @@ pub struct Daemon<'b> {
     random: Random,
     /// By flow: second of its slot's last change.
     changed: Vec<u32>,
+    /// Beats, and the second in which they were seen.
+    heard: Option<(u64, u32)>,
     pub done: Done,
 }
 
 impl<'b> Daemon<'b> {
     pub fn new(board: &'b Board, cast: &Cast) -> Self {
-        Daemon { board, random: Random(0x1234_5678_9abc_def1), changed: vec![cast.rig.now(); cast.flows.len()], done: Done::default() }
+        Daemon { board, random: Random(0x1234_5678_9abc_def1), changed: vec![cast.rig.now(); cast.flows.len()], heard: None, done: Done::default() }
     }
 
     /// Until the run is over, or for so long.
@@ -103,7 +119,7 @@ impl<'b> Daemon<'b> {
             for _ in 0..self.random.below(30) {
                 // At times so much that half-open pins age at once.
                 let jump = if self.random.below(40) == 0 { timeout::HALF_OPEN + 1 } else { 0 };
-                let now = cast.rig.now() + self.random.below(4) + jump;
+                let now = cast.rig.now() + if self.is_heard(cast.rig.now()) { self.random.below(4) + jump } else { 0 };
                 // First on the board, so that no packet is seen earlier than it is.
                 self.board.clock.store(now, SeqCst);
                 cast.rig.dataplane.set_clock(now);
@@ -114,6 +130,18 @@ impl<'b> Daemon<'b> {
             }
             self.publish(cast);
         }
+    }
+
+    /// Whether time may pass: threads that count their rounds must not be away for so long that connections age.
+    fn is_heard(&mut self, now: u32) -> bool {
+        let Some(beats) = &self.board.beats else { return true };
+        let beats = beats.load(SeqCst);
+        let (then, since) = *self.heard.get_or_insert((beats, now));
+        // Of three rounds, two are one thread's, and one of these lies whole in between.
+        if beats >= then + 3 {
+            self.heard = Some((beats, now));
+        }
+        now - since < timeout::ESTABLISHED - 2 * timeout::HALF_OPEN
     }
 
     /// Some slots get another owner; some handovers that may close do.

@@ -7,3 +7,4 @@
 mod cast;
 mod daemon;
 mod kept;
+mod storm;
