@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use lb_common::hash::other_bucket;
-use lb_common::layout::{HostId, Slot};
+use lb_common::layout::{HostId, Slot, Tuple};
 use lb_userspace::dataplane::Sizes;
 use sluice_tests::packets::Packet;
 use sluice_tests::rig::{Rig, Setup, l2, tuple};
@@ -37,6 +37,10 @@ pub struct Flow {
 impl Flow {
     pub fn service(&self) -> u16 {
         u16::from(self.protocol == UDP)
+    }
+
+    pub fn tuple(&self) -> Tuple {
+        tuple(self.from, self.to, self.protocol)
     }
 
     /// One of its four hosts.

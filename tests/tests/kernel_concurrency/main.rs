@@ -7,4 +7,5 @@
 mod cast;
 mod daemon;
 mod kept;
+mod killed;
 mod storm;
