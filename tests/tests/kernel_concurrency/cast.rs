@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 
 use lb_common::hash::other_bucket;
 use lb_common::layout::{HostId, Slot, Tuple};
+use lb_common::table::LIMBO;
 use lb_userspace::dataplane::Sizes;
 use sluice_tests::packets::Packet;
-use sluice_tests::rig::{Rig, Setup, l2, tuple};
+use sluice_tests::rig::{Rig, Setup, l2, timeout, tuple};
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
@@ -146,12 +147,19 @@ impl Cast {
         let mut setup = Setup::new(&rig);
         let mut flows = Vec::new();
         for (service, protocol, count) in [(0, TCP, TCP_FLOWS), (1, UDP, UDP_FLOWS)] {
-            let to: SocketAddr = if protocol == TCP { "198.51.100.1:80" } else { "198.51.100.1:53" }.parse().unwrap();
+            let to: SocketAddr =
+                if protocol == TCP { "198.51.100.1:80" } else { "198.51.100.1:53" }.parse().unwrap();
             setup.service(service, to, protocol, service.into());
             setup.ring(service.into(), Slot::settled(1));
             let first = flows.len() as u32;
             let found = choose(to, protocol, count as usize);
-            flows.extend((first..).zip(found).map(|(number, (from, slot))| Flow { number, from, to, protocol, slot }));
+            flows.extend((first..).zip(found).map(|(number, (from, slot))| Flow {
+                number,
+                from,
+                to,
+                protocol,
+                slot,
+            }));
         }
         for flow in &flows {
             for which in 0..HOSTS {
@@ -176,7 +184,7 @@ impl Cast {
                 || ["drop_internal", "drop_no_host", "drop_no_next_hop"].contains(reason);
             assert!(!must_be_zero || *count == 0, "{reason} is {count}");
         }
-        self.rig.pass(601);
+        self.rig.pass(timeout::ESTABLISHED + LIMBO + 1);
         self.rig.sweep();
         assert_eq!(self.rig.pins(), []);
         assert!(self.rig.marks().is_empty(), "{:?}", self.rig.marks());

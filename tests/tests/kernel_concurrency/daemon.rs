@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use lb_common::layout::{HostId, HostState, Slot};
+use lb_userspace::dataplane::grace_period;
 use sluice_tests::rig::{Random, timeout};
 
 use super::cast::{Cast, Flow, HOSTS};
@@ -108,7 +109,13 @@ pub struct Daemon<'b> {
 
 impl<'b> Daemon<'b> {
     pub fn new(board: &'b Board, cast: &Cast) -> Self {
-        Daemon { board, random: Random(0x1234_5678_9abc_def1), changed: vec![cast.rig.now(); cast.flows.len()], heard: None, done: Done::default() }
+        Daemon {
+            board,
+            random: Random(0x1234_5678_9abc_def1),
+            changed: vec![cast.rig.now(); cast.flows.len()],
+            heard: None,
+            done: Done::default(),
+        }
     }
 
     /// Until the run is over, or for so long.
@@ -116,20 +123,34 @@ impl<'b> Daemon<'b> {
         let _ends = self.board.ends();
         let started = Instant::now();
         while started.elapsed() < lasting && !self.board.is_over() {
-            for _ in 0..self.random.below(30) {
+            for _ in 0..self.random.below(8) {
                 // At times so much that half-open pins age at once.
-                let jump = if self.random.below(40) == 0 { timeout::HALF_OPEN + 1 } else { 0 };
-                let now = cast.rig.now() + if self.is_heard(cast.rig.now()) { self.random.below(4) + jump } else { 0 };
-                // First on the board, so that no packet is seen earlier than it is.
-                self.board.clock.store(now, SeqCst);
-                cast.rig.dataplane.set_clock(now);
-                let swept = cast.rig.sweep();
-                self.done.sweeps += 1;
-                self.done.expired += swept.expired;
-                std::thread::sleep(Duration::from_micros(100));
+                let jump = if self.random.below(8) == 0 { timeout::HALF_OPEN + 1 } else { 0 };
+                let seconds = self.random.below(16) + jump;
+                if self.is_heard(cast.rig.now()) {
+                    self.pass(cast, seconds);
+                    // No packet is under way for more than a second.
+                    grace_period().expect("the kernel waits");
+                }
+                self.sweep(cast);
+                // A moment later, while packets with the second before are under way.
+                self.pass(cast, 1);
+                self.sweep(cast);
             }
             self.publish(cast);
         }
+    }
+
+    fn pass(&self, cast: &Cast, seconds: u32) {
+        let now = cast.rig.now() + seconds;
+        // First on the board, so that no packet is seen earlier than it is.
+        self.board.clock.store(now, SeqCst);
+        cast.rig.dataplane.set_clock(now);
+    }
+
+    fn sweep(&mut self, cast: &mut Cast) {
+        self.done.sweeps += 1;
+        self.done.expired += cast.rig.sweep().expired;
     }
 
     /// Whether time may pass: threads that count their rounds must not be away for so long that connections age.

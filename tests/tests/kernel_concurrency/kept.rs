@@ -92,17 +92,22 @@ impl Client<'_> {
         self.tally.checked += 1;
         if self.is_late(of) {
             // It was alive when the thread looked, but maybe not when the packet came.
-            of.life = Life::Resting;
-        } else {
-            assert_eq!(
-                host,
-                Some(of.host),
-                "a packet of a live connection, {} s after the one before: {of:?}",
-                self.board.now() - of.last
-            );
-            of.life = life;
+            self.rest(of);
+            return;
         }
-        of.last = before;
+        assert_eq!(
+            host,
+            Some(of.host),
+            "a packet of a live connection, {} s after the one before: {of:?}",
+            self.board.now() - of.last
+        );
+        (of.life, of.last) = (life, before);
+    }
+
+    /// Leaves a connection alone from now on, as the last packet may have come at any time until now.
+    fn rest(&mut self, of: &mut Connection) {
+        self.tally.rested += 1;
+        (of.life, of.last) = (Life::Resting, self.board.now());
     }
 
     /// Whether the connection may have been too silent, by now.
@@ -125,8 +130,7 @@ impl Client<'_> {
             return;
         }
         if of.life != Life::None && self.is_late(of) {
-            self.tally.rested += 1;
-            of.life = Life::Resting;
+            self.rest(of);
             return;
         }
         let dice = self.random.below(100);
@@ -269,7 +273,13 @@ fn run(overflow: u32, crowded: bool) {
             let (verdict, out) = runners[0].run(&flow.syn(1));
             assert_eq!((verdict, host_of(&out)), (XDP_TX, flow.host(0)));
             runners[0].run(&flow.ack(2));
-            Connection { flow: *flow, life: Life::Established, host: flow.host(0), sequence: 1, last: board.now() }
+            Connection {
+                flow: *flow,
+                life: Life::Established,
+                host: flow.host(0),
+                sequence: 1,
+                last: board.now(),
+            }
         })
         .collect();
     let mut daemon = Daemon::new(&board, &cast);
@@ -290,7 +300,10 @@ fn run(overflow: u32, crowded: bool) {
             })
             .collect();
         daemon.run(&mut cast, lasting(6));
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     });
     let counts = cast.rig.counts();
     let evicted: u64 = counts.pairs.values().map(|counters| counters.evicted).sum();
@@ -304,7 +317,7 @@ fn run(overflow: u32, crowded: bool) {
         assert!(evicted > 100, "pins had to go");
     } else {
         assert!(daemon.done.closed > 0, "handovers came and went: {:?}", daemon.done);
-        assert_eq!((evicted, counts.reasons["note_unpinned"]), (0, 0), "there was room for all");
+        assert_eq!(evicted, 0, "there was room for all");
     }
     cast.ends();
 }

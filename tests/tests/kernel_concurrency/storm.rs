@@ -101,7 +101,8 @@ fn run(overflow: u32, crowded: bool) {
     println!("{:?}\n{rounds:?} rounds of {SET} packets, {evicted} evicted, {:?}", daemon.done, after.reasons);
     let mut missing = 0;
     for flow in &flows {
-        let sent: u64 = sets.iter().zip(&rounds).map(|(set, rounds)| set[flow.number as usize] * rounds).sum();
+        let sent: u64 =
+            sets.iter().zip(&rounds).map(|(set, rounds)| set[flow.number as usize] * rounds).sum();
         let at = |which| {
             let stats = Setup::stats(flow.service(), flow.host(which));
             after.pairs[&stats].packets - before.pairs.get(&stats).map_or(0, |counters| counters.packets)
@@ -123,7 +124,7 @@ fn run(overflow: u32, crowded: bool) {
     if crowded {
         assert!(evicted > 1000, "pins had to go");
     } else {
-        assert_eq!((evicted, change("note_unpinned")), (0, 0), "there was room for all");
+        assert_eq!(evicted, 0, "there was room for all");
     }
     cast.ends();
 }

@@ -17,7 +17,7 @@ const PINS: u32 = 250_000;
 /// Connections from before the flood.
 pub const CONNECTIONS: u32 = 100_000;
 /// The host that drains.
-const DRAINING: HostId = 1;
+pub const DRAINING: HostId = 1;
 pub const VIP: &str = "198.51.100.1:80";
 /// Frames that a feeder takes at once.
 pub const SET: u32 = 250_000;
@@ -48,8 +48,12 @@ pub struct Frames {
 
 impl Frames {
     pub fn new() -> Self {
-        let packet = || Packet::tcp("10.0.0.0:1024".parse().unwrap(), VIP.parse().unwrap()).payload(b"10 bytes..");
-        Frames { syn: Frame::new(&packet().syn(999).build()), ack: Frame::new(&packet().seq(1000).ack(2000).build()) }
+        let packet =
+            || Packet::tcp("10.0.0.0:1024".parse().unwrap(), VIP.parse().unwrap()).payload(b"10 bytes..");
+        Frames {
+            syn: Frame::new(&packet().syn(999).build()),
+            ack: Frame::new(&packet().seq(1000).ack(2000).build()),
+        }
     }
 
     pub fn syn(&self, client: Client) -> Frame {
@@ -134,7 +138,10 @@ impl Site {
             .rig
             .pins()
             .into_iter()
-            .filter(|pin| pin.word.phase() == Phase::Established && pin.word.is_live(now, &self.rig.dataplane.options.timeouts))
+            .filter(|pin| {
+                pin.word.phase() == Phase::Established
+                    && pin.word.is_live(now, &self.rig.dataplane.options.timeouts)
+            })
             .map(|pin| (pin.cold.tuple(), pin))
             .collect();
         let mut gone = [0, 0];
