@@ -100,6 +100,9 @@ pub struct Done {
 pub struct Daemon<'b> {
     board: &'b Board,
     random: Random,
+    /// Flows that matter may be without a pin. Where there is room for all, only those are that come back as soon as they have
+    /// aged, and nobody asks where they were.
+    crowded: bool,
     /// By flow: second of its slot's last change.
     changed: Vec<u32>,
     /// Beats, and the second in which they were seen.
@@ -108,9 +111,10 @@ pub struct Daemon<'b> {
 }
 
 impl<'b> Daemon<'b> {
-    pub fn new(board: &'b Board, cast: &Cast) -> Self {
+    pub fn new(board: &'b Board, cast: &Cast, crowded: bool) -> Self {
         Daemon {
             board,
+            crowded,
             random: Random(0x1234_5678_9abc_def1),
             changed: vec![cast.rig.now(); cast.flows.len()],
             heard: None,
@@ -169,7 +173,7 @@ impl<'b> Daemon<'b> {
     fn publish(&mut self, cast: &mut Cast) {
         let now = cast.rig.now();
         // Before the sweep, as a pin without a place may be noted meanwhile.
-        let lost = cast.rig.dataplane.lost_at() as u32;
+        let lost = if self.crowded { cast.rig.dataplane.lost_at() as u32 } else { 0 };
         let foreign: HashSet<(u32, u32)> = cast.rig.sweep().foreign.into_iter().collect();
         let mut changes = Vec::new();
         // Every fourth flow's slot stays settled: its pins may always have to go.

@@ -282,7 +282,7 @@ fn run(overflow: u32, crowded: bool) {
             }
         })
         .collect();
-    let mut daemon = Daemon::new(&board, &cast);
+    let mut daemon = Daemon::new(&board, &cast, crowded);
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
         let threads: Vec<_> = runners
             .into_iter()

@@ -82,7 +82,7 @@ fn run(overflow: u32, crowded: bool) {
     }
     let before = cast.rig.counts();
     let board = Board::paced(&cast);
-    let mut daemon = Daemon::new(&board, &cast);
+    let mut daemon = Daemon::new(&board, &cast, crowded);
     let rounds: Vec<u64> = std::thread::scope(|scope| {
         let threads: Vec<_> = feeders
             .iter_mut()
