@@ -6,7 +6,7 @@ use lb_common::hash::FlowHash;
 use lb_common::layout::{Cold, HostId, HostState, Policy, Slot, Window};
 use lb_common::parse::{Packet, Segment, Signal};
 use lb_common::reason::Reason;
-use lb_common::table::{self, Found, Inserted};
+use lb_common::table::{self, Found, IN_OVERFLOW, Inserted};
 
 use crate::backend::{Backends, stats};
 use crate::memory::{Memory, mark_incomplete, mark_lost};
@@ -43,7 +43,12 @@ impl Kept {
         let waits = word.phase() as u8 == Phase::Closing as u8
             && word.host() != home
             && word.idle(now) <= maps::timeouts()[Phase::Established as usize];
-        Kept { found, is_live: waits || word.is_live(now, maps::timeouts()), home }
+        let is_live = waits || word.is_live(now, maps::timeouts());
+        // A dead one in overflow is the sweep's, which takes it out without asking.
+        if !is_live && found.index == IN_OVERFLOW {
+            found = Found::NONE;
+        }
+        Kept { found, is_live, home }
     }
 
     /// The live pin.
@@ -262,7 +267,7 @@ pub fn conclude_made(flow: &Flow, inserted: u32) -> u32 {
         }
     } else if flow.slot.is_open() && matches!(flow.packet.signal, Signal::Syn) {
         return NO_PLACE;
-    } else if inserted == Inserted::NoPlace as u32 {
+    } else if inserted != Inserted::Race as u32 {
         count(Reason::NoteUnpinned);
         mark_incomplete(made.host);
         if made.host != made.home || made.host != flow.slot.owner() {

@@ -17,17 +17,18 @@
 //! ```
 
 mod counts;
+mod runner;
 mod setup;
 mod table;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aya::programs::{TestRun, TestRunOptions};
 use lb_common::hash::{DestinationHash, FlowHash, Key};
 use lb_common::layout::{Policy, ServiceKey, Tuple};
 use lb_userspace::dataplane::{Dataplane, Options, Sizes, detach_all};
 
 pub use counts::{Counts, Delta, PairDelta};
+pub use runner::{Random, Runner, lasting, stay_on, two_cpus};
 pub use setup::{Setup, ipip_v4, ipip_v6, l2, tuple, words};
 pub use table::{Pin, Place};
 
@@ -155,21 +156,7 @@ impl Rig {
 
     /// Runs the program without a look at the counters, which takes most of the time.
     pub fn run_uncounted(&mut self, frame: &[u8], ifindex: u32) -> (u32, Vec<u8>) {
-        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        let context: Vec<u8> =
-            [0, frame.len() as u32, 0, ifindex, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
-        // The kernel leaves 256 bytes of headroom; an encapsulated frame is longer than it came.
-        let mut out = vec![0; frame.len() + 258];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ctx_in: Some(&context),
-            ..TestRunOptions::new()
-        };
-        let program = self.dataplane.program().expect("the object has the program");
-        let result = program.test_run(options).expect("the kernel runs the program");
-        out.truncate(result.data_size_out as usize);
-        (result.return_value, out)
+        runner::run(self.dataplane.program().expect("the object has the program"), frame, ifindex)
     }
 
     /// Hash of a flow with the rig's key.

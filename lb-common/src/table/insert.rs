@@ -69,24 +69,13 @@ fn insert_overflow(
     // SAFETY: as above.
     unsafe { atomic::add32(mark, MARK_OVERFLOW.wrapping_neg()) };
     let Some(old) = table.overflow(tuple) else { return Inserted::NoPlace };
-    // The flow's last pin, idle past its timeout and not swept yet: made anew in place.
     // SAFETY: the map's memory; the tuple is the key.
-    unsafe {
-        let at = &raw mut (*old).word;
-        let word = Word(atomic::load(at));
-        if !word.phase().is_pin() || word.is_live(now, table.timeouts()) {
-            return Inserted::Race;
-        }
-        let reserved = Word::new(word.tag(), word.host(), Phase::Reserved, now);
-        if !atomic::swap(at, word.0, reserved.0) {
-            return Inserted::Race;
-        }
-        table.account((*old).cold.stats, word.phase(), Phase::Empty);
-        write(&raw mut (*old).cold, &entry.cold);
-        atomic::swap(at, reserved.0, entry.word);
+    let word = Word(unsafe { atomic::load(&raw const (*old).word) });
+    if word.phase().is_pin() && !word.is_live(now, table.timeouts()) {
+        Inserted::InLimbo
+    } else {
+        Inserted::Race
     }
-    table.account(entry.cold.stats, Phase::Empty, Word(entry.word).phase());
-    Inserted::Placed
 }
 
 /// What the words of a bucket are to a flow: a bit for each.

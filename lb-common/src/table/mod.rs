@@ -5,6 +5,9 @@
 //! small exact overflow map. A mark for each bucket counts how many flows that call it home live elsewhere, so that
 //! the other places are looked at only if there is something to find.
 //!
+//! An entry of the overflow map can be taken out while a packet still holds it, and what that packet writes then is lost. So
+//! packets never write to an entry whose pin is dead, and the sweep takes out only what has been dead for [`LIMBO`].
+//!
 //! A pin is made in three steps: a free word is *reserved*, the cold record is written, the word is *published*. All
 //! changes of a word are compare-and-swaps, and who wins one does the accounting. Two live flows never share a tag
 //! within a bucket, as a packet is matched by its tag alone; the later of them goes to overflow.
@@ -28,6 +31,10 @@ pub const BUCKET: u32 = 8;
 /// Index in the cold array that says "in the overflow map". More than all others, and not by one: the verifier of Linux 6.1
 /// knows the bounds of a number, but does not ask them whether it may be equal to another.
 pub const IN_OVERFLOW: u32 = 1 << 31;
+
+/// Seconds for which a dead pin stays in the overflow map at least: longer than a packet is under way, and than clock readings
+/// of two CPUs differ.
+pub const LIMBO: u32 = 2;
 
 /// Host in a reserved word whose pin is made anew in its place. No host has this number. Such a word is not taken from
 /// its CPU: the flow's place, and its mark, stay as they are.
@@ -275,6 +282,9 @@ pub enum Inserted {
     Race = 1,
     /// Both buckets and the overflow map are full of pins that must not go.
     NoPlace = 2,
+    /// The flow's last pin is dead and still in the overflow map, see [`LIMBO`]. No other pin is worth giving up for that
+    /// moment.
+    InLimbo = 3,
 }
 
 /// A pin that leaves its second bucket no longer counts in its home's mark.

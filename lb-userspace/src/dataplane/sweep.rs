@@ -6,14 +6,11 @@ use std::time::{Duration, Instant};
 use lb_common::atomic;
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::other_bucket;
-use lb_common::layout::{BackendStats, Cold, HOST_MAX, HostId, Overflow, PHASES_COUNTED, Slot, state};
-use lb_common::table::{BUCKET, MARK_OVERFLOW, MARK_SECOND};
+use lb_common::layout::{BackendStats, Cold, HOST_MAX, HostId, PHASES_COUNTED, Slot, state};
+use lb_common::table::{BUCKET, LIMBO, MARK_OVERFLOW, MARK_SECOND};
 
 use super::sys::take;
 use super::{Dataplane, Error, Maps};
-
-/// Flag of `BPF_MAP_UPDATE_ELEM`: only where there is no such key.
-const BPF_NOEXIST: u64 = 1;
 
 /// A ring as the sweep needs it.
 pub struct RingView<'a> {
@@ -80,7 +77,7 @@ impl Dataplane {
         let ended = sweep.overflow();
         let mut swept = sweep.swept;
         for tuple in ended? {
-            self.end_overflow(&tuple, now, &mut swept)?;
+            self.end_overflow(&tuple, &mut swept)?;
         }
         let half_open: u64 = swept.live.iter().map(|phases| phases[0]).sum();
         let quota = u64::from(self.maps.sizes.words()) / 2 / 4;
@@ -129,7 +126,8 @@ impl<'i> Sweep<'_, 'i> {
         if !phase.is_pin() {
             return;
         }
-        if word.is_live(self.now, &self.timeouts) || self.waits(word, || self.maps.cold.get(index)) {
+        if word.is_live(self.now, &self.timeouts) || self.waits(word, self.now, || self.maps.cold.get(index))
+        {
             self.count(word, || self.maps.cold.get(index));
             return;
         }
@@ -147,9 +145,8 @@ impl<'i> Sweep<'_, 'i> {
     }
 
     /// A closing pin that only its word keeps at its host: see `Kept::find` of the data path.
-    fn waits(&self, word: Word, cold: impl Fn() -> Cold) -> bool {
-        if word.phase() != Phase::Closing || word.idle(self.now) > self.timeouts[Phase::Established as usize]
-        {
+    fn waits(&self, word: Word, now: u32, cold: impl Fn() -> Cold) -> bool {
+        if word.phase() != Phase::Closing || word.idle(now) > self.timeouts[Phase::Established as usize] {
             return false;
         }
         let cold = cold();
@@ -195,7 +192,9 @@ impl<'i> Sweep<'_, 'i> {
             let Ok((tuple, entry)) = entry else { continue };
             let word = Word(entry.word);
             self.swept.overflow += 1;
-            if word.is_live(self.now, &self.timeouts) || self.waits(word, || entry.cold) {
+            // What died within the limbo still counts, as its gauge does.
+            let past = self.now.wrapping_sub(LIMBO);
+            if word.is_live(past, &self.timeouts) || self.waits(word, past, || entry.cold) {
                 self.count(word, || entry.cold);
             } else if word.phase().is_pin() {
                 ended.push(tuple);
@@ -206,23 +205,9 @@ impl<'i> Sweep<'_, 'i> {
 }
 
 impl Dataplane {
-    /// Ends a pin in the overflow map. A packet may have brought it back to life since it was read: then it goes back.
-    fn end_overflow(
-        &mut self,
-        tuple: &lb_common::layout::Tuple,
-        now: u32,
-        swept: &mut Swept,
-    ) -> Result<(), Error> {
-        let timeouts = self.options.timeouts;
-        let is_live = |entry: &Overflow| Word(entry.word).is_live(now, &timeouts);
-        if !self.maps.overflow.get(tuple, 0).is_ok_and(|entry| !is_live(&entry)) {
-            return Ok(());
-        }
+    /// Ends a pin in the overflow map that has been dead for [`LIMBO`], so that no packet writes to it.
+    fn end_overflow(&mut self, tuple: &lb_common::layout::Tuple, swept: &mut Swept) -> Result<(), Error> {
         let Some(entry) = take(&self.maps.overflow, tuple)? else { return Ok(()) };
-        // If it cannot go back, the flow has got another pin meanwhile, and this one ends.
-        if is_live(&entry) && self.maps.overflow.insert(tuple, entry, BPF_NOEXIST).is_ok() {
-            return Ok(());
-        }
         let hash = lb_common::hash::FlowHash::of(tuple, self.options.key);
         let mark = self.maps.mark(hash.bucket(self.maps.sizes.buckets - 1));
         // SAFETY: a word of the mapped array.

@@ -18,7 +18,8 @@ pub struct Frame {
 }
 
 impl Frame {
-    fn new(bytes: &[u8]) -> Frame {
+    /// Of 64 bytes, or 80 and more.
+    pub fn new(bytes: &[u8]) -> Frame {
         let mut words = [0; WORDS];
         for (word, chunk) in words.iter_mut().zip(bytes.chunks(8)) {
             let mut whole = [0; 8];
@@ -26,6 +27,16 @@ impl Frame {
             *word = u64::from_ne_bytes(whole);
         }
         Frame { words, len: bytes.len() }
+    }
+
+    /// The same packet from another client. IPv4 only; the checksums stay, as nobody looks at them.
+    pub fn from(mut self, address: u32, port: u16) -> Frame {
+        let words = &mut self.words;
+        // The address is bytes 26 to 29, the port 34 and 35.
+        let (address, port) = (u64::from(address.swap_bytes()), u64::from(port.swap_bytes()));
+        words[3] = words[3] & !(0xffff_ffff << 16) | address << 16;
+        words[4] = words[4] & !(0xffff << 16) | port << 16;
+        self
     }
 
     pub fn bytes(&self) -> Vec<u8> {

@@ -6,8 +6,8 @@
 //! ratios within one run only.
 
 mod cases;
-mod feeder;
-mod frames;
+pub mod feeder;
+pub mod frames;
 mod machine;
 mod measure;
 mod report;

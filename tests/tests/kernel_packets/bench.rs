@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use lb_common::flow::Phase;
 use lb_common::layout::{Backend, HostId, Slot, Tuple};
+use lb_common::table::LIMBO;
 use lb_userspace::dataplane::Sizes;
 use sluice_tests::packets::Packet;
-use sluice_tests::rig::{Delta, PairDelta, Pin, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, l2, tuple};
+use sluice_tests::rig::{Delta, PairDelta, Pin, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, l2, timeout, tuple};
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
@@ -162,7 +163,7 @@ impl Bench {
     /// Lets every pin age past its timeout and sweeps: nothing is left then, in any book.
     #[track_caller]
     pub fn ends_empty(mut self) {
-        self.rig.pass(601);
+        self.rig.pass(timeout::ESTABLISHED + LIMBO + 1);
         let pins = self.rig.pins().len() as u64;
         let swept = self.rig.sweep();
         assert_eq!((swept.expired, swept.overflow, swept.total()), (pins, 0, 0));
