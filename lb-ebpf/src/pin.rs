@@ -45,7 +45,7 @@ impl Kept {
             && word.idle(now) <= maps::timeouts()[Phase::Established as usize];
         let is_live = waits || word.is_live(now, maps::timeouts());
         // A dead one in overflow is the sweep's, which takes it out without asking.
-        if !is_live && found.index == IN_OVERFLOW {
+        if !is_live && found.index >= IN_OVERFLOW {
             found = Found::NONE;
         }
         Kept { found, is_live, home }
