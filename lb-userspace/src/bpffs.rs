@@ -1,7 +1,7 @@
 //! The BPF file system, in which links and maps outlive the process that made them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -29,6 +29,22 @@ pub enum BpffsError {
         path = path.display()
     )]
     Mount { path: PathBuf, source: Errno },
+}
+
+/// Makes a folder with all above it. Who removes another instance's pins removes the folders above that are empty then, and
+/// may do so in this very moment: then it is tried again.
+///
+/// # Errors
+/// As [`fs::create_dir_all`].
+pub fn make_folder(folder: &Path) -> io::Result<()> {
+    const TRIES: usize = 100;
+    for _ in 1..TRIES {
+        match fs::create_dir_all(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            made => return made,
+        }
+    }
+    fs::create_dir_all(folder)
 }
 
 /// Mounts a BPF file system at `path` if none is there; says whether it did.

@@ -92,7 +92,12 @@ pub fn detach_all(paths: &Paths) -> Result<bool, Error> {
     }
     // A decapsulator of the same instance has its own folder beside these and stays.
     match fs::remove_dir(&paths.pins) {
-        Ok(()) => {}
+        // The folder of all instances goes with the last of them.
+        Ok(()) => {
+            if let Some(all) = paths.pins.parent() {
+                let _ = fs::remove_dir(all);
+            }
+        }
         Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
         Err(error) => return Err(Error::path(&paths.pins)(error)),
     }

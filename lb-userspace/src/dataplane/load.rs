@@ -1,7 +1,5 @@
 //! Loading the program, with the maps of an earlier daemon if there are any.
 
-use std::fs;
-
 use aya::maps::MapData;
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
@@ -11,6 +9,7 @@ use lb_common::hash::Key;
 use lb_common::layout::{FEATURE_TEST_CLOCK, HOST_MAX, LAYOUT_VERSION, Settings, state};
 
 use super::{Error, Mapped, Maps, Paths, Sizes, monotonic_seconds, pins, publish::Publisher};
+use crate::bpffs::make_folder;
 use crate::objects;
 
 /// What one load of the data path rests on.
@@ -55,8 +54,8 @@ impl Dataplane {
         let paths = Paths::of(&options.instance);
         let object = Object::parse(objects::LB).map_err(aya::EbpfError::ParseError)?;
         let adopted = pins::are_pinned(&paths, &object, &options.sizes)?;
-        fs::create_dir_all(paths.maps()).map_err(Error::path(paths.maps()))?;
-        fs::create_dir_all(paths.links()).map_err(Error::path(paths.links()))?;
+        make_folder(&paths.maps()).map_err(Error::path(paths.maps()))?;
+        make_folder(&paths.links()).map_err(Error::path(paths.links()))?;
         let opened = Self::load(options, paths.clone(), adopted);
         if opened.is_err() && !adopted {
             // What was pinned before the failure is of no use, and would look like a half-made instance.

@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::error::DecapError;
 use super::sys;
+use crate::bpffs::make_folder;
 
 /// Names of the maps in the object and of their pins.
 pub const ADDRESSES: &str = "ADDRESSES";
@@ -53,14 +54,8 @@ impl Pins {
 
     /// Makes the folder and locks it.
     pub fn create_and_lock(&self) -> Result<Lock, DecapError> {
-        let mut tries = 0;
         loop {
-            tries += 1;
-            match fs::create_dir_all(&self.folder) {
-                // A detaching process removed a folder above in this very moment.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < 100 => continue,
-                created => created.map_err(|source| self.error("create", source))?,
-            }
+            make_folder(&self.folder).map_err(|source| self.error("create", source))?;
             if let Some(lock) = self.lock()? {
                 return Ok(lock);
             }
