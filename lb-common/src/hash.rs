@@ -3,7 +3,7 @@
 //! | bits | use |
 //! |---|---|
 //! | 0–21 | bucket |
-//! | 20–42 | tag |
+//! | 20–41 | tag |
 //! | 32–63 | slot, by multiplication with the ring's size (the upper 20 bits decide all but one in 4096) |
 //!
 //! The destination is hashed first, because the place of its service comes from that part: packets for nobody here are

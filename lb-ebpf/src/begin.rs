@@ -3,7 +3,7 @@
 
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::FlowHash;
-use lb_common::layout::{Cold, HostState, Overflow, Slot};
+use lb_common::layout::{Cold, HostState, Overflow, Policy, Slot};
 use lb_common::parse::{Packet, Segment, Signal};
 use lb_common::table::{self, Home};
 
@@ -22,7 +22,7 @@ pub fn expect(packet: &Packet, hash: FlowHash) {
 /// Whether a new flow has begun at the owner of its slot (C2), which is up. If not, `exact` decides.
 #[inline(always)]
 pub fn begin(begun: Begun, segment: impl FnOnce() -> Segment) -> bool {
-    let Begun { packet, hash, home, slot, slot_number, service, owner, now } = begun;
+    let Begun { packet, hash, home, slot, slot_number, service, policy, owner, now } = begun;
     let phase = match packet.signal {
         Signal::Syn => Phase::HalfOpen,
         Signal::Datagram => Phase::Udp,
@@ -38,7 +38,7 @@ pub fn begin(begun: Begun, segment: impl FnOnce() -> Segment) -> bool {
     let tuple = &packet.tuple;
     let index = owner.get().stats;
     let entry = Overflow {
-        word: Word::new(hash.tag(), slot.owner(), phase, now).0,
+        word: Word::new(hash.tag(), slot.owner(), phase, now).with_set(policy.set()).0,
         cold: Cold {
             source: tuple.source,
             destination: tuple.destination,
@@ -68,6 +68,7 @@ pub struct Begun<'a> {
     pub slot: Slot,
     pub slot_number: u32,
     pub service: u16,
+    pub policy: Policy,
     pub owner: &'a Record,
     pub now: u32,
 }

@@ -82,7 +82,7 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
     let service = || number_of(directory, sought.place);
     let owner = backend::find(directory, window, slot.owner());
     let (backend, reason) =
-        if owner.state() == HostState::Up && settled::refresh(&packet, hash, &home, slot, now) {
+        if owner.state() == HostState::Up && settled::refresh(&packet, hash, policy, &home, slot, now) {
             (owner, Reason::ForwardPin)
         } else if owner.state() == HostState::Up
             && begin::begin(
@@ -93,6 +93,7 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
                     slot,
                     slot_number,
                     service: service(),
+                    policy,
                     owner: &owner,
                     now,
                 },

@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMapHash, HashMap, PerCpuArray};
+use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key;
 use lb_common::layout::{
     BackendStats, Cold, Directory, HOST_MAX, Overflow, SLOTS_A_BLOCK, Settings, Tuple, state,
@@ -73,9 +74,9 @@ static SETTINGS: Settings = Settings {
     key: [0; 2],
     ring_size: 0,
     bucket_mask: 0,
-    timeouts: [0; 8],
-    keeps: [0; 8],
-    udp_gap: 0,
+    timeouts: [0; TIMEOUT_SETS * 8],
+    keeps: [0; TIMEOUT_SETS * 8],
+    udp_gap: [0; TIMEOUT_SETS],
     layout_version: 0,
     features: 0,
     flood_gate: 0,
@@ -119,23 +120,25 @@ pub fn flood_gate() -> u32 {
     setting!(flood_gate)
 }
 
-/// [`Settings::udp_gap`]
+/// [`Settings::udp_gap`] of a timeout set.
 #[inline(always)]
-pub fn udp_gap() -> u32 {
-    setting!(udp_gap)
+pub fn udp_gap(set: u8) -> u32 {
+    let gaps = core::hint::black_box(&raw const SETTINGS.udp_gap);
+    // SAFETY: as for `timeouts`; the index is below the length.
+    unsafe { (*gaps)[set as usize & (TIMEOUT_SETS - 1)] }
 }
 
-/// Idle timeouts by phase, seconds.
+/// Idle timeouts.
 #[inline(always)]
-pub fn timeouts() -> &'static [u32; 8] {
+pub fn timeouts() -> &'static Timeouts {
     let timeouts = core::hint::black_box(&raw const SETTINGS.timeouts);
     // SAFETY: read-only data. The pointer went through `black_box`, so the compiler does not fold in the zeroes.
     unsafe { &*timeouts }
 }
 
-/// For how long a word may not be taken by another flow, by phase, seconds.
+/// For how long a word may not be taken by another flow.
 #[inline(always)]
-pub fn keeps() -> &'static [u32; 8] {
+pub fn keeps() -> &'static Timeouts {
     let keeps = core::hint::black_box(&raw const SETTINGS.keeps);
     // SAFETY: as for `timeouts`.
     unsafe { &*keeps }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lb_common::bits::opaque;
-use lb_common::flow::Phase;
+use lb_common::flow::{Phase, Timeouts};
 use lb_common::layout::{
     BackendStats, Cold, HostId, Overflow, PHASES_COUNTED, PLACES, SERVICES, Service, Tuple, state,
 };
@@ -21,12 +21,12 @@ impl Table for Memory {
     }
 
     #[inline(always)]
-    fn timeouts(&self) -> &[u32; 8] {
+    fn timeouts(&self) -> &Timeouts {
         maps::timeouts()
     }
 
     #[inline(always)]
-    fn keeps(&self) -> &[u32; 8] {
+    fn keeps(&self) -> &Timeouts {
         maps::keeps()
     }
 

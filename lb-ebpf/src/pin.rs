@@ -42,7 +42,7 @@ impl Kept {
         // client never sent must not be able to move its flow.
         let waits = word.phase() as u8 == Phase::Closing as u8
             && word.host() != home
-            && word.idle(now) <= maps::timeouts()[Phase::Established as usize];
+            && word.idle(now) <= maps::timeouts()[word.limit_as(Phase::Established)];
         let is_live = waits || word.is_live(now, maps::timeouts());
         // A dead one in overflow is the sweep's, which takes it out without asking.
         if !is_live && found.index >= IN_OVERFLOW {
@@ -104,7 +104,8 @@ impl View for FlowView<'_> {
     fn gives_way(&self) -> bool {
         let policy = self.flow.policy;
         policy.has(Policy::IMMEDIATE)
-            || policy.has(Policy::GAP) && self.kept.found.word.idle(self.flow.now) > maps::udp_gap()
+            || policy.has(Policy::GAP)
+                && self.kept.found.word.idle(self.flow.now) > maps::udp_gap(policy.set())
     }
 }
 
@@ -167,7 +168,7 @@ pub fn apply(flow: &mut Flow, kept: &Kept, decision: &Decision, backends: &Backe
             if phase as u8 == Phase::Closing as u8 {
                 note_end(flow, found);
             }
-            let new = found.word.seen(flow.now, phase);
+            let new = found.word.seen(flow.now, phase).with_set(flow.policy.set());
             if new == found.word {
                 return Applied::Done;
             }
@@ -224,7 +225,7 @@ fn make(
     };
     let tuple = &flow.packet.tuple;
     let stats = backend.get().stats;
-    entry.word = Word::new(flow.hash.tag(), host, phase, flow.now).0;
+    entry.word = Word::new(flow.hash.tag(), host, phase, flow.now).with_set(flow.policy.set()).0;
     entry.cold = Cold {
         source: tuple.source,
         destination: tuple.destination,

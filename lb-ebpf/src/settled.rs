@@ -4,7 +4,7 @@ use lb_common::atomic;
 use lb_common::bits::opaque;
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::{FlowHash, preferred};
-use lb_common::layout::Slot;
+use lb_common::layout::{Policy, Slot};
 use lb_common::parse::{Packet, Signal};
 use lb_common::table::Home;
 
@@ -13,10 +13,10 @@ use crate::maps;
 /// Whether the packet goes to the owner of its slot, which is up, and nothing else is to be done; its pin is then
 /// refreshed. What is not that plain is decided by `exact`.
 ///
-/// The pin is known by its tag alone. Should it be another flow's, by a chance of 2⁻²³ a word, the answer is right all
+/// The pin is known by its tag alone. Should it be another flow's, by a chance of 2⁻²² a word, the answer is right all
 /// the same: every live TCP flow of a settled slot is the owner's.
 #[inline(always)]
-pub fn refresh(packet: &Packet, hash: FlowHash, home: &Home, slot: Slot, now: u32) -> bool {
+pub fn refresh(packet: &Packet, hash: FlowHash, policy: Policy, home: &Home, slot: Slot, now: u32) -> bool {
     let phase = match packet.signal {
         Signal::Ack => Phase::Established,
         Signal::Datagram => Phase::Udp,
@@ -26,7 +26,7 @@ pub fn refresh(packet: &Packet, hash: FlowHash, home: &Home, slot: Slot, now: u3
         return false;
     }
     let tag = hash.tag();
-    let wanted = Word::new(tag, slot.owner(), phase, now);
+    let wanted = Word::new(tag, slot.owner(), phase, now).with_set(policy.set());
     let (mut at, mut word) = (home.at(preferred(tag)), home.word(preferred(tag)));
     if word == wanted {
         return true;
@@ -41,8 +41,8 @@ pub fn refresh(packet: &Packet, hash: FlowHash, home: &Home, slot: Slot, now: u3
             return true;
         }
     }
-    // The compiler takes the number from the signal, of which the verifier knows too little.
-    let timeout = maps::timeouts()[opaque(phase as u64) as usize & 7];
+    // The compiler takes the phase from the signal, of which the verifier knows too little.
+    let timeout = maps::timeouts()[Word(opaque(wanted.0)).limit()];
     // SAFETY: `at` points to a word of the table.
     word.idle(now) <= timeout && unsafe { atomic::swap(at, word.0, wanted.0) }
 }

@@ -23,6 +23,7 @@ mod table;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use lb_common::flow;
 use lb_common::hash::{DestinationHash, FlowHash, Key};
 use lb_common::layout::{Policy, ServiceKey, Tuple};
 use lb_userspace::dataplane::{Dataplane, Options, Sizes, detach_all};
@@ -55,6 +56,18 @@ pub const UDP_GAP: u32 = 5;
 /// By phase number.
 pub const TIMEOUTS: [u32; 8] =
     [0, 0, timeout::HALF_OPEN, timeout::ESTABLISHED, timeout::CLOSING, timeout::UDP, timeout::RESET, 0];
+
+/// Timeout set 1: twice as long, and so is its UDP gap. The other sets are as the instance's.
+pub const LONGER: [u32; 8] = double(TIMEOUTS);
+
+const fn double(mut timeouts: [u32; 8]) -> [u32; 8] {
+    let mut i = 0;
+    while i < timeouts.len() {
+        timeouts[i] *= 2;
+        i += 1;
+    }
+    timeouts
+}
 
 /// Hash key of every rig.
 pub const KEY: Key = [0x0123_4567_89ab_cdef, 0x0fed_cba9_8765_4321];
@@ -103,8 +116,8 @@ impl Rig {
             instance: format!("rig-{}-{number}", std::process::id()),
             sizes,
             key: KEY,
-            timeouts: TIMEOUTS,
-            udp_gap: UDP_GAP,
+            timeouts: flow::timeouts(&[TIMEOUTS, LONGER, TIMEOUTS, TIMEOUTS]),
+            udp_gap: [UDP_GAP, 2 * UDP_GAP, UDP_GAP, UDP_GAP],
             flood_gate: 0,
             test_clock: true,
         }

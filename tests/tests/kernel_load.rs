@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lb_common::flow::{self, Timeouts as Limits};
 use lb_common::layout::Slot;
 use lb_userspace::config::limits::{PINS, RING_SIZE, TIMEOUT, default};
 use lb_userspace::dataplane::{Options, Sizes};
@@ -22,7 +23,7 @@ const MOST_WALKED: u32 = 900_000;
 fn defaults() -> Options {
     Options {
         sizes: Sizes::new(default::RING_SIZE, default::PINS),
-        timeouts: by_phase(&default::TIMEOUTS),
+        timeouts: flow::one_set(by_phase(&default::TIMEOUTS)),
         test_clock: false,
         ..Rig::options(Rig::small())
     }
@@ -78,9 +79,10 @@ fn with_the_largest_rings() {
     check("the largest rings", Options { sizes, timeouts: all(*TIMEOUT.end()), ..defaults() });
 }
 
-fn all(timeout: Duration) -> [u32; 8] {
+fn all(timeout: Duration) -> Limits {
     let udp_gap = timeout;
-    by_phase(&Timeouts { half_open: timeout, established: timeout, closing: timeout, udp: timeout, udp_gap })
+    let one = Timeouts { half_open: timeout, established: timeout, closing: timeout, udp: timeout, udp_gap };
+    flow::one_set(by_phase(&one))
 }
 
 const TCP_V4: u16 = 0;

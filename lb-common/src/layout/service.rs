@@ -63,6 +63,19 @@ impl Policy {
     pub const GAP: u8 = 4;
     /// UDP in a slot in handover: a flow goes to the owner at once.
     pub const IMMEDIATE: u8 = 8;
+    /// Bits 4–5: the timeout set of the service's pins, see [`crate::flow::Timeouts`].
+    const SET_SHIFT: u8 = 4;
+
+    /// The same policy with a timeout set.
+    pub const fn with_set(self, set: u8) -> Policy {
+        Policy(self.0 & !(3 << Self::SET_SHIFT) | (set & 3) << Self::SET_SHIFT)
+    }
+
+    /// The timeout set of the service's pins.
+    #[inline(always)]
+    pub const fn set(self) -> u8 {
+        self.0 >> Self::SET_SHIFT & 3
+    }
 
     #[inline(always)]
     pub const fn has(self, bits: u8) -> bool {

@@ -110,7 +110,7 @@ fn scan(table: &impl Table, words: *mut u64, tag: u32, now: u32) -> Scan {
 /// 1 if a word that is not empty may not be taken by another flow, else 0.
 #[inline(always)]
 fn is_kept(table: &impl Table, word: Word, now: u32) -> u64 {
-    at_most(word.idle(now) as u64, table.keeps()[(word.0 & 7) as usize] as u64)
+    at_most(word.idle(now) as u64, table.keeps()[word.limit()] as u64)
 }
 
 /// Whether a live pin, or one in the making, has the tag.

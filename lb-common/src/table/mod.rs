@@ -22,7 +22,7 @@ pub use insert::insert;
 
 use crate::atomic;
 use crate::bits::{is_zero, opaque};
-use crate::flow::{Phase, TAG_SHIFT, Word};
+use crate::flow::{Phase, TAG_SHIFT, Timeouts, Word};
 use crate::hash::{FlowHash, other_bucket};
 use crate::layout::{Cold, HostId, Overflow, Tuple};
 
@@ -49,10 +49,10 @@ pub const MARK_OVERFLOW: u32 = 1 << 16;
 pub trait Table {
     /// Buckets less one.
     fn mask(&self) -> u32;
-    /// Idle timeouts by phase, seconds.
-    fn timeouts(&self) -> &[u32; 8];
-    /// Seconds for which a word may not be taken by another flow, by phase; see [`keeps`].
-    fn keeps(&self) -> &[u32; 8];
+    /// Idle timeouts.
+    fn timeouts(&self) -> &Timeouts;
+    /// For how long a word may not be taken by another flow; see [`keeps`].
+    fn keeps(&self) -> &Timeouts;
     /// The 8 words of a bucket, one cache line.
     fn bucket(&self, bucket: u32) -> Option<*mut u64>;
     /// Cold record of a word.
@@ -90,11 +90,15 @@ pub trait Table {
 /// [`Table::keeps`] from the idle timeouts. A word that a CPU has reserved is never free. A closing pin is kept as long
 /// as an established one: only who knows its slot can tell whether it is an exception, which lives on; so it goes as a
 /// victim, or by the sweep.
-pub const fn keeps(timeouts: &[u32; 8]) -> [u32; 8] {
+pub const fn keeps(timeouts: &Timeouts) -> Timeouts {
     let mut keeps = *timeouts;
-    keeps[Phase::Reserved as usize] = u32::MAX;
-    keeps[Phase::Aborted as usize] = u32::MAX;
-    keeps[Phase::Closing as usize] = timeouts[Phase::Established as usize];
+    let mut set = 0;
+    while set < keeps.len() {
+        keeps[set + Phase::Reserved as usize] = u32::MAX;
+        keeps[set + Phase::Aborted as usize] = u32::MAX;
+        keeps[set + Phase::Closing as usize] = timeouts[set + Phase::Established as usize];
+        set += 8;
+    }
     keeps
 }
 
@@ -187,7 +191,7 @@ impl Home {
     }
 }
 
-/// Finds a flow's pin by its tag. The word may be no longer live, and with a chance of 2⁻²³ a word it may be another
+/// Finds a flow's pin by its tag. The word may be no longer live, and with a chance of 2⁻²² a word it may be another
 /// flow's: who cares compares the tuple.
 #[inline(always)]
 pub fn find(table: &impl Table, hash: FlowHash, tuple: &Tuple) -> Found {

@@ -6,7 +6,7 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use lb_common::flow::{Phase, Word};
+use lb_common::flow::{Phase, Timeouts, Word, one_set};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{Cold, HostId, Overflow, Tuple};
 use lb_common::table::{self, Found, Home, Inserted};
@@ -14,7 +14,7 @@ use lb_common::table::{self, Found, Home, Inserted};
 use memory::Memory;
 
 /// Idle timeouts by phase, in ticks: established pins end by a FIN only.
-const TIMEOUTS: [u32; 8] = [0, 0, 3, 1 << 20, 2, 4, 1, 0];
+const TIMEOUTS: Timeouts = one_set([0, 0, 3, 1 << 20, 2, 4, 1, 0]);
 const BUCKETS: u32 = 4;
 const LASTING: Duration = Duration::from_secs(3);
 

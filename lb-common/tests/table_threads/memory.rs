@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 
 use lb_common::atomic;
-use lb_common::flow::{Phase, Word};
+use lb_common::flow::{Phase, Timeouts, Word};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{BackendStats, Cold, HostId, Overflow, PHASES_COUNTED, Tuple};
 use lb_common::table::{BUCKET, MARK_OVERFLOW, MARK_SECOND, Table, keeps, unmark};
@@ -14,8 +14,8 @@ use lb_common::table::{BUCKET, MARK_OVERFLOW, MARK_SECOND, Table, keeps, unmark}
 /// Words and records that several threads write at once, as the map's memory is.
 pub struct Memory {
     mask: u32,
-    timeouts: [u32; 8],
-    keeps: [u32; 8],
+    timeouts: Timeouts,
+    keeps: Timeouts,
     hot: Vec<UnsafeCell<u64>>,
     cold: Vec<UnsafeCell<Cold>>,
     marks: Vec<UnsafeCell<u32>>,
@@ -41,7 +41,7 @@ unsafe impl Sync for Memory {}
 unsafe impl Send for Memory {}
 
 impl Memory {
-    pub fn new(buckets: u32, capacity: usize, stats: u32, timeouts: [u32; 8]) -> Self {
+    pub fn new(buckets: u32, capacity: usize, stats: u32, timeouts: Timeouts) -> Self {
         fn cells<T: Default>(count: u32) -> Vec<UnsafeCell<T>> {
             (0..count).map(|_| UnsafeCell::default()).collect()
         }
@@ -151,11 +151,11 @@ impl Table for Memory {
         self.mask
     }
 
-    fn timeouts(&self) -> &[u32; 8] {
+    fn timeouts(&self) -> &Timeouts {
         &self.timeouts
     }
 
-    fn keeps(&self) -> &[u32; 8] {
+    fn keeps(&self) -> &Timeouts {
         &self.keeps
     }
 

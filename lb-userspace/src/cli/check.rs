@@ -72,7 +72,6 @@ fn general(model: &Model) -> String {
     let rings: BTreeSet<&[String]> = model.services.iter().map(|service| service.hosts.as_slice()).collect();
     let words = flow_table_words(model.flow_table_pins);
     let (hot, cold) = (words * HOT_BYTES, words * COLD_BYTES);
-    let t = &model.timeouts;
     let mut table = plain();
     let mut row = |name: &str, value: String| {
         table.add_row([name.to_owned(), value]);
@@ -111,14 +110,8 @@ fn general(model: &Model) -> String {
     if model.flood_gate != 0 {
         row("flood gate", format!("{} new pins a second and CPU", model.flood_gate));
     }
-    for (name, timeout) in [
-        ("timeout half-open", t.half_open),
-        ("timeout established", t.established),
-        ("timeout closing", t.closing),
-        ("timeout udp", t.udp),
-        ("gap of udp", t.udp_gap),
-    ] {
-        row(name, humantime::format_duration(timeout).to_string());
+    for (name, timeout) in model.timeouts.named() {
+        row(&format!("timeout {name}"), humantime::format_duration(timeout).to_string());
     }
     lines(&table)
 }
@@ -152,11 +145,25 @@ fn services(model: &Model) -> String {
             service.protocol.to_string(),
             service.port.to_string(),
             service.forward.to_string(),
-            service.flows.to_string(),
+            flows(model, service),
             backends(model, service),
         ]);
     }
     lines(&table)
+}
+
+/// What is not the default about a service's flows.
+fn flows(model: &Model, service: &Service) -> String {
+    let mut parts = vec![service.flows.to_string()];
+    for ((name, own), (_, instance)) in service.timeouts.named().iter().zip(model.timeouts.named()) {
+        if *own != instance {
+            parts.push(format!("{name} {}", humantime::format_duration(*own)));
+        }
+    }
+    if parts.len() > 1 && parts[0] == "-" {
+        parts.remove(0);
+    }
+    parts.join("\n")
 }
 
 /// One backend a line: the host and the address that packets go to.
@@ -210,11 +217,11 @@ VIP mode             external
 hash key             made at the first start
 rings                2 of 65537 slots
 flow table           1000000 pins, 128 MiB (hot 16 MiB + cold 112 MiB)
-timeout half-open    1m 4s
+timeout half_open    1m 4s
 timeout established  15m
 timeout closing      30s
 timeout udp          1m 30s
-gap of udp           2s
+timeout udp_gap      2s
 
 HOST   WEIGHT  IPV4       IPV6      SERVICES
 dns-1  50      10.0.0.21  -         1
@@ -229,6 +236,19 @@ web-v6   2001:db8::10  tcp       80    ipip     -      web-1 fd00::11
 dns      203.0.113.53  udp       53    l2       gap    dns-1 10.0.0.21
 ";
         assert_eq!(render(&model), expected);
+    }
+
+    #[test]
+    fn a_service_s_own_timeouts_are_shown() {
+        let text = include_str!("../../../docs/sluice.example.toml").replace(
+            "\nudp_handover = \"gap\"",
+            "\ntimeouts = { udp = \"5s\", udp_gap = \"2s\", closing = \"7s\" }\nudp_handover = \"gap\"",
+        );
+        let lines = services(&config::parse(&text, "f").unwrap().model);
+        let dns: Vec<&str> = lines.lines().skip_while(|line| !line.starts_with("dns")).collect();
+        assert!(dns[0].contains(" gap "), "{lines}");
+        assert_eq!(dns[1].trim(), "closing 7s");
+        assert_eq!(dns[2].trim(), "udp 5s");
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub const MAX_HOSTS: usize = 4094;
 /// Each set of hosts with its own members takes a ring.
 pub const MAX_MEMBER_SETS: usize = 64;
 pub const MAX_SERVICES: usize = 10_000;
+/// Sets of timeouts that services have of their own: a pin has 2 bits for its set, and one set is the instance's.
+pub const MAX_OWN_TIMEOUTS: usize = lb_common::flow::TIMEOUT_SETS - 1;
 /// Pairs of a service and a host.
 pub const MAX_BACKENDS: usize = 16_384;
 

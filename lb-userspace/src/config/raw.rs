@@ -42,6 +42,7 @@ pub(super) struct RawService {
     pub tracking: Option<Tracking>,
     pub affinity: Affinity,
     pub udp_handover: Option<UdpHandover>,
+    pub timeouts: Timeouts,
     pub hosts: Read<Vec<Option<String>>>,
 }
 
@@ -53,6 +54,7 @@ impl RawConfig {
         if interfaces == Read::Value(Vec::new()) {
             report.add("interfaces", "no interface is named", "name at least one, the clients' side first");
         }
+        let timeouts = read_timeouts(report, &top, "[timeouts]", default::TIMEOUTS);
         RawConfig {
             interfaces: owned(interfaces).or(Vec::new()),
             xdp_mode: top
@@ -68,9 +70,9 @@ impl RawConfig {
             ring_size: top.integer(report, "ring_size", limits::RING_SIZE),
             hash_key: top.key(report, "hash_key").value(),
             flow_table: read_flow_table(report, &top),
-            timeouts: read_timeouts(report, &top),
+            timeouts,
             hosts: read_hosts(report, &top),
-            services: read_services(report, &top),
+            services: read_services(report, &top, timeouts),
         }
     }
 }
@@ -86,10 +88,10 @@ fn read_flow_table(report: &mut Report, top: &Section<'_>) -> (u32, u32) {
     )
 }
 
-fn read_timeouts(report: &mut Report, top: &Section<'_>) -> Timeouts {
-    let default = default::TIMEOUTS;
-    let Read::Value(table) = top.table(report, "timeouts", "[timeouts]") else { return default };
-    let section = Section::open(report, table, "timeouts", schema::TIMEOUTS);
+/// Timeouts of the file, or of one service; what is left out is as in `default`.
+fn read_timeouts(report: &mut Report, parent: &Section<'_>, header: &str, default: Timeouts) -> Timeouts {
+    let Read::Value(table) = parent.table(report, "timeouts", header) else { return default };
+    let section = Section::open(report, table, &parent.path_of("timeouts"), schema::TIMEOUTS);
     Timeouts {
         half_open: section.duration(report, "half_open").or(default.half_open),
         established: section.duration(report, "established").or(default.established),
@@ -146,10 +148,11 @@ fn read_host(report: &mut Report, table: &DeTable<'_>, name: &str, path: String)
     RawHost { name: name.to_owned(), path, addresses, weight }
 }
 
-fn read_services(report: &mut Report, top: &Section<'_>) -> Vec<RawService> {
+/// `timeouts` are the instance's.
+fn read_services(report: &mut Report, top: &Section<'_>, timeouts: Timeouts) -> Vec<RawService> {
     let tables = top.tables(report, "services").or(Vec::new());
     let read = |(index, table): (usize, Option<&DeTable<'_>>)| {
-        Some(read_service(report, table?, format!("services[{index}]")))
+        Some(read_service(report, table?, format!("services[{index}]"), timeouts))
     };
     tables.into_iter().enumerate().filter_map(read).collect()
 }
@@ -157,7 +160,7 @@ fn read_services(report: &mut Report, top: &Section<'_>) -> Vec<RawService> {
 const UDP_HANDOVERS: &[(&str, UdpHandover)] =
     &[("pin", UdpHandover::Pin), ("gap", UdpHandover::Gap), ("immediate", UdpHandover::Immediate)];
 
-fn read_service(report: &mut Report, table: &DeTable<'_>, path: String) -> RawService {
+fn read_service(report: &mut Report, table: &DeTable<'_>, path: String, timeouts: Timeouts) -> RawService {
     let section = Section::open(report, table, &path, schema::SERVICE);
     let name = section.string(report, "name", "\"web\"");
     let name = section.required(report, "name", name, "\"web\"");
@@ -182,6 +185,12 @@ fn read_service(report: &mut Report, table: &DeTable<'_>, path: String) -> RawSe
             .choice(report, "affinity", &[("none", Affinity::None), ("client", Affinity::Client)])
             .or(Affinity::default()),
         udp_handover: section.choice(report, "udp_handover", UDP_HANDOVERS).value(),
+        timeouts: read_timeouts(
+            report,
+            &section,
+            "[services.timeouts] behind the fields of the service",
+            timeouts,
+        ),
         hosts: owned(section.strings(report, "hosts", "[\"web-1\", \"web-2\"]")),
         path,
     }

@@ -14,7 +14,7 @@ use crate::model::Model;
 pub(super) fn resolve(report: &mut Report, raw: RawConfig) -> Model {
     check_interfaces(report, &raw.interfaces);
     let hosts = hosts::check(report, raw.hosts);
-    let services = services::check(report, raw.services, &hosts);
+    let services = services::check(report, raw.services, &hosts, raw.timeouts);
     check_ring_size(report, &raw.ring_size, &services);
     Model {
         interfaces: raw.interfaces.into_iter().flatten().collect(),

@@ -16,15 +16,25 @@ pub(super) const TOP: Fields = &[
 pub(super) const FLOW_TABLE: Fields = &["pins", "flood_gate"];
 pub(super) const TIMEOUTS: Fields = &["half_open", "established", "closing", "udp", "udp_gap"];
 pub(super) const HOST: Fields = &["addresses", "weight"];
-pub(super) const SERVICE: Fields =
-    &["name", "vip", "protocol", "port", "forward", "tracking", "affinity", "udp_handover", "hosts"];
+pub(super) const SERVICE: Fields = &[
+    "name",
+    "vip",
+    "protocol",
+    "port",
+    "forward",
+    "tracking",
+    "affinity",
+    "udp_handover",
+    "timeouts",
+    "hosts",
+];
 
 /// Where a field belongs that stands in the wrong section; a top-level field behind a header is the usual slip.
 pub(super) fn home_of(name: &str) -> Option<&'static str> {
     const HOMES: [(Fields, &str); 5] = [
         (TOP, "to the top of the file, above the first line in [brackets]"),
         (FLOW_TABLE, "under [flow_table]"),
-        (TIMEOUTS, "under [timeouts]"),
+        (TIMEOUTS, "under [timeouts], or in the timeouts of a service"),
         (HOST, "under [hosts.NAME]"),
         (SERVICE, "under [[services]]"),
     ];

@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::hosts::{Hosts, check_name, unusable, unusable_hint};
-use super::limits::{MAX_BACKENDS, MAX_MEMBER_SETS, MAX_SERVICES};
+use super::limits::{MAX_BACKENDS, MAX_MEMBER_SETS, MAX_OWN_TIMEOUTS, MAX_SERVICES};
 use super::raw::RawService;
 use super::reader::Read;
 use super::report::Report;
 use super::suggest::did_you_mean;
-use crate::model::{FlowPolicy, Protocol, Service, Tracking, UdpHandover};
+use crate::model::{FlowPolicy, Protocol, Service, Timeouts, Tracking, UdpHandover};
 
 /// Services that are whole; the path of each is that of the same index in `paths`.
 pub(super) struct Services {
@@ -17,7 +17,13 @@ pub(super) struct Services {
     pub paths: Vec<String>,
 }
 
-pub(super) fn check(report: &mut Report, raw: Vec<RawService>, hosts: &Hosts) -> Services {
+/// `timeouts` are those of services without any of their own.
+pub(super) fn check(
+    report: &mut Report,
+    raw: Vec<RawService>,
+    hosts: &Hosts,
+    timeouts: Timeouts,
+) -> Services {
     if let Some(first_over) = raw.get(MAX_SERVICES) {
         let message = format!("{} services are too many", raw.len());
         report.add(&first_over.path, message, format!("keep to {MAX_SERVICES} services"));
@@ -39,6 +45,9 @@ pub(super) fn check(report: &mut Report, raw: Vec<RawService>, hosts: &Hosts) ->
         let members = vip.and_then(|vip| members(report, &raw, vip, hosts));
         let path = raw.path.clone();
         let flows = flow_policy(report, &raw);
+        if raw.timeouts != timeouts {
+            counts.add_timeouts(report, &path, raw.timeouts);
+        }
         let service = members.and_then(|members| {
             counts.add(report, &path, &members);
             Some(Service {
@@ -48,6 +57,7 @@ pub(super) fn check(report: &mut Report, raw: Vec<RawService>, hosts: &Hosts) ->
                 port: raw.port?,
                 forward: raw.forward,
                 flows,
+                timeouts: raw.timeouts,
                 hosts: members,
             })
         });
@@ -129,11 +139,22 @@ impl Uniqueness {
 #[derive(Default)]
 struct Counts {
     member_sets: HashSet<Vec<String>>,
+    timeouts: HashSet<Timeouts>,
     backends: usize,
     over: bool,
 }
 
 impl Counts {
+    fn add_timeouts(&mut self, report: &mut Report, path: &str, timeouts: Timeouts) {
+        if self.timeouts.insert(timeouts) && self.timeouts.len() == MAX_OWN_TIMEOUTS + 1 {
+            let message = format!("this service has set of own timeouts number {}", MAX_OWN_TIMEOUTS + 1);
+            let hint = format!(
+                "let services have the same ones: {MAX_OWN_TIMEOUTS} different sets are possible beside [timeouts]"
+            );
+            report.add(&format!("{path}.timeouts"), message, hint);
+        }
+    }
+
     fn add(&mut self, report: &mut Report, path: &str, members: &[String]) {
         self.backends += members.len();
         if self.backends > MAX_BACKENDS {

@@ -101,7 +101,7 @@ impl Dataplane {
     /// A live pin. A closing one is listed until the sweep ends it, as only that knows whether it still waits.
     fn is_listed(&self, word: Word, now: u32) -> bool {
         let phase = if word.phase() == Phase::Closing { Phase::Established } else { word.phase() };
-        word.phase().is_pin() && word.idle(now) <= self.options.timeouts[phase as usize]
+        word.phase().is_pin() && word.idle(now) <= self.options.timeouts[word.limit_as(phase)]
     }
 
     fn record(&self, word: Word, cold: &Cold, now: u32, filter: &FlowFilter) -> Option<FlowRecord> {

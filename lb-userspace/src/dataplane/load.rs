@@ -5,6 +5,7 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use aya_log::EbpfLogger;
 use aya_obj::Object;
+use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key;
 use lb_common::layout::{FEATURE_TEST_CLOCK, HOST_MAX, LAYOUT_VERSION, Settings, state};
 
@@ -18,10 +19,10 @@ pub struct Options {
     pub instance: String,
     pub sizes: Sizes,
     pub key: Key,
-    /// Idle timeouts by phase number, seconds.
-    pub timeouts: [u32; 8],
+    /// [`Settings::timeouts`]
+    pub timeouts: Timeouts,
     /// [`Settings::udp_gap`]
-    pub udp_gap: u32,
+    pub udp_gap: [u32; TIMEOUT_SETS],
     /// [`Settings::flood_gate`]
     pub flood_gate: u32,
     /// Time comes from a map: for tests.

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use lb_common::atomic;
-use lb_common::flow::{Phase, Word};
+use lb_common::flow::{Phase, Timeouts, Word};
 use lb_common::hash::other_bucket;
 use lb_common::layout::{BackendStats, Cold, HOST_MAX, HostId, PHASES_COUNTED, Slot, state};
 use lb_common::table::{BUCKET, LIMBO, MARK_OVERFLOW, MARK_SECOND};
@@ -54,7 +54,7 @@ impl Swept {
 struct Sweep<'m, 'i> {
     maps: &'m Maps,
     input: &'m SweepInput<'i>,
-    timeouts: [u32; 8],
+    timeouts: Timeouts,
     now: u32,
     swept: Swept,
 }
@@ -95,8 +95,10 @@ impl<'i> Sweep<'_, 'i> {
         let losers: Vec<bool> = (0..=HOST_MAX + 1).map(|host| (self.input.losers)(host)).collect();
         // What is no pin is never late.
         let mut timeouts = self.timeouts;
-        for phase in [Phase::Empty, Phase::Reserved, Phase::Aborted] {
-            timeouts[phase as usize] = u32::MAX;
+        for set in timeouts.chunks_exact_mut(8) {
+            for phase in [Phase::Empty, Phase::Reserved, Phase::Aborted] {
+                set[phase as usize] = u32::MAX;
+            }
         }
         let words = self.maps.word(0);
         for index in 0..self.maps.sizes.words() {
@@ -104,7 +106,7 @@ impl<'i> Sweep<'_, 'i> {
             let word = Word(unsafe { atomic::load(words.add(index as usize)) });
             let host = usize::from(word.host()) % losers.len();
             let phase = word.phase() as usize;
-            if (word.idle(self.now) > timeouts[phase]) | losers[host] {
+            if (word.idle(self.now) > timeouts[word.limit()]) | losers[host] {
                 self.word(index, word);
             } else {
                 counts[host * 8 + phase] += 1;
@@ -146,7 +148,8 @@ impl<'i> Sweep<'_, 'i> {
 
     /// A closing pin that only its word keeps at its host: see `Kept::find` of the data path.
     fn waits(&self, word: Word, now: u32, cold: impl Fn() -> Cold) -> bool {
-        if word.phase() != Phase::Closing || word.idle(now) > self.timeouts[Phase::Established as usize] {
+        if word.phase() != Phase::Closing || word.idle(now) > self.timeouts[word.limit_as(Phase::Established)]
+        {
             return false;
         }
         let cold = cold();

@@ -33,7 +33,7 @@ pub use start::{Start, by_phase, data_path_key};
 use crate::dataplane::{Attached, Dataplane, Swept};
 use crate::drain::State;
 use crate::journal::Journal;
-use crate::model::Model;
+use crate::model::{Model, Timeouts};
 use crate::netlink::NextHopState;
 use crate::plan::{Ids, Inputs};
 use edges::Edges;
@@ -91,9 +91,10 @@ impl Engine {
         })
     }
 
-    /// The longest time that a live flow may be silent, seconds.
+    /// The longest time that a live flow of any service may be silent, seconds.
     fn idle_timeout(&self) -> u64 {
-        self.model.timeouts.longest().as_secs()
+        let own = self.ids.timeouts.values().map(Timeouts::longest).max();
+        self.model.timeouts.longest().max(own.unwrap_or_default()).as_secs()
     }
 
     /// The last loss of state, Unix seconds.

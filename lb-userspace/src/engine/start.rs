@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use lb_common::flow::Phase;
+use lb_common::flow::{self, Phase, TIMEOUT_SETS};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -14,7 +15,7 @@ use super::rings::Rings;
 use super::{Clock, Engine, Error};
 use crate::dataplane::{Dataplane, Options, Sizes};
 use crate::drain::{State, resume};
-use crate::journal::{Change, Journal};
+use crate::journal::{Change, Journal, SetNumber};
 use crate::model::{Model, Timeouts};
 use crate::netlink::NextHopState;
 use crate::plan::Ids;
@@ -34,17 +35,19 @@ impl Start {
         let Start { instance, config, model, mut journal, next_hops } = self;
         let clock = Clock::start();
         let key = journal.hash_key();
+        let own = journal.timeout_sets(&model.own_timeouts(), clock.now())?;
+        let sets = timeout_sets(&model, &own);
         let options = Options {
             instance: instance.clone(),
             sizes: Sizes::new(model.ring_size, model.flow_table_pins),
             key: data_path_key(key),
-            timeouts: by_phase(&model.timeouts),
-            udp_gap: model.timeouts.udp_gap.as_secs() as u32,
+            timeouts: flow::timeouts(&sets.map(|set| by_phase(&set))),
+            udp_gap: sets.map(|set| seconds(set.udp_gap)),
             flood_gate: model.flood_gate,
             test_clock: false,
         };
         let dataplane = Dataplane::open(options)?;
-        let ids = number(&model, &mut journal)?;
+        let ids = number(&model, &mut journal, own)?;
         let mut engine = Engine {
             drains: model.hosts.keys().map(|host| (host.clone(), State::Active { last: None })).collect(),
             instance,
@@ -173,7 +176,11 @@ impl Engine {
 }
 
 /// The numbers of everything that the config names.
-fn number(model: &Model, journal: &mut Journal) -> Result<Ids, Error> {
+fn number(
+    model: &Model,
+    journal: &mut Journal,
+    timeouts: BTreeMap<SetNumber, Timeouts>,
+) -> Result<Ids, Error> {
     let hosts: Vec<&str> = model.hosts.keys().map(String::as_str).collect();
     let services: Vec<&str> = model.services.iter().map(|service| service.name.as_str()).collect();
     let pairs: Vec<(&str, &str)> = model
@@ -192,6 +199,7 @@ fn number(model: &Model, journal: &mut Journal) -> Result<Ids, Error> {
         known_hosts: journal.known_hosts()?,
         services,
         stats: journal.stat_ids(&pairs)?,
+        timeouts,
     })
 }
 
@@ -202,9 +210,18 @@ pub fn data_path_key(key: [u8; 16]) -> lb_common::hash::Key {
     [word(low), word(high)]
 }
 
+/// The timeouts of every set; a number that nobody has stands for the instance's.
+fn timeout_sets(model: &Model, own: &BTreeMap<SetNumber, Timeouts>) -> [Timeouts; TIMEOUT_SETS] {
+    let of = |number: usize| own.get(&(number as SetNumber)).copied().unwrap_or(model.timeouts);
+    std::array::from_fn(of)
+}
+
+fn seconds(duration: Duration) -> u32 {
+    duration.as_secs() as u32
+}
+
 /// Idle timeouts by the number of the phase.
 pub fn by_phase(timeouts: &Timeouts) -> [u32; 8] {
-    let seconds = |duration: std::time::Duration| duration.as_secs() as u32;
     let mut by_phase = [0; 8];
     by_phase[Phase::HalfOpen as usize] = seconds(timeouts.half_open);
     by_phase[Phase::Established as usize] = seconds(timeouts.established);

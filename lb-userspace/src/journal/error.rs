@@ -52,6 +52,12 @@ pub enum Error {
     )]
     IdsExhausted { kind: IdKind, max: u32 },
 
+    #[error(
+        "services have more than {} sets of timeouts of their own",
+        crate::config::limits::MAX_OWN_TIMEOUTS
+    )]
+    TooManyTimeouts,
+
     #[error("host {host} cannot give its id back while drain {drain} is in force: undrain it first")]
     HostInUse { host: String, drain: u64 },
 

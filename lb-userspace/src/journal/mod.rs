@@ -19,6 +19,7 @@ mod lock;
 mod meta;
 mod revisions;
 mod schema;
+mod timeouts;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub use ids::IdKind;
 pub use lock::Lock;
 pub use meta::HashKey;
 pub use revisions::{Change, Kind, Revision};
+pub use timeouts::SetNumber;
 
 use error::{Fault, Result};
 

@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows of TOML, of BPF or of time; a value of [`Model`] is always whole and consistent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -25,6 +25,7 @@ pub struct Model {
     pub flow_table_pins: u32,
     /// Pins that a CPU may make in a second for TCP flows that need none; 0: any number.
     pub flood_gate: u32,
+    /// Of services that have none of their own.
     pub timeouts: Timeouts,
     /// By name; the name is the operator's handle for a drain.
     pub hosts: BTreeMap<String, Host>,
@@ -32,7 +33,7 @@ pub struct Model {
 }
 
 /// How long a pin may be idle before its flow counts as ended, by phase; whole seconds, at least one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Timeouts {
     #[serde(with = "humantime_serde")]
     pub half_open: Duration,
@@ -48,9 +49,27 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
+    /// Each with its name in the config.
+    pub fn named(&self) -> [(&'static str, Duration); 5] {
+        [
+            ("half_open", self.half_open),
+            ("established", self.established),
+            ("closing", self.closing),
+            ("udp", self.udp),
+            ("udp_gap", self.udp_gap),
+        ]
+    }
+
     /// The longest time that a live flow may be silent: the `T` of the handover rules.
     pub fn longest(&self) -> Duration {
         self.half_open.max(self.established).max(self.closing).max(self.udp)
+    }
+}
+
+impl Model {
+    /// The distinct timeouts that services have of their own.
+    pub fn own_timeouts(&self) -> BTreeSet<Timeouts> {
+        self.services.iter().map(|service| service.timeouts).filter(|own| *own != self.timeouts).collect()
     }
 }
 
@@ -84,6 +103,8 @@ pub struct Service {
     pub forward: Forward,
     #[serde(flatten)]
     pub flows: FlowPolicy,
+    /// Its own, or the instance's.
+    pub timeouts: Timeouts,
     /// Names of the member hosts, sorted, without repetition; each has an address of the VIP's family.
     pub hosts: Vec<String>,
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use lb_common::layout::HostId;
 
+use crate::journal::SetNumber;
+use crate::model::{Model, Service, Timeouts};
+
 /// Names → numbers; the journal keeps them stable.
 #[derive(Debug, Clone, Default)]
 pub struct Ids {
@@ -13,6 +16,8 @@ pub struct Ids {
     pub services: BTreeMap<String, u16>,
     /// (service, host) → number of the counters.
     pub stats: BTreeMap<(String, String), u32>,
+    /// Timeouts that pins may go by, beside the instance's, which have the number 0.
+    pub timeouts: BTreeMap<SetNumber, Timeouts>,
 }
 
 impl Ids {
@@ -22,6 +27,13 @@ impl Ids {
 
     pub fn service_name(&self, number: u16) -> Option<&str> {
         self.services.iter().find(|&(_, &id)| id == number).map(|(name, _)| name.as_str())
+    }
+
+    /// Number of the timeouts that a service's pins go by.
+    pub fn timeout_set(&self, model: &Model, service: &Service) -> SetNumber {
+        let is_own = |(_, timeouts): &(&SetNumber, &Timeouts)| **timeouts == service.timeouts;
+        let own = self.timeouts.iter().find(is_own).filter(|_| service.timeouts != model.timeouts);
+        own.map_or(0, |(&number, _)| number)
     }
 
     /// Numbers of the counters of a host, in every service.

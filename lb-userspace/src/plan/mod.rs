@@ -67,7 +67,8 @@ impl Inputs<'_> {
                 (self.ids.services.get(&service.name), ring_of(&service.name))
             {
                 let backends = self.backends(number, service);
-                let (key, policy) = (key_of(service), policy_of(service));
+                let set = self.ids.timeout_set(self.model, service);
+                let (key, policy) = (key_of(service), policy_of(service).with_set(set));
                 services.insert(number, ServiceTable { key, policy, ring, backends });
             }
         }
@@ -97,7 +98,7 @@ impl Inputs<'_> {
     }
 }
 
-/// A service's policy in the data path.
+/// A service's policy in the data path, but for its timeout set.
 pub fn policy_of(service: &Service) -> Policy {
     let FlowPolicy { tracking, affinity, udp_handover } = service.flows;
     let tracking = if tracking == Tracking::Edges { Policy::EDGES } else { 0 };

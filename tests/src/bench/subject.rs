@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use aya::programs::ProgramFd;
-use lb_common::flow::{Phase, Word};
+use lb_common::flow::{self, Phase, Word};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{
     Backend, BackendFlags, Control, HostId, HostState, MODE_IPIP, MODE_L2, Policy, ServiceKey, Slot, Tuple,
@@ -84,8 +84,8 @@ impl Subject {
             instance: instance.to_owned(),
             sizes: Sizes::new(RING_SIZE, pins),
             key,
-            timeouts,
-            udp_gap: 2,
+            timeouts: flow::one_set(timeouts),
+            udp_gap: [2; flow::TIMEOUT_SETS],
             flood_gate: 0,
             test_clock: false,
         };

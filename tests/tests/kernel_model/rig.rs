@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::maps::PerCpuValues;
 use aya::programs::{TestRun, TestRunOptions};
-use lb_common::flow::{Phase, Word};
+use lb_common::flow::{self, Phase, TIMEOUT_SETS, Word};
 use lb_common::hash::{FlowHash, Key};
 use lb_common::layout::{
     Backend, BackendFlags, BackendStats, Cold, Control, HOST_NONE, HostId, HostState, MODE_L2, Overflow,
@@ -124,8 +124,15 @@ impl Rig {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let instance = format!("kernel-model-{}-{number}", std::process::id());
-        let options =
-            Options { instance, sizes, key: KEY, timeouts, udp_gap: 2, flood_gate: 0, test_clock: true };
+        let options = Options {
+            instance,
+            sizes,
+            key: KEY,
+            timeouts: flow::one_set(timeouts),
+            udp_gap: [2; TIMEOUT_SETS],
+            flood_gate: 0,
+            test_clock: true,
+        };
         let plane = Dataplane::open(options).expect("the data path loads; needs root");
         let mut rig = Rig { plane, published: Default::default(), stats: BTreeMap::new() };
         rig.reset();

@@ -163,7 +163,8 @@ impl Bench {
     /// Lets every pin age past its timeout and sweeps: nothing is left then, in any book.
     #[track_caller]
     pub fn ends_empty(mut self) {
-        self.rig.pass(timeout::ESTABLISHED + LIMBO + 1);
+        // The longest of any timeout set.
+        self.rig.pass(2 * timeout::ESTABLISHED + LIMBO + 1);
         let pins = self.rig.pins().len() as u64;
         let swept = self.rig.sweep();
         assert_eq!((swept.expired, swept.overflow, swept.total()), (pins, 0, 0));

@@ -12,4 +12,5 @@ mod pass;
 mod policy;
 mod pressure;
 mod states;
+mod timeouts;
 mod victims;

@@ -211,6 +211,7 @@ fn service(
     index: u8,
     wish: (bool, bool, u16, bool, Vec<bool>),
     hosts: &BTreeMap<String, Host>,
+    timeouts: [Timeouts; 2],
 ) -> Option<Service> {
     let (v6, udp, port, ipip, chosen) = wish;
     let vip = match v6 {
@@ -234,7 +235,17 @@ fn service(
             _ => UdpHandover::Pin,
         },
     };
-    Some(Service { name: format!("service-{index}"), vip, protocol, port, forward, flows, hosts: names })
+    let timeouts = timeouts[usize::from(port >> 4 & 1)];
+    Some(Service {
+        name: format!("service-{index}"),
+        vip,
+        protocol,
+        port,
+        forward,
+        flows,
+        timeouts,
+        hosts: names,
+    })
 }
 
 fn model() -> impl Strategy<Value = Model> {
@@ -246,12 +257,12 @@ fn model() -> impl Strategy<Value = Model> {
         select(vec![VipMode::External, VipMode::Local]),
     );
     let numbers = (801..=1_048_573u32, 1024..=16_777_216u32, any::<Option<[u8; 16]>>());
-    (hosts, prop::collection::vec(wish, 0..10), modes, numbers, timeouts()).prop_map(
-        |(hosts, wishes, (xdp_mode, vip_mode), (size, flow_table_pins, hash_key), timeouts)| {
+    (hosts, prop::collection::vec(wish, 0..10), modes, numbers, [timeouts(), timeouts()]).prop_map(
+        |(hosts, wishes, (xdp_mode, vip_mode), (size, flow_table_pins, hash_key), sets)| {
             let hosts: BTreeMap<String, Host> =
                 hosts.into_iter().map(|host| (host.name.clone(), host)).collect();
             let wishes = wishes.into_iter().zip(1..);
-            let services = wishes.filter_map(|(wish, index)| service(index, wish, &hosts)).collect();
+            let services = wishes.filter_map(|(wish, index)| service(index, wish, &hosts, sets)).collect();
             Model {
                 interfaces: vec!["eth0".to_owned(), "bond1.7".to_owned()],
                 xdp_mode,
@@ -260,7 +271,7 @@ fn model() -> impl Strategy<Value = Model> {
                 hash_key,
                 flow_table_pins,
                 flood_gate: size % 7 * 1000,
-                timeouts,
+                timeouts: sets[0],
                 hosts,
                 services,
             }
@@ -281,14 +292,7 @@ fn write(model: &Model) -> String {
     }
     writeln!(toml, "[flow_table]\npins = {}", model.flow_table_pins).unwrap();
     writeln!(toml, "flood_gate = {}\n[timeouts]", model.flood_gate).unwrap();
-    let t = &model.timeouts;
-    for (name, timeout) in [
-        ("half_open", t.half_open),
-        ("established", t.established),
-        ("closing", t.closing),
-        ("udp", t.udp),
-        ("udp_gap", t.udp_gap),
-    ] {
+    for (name, timeout) in model.timeouts.named() {
         writeln!(toml, "{name} = \"{}\"", humantime::format_duration(timeout)).unwrap();
     }
     for host in model.hosts.values() {
@@ -298,13 +302,19 @@ fn write(model: &Model) -> String {
             .unwrap();
     }
     for service in &model.services {
-        let Service { name, vip, protocol, port, forward, flows, hosts } = service;
+        let Service { name, vip, protocol, port, forward, flows, timeouts, hosts } = service;
         writeln!(toml, "[[services]]\nname = {name:?}\nvip = \"{vip}\"\nprotocol = \"{protocol}\"").unwrap();
         writeln!(toml, "port = {port}\nforward = \"{forward}\"\nhosts = {hosts:?}").unwrap();
         writeln!(toml, "affinity = {:?}", lower(&flows.affinity)).unwrap();
         match protocol {
             Protocol::Tcp => writeln!(toml, "tracking = {:?}", lower(&flows.tracking)).unwrap(),
             Protocol::Udp => writeln!(toml, "udp_handover = {:?}", lower(&flows.udp_handover)).unwrap(),
+        }
+        if *timeouts != model.timeouts {
+            writeln!(toml, "[services.timeouts]").unwrap();
+            for (name, timeout) in timeouts.named() {
+                writeln!(toml, "{name} = \"{}\"", humantime::format_duration(timeout)).unwrap();
+            }
         }
     }
     toml

@@ -3,6 +3,7 @@ mod ids;
 mod kill;
 mod open;
 mod revisions;
+mod timeouts;
 
 use std::path::PathBuf;
 

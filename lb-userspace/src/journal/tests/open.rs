@@ -93,7 +93,7 @@ fn a_newer_schema_is_refused() {
     db.pragma_update(None, "user_version", schema::VERSION + 1).expect("set");
     drop(db);
     let error = refusal(&path);
-    assert!(matches!(error, Error::Newer { found: 2, supported: 1, .. }), "{error}");
+    assert!(matches!(error, Error::Newer { found, supported, .. } if found == supported + 1), "{error}");
     assert!(error.to_string().contains("install the newer version"), "{error}");
 }
 
