@@ -36,14 +36,15 @@ impl Pin {
 }
 
 /// What is done to the pin.
+#[repr(u8)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PinAction {
     /// Nothing, not even "seen now".
-    Leave,
+    Leave = 0,
     /// Seen now, in the phase given.
-    Refresh,
+    Refresh = 1,
     /// A new pin, or the old one made anew: the host and the phase given.
-    Make,
+    Make = 2,
 }
 
 /// What becomes of the pin. All fields always have a value, for the verifier's sake.

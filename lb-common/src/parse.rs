@@ -111,16 +111,17 @@ impl<const N: usize> Header<N> {
     }
 }
 
-/// What a packet says about its flow. The two that most packets are have the number of the phase that their flow's pin is in.
+/// What a packet says about its flow. Those that most packets are have the number of the phase that their flow's pin is in
+/// after them.
 #[repr(u8)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// TCP SYN without ACK: a wish to begin.
-    Syn = 0,
     /// TCP FIN.
-    Fin = 1,
+    Fin = 0,
     /// TCP RST.
-    Rst = 2,
+    Rst = 1,
+    /// TCP SYN without ACK: a wish to begin.
+    Syn = Phase::HalfOpen as u8,
     /// TCP ACK without SYN, FIN and RST.
     Ack = Phase::Established as u8,
     /// TCP that begins, continues or ends nothing: SYN with ACK, or no flag at all. It makes no pin.
@@ -134,9 +135,9 @@ impl Signal {
     #[inline(always)]
     pub const fn from_bits(bits: u8) -> Signal {
         match bits & 7 {
-            0 => Signal::Syn,
-            1 => Signal::Fin,
-            2 => Signal::Rst,
+            0 => Signal::Fin,
+            1 => Signal::Rst,
+            2 => Signal::Syn,
             3 => Signal::Ack,
             5 => Signal::Datagram,
             _ => Signal::Stray,

@@ -1,9 +1,9 @@
 //! The short way for the first packet of a flow: a SYN or a datagram whose flow certainly has no pin yet, and whose bucket has
 //! room. Nearly all are such.
 
-use lb_common::flow::{Phase, Word};
+use lb_common::flow::Word;
 use lb_common::hash::FlowHash;
-use lb_common::layout::{Cold, HostState, Overflow, Policy, Slot};
+use lb_common::layout::{Cold, HostState, Overflow};
 use lb_common::parse::{Packet, Segment, Signal};
 use lb_common::table::{self, Home};
 
@@ -22,12 +22,10 @@ pub fn expect(packet: &Packet, hash: FlowHash) {
 /// Whether a new flow has begun at the owner of its slot (C2), which is up. If not, `exact` decides.
 #[inline(always)]
 pub fn begin(begun: Begun, segment: impl FnOnce() -> Segment) -> bool {
-    let Begun { packet, hash, home, slot, slot_number, service, policy, owner, now } = begun;
-    let phase = match packet.signal {
-        Signal::Syn => Phase::HalfOpen,
-        Signal::Datagram => Phase::Udp,
-        _ => return false,
-    };
+    let Begun { packet, hash, home, word, slot_number, service, owner, now } = begun;
+    if !matches!(packet.signal, Signal::Syn | Signal::Datagram) {
+        return false;
+    }
     if owner.state() != HostState::Up || !gate::is_open(now) {
         return false;
     }
@@ -38,7 +36,7 @@ pub fn begin(begun: Begun, segment: impl FnOnce() -> Segment) -> bool {
     let tuple = &packet.tuple;
     let index = owner.get().stats;
     let entry = Overflow {
-        word: Word::new(hash.tag(), slot.owner(), phase, now).with_set(policy.set()).0,
+        word: word.0,
         cold: Cold {
             source: tuple.source,
             destination: tuple.destination,
@@ -65,10 +63,10 @@ pub struct Begun<'a> {
     pub packet: &'a Packet,
     pub hash: FlowHash,
     pub home: &'a Home,
-    pub slot: Slot,
+    /// The pin's: of the owner, in the phase that the flow begins in, seen now.
+    pub word: Word,
     pub slot_number: u32,
     pub service: u16,
-    pub policy: Policy,
     pub owner: &'a Record,
     pub now: u32,
 }

@@ -11,6 +11,7 @@ use lb_common::reason::Reason;
 
 use crate::backend::Backends;
 use crate::pin::{self, Applied, Flow, Kept, NO_PLACE, conclude_made};
+use crate::record::record;
 use crate::verdict::count;
 use crate::{insert, maps};
 
@@ -29,12 +30,16 @@ const INSERT: u32 = 1 << 31;
 /// Each step is called from here and not from the one before: the stack of all functions of a chain together has 512
 /// bytes.
 #[inline(always)]
-pub fn decide_exactly(hash: FlowHash, now: u32, describe: impl FnOnce(&mut Flow)) -> Outcome {
+pub fn decide_exactly<const RECORDS: bool>(
+    hash: FlowHash,
+    now: u32,
+    describe: impl FnOnce(&mut Flow),
+) -> Outcome {
     let dropped = |reason| Outcome { host: HOST_NONE, reason };
     let Some(work) = maps::WORK.get_ptr_mut(0) else { return dropped(Reason::DropInternal) };
     // SAFETY: this CPU's record, which no other program run touches meanwhile.
     describe(unsafe { &mut *work });
-    let outcome = decide_flow();
+    let outcome = if RECORDS { decide_flow_recorded() } else { decide_flow() };
     if outcome & INSERT != 0 && conclude(insert::insert(hash, now)) == NO_PLACE {
         return dropped(Reason::DropNoPlace);
     }
@@ -45,6 +50,17 @@ pub fn decide_exactly(hash: FlowHash, now: u32, describe: impl FnOnce(&mut Flow)
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn decide_flow() -> u32 {
+    decide_described::<false>()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn decide_flow_recorded() -> u32 {
+    decide_described::<true>()
+}
+
+#[inline(always)]
+fn decide_described<const RECORDS: bool>() -> u32 {
     let drop = |reason: Reason| HOST_NONE as u32 | (reason as u32) << 16;
     // SAFETY: as above.
     let Some(flow) = maps::WORK.get_ptr_mut(0).map(|work| unsafe { &mut *work }) else {
@@ -54,6 +70,11 @@ extern "C" fn decide_flow() -> u32 {
     let backends = Backends::new(directory, flow.window);
     let kept = Kept::find(flow, &backends);
     let decision = decide(flow.packet.signal, flow.slot, kept.pin(), &kept.view(flow, &backends));
+    record::<RECORDS>(|record| {
+        (record.word, record.index) = kept.found();
+        record.is_live = kept.pin().is_some() as u8;
+        (record.action, record.phase) = (decision.pin.action as u8, decision.pin.phase as u8);
+    });
     let backend = backends.get(decision.host);
     let state = backend.state();
     if state == HostState::Gone && decision.host != HOST_NONE {

@@ -14,14 +14,17 @@ mod insert;
 mod maps;
 mod memory;
 mod pin;
+mod record;
 mod settled;
 mod verdict;
 
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
+use lb_common::decide::PinAction;
+use lb_common::flow::{Phase, Word};
 use lb_common::hash::DestinationHash;
 use lb_common::layout::{
-    Directory, HOST_NONE, HostState, PLACES, Policy, SLOTS_A_BLOCK, Slot, Tuple, Window,
+    DecisionRecord, Directory, HOST_NONE, HostState, PLACES, Policy, SLOTS_A_BLOCK, Slot, Tuple, Way, Window,
 };
 use lb_common::parse::{Frame, Segment, Signal, parse};
 use lb_common::reason::Reason;
@@ -30,17 +33,33 @@ use lb_common::table::Home;
 
 use crate::begin::Begun;
 use crate::memory::Memory;
+use crate::record::record;
 use crate::verdict::Verdict;
 
+/// For traffic.
 #[xdp]
 pub fn sluice_lb(ctx: XdpContext) -> u32 {
-    // SAFETY: the kernel's bounds of the frame's linear part; every access is checked against them.
-    let frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
-    balance(&ctx, &frame).finish()
+    balance_and_count::<false>(&ctx)
+}
+
+/// The same, and each decision is recorded.
+#[xdp]
+pub fn sluice_record(ctx: XdpContext) -> u32 {
+    balance_and_count::<true>(&ctx)
 }
 
 #[inline(always)]
-fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
+fn balance_and_count<const RECORDS: bool>(ctx: &XdpContext) -> u32 {
+    record::<RECORDS>(|record| *record = DecisionRecord::default());
+    // SAFETY: the kernel's bounds of the frame's linear part; every access is checked against them.
+    let frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
+    let verdict = balance::<RECORDS>(ctx, &frame);
+    record::<RECORDS>(|record| record.reason = verdict.reason());
+    verdict.finish()
+}
+
+#[inline(always)]
+fn balance<const RECORDS: bool>(ctx: &XdpContext, frame: &Frame) -> Verdict {
     let packet = match parse(frame) {
         Ok(packet) => packet,
         Err(reason) => return Verdict::pass(reason),
@@ -67,10 +86,20 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
     let slot_hash =
         if policy.has(Policy::CLIENT) { destination_hash.client(&packet.tuple, maps::key()) } else { hash };
     let slot_number = slot_hash.slot(maps::ring_size());
+    record::<RECORDS>(|record| {
+        record.hash = hash.0;
+        record.service = number_of(directory, sought.place);
+        record.policy = policy.0;
+        record.signal = packet.signal as u8;
+        record.slot_number = slot_number;
+    });
     if policy.has(Policy::EDGES) && !matches!(packet.signal, Signal::Syn | Signal::Datagram) {
         let Some(slot) = find_slot(block, slot_number) else { return Verdict::drop(Reason::DropInternal) };
         let owner = backend::find(directory, window, slot.owner());
         if !slot.is_open() && owner.state() == HostState::Up {
+            record::<RECORDS>(|record| {
+                (record.slot, record.host, record.way) = (slot.0, slot.owner(), Way::Edges as u8)
+            });
             return forward::forward(ctx, frame, &packet, &owner, Reason::ForwardOwner);
         }
     }
@@ -79,53 +108,71 @@ fn balance(ctx: &XdpContext, frame: &Frame) -> Verdict {
     begin::expect(&packet, hash);
     let Some(slot) = find_slot(block, slot_number) else { return Verdict::drop(Reason::DropInternal) };
     let now = clock::now();
+    record::<RECORDS>(|record| {
+        let found = home.find(hash);
+        (record.word, record.index) = (found.word.0, found.index);
+        record.is_live = found.word.is_live(now, maps::timeouts()) as u8;
+        (record.slot, record.host) = (slot.0, slot.owner());
+    });
+    // In the phase that a flow is in after most of its packets, the first and the others.
+    let phase = Phase::from_bits(packet.signal as u8);
+    let wanted = Word::new(hash.tag(), slot.owner(), phase, now).with_set(policy.set());
     let service = || number_of(directory, sought.place);
     let owner = backend::find(directory, window, slot.owner());
-    let (backend, reason) =
-        if owner.state() == HostState::Up && settled::refresh(&packet, hash, policy, &home, slot, now) {
-            (owner, Reason::ForwardPin)
-        } else if owner.state() == HostState::Up
-            && begin::begin(
-                Begun {
-                    packet: &packet,
-                    hash,
-                    home: &home,
-                    slot,
-                    slot_number,
-                    service: service(),
-                    policy,
-                    owner: &owner,
-                    now,
-                },
-                || Segment::of(frame, &packet),
-            )
-        {
-            (owner, Reason::ForwardNew)
-        } else {
-            let outcome = exact::decide_exactly(hash, now, |flow| {
-                flow.packet = packet;
-                flow.segment = Segment::of(frame, &packet);
-                flow.hash = hash;
-                flow.window = window;
-                flow.policy = policy;
-                flow.service = service();
-                flow.slot = slot;
-                flow.slot_number = slot_number;
-                flow.now = now;
-            });
-            if outcome.host == HOST_NONE {
-                #[cfg(feature = "log")]
-                if let Reason::DropInternal = outcome.reason {
-                    aya_log_ebpf::warn!(
-                        ctx,
-                        "service {}: a slot or a pin names a host without a backend",
-                        service()
-                    );
-                }
-                return Verdict::drop(outcome.reason);
+    let (backend, reason) = if owner.state() == HostState::Up
+        && settled::refresh(packet.signal, hash, wanted, &home, slot, now)
+    {
+        record::<RECORDS>(|record| {
+            record.way = Way::Settled as u8;
+            (record.action, record.phase) = (PinAction::Refresh as u8, wanted.phase() as u8);
+        });
+        (owner, Reason::ForwardPin)
+    } else if owner.state() == HostState::Up
+        && begin::begin(
+            Begun {
+                packet: &packet,
+                hash,
+                home: &home,
+                word: wanted,
+                slot_number,
+                service: service(),
+                owner: &owner,
+                now,
+            },
+            || Segment::of(frame, &packet),
+        )
+    {
+        record::<RECORDS>(|record| {
+            record.way = Way::Begin as u8;
+            (record.action, record.phase) = (PinAction::Make as u8, wanted.phase() as u8);
+        });
+        (owner, Reason::ForwardNew)
+    } else {
+        let outcome = exact::decide_exactly::<RECORDS>(hash, now, |flow| {
+            flow.packet = packet;
+            flow.segment = Segment::of(frame, &packet);
+            flow.hash = hash;
+            flow.window = window;
+            flow.policy = policy;
+            flow.service = service();
+            flow.slot = slot;
+            flow.slot_number = slot_number;
+            flow.now = now;
+        });
+        record::<RECORDS>(|record| (record.way, record.host) = (Way::Exact as u8, outcome.host));
+        if outcome.host == HOST_NONE {
+            #[cfg(feature = "log")]
+            if let Reason::DropInternal = outcome.reason {
+                aya_log_ebpf::warn!(
+                    ctx,
+                    "service {}: a slot or a pin names a host without a backend",
+                    service()
+                );
             }
-            (backend::find(directory, window, outcome.host), outcome.reason)
-        };
+            return Verdict::drop(outcome.reason);
+        }
+        (backend::find(directory, window, outcome.host), outcome.reason)
+    };
     forward::forward(ctx, frame, &packet, &backend, reason)
 }
 

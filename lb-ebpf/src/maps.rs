@@ -6,7 +6,7 @@ use aya_ebpf::maps::{Array, DevMapHash, HashMap, PerCpuArray};
 use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key;
 use lb_common::layout::{
-    BackendStats, Cold, Directory, HOST_MAX, Overflow, SLOTS_A_BLOCK, Settings, Tuple, state,
+    BackendStats, Cold, DecisionRecord, Directory, HOST_MAX, Overflow, SLOTS_A_BLOCK, Settings, Tuple, state,
 };
 use lb_common::reason::REASONS;
 
@@ -67,6 +67,10 @@ pub static REASON_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASO
 /// Seconds, where a test sets the clock.
 #[map]
 pub static TEST_CLOCK: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The last decision, where decisions are recorded.
+#[map]
+pub static DECISION: Array<DecisionRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Set by the loader before the program is verified, so that each field is a constant to the verifier and to the JIT.
 #[unsafe(no_mangle)]

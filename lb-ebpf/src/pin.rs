@@ -18,17 +18,16 @@ pub struct Kept {
     found: Found,
     /// The word is a live pin. One that is not is still the place for the flow's next pin.
     is_live: bool,
-    /// The flow's stateless answer.
-    home: HostId,
 }
 
 impl Kept {
-    /// Finds the pin of the flow, by its tag and then by its tuple.
+    /// Finds the pin of the flow, by its tag and then by its tuple, and notes the flow's stateless answer.
     #[inline(always)]
-    pub fn find(flow: &Flow, backends: &Backends) -> Kept {
-        let Flow { packet, hash, slot, now, .. } = flow;
+    pub fn find(flow: &mut Flow, backends: &Backends) -> Kept {
+        let home = stateless(flow.slot, |host| backends.state(host));
+        flow.made.home = home;
+        let Flow { packet, hash, now, .. } = flow;
         let (hash, now) = (*hash, *now);
-        let home = stateless(*slot, |host| backends.state(host));
         let mut found = table::find(&Memory, hash, &packet.tuple);
         if found.is_some() && !table::is_of(&Memory, &found, &packet.tuple) {
             found = if table::has_overflow(&Memory, hash) {
@@ -48,7 +47,7 @@ impl Kept {
         if !is_live && found.index >= IN_OVERFLOW {
             found = Found::NONE;
         }
-        Kept { found, is_live, home }
+        Kept { found, is_live }
     }
 
     /// The live pin.
@@ -59,6 +58,12 @@ impl Kept {
         } else {
             Pin::NONE
         }
+    }
+
+    /// The word that was found, and its index.
+    #[inline(always)]
+    pub fn found(&self) -> (u64, u32) {
+        (self.found.word.0, self.found.index)
     }
 
     #[inline(always)]
@@ -241,7 +246,6 @@ fn make(
     };
     flow.made.stats = stats;
     flow.made.host = host;
-    flow.made.home = kept.home;
     flow.made.begins = matches!(phase, Phase::HalfOpen | Phase::Udp) as u8;
     if replaces {
         return Applied::Remade(table::remake(&Memory, &kept.found, entry, flow.now) as u32);

@@ -2,32 +2,27 @@
 
 use lb_common::atomic;
 use lb_common::bits::opaque;
-use lb_common::flow::{Phase, Word};
+use lb_common::flow::Word;
 use lb_common::hash::{FlowHash, preferred};
-use lb_common::layout::{Policy, Slot};
-use lb_common::parse::{Packet, Signal};
+use lb_common::layout::Slot;
+use lb_common::parse::Signal;
 use lb_common::table::Home;
 
 use crate::maps;
 
 /// Whether the packet goes to the owner of its slot, which is up, and nothing else is to be done; its pin is then
-/// refreshed. What is not that plain is decided by `exact`.
+/// refreshed. What is not that plain is decided by `exact`. `wanted` is the word of a flow of the owner that is in the phase
+/// of the signal's number, and was seen now.
 ///
 /// The pin is known by its tag alone. Should it be another flow's, by a chance of 2⁻²² a word, the answer is right all
 /// the same: every live TCP flow of a settled slot is the owner's.
 #[inline(always)]
-pub fn refresh(packet: &Packet, hash: FlowHash, policy: Policy, home: &Home, slot: Slot, now: u32) -> bool {
-    let phase = match packet.signal {
-        Signal::Ack => Phase::Established,
-        Signal::Datagram => Phase::Udp,
-        _ => return false,
-    };
-    if slot.is_open() {
+pub fn refresh(signal: Signal, hash: FlowHash, wanted: Word, home: &Home, slot: Slot, now: u32) -> bool {
+    if !matches!(signal, Signal::Ack | Signal::Datagram) || slot.is_open() {
         return false;
     }
-    let tag = hash.tag();
-    let wanted = Word::new(tag, slot.owner(), phase, now).with_set(policy.set());
-    let (mut at, mut word) = (home.at(preferred(tag)), home.word(preferred(tag)));
+    let preferred = preferred(hash.tag());
+    let (mut at, mut word) = (home.at(preferred), home.word(preferred));
     if word == wanted {
         return true;
     }

@@ -40,10 +40,16 @@ impl Verdict {
         Verdict::new(XDP_REDIRECT, reason)
     }
 
+    /// Number of the reason.
+    #[inline(always)]
+    pub const fn reason(self) -> u32 {
+        self.0 >> 8
+    }
+
     /// Counts the reason and gives the kernel's code.
     #[inline(always)]
     pub fn finish(self) -> u32 {
-        count_number(self.0 >> 8);
+        count_number(self.reason());
         self.0 & 0xff
     }
 }

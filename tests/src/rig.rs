@@ -120,6 +120,7 @@ impl Rig {
             udp_gap: [UDP_GAP, 2 * UDP_GAP, UDP_GAP, UDP_GAP],
             flood_gate: 0,
             test_clock: true,
+            records: false,
         }
     }
 

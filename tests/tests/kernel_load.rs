@@ -63,6 +63,11 @@ fn with_the_flood_gate() {
     check("the flood gate", Options { flood_gate: 100_000, ..defaults() });
 }
 
+#[test]
+fn with_records_of_decisions() {
+    check("records", Options { records: true, ..defaults() });
+}
+
 /// Sizes and timeouts are constants to the verifier, which may take a branch for dead or a bound for too wide.
 #[test]
 fn with_the_least_of_everything() {

@@ -4,6 +4,7 @@
 
 mod backend;
 mod cold;
+mod decision;
 mod directory;
 mod ring;
 mod service;
@@ -13,6 +14,7 @@ mod stats;
 
 pub use backend::{Backend, BackendFlags, Control, HostState, MODE_IPIP, MODE_L2};
 pub use cold::{Cold, Overflow, Tuple};
+pub use decision::{DecisionRecord, Way};
 pub use directory::{BACKENDS, Directory, PAIRS, PLACES, SERVICES};
 pub use ring::{SLOTS_A_BLOCK, Slot};
 pub use service::{Policy, Service, ServiceKey, Window};

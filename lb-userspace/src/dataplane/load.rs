@@ -7,7 +7,7 @@ use aya_log::EbpfLogger;
 use aya_obj::Object;
 use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key;
-use lb_common::layout::{FEATURE_TEST_CLOCK, HOST_MAX, LAYOUT_VERSION, Settings, state};
+use lb_common::layout::{DecisionRecord, FEATURE_TEST_CLOCK, HOST_MAX, LAYOUT_VERSION, Settings, state};
 
 use super::{Error, Mapped, Maps, Paths, Sizes, monotonic_seconds, pins, publish::Publisher};
 use crate::bpffs::make_folder;
@@ -27,6 +27,8 @@ pub struct Options {
     pub flood_gate: u32,
     /// Time comes from a map: for tests.
     pub test_clock: bool,
+    /// The program that records decisions is loaded, see [`Dataplane::decision`]: not for traffic.
+    pub records: bool,
 }
 
 /// The data path of one instance.
@@ -42,8 +44,10 @@ pub struct Dataplane {
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
-/// Name of the program in the object.
-const PROGRAM: &str = "sluice_lb";
+/// Name of the program in the object: for traffic, or with records of decisions.
+const fn program_name(records: bool) -> &'static str {
+    if records { "sluice_record" } else { "sluice_lb" }
+}
 
 impl Dataplane {
     /// Loads and verifies the program and opens or makes its maps, pinned in bpffs. Nothing is attached yet, and
@@ -87,7 +91,7 @@ impl Dataplane {
         }
         let mut ebpf = loader.load(objects::LB)?;
         // Before the maps are taken: the instructions name maps by the descriptors that are open now.
-        program(&mut ebpf)?.load()?;
+        program(&mut ebpf, options.records)?.load()?;
         // An object without a log statement has no such map.
         let logger = EbpfLogger::init(&mut ebpf).ok();
         let maps = Maps::take(&mut ebpf, options.sizes, options.key)?;
@@ -98,7 +102,12 @@ impl Dataplane {
 
     /// The XDP program; for test runs.
     pub fn program(&mut self) -> Result<&mut Xdp, Error> {
-        program(&mut self.ebpf)
+        program(&mut self.ebpf, self.options.records)
+    }
+
+    /// How the last packet came to its verdict; all zeros unless decisions are recorded.
+    pub fn decision(&self) -> DecisionRecord {
+        self.maps.decision.get(0)
     }
 
     /// Passes the program's log lines on to the daemon's log.
@@ -119,8 +128,9 @@ impl Dataplane {
     }
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
-    Ok(ebpf.program_mut(PROGRAM).ok_or(Error::Missing(PROGRAM))?.try_into()?)
+fn program(ebpf: &mut Ebpf, records: bool) -> Result<&mut Xdp, Error> {
+    let name = program_name(records);
+    Ok(ebpf.program_mut(name).ok_or(Error::Missing(name))?.try_into()?)
 }
 
 #[repr(transparent)]

@@ -3,7 +3,7 @@
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use lb_common::hash::Key;
-use lb_common::layout::{BackendStats, Cold, HOST_MAX, Overflow, Tuple, state};
+use lb_common::layout::{BackendStats, Cold, DecisionRecord, HOST_MAX, Overflow, Tuple, state};
 
 use super::{Error, Mapped, Services, Sizes};
 
@@ -24,6 +24,8 @@ pub struct Maps {
     pub reason_counts: PerCpuArray<MapData, u64>,
     /// An array of one 32-bit word has a stride of 8.
     pub test_clock: Mapped<u64>,
+    /// Not pinned: of this load of the program only.
+    pub decision: Mapped<DecisionRecord>,
 }
 
 impl Maps {
@@ -59,10 +61,11 @@ impl Maps {
             user_stats: mapped!("USER_STATS", sizes.stats),
             reason_counts: typed!("REASON_COUNTS"),
             test_clock: mapped!("TEST_CLOCK", 1),
+            decision: mapped!("DECISION", 1),
         })
     }
 
-    /// Names of all maps, as in the object.
+    /// Names of the maps that are pinned, as in the object.
     pub const NAMES: [&'static str; 14] = [
         "DIRECTORY",
         "GATE",

@@ -45,6 +45,7 @@ impl Start {
             udp_gap: sets.map(|set| seconds(set.udp_gap)),
             flood_gate: model.flood_gate,
             test_clock: false,
+            records: false,
         };
         let dataplane = Dataplane::open(options)?;
         let ids = number(&model, &mut journal, own)?;

@@ -88,6 +88,7 @@ impl Subject {
             udp_gap: [2; flow::TIMEOUT_SETS],
             flood_gate: 0,
             test_clock: false,
+            records: false,
         };
         let mut subject = Subject { dataplane: Dataplane::open(options)?, key };
         subject.dataplane.publish(&tables())?;

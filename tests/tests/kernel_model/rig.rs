@@ -132,6 +132,7 @@ impl Rig {
             udp_gap: [2; TIMEOUT_SETS],
             flood_gate: 0,
             test_clock: true,
+            records: false,
         };
         let plane = Dataplane::open(options).expect("the data path loads; needs root");
         let mut rig = Rig { plane, published: Default::default(), stats: BTreeMap::new() };

@@ -11,6 +11,7 @@ mod malformed;
 mod pass;
 mod policy;
 mod pressure;
+mod records;
 mod states;
 mod timeouts;
 mod victims;

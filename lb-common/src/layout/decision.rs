@@ -1,0 +1,65 @@
+//! What the data path says about one decision.
+
+use super::layout;
+
+/// How a packet came to its verdict, written by the program that records. What a packet did not reach is 0.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DecisionRecord {
+    /// [`crate::hash::FlowHash`]: bucket and tag of the flow, and its slot unless its service has affinity.
+    pub hash: u64,
+    /// [`crate::flow::Word`] of the flow's pin as it was found, dead or alive.
+    pub word: u64,
+    /// Index of that word, or [`crate::table::IN_OVERFLOW`].
+    pub index: u32,
+    pub slot_number: u32,
+    /// [`super::Slot`]
+    pub slot: u32,
+    /// [`crate::reason::Reason`] of the verdict.
+    pub reason: u32,
+    pub service: u16,
+    /// The host that was decided on; [`super::HOST_NONE`]: the packet is dropped.
+    pub host: u16,
+    /// [`super::Policy`] of the service.
+    pub policy: u8,
+    /// [`Way`]
+    pub way: u8,
+    /// [`crate::parse::Signal`]
+    pub signal: u8,
+    /// The pin that was found was alive (0 or 1).
+    pub is_live: u8,
+    /// [`crate::decide::PinAction`]
+    pub action: u8,
+    /// [`crate::flow::Phase`] that the pin gets by the action.
+    pub phase: u8,
+    pub pad: [u8; 6],
+}
+layout!(DecisionRecord, 48, 8);
+
+/// Which part of the program decided.
+#[repr(u8)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// None: the packet is for nobody here.
+    None = 0,
+    /// The slot alone: settled, of a service that tracks edges.
+    Edges = 1,
+    /// Mid-flow in a settled slot, by one word.
+    Settled = 2,
+    /// A first packet that made its pin in place.
+    Begin = 3,
+    /// Everything else.
+    Exact = 4,
+}
+
+impl Way {
+    pub const fn from_number(number: u8) -> Way {
+        match number {
+            1 => Way::Edges,
+            2 => Way::Settled,
+            3 => Way::Begin,
+            4 => Way::Exact,
+            _ => Way::None,
+        }
+    }
+}
