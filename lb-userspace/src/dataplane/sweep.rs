@@ -51,6 +51,10 @@ impl Swept {
     }
 }
 
+/// Words whose cold records are fetched together, so that their ways from memory overlap: more than a CPU has under way, and
+/// few enough to still be in its cache when they are read.
+const AHEAD: usize = 64;
+
 struct Sweep<'m, 'i> {
     maps: &'m Maps,
     input: &'m SweepInput<'i>,
@@ -101,17 +105,23 @@ impl<'i> Sweep<'_, 'i> {
             }
         }
         let words = self.maps.word(0);
+        let mut special = Vec::with_capacity(AHEAD);
         for index in 0..self.maps.sizes.words() {
             // SAFETY: index below the number of words of the mapped array.
             let word = Word(unsafe { atomic::load(words.add(index as usize)) });
             let host = usize::from(word.host()) % losers.len();
             let phase = word.phase() as usize;
             if (word.idle(self.now) > timeouts[word.limit()]) | losers[host] {
-                self.word(index, word);
+                self.maps.cold.fetch(index);
+                special.push((index, word));
+                if special.len() == AHEAD {
+                    special.drain(..).for_each(|(index, word)| self.word(index, word));
+                }
             } else {
                 counts[host * 8 + phase] += 1;
             }
         }
+        special.drain(..).for_each(|(index, word)| self.word(index, word));
         for (live, counts) in self.swept.live.iter_mut().zip(counts.chunks_exact(8)) {
             for (phase, &count) in counts.iter().enumerate() {
                 if let Some(gauge) = BackendStats::gauge_of(Phase::from_bits(phase as u8)) {

@@ -11,7 +11,7 @@ use super::report::Figure;
 use super::subject::Subject;
 
 const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
+pub(super) const XDP_TX: u32 = 3;
 /// Packets of a case that may be counted as something else, one in so many: pins that found no place.
 const TOLERANCE: u64 = 1000;
 
@@ -83,7 +83,12 @@ fn fill(feeder: &mut Feeder, kind: Kind, case: &Case) -> Result<()> {
 }
 
 /// All packets were counted as what the case is about, and nothing that must not happen did.
-fn check(before: &[(Reason, u64)], after: &[(Reason, u64)], reason: Reason, packets: u64) -> Result<()> {
+pub(super) fn check(
+    before: &[(Reason, u64)],
+    after: &[(Reason, u64)],
+    reason: Reason,
+    packets: u64,
+) -> Result<()> {
     let counted = before.iter().zip(after).map(|(&(reason, before), &(_, after))| (reason, after - before));
     let others: Vec<String> = counted
         .clone()

@@ -11,6 +11,7 @@ pub mod frames;
 mod machine;
 mod measure;
 mod report;
+mod scale;
 mod subject;
 mod userspace;
 
@@ -54,5 +55,17 @@ pub fn run(options: &Options, mut say: impl FnMut(&str)) -> Result<Report> {
     }
     drop(feeder);
     let work = if options.only.is_none() { userspace::measure(&mut subject, &mut say)? } else { Vec::new() };
-    Ok(Report { machine, program, cases, work })
+    Ok(Report { machine, program, cases, scale: Vec::new(), work })
+}
+
+/// Measures how figures depend on sizes: services, hosts, rings, flows and pins.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_scale(options: &Options, mut say: impl FnMut(&str)) -> Result<Report> {
+    machine::stay_on_one_cpu()?;
+    let machine = machine::Machine::look()?;
+    let (program, scale) = scale::packets(options, &mut say)?;
+    let work = scale::work(&mut say)?;
+    Ok(Report { machine, program, cases: Vec::new(), scale, work })
 }

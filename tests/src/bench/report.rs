@@ -15,6 +15,7 @@ pub struct Report {
     pub machine: Machine,
     pub program: ProgramFacts,
     pub cases: Vec<Figure>,
+    pub scale: Vec<Scaled>,
     pub work: Vec<Work>,
 }
 
@@ -48,6 +49,28 @@ pub struct Figure {
     /// What is aimed at in the end.
     pub aim: Option<f64>,
     pub met: Option<bool>,
+}
+
+/// Nanoseconds a packet over an empty program, in a data path of some size.
+#[derive(Debug, Serialize)]
+pub struct Scaled {
+    pub services: u32,
+    pub hosts: u32,
+    pub rings: u32,
+    /// Flows in turn, and services in turn with them.
+    pub flows: u32,
+    /// Live flows of services that track all.
+    pub full: Spread,
+    /// Mid-flow packets of services that track edges.
+    pub edges: Spread,
+}
+
+/// Of the rounds.
+#[derive(Debug, Serialize)]
+pub struct Spread {
+    pub median: f64,
+    pub lowest: f64,
+    pub highest: f64,
 }
 
 /// Milliseconds of the daemon's work.
@@ -101,6 +124,21 @@ impl fmt::Display for Report {
             f,
             "Program: {instructions} instructions, {jited} bytes of machine code; the verifier walked {verified} of at most 1000000."
         )?;
+        if !self.scale.is_empty() {
+            self.write_scale(f)?;
+        }
+        if !self.cases.is_empty() {
+            self.write_cases(f)?;
+        }
+        if !self.work.is_empty() {
+            self.write_work(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn write_cases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nNanoseconds a packet over an empty program, median of the rounds:")?;
         let mut figures = table(
             &["case", "flows", "table", "load", "ns", "lowest", "highest", "empty", "goal", "met", "aim"],
@@ -121,22 +159,42 @@ impl fmt::Display for Report {
                 goal(figure.aim),
             ]);
         }
-        writeln!(f, "{figures}")?;
-        if !self.work.is_empty() {
-            writeln!(f, "\nThe daemon's work, milliseconds, median:")?;
-            let mut work = table(&["what", "ms", "lowest", "highest", "goal", "met"], 1);
-            for row in &self.work {
-                work.add_row([
-                    row.what.clone(),
-                    format!("{:.2}", row.ms),
-                    format!("{:.2}", row.lowest),
-                    format!("{:.2}", row.highest),
-                    goal(row.goal),
-                    met(row.met).to_owned(),
-                ]);
-            }
-            writeln!(f, "{work}")?;
+        writeln!(f, "{figures}")
+    }
+
+    fn write_scale(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "\nNanoseconds a packet over an empty program by size, TCP/IPv4 l2, services in turn, median (lowest):"
+        )?;
+        let mut sizes = table(&["services", "hosts", "rings", "flows", "tracking full", "tracking edges"], 0);
+        let cell = |spread: &Spread| format!("{:.1} ({:.1})", spread.median, spread.lowest);
+        for row in &self.scale {
+            sizes.add_row([
+                row.services.to_string(),
+                row.hosts.to_string(),
+                row.rings.to_string(),
+                flows(row.flows).replace(" flows", ""),
+                cell(&row.full),
+                cell(&row.edges),
+            ]);
         }
-        Ok(())
+        writeln!(f, "{sizes}")
+    }
+
+    fn write_work(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nThe daemon's work, milliseconds, median:")?;
+        let mut work = table(&["what", "ms", "lowest", "highest", "goal", "met"], 1);
+        for row in &self.work {
+            work.add_row([
+                row.what.clone(),
+                format!("{:.2}", row.ms),
+                format!("{:.2}", row.lowest),
+                format!("{:.2}", row.highest),
+                goal(row.goal),
+                met(row.met).to_owned(),
+            ]);
+        }
+        writeln!(f, "{work}")
     }
 }

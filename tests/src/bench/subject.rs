@@ -28,7 +28,8 @@ pub const EDGES: [&str; 2] = ["203.0.113.8:80", "[2001:db8::8]:80"];
 pub const OTHER: [&str; 2] = ["198.51.100.1:80", "[2001:db8:ffff::1]:80"];
 /// The interface that test runs come in by: `lo`.
 const INGRESS: u32 = 1;
-const RING_SIZE: u32 = 65_537;
+/// The default of a config.
+pub const RING_SIZE: u32 = 65_537;
 /// Key of rings and flow hash; any will do.
 pub const KEY: [u8; 16] = *b"a key to measure";
 
@@ -65,6 +66,13 @@ impl Drop for Subject {
 impl Subject {
     /// Loads the program and publishes all services.
     pub fn open(instance: &str, pins: u32) -> Result<Subject> {
+        let mut subject = Subject::empty(instance, Sizes::new(RING_SIZE, pins))?;
+        subject.dataplane.publish(&tables())?;
+        Ok(subject)
+    }
+
+    /// Loads the program; nothing is published.
+    pub fn empty(instance: &str, sizes: Sizes) -> Result<Subject> {
         // What a benchmark with the same process number left when it was killed.
         detach_all(&Paths::of(instance))?;
         let (head, tail) = KEY.split_at(8);
@@ -82,7 +90,7 @@ impl Subject {
         }
         let options = Options {
             instance: instance.to_owned(),
-            sizes: Sizes::new(RING_SIZE, pins),
+            sizes,
             key,
             timeouts: flow::one_set(timeouts),
             udp_gap: [2; flow::TIMEOUT_SETS],
@@ -90,9 +98,7 @@ impl Subject {
             test_clock: false,
             records: false,
         };
-        let mut subject = Subject { dataplane: Dataplane::open(options)?, key };
-        subject.dataplane.publish(&tables())?;
-        Ok(subject)
+        Ok(Subject { dataplane: Dataplane::open(options)?, key })
     }
 
     pub fn program(&mut self) -> Result<&ProgramFd> {

@@ -12,13 +12,10 @@ use super::cases::flows;
 use super::feeder::{Called, Feeder};
 use super::frames::{Flows, Kind};
 use super::report::Work;
-use super::subject::{KEY, Subject, Vips, members, service, tables};
+use super::subject::{KEY, RING_SIZE, Subject, Vips, members, service, tables};
 
-const RING_SIZE: u32 = 65_537;
 /// Members of a large ring.
 const HOSTS: HostId = 100;
-/// Pins that are swept.
-const PINS: u32 = 1_000_000;
 
 /// Measures all of it. Replaces what the subject has published.
 pub fn measure(subject: &mut Subject, say: &mut impl FnMut(&str)) -> Result<Vec<Work>> {
@@ -37,22 +34,23 @@ pub fn measure(subject: &mut Subject, say: &mut impl FnMut(&str)) -> Result<Vec<
         })?,
     ];
     say("sweeps");
-    work.extend(sweeps(subject)?);
+    work.extend(sweeps(subject, 1_000_000, 10.0)?);
     say("publications");
     work.extend(publications(&mut subject.dataplane, HOSTS, 8)?);
     work.extend(publications(&mut subject.dataplane, 16, 1000)?);
     Ok(work)
 }
 
-fn sweeps(subject: &mut Subject) -> Result<Vec<Work>> {
-    if subject.dataplane.maps.sizes.buckets < Sizes::new(RING_SIZE, PINS).buckets {
+/// Sweeps of so many pins, if the table is made for them; `goal` in milliseconds.
+pub fn sweeps(subject: &mut Subject, pins: u32, goal: f64) -> Result<Vec<Work>> {
+    if subject.dataplane.maps.sizes.buckets < Sizes::new(RING_SIZE, pins).buckets {
         return Ok(Vec::new());
     }
     subject.forget_all()?;
-    let mut feeder = Feeder::load(subject.program()?, PINS)?;
+    let mut feeder = Feeder::load(subject.program()?, pins)?;
     let packets = Flows::new(Kind::TcpAck, Vips::of(false, false, false));
-    feeder.set((0..PINS as usize).map(|flow| packets.frame(flow as u32)))?;
-    feeder.run(Called::Tested, PINS)?;
+    feeder.set((0..pins as usize).map(|flow| packets.frame(flow as u32)))?;
+    feeder.run(Called::Tested, pins)?;
     drop(feeder);
     let tables = tables();
     let sweep = |subject: &mut Subject, loses: &dyn Fn(HostId) -> bool| {
@@ -61,12 +59,12 @@ fn sweeps(subject: &mut Subject) -> Result<Vec<Work>> {
             ring: &|ring| Some(RingView { slots: tables.rings.get(&ring)?, serves: &|_| true }),
             losers: loses,
         })?;
-        anyhow::ensure!(swept.total() >= u64::from(PINS) * 999 / 1000, "{} pins were found", swept.total());
+        anyhow::ensure!(swept.total() >= u64::from(pins) * 999 / 1000, "{} pins were found", swept.total());
         Ok(())
     };
-    let name = |what: &str| format!("sweep of {}{what}", flows(PINS).replace("flows", "pins"));
+    let name = |what: &str| format!("sweep of {}{what}", flows(pins).replace("flows", "pins"));
     Ok(vec![
-        Work::new(&name(""), 11, Some(10.0), || sweep(subject, &|_| false))?,
+        Work::new(&name(""), 11, Some(goal), || sweep(subject, &|_| false))?,
         Work::new(&name(", 1 of 4 hosts in handover"), 11, None, || sweep(subject, &|host| host == 1))?,
     ])
 }
@@ -119,7 +117,12 @@ fn publications(dataplane: &mut Dataplane, hosts: HostId, services: u16) -> Resu
 
 impl Work {
     /// Median of some runs.
-    fn new(what: &str, runs: usize, goal: Option<f64>, mut run: impl FnMut() -> Result<()>) -> Result<Work> {
+    pub fn new(
+        what: &str,
+        runs: usize,
+        goal: Option<f64>,
+        mut run: impl FnMut() -> Result<()>,
+    ) -> Result<Work> {
         let mut times = Vec::new();
         for _ in 0..runs {
             let started = Instant::now();
@@ -127,14 +130,17 @@ impl Work {
             times.push(started.elapsed());
         }
         times.sort();
-        let mut work = Work::of(what, &times);
-        work.goal = goal;
-        work.met = goal.map(|goal| work.ms <= goal);
-        Ok(work)
+        let work = Work::of(what, &times);
+        Ok(if let Some(goal) = goal { work.with_goal(goal) } else { work })
+    }
+
+    pub fn with_goal(mut self, goal: f64) -> Work {
+        (self.goal, self.met) = (Some(goal), Some(self.ms <= goal));
+        self
     }
 
     /// From sorted times.
-    fn of(what: &str, times: &[Duration]) -> Work {
+    pub fn of(what: &str, times: &[Duration]) -> Work {
         let ms = |time: Option<&Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1e3);
         Work {
             what: what.to_owned(),

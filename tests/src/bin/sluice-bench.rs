@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use anyhow::Result;
 use clap::Parser;
-use sluice_tests::bench::{Options, run};
+use sluice_tests::bench::{Options, run, run_scale};
 
 /// Measures the data path packet by packet in the kernel (no interface is touched), and the daemon's work.
 ///
@@ -30,6 +30,9 @@ struct Arguments {
     /// Pins that the flow table is made for
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=16_000_000))]
     pins: u32,
+    /// How the figures depend on the numbers of services, hosts, rings, flows and pins; takes 3 GiB of memory
+    #[arg(long, conflicts_with_all = ["flows", "only", "pins"])]
+    scale: bool,
     /// Only the cases whose name contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
@@ -46,11 +49,12 @@ fn main() -> Result<()> {
         only: arguments.only,
     };
     let shows = std::io::stderr().is_terminal();
-    let report = run(&options, |step| {
+    let say = |step: &str| {
         if shows {
             eprint!("\r\x1b[K{step}");
         }
-    })?;
+    };
+    let report = if arguments.scale { run_scale(&options, say)? } else { run(&options, say)? };
     if shows {
         eprint!("\r\x1b[K");
     }
