@@ -70,7 +70,7 @@ pub fn render(model: &Model) -> String {
 
 fn general(model: &Model) -> String {
     let rings: BTreeSet<&[String]> = model.services.iter().map(|service| service.hosts.as_slice()).collect();
-    let words = flow_table_words(model.flow_table_pins);
+    let words = flow_table_words(model.flow_table.pins);
     let (hot, cold) = (words * HOT_BYTES, words * COLD_BYTES);
     let mut table = plain();
     let mut row = |name: &str, value: String| {
@@ -101,14 +101,15 @@ fn general(model: &Model) -> String {
         "flow table",
         format!(
             "{} pins, {} (hot {} + cold {})",
-            model.flow_table_pins,
+            model.flow_table.pins,
             memory(hot + cold),
             memory(hot),
             memory(cold)
         ),
     );
-    if model.flood_gate != 0 {
-        row("flood gate", format!("{} new pins a second and CPU", model.flood_gate));
+    row("overflow", format!("{} pins beside it", model.flow_table.overflow));
+    if model.flow_table.flood_gate != 0 {
+        row("flood gate", format!("{} new pins a second and CPU", model.flow_table.flood_gate));
     }
     for (name, timeout) in model.timeouts.named() {
         row(&format!("timeout {name}"), humantime::format_duration(timeout).to_string());
@@ -217,6 +218,7 @@ VIP mode             external
 hash key             made at the first start
 rings                2 of 65537 slots
 flow table           1000000 pins, 128 MiB (hot 16 MiB + cold 112 MiB)
+overflow             40000 pins beside it
 timeout half_open    1m 4s
 timeout established  15m
 timeout closing      30s

@@ -14,6 +14,9 @@ pub mod default {
     /// Enough for services of up to 655 hosts.
     pub const RING_SIZE: u32 = 65_537;
     pub const PINS: u32 = 1_000_000;
+    /// Part of the pins that the overflow map has room for by default: one in so many. Half full, the table lets less than one
+    /// in a thousand overflow.
+    pub const PINS_AN_OVERFLOW: u32 = 25;
     pub const FLOOD_GATE: u32 = 0;
     pub const TIMEOUTS: Timeouts = Timeouts {
         half_open: Duration::from_secs(64),
@@ -41,6 +44,8 @@ pub const SLOTS_PER_MEMBER: u32 = 100;
 /// The smallest prime that serves one member, and the largest below 2^20.
 pub const RING_SIZE: RangeInclusive<u32> = 101..=1_048_573;
 pub const PINS: RangeInclusive<u32> = 1024..=16_777_216;
+/// Elements of the kernel's hash map come and go one by one, at some 170 bytes each.
+pub const OVERFLOW: RangeInclusive<u32> = 1024..=4_194_304;
 pub const FLOOD_GATE: RangeInclusive<u32> = 0..=100_000_000;
 pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 

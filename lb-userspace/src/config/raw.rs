@@ -8,7 +8,9 @@ use super::limits::{self, default};
 use super::reader::{Read, Section, address, child};
 use super::report::Report;
 use super::schema;
-use crate::model::{Affinity, Forward, Protocol, Timeouts, Tracking, UdpHandover, VipMode, XdpMode};
+use crate::model::{
+    Affinity, FlowTable, Forward, Protocol, Timeouts, Tracking, UdpHandover, VipMode, XdpMode,
+};
 
 pub(super) struct RawConfig {
     pub interfaces: Vec<Option<String>>,
@@ -16,8 +18,7 @@ pub(super) struct RawConfig {
     pub vip_mode: VipMode,
     pub ring_size: Read<u32>,
     pub hash_key: Option<[u8; 16]>,
-    /// Pins, and the flood gate.
-    pub flow_table: (u32, u32),
+    pub flow_table: FlowTable,
     pub timeouts: Timeouts,
     /// In the order of the file.
     pub hosts: Vec<RawHost>,
@@ -77,15 +78,23 @@ impl RawConfig {
     }
 }
 
-fn read_flow_table(report: &mut Report, top: &Section<'_>) -> (u32, u32) {
+fn read_flow_table(report: &mut Report, top: &Section<'_>) -> FlowTable {
     let Read::Value(table) = top.table(report, "flow_table", "[flow_table]") else {
-        return (default::PINS, default::FLOOD_GATE);
+        return flow_table(default::PINS);
     };
     let section = Section::open(report, table, "flow_table", schema::FLOW_TABLE);
-    (
-        section.integer(report, "pins", limits::PINS).or(default::PINS),
-        section.integer(report, "flood_gate", limits::FLOOD_GATE).or(default::FLOOD_GATE),
-    )
+    let usual = flow_table(section.integer(report, "pins", limits::PINS).or(default::PINS));
+    FlowTable {
+        pins: usual.pins,
+        overflow: section.integer(report, "overflow", limits::OVERFLOW).or(usual.overflow),
+        flood_gate: section.integer(report, "flood_gate", limits::FLOOD_GATE).or(usual.flood_gate),
+    }
+}
+
+/// The defaults for a table of so many pins.
+fn flow_table(pins: u32) -> FlowTable {
+    let overflow = (pins / default::PINS_AN_OVERFLOW).max(*limits::OVERFLOW.start());
+    FlowTable { pins, overflow, flood_gate: default::FLOOD_GATE }
 }
 
 /// Timeouts of the file, or of one service; what is left out is as in `default`.

@@ -13,7 +13,7 @@ pub(super) const TOP: Fields = &[
     "hosts",
     "services",
 ];
-pub(super) const FLOW_TABLE: Fields = &["pins", "flood_gate"];
+pub(super) const FLOW_TABLE: Fields = &["pins", "overflow", "flood_gate"];
 pub(super) const TIMEOUTS: Fields = &["half_open", "established", "closing", "udp", "udp_gap"];
 pub(super) const HOST: Fields = &["addresses", "weight"];
 pub(super) const SERVICE: Fields = &[

@@ -77,7 +77,7 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, config: Loaded) ->
     let (table, rest) = engine.memory();
     log::info!(
         "flow table for {} pins: {} MiB; other maps: {} MiB; {}",
-        model.flow_table_pins,
+        model.flow_table.pins,
         table >> 20,
         rest >> 20,
         if engine.adopted() { "took over the data path of an earlier daemon" } else { "new data path" },

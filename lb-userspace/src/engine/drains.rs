@@ -83,7 +83,7 @@ impl Engine {
             if hosts.is_empty() { self.drains.keys().cloned().collect() } else { self.named(hosts)? };
         let mut statuses = Vec::new();
         for host in &all {
-            let live = self.marked(self.host_sum(host)?.live(), host, &self.model.services);
+            let live = self.marked(self.host_sum(host)?.live(), host, self.has_edges(host));
             statuses.extend(self.drains[host].status(live));
         }
         Ok(statuses)

@@ -97,15 +97,14 @@ impl Engine {
         services.any(|service| service.hosts.iter().any(|name| name == host))
     }
 
-    /// The live flows of a host in these services, or in all: marked if some may not be counted.
-    pub(super) fn marked<'a>(
-        &self,
-        live: LiveFlows,
-        host: &str,
-        services: impl IntoIterator<Item = &'a Service>,
-    ) -> LiveFlows {
-        let is_member = |service: &&Service| service.hosts.iter().any(|name| name == host);
-        let has_edges = services.into_iter().filter(is_member).any(tracks_edges);
+    /// Hosts of services that track edges only.
+    pub(super) fn hosts_of_edges(&self) -> BTreeSet<&str> {
+        let services = self.model.services.iter().filter(|service| tracks_edges(service));
+        services.flat_map(|service| service.hosts.iter().map(String::as_str)).collect()
+    }
+
+    /// Live flows of a host: marked if some of them, of services that track edges only, may not be counted.
+    pub(super) fn marked(&self, live: LiveFlows, host: &str, has_edges: bool) -> LiveFlows {
         let complete_for = self
             .ids
             .hosts
@@ -115,6 +114,6 @@ impl Engine {
     }
 }
 
-fn tracks_edges(service: &Service) -> bool {
+pub(super) fn tracks_edges(service: &Service) -> bool {
     service.flows.tracking == Tracking::Edges
 }

@@ -39,11 +39,14 @@ impl Start {
         let sets = timeout_sets(&model, &own);
         let options = Options {
             instance: instance.clone(),
-            sizes: Sizes::new(model.ring_size, model.flow_table_pins),
+            sizes: Sizes {
+                overflow: model.flow_table.overflow,
+                ..Sizes::new(model.ring_size, model.flow_table.pins)
+            },
             key: data_path_key(key),
             timeouts: flow::timeouts(&sets.map(|set| by_phase(&set))),
             udp_gap: sets.map(|set| seconds(set.udp_gap)),
-            flood_gate: model.flood_gate,
+            flood_gate: model.flow_table.flood_gate,
             test_clock: false,
             records: false,
         };
@@ -195,13 +198,9 @@ fn number(
         let (what, limit) = ("services that were ever named", Sizes::SERVICES);
         return Err(crate::dataplane::Error::Full { what, limit }.into());
     }
-    Ok(Ids {
-        hosts: journal.host_ids(&hosts)?,
-        known_hosts: journal.known_hosts()?,
-        services,
-        stats: journal.stat_ids(&pairs)?,
-        timeouts,
-    })
+    let hosts = journal.host_ids(&hosts)?;
+    let known_hosts = journal.known_hosts()?;
+    Ok(Ids { hosts, known_hosts, services, timeouts, ..Ids::with_stats(journal.stat_ids(&pairs)?) })
 }
 
 /// The secret of the flow hash.

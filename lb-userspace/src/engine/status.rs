@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::layout::HostId;
-
+use super::edges::tracks_edges;
 use super::gauges::Sum;
-use super::rings::Ring;
 use super::{Engine, Error};
 use crate::api::types::{
     AdminState, BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows, OperState,
@@ -20,9 +18,12 @@ impl Engine {
         let violations: BTreeMap<String, u64> = Self::violations(&counters.reasons).collect();
         let services: Vec<_> =
             self.model.services.iter().map(|service| self.service(service)).collect::<Result<_, _>>()?;
-        let owned: Vec<_> = self.rings.rings.values().map(|ring| (ring, ring.owned())).collect();
-        let hosts: Vec<_> =
-            self.model.hosts.values().map(|host| self.host(host, &owned)).collect::<Result<_, _>>()?;
+        let (shares, edges) = (self.shares(), self.hosts_of_edges());
+        let hosts = self.model.hosts.values().map(|host| {
+            let share = shares.get(host.name.as_str()).copied().unwrap_or_default();
+            self.host(host, share, edges.contains(host.name.as_str()))
+        });
+        let hosts: Vec<_> = hosts.collect::<Result<_, _>>()?;
         Ok(Status {
             instance: self.instance.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -67,7 +68,7 @@ impl Engine {
             backends.push(BackendStatus {
                 host: name.clone(),
                 address: address.map(|address| address.to_string()).unwrap_or_default(),
-                live_flows: self.marked(sum.live(), name, [service]),
+                live_flows: self.marked(sum.live(), name, tracks_edges(service)),
                 traffic,
                 next_hop: hop.map_or_else(|| "not known yet".to_owned(), ToString::to_string),
             });
@@ -89,38 +90,42 @@ impl Engine {
         })
     }
 
-    fn host(&self, host: &Host, owned: &[(&Ring, BTreeMap<HostId, u32>)]) -> Result<HostStatus, Error> {
+    fn host(&self, host: &Host, share: f64, has_edges: bool) -> Result<HostStatus, Error> {
         let (sum, traffic): (Sum, _) = self.traffic(self.ids.stats_of_host(&host.name))?;
         let state = self.drains.get(&host.name);
-        let live = self.marked(sum.live(), &host.name, &self.model.services);
+        let live = self.marked(sum.live(), &host.name, has_edges);
         Ok(HostStatus {
             name: host.name.clone(),
             admin: state.map_or(AdminState::Active, crate::drain::State::admin),
             oper: if self.down.contains(&host.name) { OperState::Down } else { OperState::Up },
             weight: host.weight,
-            share: self.share(&host.name, owned),
+            share,
             live_flows: live,
             traffic,
             drain: state.and_then(|state| state.status(live)),
         })
     }
 
-    /// Part of the slots that a host owns in the rings that it is a member of.
-    fn share(&self, host: &str, owned: &[(&Ring, BTreeMap<HostId, u32>)]) -> f64 {
-        let Some(id) = self.ids.hosts.get(host) else { return 0.0 };
-        let (mut own, mut all) = (0.0, 0.0);
-        for (ring, slots) in owned.iter().filter(|(ring, _)| ring.hosts.iter().any(|name| name == host)) {
-            own += f64::from(slots.get(id).copied().unwrap_or(0));
-            all += f64::from(ring.slots.size());
+    /// Part of the slots that each host owns in the rings that it is a member of.
+    fn shares(&self) -> BTreeMap<&str, f64> {
+        let mut slots: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+        for ring in self.rings.rings.values() {
+            let owned = ring.owned();
+            for name in &ring.hosts {
+                let of = self.ids.hosts.get(name).and_then(|id| owned.get(id));
+                let (own, all) = slots.entry(name).or_default();
+                *own += f64::from(of.copied().unwrap_or(0));
+                *all += f64::from(ring.slots.size());
+            }
         }
-        if all == 0.0 { 0.0 } else { own / all }
+        slots.into_iter().map(|(name, (own, all))| (name, own / all)).collect()
     }
 
     fn flow_table(&self) -> FlowTableStatus {
         let sizes = &self.dataplane.options.sizes;
         let swept = self.swept.as_ref();
         FlowTableStatus {
-            pins: u64::from(self.model.flow_table_pins),
+            pins: u64::from(self.model.flow_table.pins),
             words: u64::from(sizes.words()),
             live: swept.map_or(0, crate::dataplane::Swept::total),
             overflow_used: swept.map_or(0, |swept| swept.overflow),

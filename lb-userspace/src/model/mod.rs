@@ -21,15 +21,23 @@ pub struct Model {
     /// Secret key of the flow hash and of the rings, 16 bytes; `None`: the journal makes one and keeps it.
     #[serde(skip)]
     pub hash_key: Option<[u8; 16]>,
-    /// Pins that the flow table is made for.
-    pub flow_table_pins: u32,
-    /// Pins that a CPU may make in a second for TCP flows that need none; 0: any number.
-    pub flood_gate: u32,
+    pub flow_table: FlowTable,
     /// Of services that have none of their own.
     pub timeouts: Timeouts,
     /// By name; the name is the operator's handle for a drain.
     pub hosts: BTreeMap<String, Host>,
     pub services: Vec<Service>,
+}
+
+/// Sizes of the flow table, and what may be put into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct FlowTable {
+    /// Pins that the table is made for.
+    pub pins: u32,
+    /// Pins that find a place beside it, when their two buckets are full.
+    pub overflow: u32,
+    /// Pins that a CPU may make in a second for TCP flows that need none; 0: any number.
+    pub flood_gate: u32,
 }
 
 /// How long a pin may be idle before its flow counts as ended, by phase; whole seconds, at least one.

@@ -16,6 +16,8 @@ pub struct Ids {
     pub services: BTreeMap<String, u16>,
     /// (service, host) → number of the counters.
     pub stats: BTreeMap<(String, String), u32>,
+    /// Numbers of the counters of each host, in every service.
+    pub stats_by_host: BTreeMap<String, Vec<u32>>,
     /// Timeouts that pins may go by, beside the instance's, which have the number 0.
     pub timeouts: BTreeMap<SetNumber, Timeouts>,
 }
@@ -36,8 +38,17 @@ impl Ids {
         own.map_or(0, |(&number, _)| number)
     }
 
+    /// Numbers of counters only.
+    pub fn with_stats(stats: BTreeMap<(String, String), u32>) -> Self {
+        let mut stats_by_host: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        for ((_, host), &number) in &stats {
+            stats_by_host.entry(host.clone()).or_default().push(number);
+        }
+        Ids { stats, stats_by_host, ..Ids::default() }
+    }
+
     /// Numbers of the counters of a host, in every service.
     pub fn stats_of_host(&self, host: &str) -> impl Iterator<Item = u32> {
-        self.stats.iter().filter(move |((_, of), _)| of == host).map(|(_, &number)| number)
+        self.stats_by_host.get(host).into_iter().flatten().copied()
     }
 }

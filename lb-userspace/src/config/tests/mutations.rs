@@ -12,8 +12,8 @@ use super::super::limits::next_ring_size;
 use super::super::{check_against_machine, parse};
 use super::EXAMPLE;
 use crate::model::{
-    Affinity, FlowPolicy, Forward, Host, Model, Protocol, Service, Timeouts, Tracking, UdpHandover, VipMode,
-    XdpMode,
+    Affinity, FlowPolicy, FlowTable, Forward, Host, Model, Protocol, Service, Timeouts, Tracking,
+    UdpHandover, VipMode, XdpMode,
 };
 
 /// A change to the bytes of a text.
@@ -258,7 +258,7 @@ fn model() -> impl Strategy<Value = Model> {
     );
     let numbers = (801..=1_048_573u32, 1024..=16_777_216u32, any::<Option<[u8; 16]>>());
     (hosts, prop::collection::vec(wish, 0..10), modes, numbers, [timeouts(), timeouts()]).prop_map(
-        |(hosts, wishes, (xdp_mode, vip_mode), (size, flow_table_pins, hash_key), sets)| {
+        |(hosts, wishes, (xdp_mode, vip_mode), (size, pins, hash_key), sets)| {
             let hosts: BTreeMap<String, Host> =
                 hosts.into_iter().map(|host| (host.name.clone(), host)).collect();
             let wishes = wishes.into_iter().zip(1..);
@@ -269,8 +269,7 @@ fn model() -> impl Strategy<Value = Model> {
                 vip_mode,
                 ring_size: next_ring_size(size).expect("the range ends with a prime"),
                 hash_key,
-                flow_table_pins,
-                flood_gate: size % 7 * 1000,
+                flow_table: FlowTable { pins, overflow: 1024 + pins / 10, flood_gate: size % 7 * 1000 },
                 timeouts: sets[0],
                 hosts,
                 services,
@@ -290,8 +289,9 @@ fn write(model: &Model) -> String {
     if let Some(key) = model.hash_key {
         writeln!(toml, "hash_key = \"{:032x}\"", u128::from_be_bytes(key)).unwrap();
     }
-    writeln!(toml, "[flow_table]\npins = {}", model.flow_table_pins).unwrap();
-    writeln!(toml, "flood_gate = {}\n[timeouts]", model.flood_gate).unwrap();
+    let FlowTable { pins, overflow, flood_gate } = model.flow_table;
+    writeln!(toml, "[flow_table]\npins = {pins}\noverflow = {overflow}").unwrap();
+    writeln!(toml, "flood_gate = {flood_gate}\n[timeouts]").unwrap();
     for (name, timeout) in model.timeouts.named() {
         writeln!(toml, "{name} = \"{}\"", humantime::format_duration(timeout)).unwrap();
     }
