@@ -1,0 +1,206 @@
+//! The flow table under any order of operations.
+//!
+//! [`Play`] says what is done and to what. On an empty table it is held against a plain map ([`clean`]); on a table full
+//! of garbage ([`garbage`]) nothing can be right, but nothing may panic, go on for ever, or touch what is another's.
+
+mod clean;
+mod garbage;
+
+use arbitrary::{Arbitrary, Result, Unstructured};
+use lb_common::flow::{Phase, Word};
+use lb_common::hash::FlowHash;
+use lb_common::layout::{Cold, HostId, Overflow, Tuple};
+use lb_common::table::{self, Found};
+
+use crate::memory::Memory;
+
+/// Few, so that flows meet in them, and overflow.
+const BUCKETS: u32 = 4;
+/// More than the table and its overflow map have room for.
+const FLOWS: u32 = 64;
+/// Idle timeouts by phase, seconds. A half-open pin lives longer than the 64 s after which it may be a victim.
+const TIMEOUTS: [u32; 8] = [0, 0, 120, 600, 30, 90, 10, 0];
+/// Operations at most: what comes after them says nothing new, and takes time.
+const OPERATIONS: usize = 512;
+
+/// What is done to the table.
+#[derive(Debug, Clone)]
+pub struct Play {
+    /// Second in which it begins.
+    start: u32,
+    /// Entries that the overflow map takes.
+    capacity: u8,
+    /// Where there are any, the table holds them and is no table any more.
+    garbage: Vec<Garbage>,
+    operations: Vec<Operation>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Garbage {
+    Word {
+        index: u32,
+        word: u64,
+    },
+    /// Eight bytes of a record.
+    Cold {
+        index: u32,
+        part: usize,
+        bytes: u64,
+    },
+    Mark {
+        bucket: u32,
+        mark: u32,
+    },
+    Overflow {
+        flow: u32,
+        word: u64,
+        bytes: u64,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Operation {
+    /// A packet of a flow whose pin, if it has to be made, has this host and phase. `short`: the short way is tried first.
+    Packet {
+        flow: u32,
+        host: HostId,
+        phase: Phase,
+        remakes: bool,
+        short: bool,
+    },
+    /// So many seconds pass.
+    Pass(u32),
+    Sweep,
+    SweepOverflow,
+    /// Slots of established pins become settled or not.
+    Settle(bool),
+    /// Half-open pins exceed their quota or not.
+    Exceed(bool),
+}
+
+impl<'a> Arbitrary<'a> for Play {
+    /// Three bytes an operation, ten a piece of garbage, so that a change of one byte changes one thing.
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let mut play = Play {
+            start: u.arbitrary()?,
+            capacity: u.arbitrary::<u8>()? % 8,
+            garbage: Vec::new(),
+            operations: Vec::new(),
+        };
+        for _ in 0..u.arbitrary::<u8>()?.saturating_sub(128) {
+            play.garbage.push(garbage(u.arbitrary()?, u.arbitrary()?, u.arbitrary()?));
+        }
+        while !u.is_empty() && play.operations.len() < OPERATIONS {
+            play.operations.push(operation(u.arbitrary()?));
+        }
+        Ok(play)
+    }
+}
+
+fn garbage(kind: u8, index: u8, bytes: u64) -> Garbage {
+    let index = u32::from(index);
+    match kind % 4 {
+        0 => Garbage::Word { index: index % (BUCKETS * table::BUCKET), word: bytes },
+        1 => Garbage::Cold {
+            index: index % (BUCKETS * table::BUCKET),
+            part: usize::from(kind >> 2) % 7,
+            bytes,
+        },
+        2 => Garbage::Mark { bucket: index % BUCKETS, mark: bytes as u32 },
+        _ => Garbage::Overflow { flow: index % FLOWS, word: bytes, bytes: u64::from(kind) },
+    }
+}
+
+fn operation([kind, flow, how]: [u8; 3]) -> Operation {
+    match kind % 16 {
+        0 => Operation::Pass(u32::from(flow) % 4 * 256 + u32::from(how)),
+        1 => Operation::Sweep,
+        2 => Operation::SweepOverflow,
+        3 => Operation::Settle(how & 1 == 1),
+        4 => Operation::Exceed(how & 1 == 1),
+        _ => {
+            let phases = [Phase::HalfOpen, Phase::Established, Phase::Closing, Phase::Udp];
+            Operation::Packet {
+                flow: u32::from(flow) % FLOWS,
+                host: HostId::from(how >> 2 & 3) + 1,
+                phase: phases[usize::from(how & 3)],
+                remakes: how & 0x10 != 0,
+                short: how & 0x20 != 0,
+            }
+        }
+    }
+}
+
+impl Play {
+    /// Plays it; every law is checked after each operation.
+    pub fn check(&self) {
+        if self.garbage.is_empty() {
+            clean::check(self);
+        } else {
+            garbage::check(self);
+        }
+    }
+
+    /// The table before the first operation.
+    fn memory(&self) -> Memory {
+        Memory::new(BUCKETS, self.capacity.into(), STATS, TIMEOUTS)
+    }
+}
+
+/// Plays what the bytes say.
+pub fn check(bytes: &[u8]) {
+    if let Ok(play) = Play::arbitrary(&mut Unstructured::new(bytes)) {
+        play.check();
+    }
+}
+
+/// Numbers of counters: one for each flow at each host.
+const STATS: u32 = FLOWS * 8;
+
+fn stats(flow: u32, host: HostId) -> u32 {
+    flow * 8 + u32::from(host)
+}
+
+/// Every two flows have tag and home bucket in common, and every four the tag.
+fn tuple(flow: u32) -> Tuple {
+    Tuple { source: [0, flow.into()], destination: [0, 1], ports: 0x5000_0050, protocol: 6 }
+}
+
+fn hash_of(tuple: &Tuple) -> FlowHash {
+    let flow = tuple.source[1];
+    // The upper bits of a tag choose the preferred word.
+    let tag = (flow / 4 % 8) << 20 | (flow / 4 + 1);
+    FlowHash(tag << 20 | flow / 2 % u64::from(BUCKETS))
+}
+
+/// The pin that an operation makes.
+fn entry(flow: u32, host: HostId, phase: Phase, now: u32) -> Overflow {
+    let tuple = tuple(flow);
+    Overflow {
+        word: Word::new(hash_of(&tuple).tag(), host, phase, now).0,
+        cold: Cold {
+            source: tuple.source,
+            destination: tuple.destination,
+            ports: tuple.ports,
+            kind: tuple.protocol,
+            start: now,
+            stats: stats(flow, host),
+            ..Cold::default()
+        },
+    }
+}
+
+/// As the data path finds the pin of a flow.
+fn find(memory: &Memory, flow: u32) -> Found {
+    let tuple = tuple(flow);
+    let hash = hash_of(&tuple);
+    let found = table::find(memory, hash, &tuple);
+    if found.is_some() && !table::is_of(memory, &found, &tuple) {
+        return if table::has_overflow(memory, hash) {
+            table::find_overflow(memory, &tuple)
+        } else {
+            Found::NONE
+        };
+    }
+    found
+}
