@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::other_bucket;
-use lb_common::layout::HostId;
+use lb_common::layout::{Cold, HostId};
 use lb_common::table::{self, Home, IN_OVERFLOW, Inserted};
 
-use super::{BUCKETS, FLOWS, Operation, Play, TIMEOUTS, entry, find, hash_of, stats, tuple};
+use super::{BUCKETS, FLOWS, Operation, Play, Reached, TIMEOUTS, entry, find, hash_of, stats, tuple};
 use crate::memory::{Memory, Pin};
 
 /// Seconds after which a half-open pin may make room: six retransmissions of a SYN.
@@ -40,9 +40,10 @@ struct Stage {
     is_settled: bool,
     over_quota: bool,
     evicted: u64,
+    reached: Reached,
 }
 
-pub(super) fn check(play: &Play) {
+pub(super) fn check(play: &Play) -> Reached {
     let mut stage = Stage {
         memory: play.memory(),
         start: play.start,
@@ -51,6 +52,7 @@ pub(super) fn check(play: &Play) {
         is_settled: false,
         over_quota: false,
         evicted: 0,
+        reached: Reached::default(),
     };
     for operation in &play.operations {
         stage.carry_out(*operation);
@@ -61,6 +63,7 @@ pub(super) fn check(play: &Play) {
     stage.carry_out(Operation::Sweep);
     stage.carry_out(Operation::SweepOverflow);
     assert_eq!(stage.memory.audit(hash_of), (0, 0));
+    stage.reached
 }
 
 impl Stage {
@@ -122,14 +125,21 @@ impl Stage {
         let home = Home::of(&self.memory, hash).expect("the table has the bucket");
         if short && table::begin(&self.memory, hash, &home, &entry, now) {
             self.live.insert(flow, made);
+            self.reached.short += 1;
             return;
         }
         let before = self.memory.pins();
         match table::insert(&self.memory, hash, &tuple, &mut entry, now) {
             Inserted::Placed => {
                 self.live.insert(flow, made);
+                let is_away = |pin: &Pin| pin.cold.is_of(&tuple) && pin.index == IN_OVERFLOW;
+                let has_overflowed =
+                    entry.cold.kind & Cold::SECOND == 0 && self.memory.pins().iter().any(is_away);
+                self.reached.second += u64::from(entry.cold.kind & Cold::SECOND != 0);
+                self.reached.overflow += u64::from(has_overflowed);
             }
             Inserted::InLimbo => {
+                self.reached.limbo += 1;
                 let limbo = before.iter().find(|pin| pin.index == IN_OVERFLOW && pin.cold.is_of(&tuple));
                 let limbo = limbo.expect("the flow has a pin in overflow");
                 assert!(!limbo.word.is_live(now, &TIMEOUTS), "a live pin was not found");
@@ -168,9 +178,13 @@ impl Stage {
                 let number = (0..FLOWS).find(|&flow| lost.cold.is_of(&tuple(flow))).expect("a flow");
                 let was_live = self.live.remove(&number).is_some();
                 self.evicted += u64::from(was_live);
+                self.reached.evicted[best as usize] += 1;
                 self.live.insert(flow, made);
             }
-            Inserted::NoPlace => assert!(best == 0 || has_tag, "{near:?} had a victim"),
+            Inserted::NoPlace => {
+                assert!(best == 0 || has_tag, "{near:?} had a victim");
+                self.reached.no_place += 1;
+            }
             inserted => panic!("{inserted:?}, though nobody else is here"),
         }
     }

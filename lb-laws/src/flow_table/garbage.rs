@@ -8,10 +8,10 @@ use lb_common::hash::other_bucket;
 use lb_common::layout::{Cold, Overflow};
 use lb_common::table::{self, BUCKET, Found, Home, IN_OVERFLOW, Table};
 
-use super::{BUCKETS, Garbage, Operation, Play, TIMEOUTS, entry, find, hash_of, tuple};
+use super::{BUCKETS, Garbage, Operation, Play, Reached, TIMEOUTS, entry, find, hash_of, tuple};
 use crate::memory::Memory;
 
-pub(super) fn check(play: &Play) {
+pub(super) fn check(play: &Play) -> Reached {
     let memory = play.memory();
     for garbage in &play.garbage {
         write(&memory, *garbage);
@@ -21,7 +21,7 @@ pub(super) fn check(play: &Play) {
         match *operation {
             Operation::Pass(seconds) => now = now.wrapping_add(seconds),
             Operation::Sweep => memory.sweep(now),
-            Operation::SweepOverflow => memory.sweep_overflow(now, |tuple| hash_of(tuple)),
+            Operation::SweepOverflow => memory.sweep_overflow(now, hash_of),
             Operation::Settle(is_settled) => memory.is_settled.store(is_settled, SeqCst),
             Operation::Exceed(over_quota) => memory.over_quota.store(over_quota, SeqCst),
             packet @ Operation::Packet { flow, .. } => {
@@ -29,6 +29,7 @@ pub(super) fn check(play: &Play) {
             }
         }
     }
+    Reached { garbage: play.operations.len() as u64, ..Reached::default() }
 }
 
 fn write(memory: &Memory, garbage: Garbage) {
