@@ -10,7 +10,7 @@ use lb_common::reason::{Class, Reason};
 use lb_common::services::{find, probe};
 
 use crate::balancer::{Balancer, Outcome, Settings, Verdict};
-use crate::parse::{read, words};
+use crate::parse::{read, turns, words};
 use crate::site::{Site, VIP_V4, VIP_V6};
 
 const SETTINGS: Settings = Settings {
@@ -24,15 +24,21 @@ static CALM: LazyLock<Arc<Site>> = LazyLock::new(|| Arc::new(Site::calm(SETTINGS
 static STIRRED: LazyLock<Arc<Site>> = LazyLock::new(|| Arc::new(Site::stirred(SETTINGS.ring_size)));
 static RECORDS: LazyLock<Records> = LazyLock::new(|| Records::of(&STIRRED, SETTINGS.key));
 
-/// Everything that must hold for what becomes of a frame: of a new flow, of one with a pin, before and after its slot and
-/// its hosts change.
+/// Everything that must hold for what becomes of a frame, and of others of its flow: before and after its slot and its hosts
+/// change.
 pub fn check(bytes: &[u8]) {
+    let turns = turns(bytes);
     let mut balancer = Balancer::new(SETTINGS, CALM.clone(), 1000);
-    check_outcome(bytes, &balancer.run(bytes));
+    let check = |balancer: &mut Balancer| {
+        for turn in &turns {
+            check_outcome(turn, &balancer.run(turn));
+        }
+    };
+    check(&mut balancer);
     balancer.site = STIRRED.clone();
-    for seconds in [0, 1, 6, 31, 601] {
+    for seconds in [1, 6, 31, 601] {
         balancer.now += seconds;
-        check_outcome(bytes, &balancer.run(bytes));
+        check(&mut balancer);
     }
     check_search(bytes);
 }

@@ -20,21 +20,19 @@ pub struct Memory {
     cold: Vec<UnsafeCell<Cold>>,
     marks: Vec<UnsafeCell<u32>>,
     overflow: Mutex<Entries>,
-    capacity: usize,
     gauges: Vec<[AtomicI64; PHASES_COUNTED]>,
     pub evicted: AtomicU64,
     pub is_settled: AtomicBool,
     pub over_quota: AtomicBool,
 }
 
-#[derive(Default)]
 struct Entries {
     /// Number of the cell.
     of: HashMap<Tuple, usize>,
     /// Removed, and used again, as the kernel does.
     free: Vec<usize>,
-    /// Boxed, so that they stay where they are for as long as the memory is there.
-    cells: Vec<Box<UnsafeCell<Overflow>>>,
+    /// As many as there may be, so that they stay where they are.
+    cells: Vec<UnsafeCell<Overflow>>,
 }
 
 /// A pin as it lies in the table.
@@ -64,8 +62,11 @@ impl Memory {
             hot: cells(buckets * BUCKET),
             cold: cells(buckets * BUCKET),
             marks: cells(buckets),
-            overflow: Mutex::default(),
-            capacity,
+            overflow: Mutex::new(Entries {
+                of: HashMap::new(),
+                free: (0..capacity).collect(),
+                cells: cells(capacity as u32),
+            }),
             gauges: (0..stats).map(|_| Default::default()).collect(),
             evicted: AtomicU64::new(0),
             is_settled: AtomicBool::new(false),
@@ -136,7 +137,7 @@ impl Memory {
 
     /// Whether the overflow map takes no more.
     pub fn is_overflow_full(&self) -> bool {
-        self.overflow.lock().unwrap().of.len() == self.capacity
+        self.overflow.lock().unwrap().free.is_empty()
     }
 
     /// Checks all books once no thread is at work: gauges, marks, tags and places. Number of pins in the arrays and in
@@ -218,13 +219,10 @@ impl Table for Memory {
 
     fn overflow_insert(&self, tuple: &Tuple, entry: &Overflow) -> bool {
         let mut overflow = self.overflow.lock().unwrap();
-        if overflow.of.len() == self.capacity || overflow.of.contains_key(tuple) {
+        if overflow.of.contains_key(tuple) {
             return false;
         }
-        let cell = overflow.free.pop().unwrap_or_else(|| {
-            overflow.cells.push(Box::default());
-            overflow.cells.len() - 1
-        });
+        let Some(cell) = overflow.free.pop() else { return false };
         // SAFETY: in no map, so nobody finds it any more.
         unsafe { *overflow.cells[cell].get() = *entry };
         overflow.of.insert(*tuple, cell);

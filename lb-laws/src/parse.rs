@@ -13,6 +13,11 @@ use lb_common::layout::Tuple;
 use lb_common::parse::{Frame, L3, Packet, Segment, Signal, TCP, UDP, parse};
 use lb_common::reason::{Class, Reason};
 
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
 /// A frame from its bytes.
 fn frame_of(bytes: &[u8]) -> Frame {
     let start = bytes.as_ptr() as usize;
@@ -26,6 +31,23 @@ pub fn read(bytes: &[u8]) -> Result<(Packet, Segment), Reason> {
     let bytes: Box<[u8]> = bytes.into();
     let frame = frame_of(&bytes);
     parse(&frame).map(|packet| (packet, Segment::of(&frame, &packet)))
+}
+
+/// The frame, and where it is TCP the same with flags that tell another story of its flow: how it begins, goes on and ends. In
+/// an order in which each finds the pin that the one before has left.
+pub fn turns(bytes: &[u8]) -> Vec<Vec<u8>> {
+    const FLAGS: [u8; 8] = [SYN, SYN, ACK, SYN, FIN | ACK, ACK, RST, SYN];
+    let mut turns = vec![bytes.to_vec()];
+    if let Ok((packet, _)) = read(bytes)
+        && packet.tuple.protocol as u8 == TCP
+    {
+        turns.extend(FLAGS.map(|flags| {
+            let mut turn = bytes.to_vec();
+            turn[L3 + usize::from(packet.ip_header_len) + 13] = flags;
+            turn
+        }));
+    }
+    turns
 }
 
 /// Everything that must hold for the parser's answer.

@@ -92,6 +92,11 @@ impl Stage {
             Operation::Packet { flow, host, phase, remakes, short } => {
                 self.packet(flow, host, phase, remakes, short);
             }
+            Operation::Crowd { first, count, host, phase } => {
+                for flow in first..first + count {
+                    self.packet(flow % FLOWS, host, phase, false, true);
+                }
+            }
         }
     }
 

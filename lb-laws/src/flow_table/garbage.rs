@@ -8,7 +8,7 @@ use lb_common::hash::other_bucket;
 use lb_common::layout::{Cold, Overflow};
 use lb_common::table::{self, BUCKET, Found, Home, IN_OVERFLOW, Table};
 
-use super::{BUCKETS, Garbage, Operation, Play, Reached, TIMEOUTS, entry, find, hash_of, tuple};
+use super::{BUCKETS, FLOWS, Garbage, Operation, Play, Reached, TIMEOUTS, entry, find, hash_of, tuple};
 use crate::memory::Memory;
 
 pub(super) fn check(play: &Play) -> Reached {
@@ -24,6 +24,13 @@ pub(super) fn check(play: &Play) -> Reached {
             Operation::SweepOverflow => memory.sweep_overflow(now, hash_of),
             Operation::Settle(is_settled) => memory.is_settled.store(is_settled, SeqCst),
             Operation::Exceed(over_quota) => memory.over_quota.store(over_quota, SeqCst),
+            Operation::Crowd { first, count, host, phase } => {
+                for flow in first..first + count {
+                    let flow = flow % FLOWS;
+                    let packet = Operation::Packet { flow, host, phase, remakes: false, short: true };
+                    alone(&memory, flow, |memory| run(memory, packet, now));
+                }
+            }
             packet @ Operation::Packet { flow, .. } => {
                 alone(&memory, flow, |memory| run(memory, packet, now))
             }

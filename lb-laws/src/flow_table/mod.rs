@@ -6,6 +6,8 @@
 mod clean;
 mod garbage;
 
+use std::ops::Add;
+
 use arbitrary::{Arbitrary, Result, Unstructured};
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::FlowHash;
@@ -68,6 +70,13 @@ enum Operation {
         remakes: bool,
         short: bool,
     },
+    /// A packet of each of so many flows, one after another: else few plays would fill a bucket.
+    Crowd {
+        first: u32,
+        count: u32,
+        host: HostId,
+        phase: Phase,
+    },
     /// So many seconds pass.
     Pass(u32),
     Sweep,
@@ -112,22 +121,25 @@ fn garbage(kind: u8, index: u8, bytes: u64) -> Garbage {
 }
 
 fn operation([kind, flow, how]: [u8; 3]) -> Operation {
+    let phases = [Phase::HalfOpen, Phase::Established, Phase::Closing, Phase::Udp];
+    let (phase, host) = (phases[usize::from(how & 3)], HostId::from(how >> 2 & 3) + 1);
     match kind % 16 {
         0 => Operation::Pass(u32::from(flow) % 4 * 256 + u32::from(how)),
         1 => Operation::Sweep,
         2 => Operation::SweepOverflow,
         3 => Operation::Settle(how & 1 == 1),
         4 => Operation::Exceed(how & 1 == 1),
-        _ => {
-            let phases = [Phase::HalfOpen, Phase::Established, Phase::Closing, Phase::Udp];
-            Operation::Packet {
-                flow: u32::from(flow) % FLOWS,
-                host: HostId::from(how >> 2 & 3) + 1,
-                phase: phases[usize::from(how & 3)],
-                remakes: how & 0x10 != 0,
-                short: how & 0x20 != 0,
-            }
+        5 => {
+            let count = u32::from(kind >> 4) * 2 + 1;
+            Operation::Crowd { first: u32::from(flow) % FLOWS, count, host, phase }
         }
+        _ => Operation::Packet {
+            flow: u32::from(flow) % FLOWS,
+            host,
+            phase,
+            remakes: how & 0x10 != 0,
+            short: how & 0x20 != 0,
+        },
     }
 }
 
@@ -162,28 +174,47 @@ pub struct Reached {
     pub garbage: u64,
 }
 
+impl Add for Reached {
+    type Output = Reached;
+
+    fn add(self, other: Reached) -> Reached {
+        Reached {
+            short: self.short + other.short,
+            second: self.second + other.second,
+            overflow: self.overflow + other.overflow,
+            limbo: self.limbo + other.limbo,
+            evicted: std::array::from_fn(|rank| self.evicted[rank] + other.evicted[rank]),
+            no_place: self.no_place + other.no_place,
+            garbage: self.garbage + other.garbage,
+        }
+    }
+}
+
 /// Plays what the bytes say.
 pub fn check(bytes: &[u8]) -> Reached {
     Play::arbitrary(&mut Unstructured::new(bytes)).map(|play| play.check()).unwrap_or_default()
 }
 
-/// Numbers of counters: one for each flow at each host.
-const STATS: u32 = FLOWS * 8;
+/// Numbers of counters: one for every eighth flow at each host.
+const STATS: u32 = 8 * 8;
 
 fn stats(flow: u32, host: HostId) -> u32 {
-    flow * 8 + u32::from(host)
+    flow % 8 * 8 + u32::from(host)
 }
 
-/// Every two flows have tag and home bucket in common, and every four the tag.
 fn tuple(flow: u32) -> Tuple {
     Tuple { source: [0, flow.into()], destination: [0, 1], ports: 0x5000_0050, protocol: 6 }
 }
 
+/// Sixteen flows a bucket. Flows 0 to 11 have tag and home bucket in common with 48 to 59, and 12 to 15 only the tag with
+/// 60 to 63.
 fn hash_of(tuple: &Tuple) -> FlowHash {
     let flow = tuple.source[1];
+    let number = flow % 48 + 1;
     // The upper bits of a tag choose the preferred word.
-    let tag = (flow / 4 % 8) << 20 | (flow / 4 + 1);
-    FlowHash(tag << 20 | flow / 2 % u64::from(BUCKETS))
+    let tag = (number / 3 % 8) << 20 | number;
+    let home = if flow < 60 { flow } else { flow + 1 } % u64::from(BUCKETS);
+    FlowHash(tag << 20 | home)
 }
 
 /// The pin that an operation makes.
