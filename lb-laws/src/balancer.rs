@@ -110,6 +110,12 @@ impl Balancer {
         self.pins.clear();
     }
 
+    /// The service that a frame is for.
+    pub fn service_of(&self, frame: &[u8]) -> Option<u16> {
+        let (Packet { tuple, .. }, _) = read(frame).ok()?;
+        self.site.find(&tuple.destination, tuple.transport()).map(|(number, _)| number)
+    }
+
     /// Runs the program on a frame.
     pub fn run(&mut self, frame: &[u8]) -> Outcome {
         let passed = |reason| Outcome {

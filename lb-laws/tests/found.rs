@@ -1,7 +1,9 @@
 //! The laws over what fuzzing has found, without a fuzzer.
 
 use lb_laws::corpus::{Input, inputs};
+
 use lb_laws::{decap, flow_table, forwarding, parse, words};
+use proptest::prelude::*;
 
 /// Runs a law over every input of a target; a panic says for which it was.
 fn replay(target: &str, mut law: impl FnMut(&[u8])) {
@@ -33,6 +35,14 @@ fn frames_keep_the_laws() {
 #[test]
 fn words_keep_the_laws() {
     replay("word", words::check);
+}
+
+proptest! {
+    /// The fuzzer finds no branch that a few words do not reach, so numbers are drawn, too.
+    #[test]
+    fn any_words_keep_the_laws(bytes in prop::collection::vec(any::<u8>(), words::INPUT)) {
+        words::check(&bytes);
+    }
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn packets(from: SocketAddr, to: SocketAddr) -> [(&'static str, Packet); 8] {
     ]
 }
 
-/// Frames for the decapsulator at [`decap_here`].
+/// Frames for the decapsulator of a backend.
 pub fn encapsulated() -> Vec<Seed> {
     let mut seeds = Vec::new();
     for (family, from, vip) in ends(*PORTS.start()) {
@@ -88,9 +88,4 @@ pub fn encapsulated() -> Vec<Seed> {
 fn outer_ends(is_v6: bool) -> [IpAddr; 2] {
     let ends = if is_v6 { ["2001:db8:b::1", "2001:db8:b::65"] } else { ["192.0.2.1", "192.0.2.101"] };
     ends.map(|end| end.parse().expect("an address"))
-}
-
-/// The backend's addresses.
-pub fn decap_here() -> [IpAddr; 2] {
-    [outer_ends(false)[1], outer_ends(true)[1]]
 }

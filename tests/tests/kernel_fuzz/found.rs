@@ -51,5 +51,5 @@ fn kernel_and_host_agree_on_every_frame_that_was_found() {
         assert!(!wanted || bench.seen.contains_key(reason.name()), "no frame led to {}", reason.name());
     }
     let forwarded = bench.forwarded();
-    assert!(forwarded > 1.0 / 3.0, "{forwarded} of the frames came to a backend");
+    assert!(forwarded > 0.25, "{forwarded} of the frames came to a backend");
 }
