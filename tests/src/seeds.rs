@@ -9,7 +9,11 @@ use crate::packets::{Packet, too_big};
 /// A frame, and what it is called.
 pub type Seed = (String, Vec<u8>);
 
-/// Frames for the balancer, which does something else with each.
+/// Packets of one client to one service's address and port, TCP and UDP.
+pub const PACKETS: usize = 8;
+
+/// Frames for the balancer, which does something else with each; those of a client and a service lie side by side, [`PACKETS`]
+/// each.
 pub fn frames() -> Vec<Seed> {
     let mut seeds = Vec::new();
     for port in PORTS {
@@ -47,7 +51,7 @@ fn ends(port: u16) -> [(&'static str, SocketAddr, SocketAddr); 2] {
     ]
 }
 
-fn packets(from: SocketAddr, to: SocketAddr) -> [(&'static str, Packet); 8] {
+fn packets(from: SocketAddr, to: SocketAddr) -> [(&'static str, Packet); PACKETS] {
     let tcp = || Packet::tcp(from, to);
     [
         ("syn", tcp().syn(1000).tcp_options(&[2, 4, 5, 0xb4])),
