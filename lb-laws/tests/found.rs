@@ -4,6 +4,7 @@ use lb_laws::corpus::{Input, inputs};
 
 use lb_laws::{decap, flow_table, forwarding, parse, words};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 /// Runs a law over every input of a target; a panic says for which it was.
 fn replay(target: &str, mut law: impl FnMut(&[u8])) {
@@ -42,6 +43,24 @@ proptest! {
     #[test]
     fn any_words_keep_the_laws(bytes in prop::collection::vec(any::<u8>(), words::INPUT)) {
         words::check(&bytes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 60,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
+
+    /// Full tables are rare among what is short, which is what a corpus keeps.
+    #[test]
+    fn any_plays_on_the_flow_table_keep_the_laws(
+        start: u32,
+        capacity in 0u8..4,
+        operations in prop::collection::vec(any::<[u8; 3]>(), 100..300),
+    ) {
+        flow_table::check(&[&start.to_le_bytes()[..], &[capacity, 0], &operations.concat()].concat());
     }
 }
 

@@ -44,8 +44,8 @@ const TARGETS: [Target; 3] = [
   cargo xtask fuzz --seconds 300 --minimize
                                            then make the committed corpus anew from all that was found
 
-What is found lies in target/fuzz/corpus until then. Input that breaks a law lies in fuzz/artifacts: mend what it shows, and
-move it to fuzz/kept/TARGET under a name that says what it is; `cargo xtask test` runs over corpus and kept input.")]
+What is found lies in target/fuzz/corpus until then. Input that breaks a law lies in fuzz/artifacts: mend what it shows, and move
+it to fuzz/kept/TARGET under a name that says what it is. `cargo xtask test` runs over the corpus and over what is kept.")]
 pub struct Options {
     /// Run this target only
     #[arg(value_parser = ["parse", "flow_table", "word"])]

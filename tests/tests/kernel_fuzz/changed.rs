@@ -48,7 +48,7 @@ fn change(mut frame: Vec<u8>, step: &Step, all: &[seeds::Seed]) -> Vec<u8> {
     match *step {
         Step::Cut(share) => frame.truncate(frame.len() * usize::from(share) / 256),
         Step::Flip(at, bit) if !frame.is_empty() => {
-            let at = usize::from(at) * frame.len() >> 16;
+            let at = usize::from(at) * frame.len() / (1 << 16);
             frame[at] ^= 1 << bit;
         }
         Step::Set(at, value) => {
