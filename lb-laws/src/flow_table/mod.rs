@@ -1,7 +1,7 @@
 //! The flow table under any order of operations.
 //!
-//! [`Play`] says what is done and to what. On an empty table it is held against a plain map ([`clean`]); on a table full
-//! of garbage ([`garbage`]) nothing can be right, but nothing may panic, go on for ever, or touch what is another's.
+//! [`Play`] says what is done and to what. On an empty table it is held against a plain map; on a table full of
+//! garbage nothing can be right, but nothing may panic, go on for ever, or touch what is another's.
 
 mod clean;
 mod garbage;
