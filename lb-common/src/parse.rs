@@ -246,10 +246,15 @@ fn parse_v6(frame: &Frame) -> Result<Packet, Reason> {
         Some(len) => len,
         None => return Err(Reason::PassMalformed),
     };
+    let destination = [ip.raw64(24), ip.raw64(32)];
+    // An IPv4-mapped address means nothing on the wire, and must not pass for the IPv4 address of a service.
+    if destination[0] == 0 && destination[1] as u32 == Tuple::v4(0)[1] as u32 {
+        return Err(Reason::PassNoService);
+    }
     let packet = Packet {
         tuple: Tuple {
             source: [ip.raw64(8), ip.raw64(16)],
-            destination: [ip.raw64(24), ip.raw64(32)],
+            destination,
             ports: 0,
             protocol: ip.u8(6) as u32,
         },

@@ -8,6 +8,7 @@ pub mod bench;
 pub mod demo;
 pub mod packets;
 pub mod rig;
+pub mod seeds;
 pub mod servers;
 pub mod site;
 pub mod topology;

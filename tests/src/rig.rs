@@ -17,6 +17,7 @@
 //! ```
 
 mod counts;
+pub mod decap;
 mod runner;
 mod setup;
 mod table;

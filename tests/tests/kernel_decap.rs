@@ -3,90 +3,27 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use aya::maps::{HashMap, PerCpuArray};
-use aya::programs::{TestRun, TestRunOptions, Xdp};
-use aya::{Ebpf, EbpfLoader};
 use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv4Options, Ipv6Header, PacketBuilder};
-use lb_common::decap::{DecapClass, DecapReason, decapsulate};
-use lb_userspace::decap::{PROGRAMS, key};
-use lb_userspace::objects;
+use lb_common::decap::{DecapClass, DecapReason};
+use lb_userspace::decap::PROGRAMS;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use sluice_tests::rig::decap::{self, Answer, Kernel};
+use sluice_tests::rig::{XDP_DROP, XDP_PASS};
 
 const HERE_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 const HERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
 const BALANCER_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const BALANCER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 const MACS: [u8; 12] = [2, 0, 0, 0, 0, 7, 2, 0, 0, 0, 0, 1];
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
+const HERE: [IpAddr; 2] = [IpAddr::V4(HERE_V4), IpAddr::V6(HERE_V6)];
 
-/// A loaded program with its counters.
-struct Kernel {
-    ebpf: Ebpf,
-    program: &'static str,
+fn all() -> [Kernel; 2] {
+    PROGRAMS.map(|program| Kernel::load(program, &HERE))
 }
 
-/// What the kernel made of a frame.
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    verdict: u32,
-    bytes: Vec<u8>,
-    /// Reasons that were counted, once for each count.
-    counted: Vec<DecapReason>,
-}
-
-impl Kernel {
-    fn load(program: &'static str) -> Kernel {
-        let mut ebpf = EbpfLoader::new().map_max_entries("ADDRESSES", 2).load(objects::DECAP).unwrap();
-        let mut addresses =
-            HashMap::<_, [u64; 2], u32>::try_from(ebpf.map_mut("ADDRESSES").unwrap()).unwrap();
-        for address in [IpAddr::V4(HERE_V4), IpAddr::V6(HERE_V6)] {
-            addresses.insert(key(address), 1, 0).unwrap();
-        }
-        let xdp: &mut Xdp = ebpf.program_mut(program).unwrap().try_into().unwrap();
-        xdp.load().unwrap();
-        Kernel { ebpf, program }
-    }
-
-    fn all() -> [Kernel; 2] {
-        PROGRAMS.map(Kernel::load)
-    }
-
-    fn counters(&self) -> Vec<u64> {
-        let map = PerCpuArray::<_, u64>::try_from(self.ebpf.map("COUNTERS").unwrap()).unwrap();
-        (0..map.len()).map(|index| map.get(&index, 0).unwrap().iter().sum()).collect()
-    }
-
-    fn run(&self, frame: &[u8]) -> Answer {
-        let before = self.counters();
-        let mut out = vec![0; frame.len() + 258];
-        let xdp: &Xdp = self.ebpf.program(self.program).unwrap().try_into().unwrap();
-        let result = xdp
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                data_out: Some(&mut out),
-                ..TestRunOptions::new()
-            })
-            .unwrap();
-        out.truncate(result.data_size_out as usize);
-        let counted = DecapReason::ALL
-            .iter()
-            .zip(self.counters().iter().zip(&before))
-            .flat_map(|(reason, (after, before))| vec![*reason; (after - before) as usize])
-            .collect();
-        Answer { verdict: result.return_value, bytes: out, counted }
-    }
-}
-
-/// What the same code makes of it on the host.
 fn on_host(frame: &[u8]) -> Answer {
-    let mut bytes = frame.to_vec();
-    let accepts = |destination: &[u64; 2]| [key(HERE_V4.into()), key(HERE_V6.into())].contains(destination);
-    let decapsulated = decapsulate(&mut bytes, accepts);
-    bytes.drain(..decapsulated.cut);
-    let verdict = if decapsulated.reason.class() == DecapClass::Drop { XDP_DROP } else { XDP_PASS };
-    Answer { verdict, bytes, counted: vec![decapsulated.reason] }
+    decap::on_host(frame, &HERE)
 }
 
 fn check(kernels: &[Kernel], description: &str, frame: &[u8], reason: DecapReason, output: &[u8]) {
@@ -191,7 +128,7 @@ const PAIRS: [(bool, bool, DecapReason); 4] = [
 
 #[test]
 fn takes_all_four_pairs_apart() {
-    let kernels = Kernel::all();
+    let kernels = all();
     for (outer_is_v6, inner_is_v6, reason) in PAIRS {
         let packet = inner(inner_is_v6, 0);
         let input = frame(&outer(outer_is_v6, &packet, 0));
@@ -207,7 +144,7 @@ fn takes_all_four_pairs_apart() {
 
 #[test]
 fn takes_ipv4_options_of_every_length() {
-    let kernels = Kernel::all();
+    let kernels = all();
     for words in 1..=10 {
         for (_, inner_is_v6, reason) in &PAIRS[..2] {
             let packet = inner(*inner_is_v6, 0);
@@ -243,7 +180,7 @@ fn takes_ipv4_options_of_every_length() {
 #[test]
 fn leaves_everything_else_alone() {
     use DecapReason::*;
-    let kernels = Kernel::all();
+    let kernels = all();
     let (packet4, packet6) = (inner(false, 0), inner(true, 0));
     let foreign4 = outer_v4(&packet4, |header| header.destination = [192, 0, 2, 8]);
     let foreign6 = outer_v6(&packet4, |header| header.destination[0] = 0xfd);
@@ -308,7 +245,7 @@ fn leaves_everything_else_alone() {
 
 #[test]
 fn is_right_at_every_length() {
-    let kernels = Kernel::all();
+    let kernels = all();
     for (outer_is_v6, inner_is_v6, reason) in PAIRS {
         let packet = outer(outer_is_v6, &inner(inner_is_v6, 0), 0);
         let whole = frame(&packet);
@@ -345,7 +282,7 @@ fn combines_ecn_by_rfc_6040() {
         (ECT1, [Some(ECT1), Some(ECT1), Some(ECT1), Some(CE)]),
         (CE, [Some(CE), Some(CE), Some(CE), Some(CE)]),
     ];
-    let kernels = Kernel::all();
+    let kernels = all();
     for (outer_is_v6, inner_is_v6, reason) in PAIRS {
         for (inner_ecn, row) in table {
             for (outer_ecn, result) in [NOT, ECT0, ECT1, CE].into_iter().zip(row) {
@@ -364,7 +301,7 @@ fn combines_ecn_by_rfc_6040() {
 
 #[test]
 fn a_mark_keeps_a_wrong_inner_checksum_wrong() {
-    let kernel = Kernel::load(PROGRAMS[0]);
+    let kernel = Kernel::load(PROGRAMS[0], &HERE);
     let mut packet = inner(false, 0b10);
     packet[11] ^= 1;
     let mut expected = inner(false, 0b11);
@@ -377,7 +314,7 @@ fn a_mark_keeps_a_wrong_inner_checksum_wrong() {
 /// Frames that lie in several pieces: only one of the programs takes them.
 #[test]
 fn takes_jumbo_frames() {
-    let kernels = [Kernel::load("sluice_decap_frags")];
+    let kernels = [Kernel::load("sluice_decap_frags", &HERE)];
     let mut packet = inner(false, 0);
     packet.resize(8900, 0x5a);
     packet[2..4].copy_from_slice(&8900u16.to_be_bytes());
@@ -417,7 +354,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn kernel_and_host_agree_on_any_frame() {
-    let kernels = Kernel::all();
+    let kernels = all();
     let mut seen = [0; DecapReason::ALL.len()];
     let mut runner = TestRunner::new(Config { cases: 600, failure_persistence: None, ..Config::default() });
     let counts = std::cell::RefCell::new(&mut seen);

@@ -1,9 +1,10 @@
-//! `cargo xtask`: the one entry to set-up, build, test, demo and benchmark. Each task first sets up what it needs.
+//! `cargo xtask`: the one entry to set-up, build, test, fuzzing, demo and benchmark. Each task first sets up what it needs.
 
 mod bpf_toolchain;
 mod bpffs;
 mod build;
 mod command;
+mod fuzz;
 mod launch;
 mod leftovers;
 mod linker;
@@ -27,7 +28,11 @@ use crate::setup::Purpose;
 use crate::workspace::Workspace;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Set-up, build, test, demo and benchmark of Sluice", version)]
+#[command(
+    name = "cargo xtask",
+    about = "Set-up, build, test, fuzzing, demo and benchmark of Sluice",
+    version
+)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -43,6 +48,8 @@ enum Task {
     Test(test::Options),
     /// Load and run the XDP programs in an older kernel, in a virtual machine
     Vm(vm::Options),
+    /// Look for input that breaks a law of the code that kernel and host share: parser, flow table, flow words
+    Fuzz(fuzz::Options),
     /// Drain a host under traffic, in network namespaces (`--keep` leaves them up, `--down` removes them)
     #[command(disable_help_flag = true)]
     Demo(Rest),
@@ -82,6 +89,7 @@ fn run(task: Task) -> Result<()> {
         Task::Build(options) => build::run(&workspace, &options),
         Task::Test(options) => test::run(&workspace, &options),
         Task::Vm(options) => vm::run(&workspace, &options),
+        Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Demo(rest) => launch::run(&workspace, Launch::Demo, rest.arguments),
         Task::Bench(rest) => launch::run(&workspace, Launch::Bench, rest.arguments),
     }

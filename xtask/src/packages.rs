@@ -33,6 +33,10 @@ pub const BOOTING: &[Tool] = &[
     Tool { program: "setpriv", package: "util-linux", why: "a virtual machine that ends with its starter" },
 ];
 
+/// For fuzzing.
+pub const FUZZING: &[Tool] =
+    &[Tool { program: "g++", package: "g++", why: "compiles libFuzzer for the fuzz targets" }];
+
 /// Which of the tools this machine lacks.
 pub fn missing(tools: &'static [Tool]) -> Vec<&'static Tool> {
     tools.iter().filter(|tool| which(tool.program).is_none()).collect()

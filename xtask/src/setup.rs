@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::bpf_toolchain::{self, DEBIAN_RUSTC, LINKER_DIR_VAR, RUSTC_VAR, Rustc, Toolchain};
 use crate::vm::Machine;
 use crate::workspace::Workspace;
-use crate::{bpffs, linker, packages, rustup, tools_folder, vm};
+use crate::{bpffs, fuzz, linker, packages, rustup, tools_folder, vm};
 
 /// Debian's compiler, its library's source, and the LLVM that `bpf-linker` is linked against.
 const DEBIAN_TOOLCHAIN: [&str; 3] = ["rustc-web", "rust-web-src", "llvm-22-dev"];
@@ -32,6 +32,8 @@ pub enum Purpose {
     CheckAndRun,
     /// All of these.
     All,
+    /// Compile, and run fuzz targets; nothing else needs what they need.
+    Fuzz,
 }
 
 impl Purpose {
@@ -45,6 +47,10 @@ impl Purpose {
 
     fn boots(self) -> bool {
         matches!(self, Purpose::Vm | Purpose::All)
+    }
+
+    fn fuzzes(self) -> bool {
+        self == Purpose::Fuzz
     }
 }
 
@@ -66,6 +72,10 @@ pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
     if purpose.boots() {
         tools.extend(packages::missing(packages::BOOTING));
     }
+    if purpose.fuzzes() {
+        tools.extend(packages::missing(packages::FUZZING));
+    }
+    let no_fuzzer = purpose.fuzzes() && fuzz::find(workspace).is_none();
     let no_machine = purpose.boots() && Machine::find(workspace).is_none();
     let unmounted = purpose.runs() && !bpffs::is_mounted();
     let lints: Vec<_> = LINT_TOOLS
@@ -78,6 +88,7 @@ pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
         && tools.is_empty()
         && !unmounted
         && !no_machine
+        && !no_fuzzer
         && lints.is_empty()
     {
         return Ok(toolchain);
@@ -119,6 +130,17 @@ pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
             ),
         });
     }
+    if no_fuzzer {
+        missing.push(Missing {
+            what: format!("cargo-fuzz {}", fuzz::VERSION),
+            why: "builds the fuzz targets and runs them".to_owned(),
+            how: format!(
+                "cargo install cargo-fuzz --version {} into {} (some 30 s)",
+                fuzz::VERSION,
+                tools_folder::preferred(workspace).display()
+            ),
+        });
+    }
     missing.extend(lints.iter().map(|(_, component, why)| Missing {
         what: (*component).to_owned(),
         why: (*why).to_owned(),
@@ -138,6 +160,9 @@ pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
         Machine::install(workspace).with_context(|| {
             format!("{} cannot be had; `cargo xtask test --skip-vm` does without it", vm::NAME)
         })?;
+    }
+    if no_fuzzer {
+        fuzz::install(workspace)?;
     }
     for (subcommand, component, why) in lints {
         if let Err(error) = rustup::add_components(&[component]).run() {

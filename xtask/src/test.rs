@@ -14,7 +14,7 @@ use crate::vm;
 use crate::workspace::Workspace;
 
 /// Packages with tests that need no rights.
-const HOST_PACKAGES: [&str; 3] = ["lb-common", "lb-userspace", "xtask"];
+const HOST_PACKAGES: [&str; 4] = ["lb-common", "lb-laws", "lb-userspace", "xtask"];
 const INTEGRATION: &str = "sluice-tests";
 
 #[derive(clap::Args)]

@@ -102,10 +102,10 @@ impl Window {
         Window { base: (word >> 32) as u32, first: (word >> 16) as u16, count: word as u16 }
     }
 
-    /// Index of the pair of `host`, if the window covers it.
+    /// Index of the pair of `host`, if the window covers it. Readers mask it: a stray word may give any number.
     #[inline(always)]
     pub const fn pair(self, host: HostId) -> Option<u32> {
         let offset = host.wrapping_sub(self.first);
-        if offset < self.count { Some(self.base + offset as u32) } else { None }
+        if offset < self.count { Some(self.base.wrapping_add(offset as u32)) } else { None }
     }
 }

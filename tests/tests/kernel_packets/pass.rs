@@ -1,6 +1,6 @@
 //! Packets that are not the balancer's: to the kernel, untouched, each with its reason.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use sluice_tests::packets::{Packet, too_big};
 
@@ -71,6 +71,25 @@ fn packets_for_nobody_here() {
         fixtures.push(Fixture::pass(format!("{family}, packet too big"), error, "pass_other_protocol"));
     }
     check_all(fixtures);
+}
+
+/// IPv4 addresses are kept as `::ffff:a.b.c.d`; an IPv6 packet to such an address is another thing.
+#[test]
+fn an_ipv4_mapped_address_is_not_the_ipv4_service() {
+    let mut bench = Bench::new();
+    let mapped = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
+    };
+    for (service, begun) in [(0, super::bench::BEGAN), (1, super::bench::BEGAN_UDP)] {
+        let (v4, v6) = (Flow::of(service, 1), Flow::of(service + 2, 1));
+        bench.sent(v4.first(), "forward_new", 1, begun);
+        for (what, from) in [("a client", v6.from), ("the twin of a flow", mapped(v4.from))] {
+            let twin = Flow { from, to: mapped(v4.to), ..v4 };
+            bench.check(&Fixture::pass(what, twin.first(), "pass_no_service"));
+        }
+    }
+    assert_eq!(bench.rig.pins().len(), 2);
 }
 
 /// Ports are in the first fragment only, so all of them go the same way: to the kernel.

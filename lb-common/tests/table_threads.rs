@@ -1,7 +1,5 @@
 //! The flow table under threads that insert, change, end and sweep the same pins in few buckets.
 
-mod memory;
-
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -10,8 +8,7 @@ use lb_common::flow::{Phase, Timeouts, Word, one_set};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{Cold, HostId, Overflow, Tuple};
 use lb_common::table::{self, Found, Home, Inserted};
-
-use memory::Memory;
+use lb_laws::memory::Memory;
 
 /// Idle timeouts by phase, in ticks: established pins end by a FIN only.
 const TIMEOUTS: Timeouts = one_set([0, 0, 3, 1 << 20, 2, 4, 1, 0]);

@@ -1,4 +1,4 @@
-//! The flow table's memory as vectors, with the books that the kernel's maps keep.
+//! The flow table's memory as vectors, with the books that the kernel's maps keep. For one thread or for several.
 
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use lb_common::atomic;
 use lb_common::flow::{Phase, Timeouts, Word};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{BackendStats, Cold, HostId, Overflow, PHASES_COUNTED, Tuple};
-use lb_common::table::{BUCKET, MARK_OVERFLOW, MARK_SECOND, Table, keeps, unmark};
+use lb_common::table::{BUCKET, IN_OVERFLOW, MARK_OVERFLOW, MARK_SECOND, Table, keeps, unmark};
 
 /// Words and records that several threads write at once, as the map's memory is.
 pub struct Memory {
@@ -20,18 +20,28 @@ pub struct Memory {
     cold: Vec<UnsafeCell<Cold>>,
     marks: Vec<UnsafeCell<u32>>,
     overflow: Mutex<Entries>,
-    capacity: usize,
     gauges: Vec<[AtomicI64; PHASES_COUNTED]>,
     pub evicted: AtomicU64,
     pub is_settled: AtomicBool,
     pub over_quota: AtomicBool,
 }
 
-#[derive(Default)]
 struct Entries {
-    of: HashMap<Tuple, &'static UnsafeCell<Overflow>>,
+    /// Number of the cell.
+    of: HashMap<Tuple, usize>,
     /// Removed, and used again, as the kernel does.
-    free: Vec<&'static UnsafeCell<Overflow>>,
+    free: Vec<usize>,
+    /// As many as there may be, so that they stay where they are.
+    cells: Vec<UnsafeCell<Overflow>>,
+}
+
+/// A pin as it lies in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pin {
+    pub word: Word,
+    pub cold: Cold,
+    /// Index in the arrays; [`IN_OVERFLOW`] in the overflow map.
+    pub index: u32,
 }
 
 // SAFETY: shared words are accessed atomically. Cold records are written by the one that reserved the word, and whoever
@@ -52,8 +62,11 @@ impl Memory {
             hot: cells(buckets * BUCKET),
             cold: cells(buckets * BUCKET),
             marks: cells(buckets),
-            overflow: Mutex::default(),
-            capacity,
+            overflow: Mutex::new(Entries {
+                of: HashMap::new(),
+                free: (0..capacity).collect(),
+                cells: cells(capacity as u32),
+            }),
             gauges: (0..stats).map(|_| Default::default()).collect(),
             evicted: AtomicU64::new(0),
             is_settled: AtomicBool::new(false),
@@ -82,10 +95,10 @@ impl Memory {
     /// The sweep of the overflow map, while no packet is under way.
     pub fn sweep_overflow(&self, now: u32, hash_of: impl Fn(&Tuple) -> FlowHash) {
         let mut overflow = self.overflow.lock().unwrap();
-        let Entries { of, free } = &mut *overflow;
-        of.retain(|tuple, entry| {
+        let Entries { of, free, cells } = &mut *overflow;
+        of.retain(|tuple, &mut cell| {
             // SAFETY: nobody else is at it.
-            let Overflow { word, cold } = unsafe { *entry.get() };
+            let Overflow { word, cold } = unsafe { *cells[cell].get() };
             let word = Word(word);
             if word.is_live(now, &self.timeouts) {
                 return true;
@@ -94,9 +107,37 @@ impl Memory {
             let mark = self.marks[hash_of(tuple).bucket(self.mask) as usize].get();
             // SAFETY: a mark of the table.
             unsafe { atomic::add32(mark, MARK_OVERFLOW.wrapping_neg()) };
-            free.push(entry);
+            free.push(cell);
             false
         });
+    }
+
+    /// Every word that is not empty, with its record; while no thread is at work.
+    pub fn pins(&self) -> Vec<Pin> {
+        // SAFETY: nobody else is at it, as for all below.
+        let words = self.hot.iter().map(|cell| Word(unsafe { *cell.get() }));
+        // SAFETY: as above.
+        let colds = self.cold.iter().map(|cell| unsafe { *cell.get() });
+        let pins = (0..).zip(words.zip(colds)).map(|(index, (word, cold))| Pin { word, cold, index });
+        let mut pins: Vec<Pin> = pins.filter(|pin| pin.word != Word::EMPTY).collect();
+        let overflow = self.overflow.lock().unwrap();
+        pins.extend(overflow.of.values().map(|&cell| {
+            // SAFETY: as above.
+            let Overflow { word, cold } = unsafe { *overflow.cells[cell].get() };
+            Pin { word: Word(word), cold, index: IN_OVERFLOW }
+        }));
+        pins
+    }
+
+    /// The 8 words of a bucket; while no thread is at work.
+    pub fn words(&self, bucket: u32) -> [Word; BUCKET as usize] {
+        // SAFETY: nobody else is at it.
+        std::array::from_fn(|i| Word(unsafe { *self.hot[bucket as usize * BUCKET as usize + i].get() }))
+    }
+
+    /// Whether the overflow map takes no more.
+    pub fn is_overflow_full(&self) -> bool {
+        self.overflow.lock().unwrap().free.is_empty()
     }
 
     /// Checks all books once no thread is at work: gauges, marks, tags and places. Number of pins in the arrays and in
@@ -127,9 +168,9 @@ impl Memory {
             assert!(tags.insert((index / BUCKET, word.tag())), "two pins of a bucket share a tag");
         }
         let overflow = self.overflow.lock().unwrap();
-        for (tuple, entry) in &overflow.of {
+        for (tuple, &cell) in &overflow.of {
             // SAFETY: nobody else is at it.
-            let entry = unsafe { *entry.get() };
+            let entry = unsafe { *overflow.cells[cell].get() };
             assert!(entry.cold.is_of(tuple));
             count(Word(entry.word), &entry.cold);
             marks[hash_of(tuple).bucket(self.mask) as usize] += MARK_OVERFLOW;
@@ -172,17 +213,18 @@ impl Table for Memory {
     }
 
     fn overflow(&self, tuple: &Tuple) -> Option<*mut Overflow> {
-        self.overflow.lock().unwrap().of.get(tuple).map(|entry| entry.get())
+        let overflow = self.overflow.lock().unwrap();
+        overflow.of.get(tuple).map(|&cell| overflow.cells[cell].get())
     }
 
     fn overflow_insert(&self, tuple: &Tuple, entry: &Overflow) -> bool {
         let mut overflow = self.overflow.lock().unwrap();
-        if overflow.of.len() == self.capacity || overflow.of.contains_key(tuple) {
+        if overflow.of.contains_key(tuple) {
             return false;
         }
-        let cell = overflow.free.pop().unwrap_or_else(|| Box::leak(Box::default()));
+        let Some(cell) = overflow.free.pop() else { return false };
         // SAFETY: in no map, so nobody finds it any more.
-        unsafe { *cell.get() = *entry };
+        unsafe { *overflow.cells[cell].get() = *entry };
         overflow.of.insert(*tuple, cell);
         true
     }
@@ -190,7 +232,9 @@ impl Table for Memory {
     fn account(&self, stats: u32, from: Phase, to: Phase) {
         for (phase, change) in [(from, -1), (to, 1)] {
             if let Some(gauge) = BackendStats::gauge_of(phase) {
-                self.gauges[stats as usize][gauge].fetch_add(change, SeqCst);
+                // As in the kernel: a number that no counters have books nothing.
+                let Some(gauges) = self.gauges.get(stats as usize) else { return };
+                gauges[gauge].fetch_add(change, SeqCst);
             }
         }
     }

@@ -1,0 +1,177 @@
+//! The balancer's program in the kernel and its model on the host, side by side.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lb_common::layout::{Backend, Slot};
+use lb_common::reason::{Class, Reason};
+use lb_common::table::LIMBO;
+use lb_laws::balancer::{Balancer, Change, Outcome, Settings, Verdict};
+use lb_laws::site::{HOSTS, Site};
+use lb_userspace::dataplane::{Options, PairCounters, ServiceTable, Sizes, Tables};
+use sluice_tests::rig::{
+    Counts, Delta, INGRESS, KEY, PairDelta, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, timeout,
+};
+
+/// Frames of these lengths are taken by a test run: with an Ethernet header, and on one page together with the headroom.
+pub const LENGTHS: std::ops::RangeInclusive<usize> = 14..=3000;
+/// Room for so many more pins than the corpus has flows that none meets another.
+pub const PINS: u32 = 100_000;
+
+/// The two, with the same services, flows and clock.
+pub struct Bench {
+    rig: Rig,
+    model: Balancer,
+    /// Of the kernel, after the last frame.
+    counts: Counts,
+    pub calm: Arc<Site>,
+    pub stirred: Arc<Site>,
+    ends: u32,
+    /// Frames by what became of them.
+    pub seen: BTreeMap<&'static str, u64>,
+}
+
+impl Bench {
+    /// With the calm site, and a flow table for so many pins.
+    pub fn new(pins: u32) -> Self {
+        let sizes = Sizes { ring_copies: 64, ..Sizes::new(251, pins) };
+        let rig = Rig::open(sizes);
+        let Options { timeouts, udp_gap, .. } = rig.dataplane.options;
+        let settings = Settings { key: KEY, ring_size: sizes.ring_size, timeouts, udp_gap };
+        let (calm, stirred) = (Site::calm(sizes.ring_size).into(), Site::stirred(sizes.ring_size).into());
+        let model = Balancer::new(settings, Arc::clone(&calm), rig.now());
+        let counts = rig.counts();
+        let mut bench = Bench { rig, model, counts, calm, stirred, ends: 0, seen: BTreeMap::new() };
+        bench.publish(&bench.calm.clone());
+        bench
+    }
+
+    /// Sets both up.
+    pub fn publish(&mut self, site: &Arc<Site>) {
+        let mut setup = Setup::new(&self.rig);
+        setup.tables = tables(site);
+        self.check_others();
+        self.rig.publish(&setup);
+        self.counts = self.rig.counts();
+        self.model.site = Arc::clone(site);
+    }
+
+    /// Lets time pass for both.
+    pub fn pass(&mut self, seconds: u32) {
+        self.rig.pass(seconds);
+        self.model.now += seconds;
+    }
+
+    /// Runs both on a frame. What differs, if something does.
+    pub fn compare(&mut self, frame: &[u8]) -> Result<(), String> {
+        let (verdict, bytes) = self.rig.run_uncounted(frame, INGRESS);
+        let delta = self.count(self.model.service_of(frame));
+        let outcome = self.model.run(frame);
+        for reason in &outcome.reasons {
+            *self.seen.entry(reason.name()).or_default() += 1;
+        }
+        let in_kernel = (verdict, bytes, delta);
+        let on_host = (code(outcome.verdict), outcome.bytes.clone(), changed(&outcome));
+        if in_kernel == on_host {
+            return Ok(());
+        }
+        Err(format!("frame {frame:02x?}\nin the kernel: {in_kernel:02x?}\non the host:   {on_host:02x?}"))
+    }
+
+    /// What changed in the reasons and in the counters of a service; [`Self::check_others`] looks at the rest, which takes longer.
+    fn count(&mut self, service: Option<u16>) -> Delta {
+        let stats =
+            service.into_iter().flat_map(|service| HOSTS.map(move |host| Setup::stats(service, host)));
+        let counters = self.rig.dataplane.counters(stats).expect("counters can be read");
+        let reasons = counters.reasons.into_iter().map(|(reason, count)| (reason.name(), count)).collect();
+        let counts = Counts { reasons, pairs: counters.pairs };
+        let delta = Delta::between(&self.counts, &counts);
+        self.counts.reasons = counts.reasons;
+        self.counts.pairs.extend(counts.pairs);
+        delta
+    }
+
+    /// No frame has changed a counter of a service that it was not for.
+    pub fn check_others(&self) {
+        assert_eq!(self.rig.counts(), self.counts, "all counters, and those of the frames' services");
+    }
+
+    /// The part of the frames that came to a backend.
+    pub fn forwarded(&self) -> f64 {
+        let count = |is_wanted: fn(Class) -> bool| {
+            let reasons = Reason::ALL.iter().filter(|reason| is_wanted(reason.class()));
+            reasons.filter_map(|reason| self.seen.get(reason.name())).sum::<u64>() as f64
+        };
+        let all = count(|class| matches!(class, Class::Pass | Class::Forward | Class::Drop));
+        count(|class| class == Class::Forward) / all
+    }
+
+    /// Ends all flows in the kernel's way: their pins age, and the sweep takes them. The table is empty then, and so are its
+    /// books.
+    pub fn end_all(&mut self) {
+        if self.model.flows() == 0 {
+            return self.check_others();
+        }
+        // It reads all there is, and takes longer than all the rest.
+        self.ends += 1;
+        if self.ends % 16 == 1 {
+            self.check_others();
+            self.rig.audit();
+        }
+        // The longest of any timeout set.
+        self.pass(2 * timeout::ESTABLISHED + LIMBO + 1);
+        let swept = self.rig.sweep();
+        assert_eq!((swept.expired, swept.total()), (self.model.flows() as u64, 0));
+        self.model.forget();
+        let counts = self.rig.counts();
+        for (stats, counters) in &counts.pairs {
+            let PairCounters { packets, bytes, new_flows, evicted, .. } = self.counts.pairs[stats];
+            let changes = counters.changes;
+            let ended = PairCounters { packets, bytes, new_flows, evicted, live: [0; 4], changes };
+            assert_eq!(*counters, ended, "counters {stats} when all flows have ended");
+        }
+        self.counts = counts;
+    }
+}
+
+fn tables(site: &Site) -> Tables {
+    let service = |(&number, service): (&u16, &lb_laws::site::Service)| {
+        let stats = |host| Setup::stats(number, host);
+        let backends = service.backends.iter();
+        let backends = backends.map(|(&host, &backend)| (host, Backend { stats: stats(host), ..backend }));
+        let table = ServiceTable {
+            key: service.key,
+            policy: service.policy,
+            ring: service.ring,
+            backends: backends.collect(),
+        };
+        (number, table)
+    };
+    let words = |slots: &Vec<Slot>| slots.iter().map(|slot| slot.0).collect();
+    Tables {
+        services: site.services.iter().map(service).collect(),
+        rings: site.rings.iter().map(|(&ring, slots)| (ring, words(slots))).collect(),
+    }
+}
+
+fn code(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass => XDP_PASS,
+        Verdict::Drop => XDP_DROP,
+        Verdict::Transmit => XDP_TX,
+    }
+}
+
+fn changed(outcome: &Outcome) -> Delta {
+    let mut delta = Delta::default();
+    for reason in &outcome.reasons {
+        *delta.reasons.entry(reason.name()).or_default() += 1;
+    }
+    for (&(service, host), change) in &outcome.changes {
+        let &Change { packets, bytes, new_flows, live: [half_open, established, closing, udp] } = change;
+        let change =
+            PairDelta { packets, bytes, new_flows, evicted: 0, half_open, established, closing, udp };
+        delta = delta.pair(service, host, change);
+    }
+    delta
+}
