@@ -4,5 +4,6 @@
 //!
 //! The feeder of the benchmark sends, as a system call a packet would be the bottleneck.
 
+mod clients;
 mod flood;
 mod site;
