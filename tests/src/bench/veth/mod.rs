@@ -141,7 +141,7 @@ impl Case {
         ends.run(WARM.max(self.flows))?;
         let before = balancer.subject.reasons()?;
         let run = ends.run(frames)?;
-        self.forwarder.check(&run.arrived)?;
+        self.forwarder.check(self.flows, &run.arrived)?;
         let arrived = run.arrived.iter().sum::<u64>();
         if self.forwarder == Forwarder::Sluice {
             check(&before, &balancer.subject.reasons()?, arrived)?;
