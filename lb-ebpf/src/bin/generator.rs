@@ -83,7 +83,7 @@ fn make(ctx: &XdpContext) -> Option<()> {
             at += 1;
         }
     }
-    let address = flow / FLOWS_AN_ADDRESS & 0xffff;
+    let address = (flow / FLOWS_AN_ADDRESS) & 0xffff;
     let port = FIRST_PORT + flow % FLOWS_AN_ADDRESS * PORTS_APART;
     // RFC 1071; two steps fold what eleven words can sum up to.
     let sum = sum + address;
