@@ -16,7 +16,7 @@ mod bpf_toolchain;
 
 use bpf_toolchain::{LINKER_DIR_VAR, RUSTC_VAR, Toolchain};
 
-const OBJECTS: [&str; 3] = ["sluice-lb", "sluice-decap", "sluice-feeder"];
+const OBJECTS: [&str; 4] = ["sluice-lb", "sluice-decap", "sluice-feeder", "sluice-generator"];
 
 fn main() -> ExitCode {
     match build() {

@@ -9,13 +9,22 @@ pub static DECAP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "
 /// The benchmark's feeder (`lb-ebpf/src/bin/feeder.rs`).
 pub static FEEDER: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-feeder"));
 
+/// The veth benchmark's generator and sink (`lb-ebpf/src/bin/generator.rs`).
+pub static GENERATOR: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-generator"));
+
 #[cfg(test)]
 mod tests {
     use aya_obj::{Object, ProgramSection};
 
     #[test]
     fn each_object_has_btf_a_licence_and_an_xdp_program() {
-        for (name, bytes) in [("lb", super::LB), ("decap", super::DECAP), ("feeder", super::FEEDER)] {
+        let objects = [
+            ("lb", super::LB),
+            ("decap", super::DECAP),
+            ("feeder", super::FEEDER),
+            ("generator", super::GENERATOR),
+        ];
+        for (name, bytes) in objects {
             let object = Object::parse(bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert!(object.btf.is_some(), "{name} has no BTF");
             assert!(!object.license.to_bytes().is_empty(), "{name} has no licence");

@@ -18,6 +18,7 @@ pub struct Tool {
 pub const RUNNING: &[Tool] = &[
     Tool { program: "ip", package: "iproute2", why: "network namespaces and veth pairs" },
     Tool { program: "ethtool", package: "ethtool", why: "full checksums on the packets of veth pairs" },
+    Tool { program: "nft", package: "nftables", why: "what the veth benchmark compares with" },
     Tool { program: "ping", package: "iputils-ping", why: "checks that the namespaces reach each other" },
     Tool { program: "curl", package: "curl", why: "requests through the balancer" },
     Tool { program: "nginx", package: "nginx-light", why: "backends" },

@@ -5,7 +5,7 @@ use super::{BUCKET, Inserted, MARK_SECOND, Table};
 use crate::atomic;
 use crate::bits::{at_most, is_zero, opaque};
 use crate::flow::{Phase, Word};
-use crate::hash::{FlowHash, other_bucket};
+use crate::hash::{FlowHash, other_bucket, preferred};
 use crate::layout::{Cold, Overflow};
 
 /// A half-open pin older than this many seconds may make room: 64 s are six retransmissions of a SYN (RFC 6298).
@@ -21,8 +21,8 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
         return Inserted::NoPlace;
     }
     let Some(mark) = table.mark(home) else { return Inserted::NoPlace };
-    let first = table.victim(home, now);
-    let other = table.victim(second, now);
+    let first = table.victim(home, hash.tag(), now);
+    let other = table.victim(second, hash.tag(), now);
     let (mut bucket, mut chosen) = if first >= other { (home, first) } else { (second, other) };
     if chosen < BUCKET as u64 {
         (bucket, chosen) = (home, table.settled(home, now));
@@ -40,6 +40,9 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
     if !may_go(table, bucket * BUCKET + i, old, now) {
         // It was established meanwhile, or is another flow's.
         return Inserted::Race;
+    }
+    if begins_elsewhere(table, bucket * BUCKET + i, old, now) && is_answered(table, entry) {
+        return Inserted::NoPlace;
     }
     if bucket == second {
         // SAFETY: the map's memory, aligned.
@@ -71,6 +74,27 @@ fn may_go(table: &impl Table, index: u32, word: Word, now: u32) -> bool {
     }
 }
 
+/// Whether a pin is a young half-open one of an open slot: without it, the end of its handshake would go to another host than its
+/// SYN did.
+#[inline(always)]
+fn begins_elsewhere(table: &impl Table, index: u32, word: Word, now: u32) -> bool {
+    let is_young = word.idle(now) <= HALF_OPEN_GRACE;
+    match table.cold(index) {
+        // SAFETY: as in `may_go`.
+        Some(cold) if word.phase() as u8 == Phase::HalfOpen as u8 && is_young => unsafe {
+            !table.is_settled((*cold).service(), (*cold).slot)
+        },
+        _ => false,
+    }
+}
+
+/// Whether the flow of a pin that is to be made finds its host without it (C3): then it is not worth another's.
+#[inline(always)]
+fn is_answered(table: &impl Table, entry: &Overflow) -> bool {
+    Word(entry.word).phase() as u8 != Phase::Udp as u8
+        && table.is_settled(entry.cold.service(), entry.cold.slot)
+}
+
 /// How little a pin is missed: closing, half-open for long, half-open while there are too many; 0: it must stay, for all
 /// that its word tells.
 #[inline(always)]
@@ -82,11 +106,15 @@ fn rank(word: Word, idle: u64, over_quota: u64) -> u64 {
 }
 
 /// The closing or half-open pin of a bucket that is missed least: its position in the lowest 3 bits, its worth above
-/// them, 0 if there is none.
+/// them, below [`BUCKET`] if there is none.
+///
+/// Among pins that are missed alike it is the one in the new flow's preferred place. Were it always the same place, a flood
+/// that fills a bucket within a second would from then on replace the latest pin, and no handshake would outlive it.
 #[inline(always)]
-pub fn victim(table: &impl Table, bucket: u32, now: u32) -> u64 {
+pub fn victim(table: &impl Table, bucket: u32, tag: u32, now: u32) -> u64 {
     let Some(words) = table.bucket(bucket) else { return 0 };
     let over_quota = table.half_open_over_quota() as u64;
+    let turn = (preferred(tag) ^ (BUCKET - 1)) as u64;
     let mut best = 0;
     let mut i = 0;
     while i < BUCKET as usize {
@@ -95,13 +123,13 @@ pub fn victim(table: &impl Table, bucket: u32, now: u32) -> u64 {
         let idle = word.idle(now) as u64;
         let rank = rank(word, idle, over_quota);
         // Of equal rank, the one that is idle longest.
-        let score = (rank << 27 | (idle * (1 - is_zero(rank)))) << 3 | i as u64;
+        let score = (rank << 27 | (idle * (1 - is_zero(rank)))) << 3 | (i as u64 ^ turn);
         if opaque(score) > best {
             best = score;
         }
         i += 1;
     }
-    best
+    best ^ turn
 }
 
 /// Position of an established pin whose slot is settled; [`BUCKET`] if there is none.

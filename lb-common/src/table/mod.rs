@@ -72,11 +72,11 @@ pub trait Table {
     /// Whether half-open pins exceed their quota of the table.
     fn half_open_over_quota(&self) -> bool;
     /// [`victim`], where it is worth a function of its own.
-    fn victim(&self, bucket: u32, now: u32) -> u64
+    fn victim(&self, bucket: u32, tag: u32, now: u32) -> u64
     where
         Self: Sized,
     {
-        victim(self, bucket, now)
+        victim(self, bucket, tag, now)
     }
     /// [`settled`], where it is worth a function of its own.
     fn settled(&self, bucket: u32, now: u32) -> u64

@@ -9,7 +9,7 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_TX};
-use aya_ebpf::helpers::bpf_xdp_adjust_head;
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_xdp_adjust_head};
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::XdpContext;
@@ -44,6 +44,16 @@ pub fn feed_tested(ctx: XdpContext) -> u32 {
     call(&ctx, 2)
 }
 
+/// As [`feed_tested`], but each packet comes from another address of 64.0.0.0/2 and another port: a flood. IPv4 only.
+#[xdp]
+pub fn feed_flood(ctx: XdpContext) -> u32 {
+    if feed(&ctx).is_some() && disguise(&ctx).is_some() {
+        // SAFETY: the context is the program's own. Returns only if there is no such program.
+        unsafe { PROGRAMS.tail_call(&ctx, 2) };
+    }
+    XDP_ABORTED
+}
+
 /// The empty program for packets that are sent on.
 #[xdp]
 pub fn sender(_ctx: XdpContext) -> u32 {
@@ -63,6 +73,23 @@ fn call(ctx: &XdpContext, program: u32) -> u32 {
         unsafe { PROGRAMS.tail_call(ctx, program) };
     }
     XDP_ABORTED
+}
+
+/// Writes a random source; the checksums stay, as nobody looks at them.
+#[inline(always)]
+fn disguise(ctx: &XdpContext) -> Option<()> {
+    let start = ctx.data();
+    if start + SHORT * 8 > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: takes no argument.
+    let (address, port) = unsafe { (bpf_get_prandom_u32(), bpf_get_prandom_u32()) };
+    // SAFETY: checked.
+    unsafe {
+        ((start + 26) as *mut u32).write_volatile((address & 0x3fff_ffff | 0x4000_0000).to_be());
+        ((start + 34) as *mut u16).write_volatile(port as u16);
+    }
+    Some(())
 }
 
 #[inline(always)]

@@ -21,6 +21,8 @@ pub enum Called {
     /// `return XDP_PASS`
     Passer,
     Tested,
+    /// The program under test, with packets from random sources.
+    Flood,
 }
 
 impl Called {
@@ -29,6 +31,7 @@ impl Called {
             Called::Sender => "feed_sender",
             Called::Passer => "feed_passer",
             Called::Tested => "feed_tested",
+            Called::Flood => "feed_flood",
         }
     }
 }
@@ -52,7 +55,7 @@ impl Feeder {
             .map_max_entries("PACKETS", most)
             .load(objects::FEEDER)
             .context("cannot load the feeder")?;
-        for name in ["sender", "passer", "feed_sender", "feed_passer", "feed_tested"] {
+        for name in ["sender", "passer", "feed_sender", "feed_passer", "feed_tested", "feed_flood"] {
             program(&mut ebpf, name)?.load().with_context(|| format!("the kernel refuses {name}"))?;
         }
         let mut map =

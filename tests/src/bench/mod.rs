@@ -3,7 +3,7 @@
 //!
 //! A program that feeds a set of packets in turn calls the balancer's program, and the same feeder calls an empty one,
 //! in turns within one run; the difference is the balancer's. Figures from shared or virtual machines are good for
-//! ratios within one run only.
+//! ratios within one run only. [`veth`] compares with the kernel's own forwarding, over an interface.
 
 mod cases;
 pub mod feeder;
@@ -14,6 +14,7 @@ mod report;
 mod scale;
 mod subject;
 mod userspace;
+pub mod veth;
 
 use anyhow::Result;
 
@@ -41,7 +42,8 @@ pub struct Options {
 pub fn run(options: &Options, mut say: impl FnMut(&str)) -> Result<Report> {
     machine::stay_on_one_cpu()?;
     let machine = machine::Machine::look()?;
-    let mut subject = subject::Subject::open(&format!("bench-{}", std::process::id()), options.pins)?;
+    let mut subject =
+        subject::Subject::open(&format!("bench-{}", std::process::id()), options.pins, subject::INGRESS)?;
     let most = options.flows.iter().copied().max().unwrap_or(1).max(1);
     let mut feeder = feeder::Feeder::load(subject.program()?, most)?;
     let program = subject.program_facts()?;

@@ -84,11 +84,11 @@ pub struct Work {
     pub met: Option<bool>,
 }
 
-fn goal(goal: Option<f64>) -> String {
+pub(super) fn goal(goal: Option<f64>) -> String {
     goal.map_or(String::new(), |goal| format!("≤ {goal:.0}"))
 }
 
-fn met(met: Option<bool>) -> &'static str {
+pub(super) fn met(met: Option<bool>) -> &'static str {
     match met {
         Some(true) => "yes",
         Some(false) => "NO",
@@ -96,7 +96,7 @@ fn met(met: Option<bool>) -> &'static str {
     }
 }
 
-fn table(header: &[&str], text_columns: usize) -> Table {
+pub(super) fn table(header: &[&str], text_columns: usize) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY).set_header(header.iter().enumerate().map(|(column, &name)| {
         let cell = Cell::new(name);
@@ -108,22 +108,32 @@ fn table(header: &[&str], text_columns: usize) -> Table {
     table
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { cpu, cpus, kernel, random_read: [near, far], disturbed: [usual, often], load } =
-            &self.machine;
+        let Machine { cpu, cpus, kernel, random_read: [near, far], disturbed: [usual, often], load } = self;
         writeln!(f, "{cpu}, {cpus} CPUs, Linux {kernel}, load {load} at the start.")?;
         writeln!(f, "One dependent random read takes {near:.0} ns within 1 MiB, {far:.0} ns within 16 MiB.")?;
         writeln!(
             f,
             "The same arithmetic takes {usual:.2} times its shortest time at the median, {often:.2} times in one of ten runs."
         )?;
-        writeln!(f, "Figures from shared or virtual machines are for ratios within one run.")?;
-        let ProgramFacts { verified, instructions, jited } = &self.program;
+        writeln!(f, "Figures from shared or virtual machines are for ratios within one run.")
+    }
+}
+
+impl fmt::Display for ProgramFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ProgramFacts { verified, instructions, jited } = self;
         writeln!(
             f,
             "Program: {instructions} instructions, {jited} bytes of machine code; the verifier walked {verified} of at most 1000000."
-        )?;
+        )
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.machine, self.program)?;
         if !self.scale.is_empty() {
             self.write_scale(f)?;
         }

@@ -19,7 +19,7 @@ use lb_userspace::ring::{Base, Member, SHARE_FULL, Slots};
 use super::report::ProgramFacts;
 
 /// Hosts behind each service.
-const HOSTS: HostId = 4;
+pub const HOSTS: HostId = 4;
 /// The service whose slots are all in handover.
 pub const OPEN: &str = "203.0.113.9:80";
 /// The services that track edges only.
@@ -27,7 +27,7 @@ pub const EDGES: [&str; 2] = ["203.0.113.8:80", "[2001:db8::8]:80"];
 /// Addresses of nobody here.
 pub const OTHER: [&str; 2] = ["198.51.100.1:80", "[2001:db8:ffff::1]:80"];
 /// The interface that test runs come in by: `lo`.
-const INGRESS: u32 = 1;
+pub const INGRESS: u32 = 1;
 /// The default of a config.
 pub const RING_SIZE: u32 = 65_537;
 /// Key of rings and flow hash; any will do.
@@ -64,10 +64,14 @@ impl Drop for Subject {
 }
 
 impl Subject {
-    /// Loads the program and publishes all services.
-    pub fn open(instance: &str, pins: u32) -> Result<Subject> {
+    /// Loads the program and publishes all services, whose backends are all next door on an interface of this thread's
+    /// network namespace.
+    pub fn open(instance: &str, pins: u32, ifindex: u32) -> Result<Subject> {
         let mut subject = Subject::empty(instance, Sizes::new(RING_SIZE, pins))?;
-        subject.dataplane.publish(&tables())?;
+        let mut tables = tables();
+        let backends = tables.services.values_mut().flat_map(|service| service.backends.values_mut());
+        backends.for_each(|backend| backend.ifindex = ifindex);
+        subject.dataplane.publish(&tables)?;
         Ok(subject)
     }
 

@@ -1,9 +1,14 @@
 //! `cargo xtask bench`: what the data path and the daemon's work cost on this machine.
 
+use std::fmt::Display;
 use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
+use serde::Serialize;
+use sluice_tests::bench::veth::{self, VethOptions};
 use sluice_tests::bench::{Options, run, run_scale};
 
 /// Measures the data path packet by packet in the kernel (no interface is touched), and the daemon's work.
@@ -15,6 +20,9 @@ struct Arguments {
     /// Fewer rounds, fewer flows: a rough look within half a minute
     #[arg(long)]
     quick: bool,
+    /// Measure over a veth pair in namespaces of its own, beside the kernel's forwarding and nftables; takes a minute at most
+    #[arg(long, conflicts_with = "only")]
+    veth: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -38,8 +46,12 @@ struct Arguments {
     only: Option<String>,
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
+    if arguments.veth { over_veth(&arguments) } else { by_test_runs(arguments) }
+}
+
+fn by_test_runs(arguments: Arguments) -> Result<ExitCode> {
     let usual: &[u32] = if arguments.quick { &[1000, 100_000] } else { &[1, 1000, 100_000, 1_000_000] };
     let options = Options {
         rounds: arguments.rounds.map_or(if arguments.quick { 3 } else { 9 }, usize::from),
@@ -48,20 +60,45 @@ fn main() -> Result<()> {
         pins: arguments.pins,
         only: arguments.only,
     };
-    let shows = std::io::stderr().is_terminal();
-    let say = |step: &str| {
-        if shows {
-            eprint!("\r\x1b[K{step}");
-        }
+    let report = if arguments.scale { run_scale(&options, say) } else { run(&options, say) };
+    print(&report?, arguments.json)
+}
+
+fn over_veth(arguments: &Arguments) -> Result<ExitCode> {
+    let options = VethOptions {
+        rounds: arguments.rounds.map_or(if arguments.quick { 3 } else { 9 }, usize::from),
+        time: Duration::from_secs(if arguments.quick { 20 } else { 55 }),
+        frames: arguments.packets.unwrap_or(1_000_000),
+        flows: if arguments.flows.is_empty() { vec![1000, 100_000] } else { arguments.flows.clone() },
+        pins: arguments.pins,
     };
-    let report = if arguments.scale { run_scale(&options, say)? } else { run(&options, say)? };
-    if shows {
-        eprint!("\r\x1b[K");
+    match veth::run_to_its_end(&options, say)? {
+        Some(report) => print(&report, arguments.json),
+        None => {
+            clear();
+            eprintln!("Interrupted; everything is removed.");
+            Ok(ExitCode::from(130))
+        }
     }
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+}
+
+/// Shows what is measured now, to people.
+fn say(step: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{step}");
+    }
+}
+
+fn clear() {
+    say("");
+}
+
+fn print(report: &(impl Display + Serialize), json: bool) -> Result<ExitCode> {
+    clear();
+    if json {
+        println!("{}", serde_json::to_string_pretty(report)?);
     } else {
         print!("{report}");
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

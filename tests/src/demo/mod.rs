@@ -5,7 +5,7 @@
 mod child;
 mod config;
 mod down;
-mod interrupt;
+pub(crate) mod interrupt;
 mod keep;
 mod load;
 mod place;

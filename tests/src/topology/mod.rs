@@ -9,6 +9,7 @@ mod cleanup;
 mod namespace;
 mod plan;
 mod process;
+mod wire;
 mod xdp;
 
 use std::io::Write;
@@ -22,6 +23,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub use cleanup::{leftovers, leftovers_of, remove_all, remove_labelled, remove_stale};
 pub use namespace::Namespace;
 pub use process::{OWNER_VARIABLE, Process};
+pub use wire::Wire;
 pub use xdp::XdpProgram;
 
 /// How balancer, clients and hosts are joined.
@@ -257,7 +259,6 @@ impl Builder {
 
     /// Makes it all, in a fraction of a second; on failure nothing is left behind.
     pub fn build(self) -> Result<Topology> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
         use addressing::{MOST_CLIENTS, MOST_HOSTS, MOST_SOURCES};
         ensure!((1..=MOST_HOSTS).contains(&self.hosts), "a topology has 1 to {MOST_HOSTS} hosts");
         ensure!((1..=MOST_CLIENTS).contains(&self.clients), "a topology has 1 to {MOST_CLIENTS} clients");
@@ -270,10 +271,7 @@ impl Builder {
             ensure!(cleanup::LABELS.contains(&label), "a topology cannot be labelled {label:?}");
         }
         let label = self.label.map_or_else(String::new, |label| format!("{label}-"));
-        cleanup::remove_stale_once();
-
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("sluice-{label}{}-{number}", std::process::id());
+        let prefix = prefix(&label);
         cleanup::remember(&prefix);
         self.build_as(&prefix).inspect_err(|_| {
             cleanup::remove(&prefix);
@@ -282,31 +280,8 @@ impl Builder {
     }
 
     fn build_as(&self, prefix: &str) -> Result<Topology> {
-        let plan = plan::plan(self, prefix);
-        let add = plan.nodes.iter().map(|node| format!("netns add {}", node.name)).collect::<Vec<_>>();
-        ip_batch(&add)?;
-        let mut namespaces = Vec::new();
-        for node in &plan.nodes {
-            let namespace = Namespace::open(&node.name, prefix)?;
-            namespace.enter(|| write_sysctls(node))??;
-            namespaces.push(namespace);
-        }
-        ip_batch(&plan.links)?;
-
-        let pass = XdpProgram::pass()?;
-        // Ports before nodes does not matter, so all run at once.
-        let links = std::thread::scope(|scope| {
-            let start = |(node, namespace): (_, &Namespace)| {
-                let (namespace, pass) = (namespace.clone(), &pass);
-                scope.spawn(move || namespace.join_thread().and_then(|()| configure(node, pass)))
-            };
-            let threads = plan.nodes.iter().zip(&namespaces).map(start).collect::<Vec<_>>();
-            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Vec<OwnedFd>>>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            threads.into_iter().map(join).collect::<Result<Vec<_>>>()
-        })?;
-        Ok(self.assemble(prefix, namespaces, links.into_iter().flatten().collect()))
+        let (namespaces, links) = make(&plan::plan(self, prefix), prefix)?;
+        Ok(self.assemble(prefix, namespaces, links))
     }
 
     /// `namespaces` in the order of the plan: clients, balancer, switch, hosts.
@@ -368,6 +343,43 @@ impl Builder {
             _links: links,
         }
     }
+}
+
+/// A prefix that no other topology has; what dead processes left is removed the first time. `label` ends with a dash, or is
+/// empty.
+fn prefix(label: &str) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    cleanup::remove_stale_once();
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("sluice-{label}{}-{number}", std::process::id())
+}
+
+/// Makes what is planned: the namespaces in the plan's order, and what keeps the pass programs attached.
+fn make(plan: &plan::Plan, prefix: &str) -> Result<(Vec<Namespace>, Vec<OwnedFd>)> {
+    let add = plan.nodes.iter().map(|node| format!("netns add {}", node.name)).collect::<Vec<_>>();
+    ip_batch(&add)?;
+    let mut namespaces = Vec::new();
+    for node in &plan.nodes {
+        let namespace = Namespace::open(&node.name, prefix)?;
+        namespace.enter(|| write_sysctls(node))??;
+        namespaces.push(namespace);
+    }
+    ip_batch(&plan.links)?;
+
+    let pass = XdpProgram::pass()?;
+    // Ports before nodes does not matter, so all run at once.
+    let links = std::thread::scope(|scope| {
+        let start = |(node, namespace): (_, &Namespace)| {
+            let (namespace, pass) = (namespace.clone(), &pass);
+            scope.spawn(move || namespace.join_thread().and_then(|()| configure(node, pass)))
+        };
+        let threads = plan.nodes.iter().zip(&namespaces).map(start).collect::<Vec<_>>();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Vec<OwnedFd>>>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(join).collect::<Result<Vec<_>>>()
+    })?;
+    Ok((namespaces, links.into_iter().flatten().collect()))
 }
 
 /// Sets the namespace's sysctls; /proc/sys/net is that of the calling thread.

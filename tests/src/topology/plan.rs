@@ -55,7 +55,7 @@ const COMMON: &[(&str, &str)] = &[
 ];
 
 impl Node {
-    fn new(name: String) -> Self {
+    pub fn new(name: String) -> Self {
         let sysctls = COMMON.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect();
         Self {
             name,
@@ -66,7 +66,7 @@ impl Node {
         }
     }
 
-    fn sysctl(&mut self, key: &str, value: &'static str) {
+    pub fn sysctl(&mut self, key: &str, value: &'static str) {
         self.sysctls.push((key.to_owned(), value));
     }
 

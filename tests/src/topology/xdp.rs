@@ -16,6 +16,9 @@ const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 #[cfg(target_endian = "little")]
 const PASS: [u64; 2] = [0x0000_0002_0000_00b7, 0x0000_0000_0000_0095];
 
+/// `r0 = 3 (XDP_TX); exit`
+const SEND: [u64; 2] = [0x0000_0003_0000_00b7, 0x0000_0000_0000_0095];
+
 /// A loaded program, for any number of interfaces.
 #[derive(Debug)]
 pub struct XdpProgram(OwnedFd);
@@ -24,6 +27,11 @@ impl XdpProgram {
     /// The program that passes everything on to the kernel.
     pub fn pass() -> Result<Self> {
         Self::load(&PASS)
+    }
+
+    /// The program that sends everything back where it came from.
+    pub fn send() -> Result<Self> {
+        Self::load(&SEND)
     }
 
     /// Loads `instructions`, each a `struct bpf_insn` as a number. Needs CAP_BPF and CAP_NET_ADMIN.

@@ -4,106 +4,102 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use sluice_tests::bench::feeder::{Called, Feeder};
-use sluice_tests::bench::frames::Frame;
-use sluice_tests::rig::{Random, Runner, lasting, stay_on, two_cpus};
+use sluice_tests::rig::{Rig, Runner, lasting, stay_on, two_cpus};
 
-use super::site::{CONNECTIONS, Client, DRAINING, SET, Site, send};
+use super::clients::{self, ROUND_TRIP, Tally};
+use super::site::{CONNECTIONS, SET, Site};
 
-/// SYNs of the flood at most.
+/// SYNs of the flood at most, before the new clients come.
 const SYNS: u64 = 10_000_000;
-/// Clients that come after it, with the table still full of it.
-const CLIENTS: u32 = 1000;
+/// How long new clients come.
+const COMING: Duration = Duration::from_secs(5);
+/// How often a new client sends its SYN again at most.
+const RETRIES: usize = 3;
 
-/// Floods until told to stop.
-fn flood(
-    feeder: &mut Feeder,
-    seed: u64,
-    cpu: usize,
-    syn: Frame,
-    sent: &AtomicU64,
-    is_over: &AtomicBool,
-) -> Duration {
+/// Of so many new clients whose slots are in handover, fewer than one loses its pin before it has spoken again.
+const TORN: u32 = 100;
+
+/// Floods from one CPU until told to stop.
+fn flood(feeder: &mut Feeder, cpu: usize, sent: &AtomicU64, is_over: &AtomicBool) {
     stay_on(cpu);
-    let mut random = Random(seed);
-    let mut took = Duration::ZERO;
     while !is_over.load(SeqCst) {
-        // Not from 10.0.0.0/8, where the clients are.
-        let frames = (0..SET as usize)
-            .map(|_| syn.from(0x0b00_0000 + random.below(0xc000_0000), random.below(1 << 16) as u16));
-        feeder.set(frames).expect("the frames are taken");
-        let started = Instant::now();
-        feeder.run(Called::Tested, SET).expect("the kernel runs the program");
-        took += started.elapsed();
+        feeder.run(Called::Flood, SET).expect("the kernel runs the program");
         sent.fetch_add(SET.into(), SeqCst);
     }
-    took
 }
 
-/// New clients after the flood, one after another: SYN, the handshake's end and data, a SYN that was dropped again a second
-/// later, three times at most. All get in.
-fn clients(site: &Site, runner: &Runner) {
-    let mut first_tries = 0;
-    for number in 0..CLIENTS {
-        let client = Client::new(CONNECTIONS + number);
-        let mut tries = 0;
-        let host = loop {
-            match send(runner, &site.frames.syn(client)) {
-                Some(host) => break host,
-                None => tries += 1,
-            }
-            assert!(tries <= 3, "client {number} stayed outside");
-            site.rig.dataplane.set_clock(site.rig.now() + 1);
-        };
-        first_tries += u32::from(tries == 0);
-        assert_ne!(host, DRAINING, "a new flow on the draining host");
-        for _ in 0..3 {
-            assert_eq!(send(runner, &site.frames.ack(client)), Some(host), "client {number}");
+/// Lets time pass as it does, and sweeps once a second, as the daemon does, while there is something to wait for.
+fn while_sweeping(rig: &mut Rig, waits: impl Fn() -> bool) {
+    let mut swept = Instant::now();
+    while waits() {
+        std::thread::sleep(Duration::from_millis(20));
+        if swept.elapsed() > Duration::from_secs(1) {
+            swept = Instant::now();
+            rig.pass(1);
+            rig.sweep();
         }
     }
-    println!("of {CLIENTS} new clients, {first_tries} got in at the first try, all of them in the end");
+}
+
+/// SYNs a second since then.
+fn say(who: &str, sent: u64, since: Instant) {
+    let took = since.elapsed();
+    println!("{who}: {sent} SYNs in {took:?}, {:.0} a second", sent as f64 / took.as_secs_f64());
+}
+
+/// Two CPUs flood; then one of them goes on, while the other sends for new clients.
+fn flood_and_come(site: &mut Site, runner: &Runner) -> [Tally; 2] {
+    let cpus = two_cpus();
+    let mut feeders = [0, 1].map(|_| Feeder::load(site.rig.program_fd(), 1).expect("the feeder loads"));
+    for feeder in &mut feeders {
+        feeder.set([site.frames.syn].into_iter()).expect("the frame is taken");
+    }
+    let [lasts, helps] = &mut feeders;
+    let [sent, helped] = [const { AtomicU64::new(0) }; 2];
+    let [is_over, is_alone] = [const { AtomicBool::new(false) }; 2];
+    let most = lasting(16);
+    let Site { rig, frames, .. } = site;
+    std::thread::scope(|scope| {
+        let lasts = scope.spawn(|| flood(lasts, cpus[0], &sent, &is_over));
+        let helps = scope.spawn(|| flood(helps, cpus[1], &helped, &is_alone));
+        let started = Instant::now();
+        let all = || sent.load(SeqCst) + helped.load(SeqCst);
+        while_sweeping(rig, || {
+            started.elapsed() < most && all() < SYNS && !lasts.is_finished() && !helps.is_finished()
+        });
+        is_alone.store(true, SeqCst);
+        helps.join().expect("the thread ends well");
+        say("two CPUs", all(), started);
+
+        let (started, before) = (Instant::now(), sent.load(SeqCst));
+        let frames = &*frames;
+        let clients = scope.spawn(move || {
+            stay_on(cpus[1]);
+            clients::come(runner, frames, CONNECTIONS, COMING)
+        });
+        while_sweeping(rig, || !clients.is_finished() && !lasts.is_finished());
+        say("one CPU, beside new clients", sent.load(SeqCst) - before, started);
+        is_over.store(true, SeqCst);
+        lasts.join().expect("the thread ends well");
+        clients.join().expect("the thread ends well")
+    })
 }
 
 #[test]
 fn a_flood_moves_nothing_and_keeps_nobody_out() {
-    let cpus = two_cpus();
     let mut site = Site::new();
-    let mut feeders = [0, 1].map(|_| Feeder::load(site.rig.program_fd(), SET).expect("the feeder loads"));
     let runner = site.rig.runner();
-    let (sent, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
-    let syn = site.frames.syn;
-    let most = lasting(16);
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = feeders
-            .iter_mut()
-            .zip(cpus)
-            .zip([0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93])
-            .map(|((feeder, cpu), seed)| {
-                let (sent, is_over) = (&sent, &is_over);
-                scope.spawn(move || flood(feeder, seed, cpu, syn, sent, is_over))
-            })
-            .collect();
-        let started = Instant::now();
-        let mut swept = Instant::now();
-        while started.elapsed() < most
-            && sent.load(SeqCst) < SYNS
-            && threads.iter().all(|thread| !thread.is_finished())
-        {
-            std::thread::sleep(Duration::from_millis(20));
-            if swept.elapsed() > Duration::from_secs(1) {
-                swept = Instant::now();
-                site.rig.pass(1);
-                site.rig.sweep();
-            }
-        }
-        is_over.store(true, SeqCst);
-        for thread in threads {
-            let took = thread.join().expect("the thread ends well");
-            println!("a CPU flooded for {took:?}");
-        }
-        let (sent, took) = (sent.load(SeqCst), started.elapsed());
-        println!("{sent} SYNs in {took:?}, {:.0} a second", sent as f64 / took.as_secs_f64());
-    });
-    clients(&site, &runner);
+    let tallies = flood_and_come(&mut site, &runner);
+    for (which, tally) in ["settled", "in handover"].iter().zip(&tallies) {
+        println!(
+            "new clients, slot {which}: {} in {COMING:?}, {:.0} a second; SYNs sent again: {:?} (clients by number); \
+             torn within {ROUND_TRIP:?}: {}",
+            tally.clients(),
+            f64::from(tally.clients()) / COMING.as_secs_f64(),
+            tally.retries,
+            tally.torn
+        );
+    }
     let counts = site.rig.counts();
     println!("{:?}", counts.reasons);
     for reason in counts.reasons.keys().filter(|reason| reason.starts_with("violation_")) {
@@ -117,4 +113,11 @@ fn a_flood_moves_nothing_and_keeps_nobody_out() {
     );
     assert_eq!(gone[1], 0, "no pin of a slot in handover may go");
     site.check_connections(&runner);
+    for tally in &tallies {
+        assert!(tally.clients() > 1000, "clients came: {tally:?}");
+        assert!(tally.retries[RETRIES + 1..].iter().all(|&clients| clients == 0), "{tally:?}");
+    }
+    let [settled, open] = &tallies;
+    assert_eq!(settled.torn, 0, "the owner is the owner: {settled:?}");
+    assert!(open.torn * TORN < open.clients(), "{open:?}");
 }

@@ -19,7 +19,7 @@ pub const CONNECTIONS: u32 = 100_000;
 /// The host that drains.
 pub const DRAINING: HostId = 1;
 pub const VIP: &str = "198.51.100.1:80";
-/// Frames that a feeder takes at once.
+/// SYNs that a feeder sends at once.
 pub const SET: u32 = 250_000;
 
 /// A client, by its number, in a network that the flood does not come from.
@@ -37,6 +37,11 @@ impl Client {
     pub fn tuple(&self) -> Tuple {
         let from = SocketAddr::new(std::net::Ipv4Addr::from(self.address).into(), self.port);
         tuple(from, VIP.parse().unwrap(), 6)
+    }
+
+    /// Whether the client's slot is in handover once the site is set up.
+    pub fn is_open(&self) -> bool {
+        owner(Rig::hash(&self.tuple()).slot(RING)) <= 2
     }
 }
 
@@ -80,6 +85,11 @@ pub fn send(runner: &Runner, frame: &Frame) -> Option<HostId> {
     (verdict == XDP_TX).then(|| HostId::from(out[5]))
 }
 
+/// The first owner of a slot; those of hosts 1 and 2 lose theirs.
+fn owner(slot: u32) -> HostId {
+    (slot % 4 + 1) as HostId
+}
+
 impl Site {
     /// Half of the connections begin before hosts 1 and 2 lose their slots, half of them after it: host 1 drains, host 2
     /// does not. So half of the slots are in handover, and in these there are connections with the previous owner and
@@ -91,7 +101,6 @@ impl Site {
         for host in 1..=4 {
             setup.backend(0, host, l2(host as u8));
         }
-        let owner = |slot: u32| (slot % 4 + 1) as HostId;
         setup.ring(0, Slot::settled(1));
         (0..RING).for_each(|slot| {
             setup.slot(0, slot, Slot::settled(owner(slot)));

@@ -133,6 +133,46 @@ fn half_open_pins_over_their_quota_go() {
     bench.ends_empty();
 }
 
+/// A flood that fills both buckets within a second: a handshake must have time to end.
+#[test]
+fn of_half_open_pins_of_one_second_it_is_not_always_the_latest_that_goes() {
+    let mut bench = small_table();
+    let (flows, rest) = all(0);
+    for &flow in &flows {
+        bench.sent(flow.syn(1), "forward_new", 1, BEGAN);
+    }
+    assert_eq!(bench.rig.sweep().counted(1), 20);
+    for &new in &rest[..16] {
+        bench.sent(new.syn(1), "forward_new", 1, PairDelta { evicted: 1, half_open: 0, ..BEGAN });
+    }
+    // By chance 10 of 16 stay; were it always the latest, 1 would.
+    let left = rest[..16].iter().filter(|&&flow| bench.pin(flow).is_some()).count();
+    assert!(left >= 7, "{left} of 16 are left");
+    bench.ends_empty();
+}
+
+/// In a slot in handover a half-open pin keeps the end of the handshake at the SYN's host.
+#[test]
+fn half_open_pins_of_open_slots_go_only_for_those_that_need_a_pin() {
+    let mut bench = small_table();
+    let (flows, rest) = all(0);
+    bench.slots(Slot::open(2, 1));
+    for &flow in &flows {
+        bench.sent(flow.syn(1), "forward_new", 2, BEGAN);
+    }
+    assert_eq!(bench.rig.sweep().counted(2), 20);
+    bench.slots_of(&rest[..1], Slot::settled(3));
+    let settled = bench.rig.slot(&rest[0].tuple());
+    let before = bench.rig.pins();
+    bench.sent_with(rest[0].syn(1), "forward_new", 3, NOTHING, Delta::of(["note_unpinned"]));
+    bench.sent_with(rest[0].ack(2), "forward_owner", 3, NOTHING, Delta::of(["note_unpinned"]));
+    assert_eq!(bench.rig.pins(), before);
+    let needs = rest[1..].iter().find(|flow| bench.rig.slot(&flow.tuple()) != settled).copied().unwrap();
+    bench.sent(needs.syn(1), "forward_new", 2, PairDelta { evicted: 1, half_open: 0, ..BEGAN });
+    bench.pinned(needs, 2, Phase::HalfOpen, 0);
+    bench.ends_empty();
+}
+
 /// The heart of it: an established pin of a slot in handover never goes, and what cannot be pinned does not begin.
 #[test]
 fn established_pins_of_open_slots_stay() {
