@@ -31,19 +31,29 @@ pub struct Start {
 impl Start {
     /// Puts everything in force. Packets of an instance that is adopted go on all the while.
     pub fn start(self) -> Result<Engine, Error> {
-        let Start { instance, config, model, mut journal, next_hops } = self;
         let clock = Clock::start();
-        let key = journal.hash_key();
-        let options = Options {
+        let dataplane = Dataplane::open(self.options())?;
+        self.start_on(dataplane, clock)
+    }
+
+    /// What the data path is loaded with.
+    fn options(&self) -> Options {
+        let Start { instance, model, journal, .. } = self;
+        Options {
             instance: instance.clone(),
             sizes: Sizes::new(model.ring_size, model.flow_table_pins),
-            key: data_path_key(key),
+            key: data_path_key(journal.hash_key()),
             timeouts: by_phase(&model.timeouts),
             udp_gap: model.timeouts.udp_gap.as_secs() as u32,
             flood_gate: model.flood_gate,
             test_clock: false,
-        };
-        let dataplane = Dataplane::open(options)?;
+        }
+    }
+
+    /// [`Self::start`] on a data path that is loaded already: what a test does whose engines start by the thousand.
+    #[doc(hidden)]
+    pub fn start_on(self, dataplane: Dataplane, clock: Clock) -> Result<Engine, Error> {
+        let Start { instance, config, model, mut journal, next_hops } = self;
         let ids = number(&model, &mut journal)?;
         let mut engine = Engine {
             drains: model.hosts.keys().map(|host| (host.clone(), State::Active { last: None })).collect(),
