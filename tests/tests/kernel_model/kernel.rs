@@ -6,7 +6,9 @@ use lb_common::layout::{self, HOST_NONE, HostId, Tuple};
 use lb_common::reason::Class;
 use lb_userspace::ring::model::{Datapath, Found, HostState, Packet, Pin, SLOTS, T};
 
-use crate::rig::{Client, Entry, Protocol, Rig, all_timeouts, sizes};
+use crate::client::{Client, Service};
+use crate::rig::{Rig, all_timeouts, sizes};
+use crate::table::Entry;
 
 pub struct Kernel {
     pub rig: Rig,
@@ -62,14 +64,14 @@ impl Kernel {
         self.rig.plane.set_clock(now as u32);
         for _ in 0..self.flood {
             self.flooded += 1;
-            let client = Client { address: FLOOD + self.flooded, port: 4000, protocol: Protocol::Tcp };
+            let client = Client { address: FLOOD + self.flooded, port: 4000, service: Service::Web };
             self.rig.send(&client.packet().syn(self.flooded));
         }
     }
 
     fn client(&mut self, packet: Packet) -> Client {
         *self.clients.entry(packet.flow).or_insert_with(|| {
-            let client = Client::in_slot(CLIENTS + packet.flow as u32, Protocol::Tcp, packet.slot, SLOTS);
+            let client = Client::in_slot(CLIENTS + packet.flow as u32, Service::Web, packet.slot, SLOTS);
             self.flows.insert(client.tuple(), packet.flow);
             client
         })
