@@ -54,8 +54,12 @@ pub enum Step {
     Begin(usize),
     /// The same SYN again.
     Again(usize),
+    /// [`Step::Begin`] and [`Step::Speak`].
+    Connect(usize),
     /// Data, or the last acknowledgement.
     Speak(usize),
+    /// Every flow, and every UDP client.
+    SpeakAll,
     End(usize),
     Forge(usize, Forged),
     Datagram(usize),
@@ -143,11 +147,13 @@ fn any_wild() -> impl Strategy<Value = Step> {
 fn any_flow() -> impl Strategy<Value = Step> {
     let flow = || 0..FLOWS;
     prop_oneof![
-        12 => flow().prop_map(Step::Begin),
+        4 => flow().prop_map(Step::Begin),
         3 => flow().prop_map(Step::Again),
-        22 => flow().prop_map(Step::Speak),
+        16 => flow().prop_map(Step::Connect),
+        12 => flow().prop_map(Step::Speak),
+        5 => Just(Step::SpeakAll),
         4 => flow().prop_map(Step::End),
-        12 => (0..UDP_CLIENTS).prop_map(Step::Datagram),
+        10 => (0..UDP_CLIENTS).prop_map(Step::Datagram),
     ]
 }
 
