@@ -1,5 +1,7 @@
 //! Sequences that once found the data path wrong; each stays. The first that failed came out of the random ones.
 
+use std::collections::BTreeMap;
+
 use lb_common::layout::{HOST_NONE, HostId, HostState, Slot};
 use lb_common::reason::{Class, Reason};
 
@@ -18,7 +20,7 @@ fn what_once_went_wrong() {
     let mut rig = Rig::open(sizes(RING, 16, 16), timeouts());
     let mut wrong = Vec::new();
     let mut holds = |name: &str, steps: &[Step]| {
-        wrong.extend(run(&mut rig, steps).err().map(|error| format!("{name}: {error}")));
+        wrong.extend(run(&mut rig, &BTreeMap::new(), steps).err().map(|error| format!("{name}: {error}")));
     };
     holds(
         "a port is used again after the closing timeout and before the sweep",
@@ -60,7 +62,7 @@ struct Twins<'r> {
     one: Client,
     other: Client,
     slots: Vec<u32>,
-    hosts: std::collections::BTreeMap<HostId, HostState>,
+    hosts: BTreeMap<HostId, HostState>,
 }
 
 const TWIN_RING: u32 = 2;

@@ -8,6 +8,7 @@ use lb_userspace::ring::model::{Datapath, Found, HostState, Packet, Pin, SLOTS, 
 
 use crate::client::{Client, Service};
 use crate::rig::{Rig, all_timeouts, sizes};
+use crate::rules::Policy;
 use crate::table::Entry;
 
 pub struct Kernel {
@@ -34,6 +35,14 @@ impl Kernel {
     /// A table with room for a part of the flows, under a flood of SYNs.
     pub fn crowded() -> Kernel {
         Kernel::new(16, 8, 6)
+    }
+
+    /// A table that is never full, and only edges are tracked.
+    pub fn edges() -> Kernel {
+        let mut kernel = Kernel::roomy();
+        let edges = Policy { edges: true, ..Policy::default() };
+        kernel.rig.policies = Service::ALL.map(|service| (service, edges)).into();
+        kernel
     }
 
     fn new(buckets: u32, overflow: u32, flood: u32) -> Kernel {

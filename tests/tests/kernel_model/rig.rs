@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use aya::programs::{TestRun, TestRunOptions};
 use lb_common::flow::Phase;
 use lb_common::layout::{
-    Backend, BackendFlags, BackendStats, Control, HOST_NONE, HostId, HostState, MODE_L2, PHASES_COUNTED,
-    Policy,
+    self, Backend, BackendFlags, BackendStats, Control, HOST_NONE, HostId, HostState, MODE_L2, PHASES_COUNTED,
 };
 use lb_common::reason::{Class, Reason};
 use lb_userspace::dataplane::{
@@ -18,6 +17,7 @@ use lb_userspace::ring::SlotSet;
 use sluice_tests::packets::Packet;
 
 use crate::client::{KEY, Service};
+use crate::rules::{Moves, Policy};
 use crate::table::{self, Entry};
 
 const XDP_DROP: u32 = 1;
@@ -31,6 +31,8 @@ pub struct Rig {
     published: (Vec<u32>, BTreeMap<HostId, HostState>),
     /// Number of the counters of the host's first service.
     stats: BTreeMap<HostId, u32>,
+    /// How services treat their flows, from the next publication on; a service that is not named does so by default.
+    pub policies: BTreeMap<Service, Policy>,
 }
 
 /// For a ring of `ring_size` slots and hosts numbered within 64 of each other.
@@ -49,7 +51,8 @@ pub fn options(sizes: Sizes, timeouts: [u32; 8]) -> Options {
 impl Rig {
     pub fn open(sizes: Sizes, timeouts: [u32; 8]) -> Rig {
         let plane = Dataplane::open(options(sizes, timeouts)).expect("the data path loads; needs root");
-        let mut rig = Rig { plane, published: Default::default(), stats: BTreeMap::new() };
+        let mut rig =
+            Rig { plane, published: Default::default(), stats: BTreeMap::new(), policies: BTreeMap::new() };
         rig.reset();
         rig
     }
@@ -57,6 +60,7 @@ impl Rig {
     /// An empty table, counters at zero, and no loss of state on record.
     pub fn reset(&mut self) {
         table::reset(&mut self.plane.maps);
+        self.published = Default::default();
     }
 
     /// All pins are lost, and the data path knows.
@@ -87,7 +91,7 @@ impl Rig {
             let backends = hosts.iter().map(|(&host, &state)| (host, self.backend(host, state, service)));
             (
                 service as u16,
-                ServiceTable { key, policy: Policy::default(), ring: 0, backends: backends.collect() },
+                ServiceTable { key, policy: self.policy(service), ring: 0, backends: backends.collect() },
             )
         };
         let tables = Tables {
@@ -96,6 +100,20 @@ impl Rig {
         };
         self.plane.publish(&tables).unwrap();
         self.published = (words.to_vec(), hosts.clone());
+    }
+
+    fn policy(&self, service: Service) -> layout::Policy {
+        let Policy { edges, client, moves } = self.policies.get(&service).copied().unwrap_or_default();
+        let moves = match moves {
+            Moves::Never => 0,
+            Moves::AfterSilenceOf(gap) => {
+                assert_eq!(gap, self.plane.options.udp_gap, "the gap is one for all");
+                layout::Policy::GAP
+            }
+            Moves::AtOnce => layout::Policy::IMMEDIATE,
+        };
+        let edges = if edges { layout::Policy::EDGES } else { 0 };
+        layout::Policy(moves | edges | if client { layout::Policy::CLIENT } else { 0 })
     }
 
     fn backend(&self, host: HostId, state: HostState, service: Service) -> Backend {

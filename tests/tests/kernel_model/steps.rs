@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use crate::client::{Client, Service};
 use crate::rig::Rig;
-use crate::rules::{Answer, Phase, Rules, Signal, Timeouts};
+use crate::rules::{Answer, Phase, Policy, Rules, Signal, Timeouts};
 use crate::table::Entry;
 
 pub const RING: u32 = 11;
@@ -282,9 +282,11 @@ fn client(number: usize, service: Service) -> Client {
 }
 
 /// Does the steps; an error says what the data path and the rules disagree about.
-pub fn run(rig: &mut Rig, steps: &[Step]) -> Result<(), String> {
+pub fn run(rig: &mut Rig, policies: &BTreeMap<Service, Policy>, steps: &[Step]) -> Result<(), String> {
     rig.reset();
-    let rules = Rules::new(TIMEOUTS);
+    rig.policies.clone_from(policies);
+    let mut rules = Rules::new(TIMEOUTS);
+    rules.policies.clone_from(policies);
     let mut both =
         Both { rig, rules, clients: HashMap::new(), sent: BTreeMap::new(), reasons: BTreeMap::new() };
     let member = |n| Member { id: n + 1, name: format!("host-{n}"), weight: 1 + n % 2, share: SHARE_FULL };

@@ -23,7 +23,7 @@ thread_local! {
     static SECONDS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// The clock of all engines of this thread.
+/// The clock of the engine that this thread is in.
 fn seconds() -> u32 {
     SECONDS.get()
 }
@@ -38,12 +38,14 @@ pub struct Published {
 type Hops = BTreeMap<IpAddr, NextHopState>;
 
 pub struct Balancer {
-    /// `None` between two lives.
+    /// `None` before the first life and between two.
     life: Option<Engine>,
     dead: Option<Dataplane>,
     hops: watch::Sender<Hops>,
     folder: tempfile::TempDir,
     lives: u32,
+    /// Second of the clock.
+    now: u32,
     /// Unix time at second 0 of the clock.
     epoch: u64,
     /// The product's numbers of hosts → ours.
@@ -67,6 +69,7 @@ impl Balancer {
             hops: watch::channel(Hops::new()).0,
             folder: folder.expect("a folder for the journal"),
             lives: 0,
+            now: 0,
             epoch: 0,
             hosts: BTreeMap::new(),
             backwards,
@@ -87,7 +90,7 @@ impl Balancer {
         let mut plane = self.die();
         table::reset(&mut plane.maps);
         plane.maps.services.forget_all();
-        SECONDS.set(now);
+        self.now = now;
         plane.set_clock(now);
         self.epoch = unix - u64::from(now);
         self.live(plane.open_again(false)?, setup)
@@ -104,6 +107,7 @@ impl Balancer {
     }
 
     fn live(&mut self, plane: Dataplane, setup: &Setup) -> Result<(), engine::Error> {
+        SECONDS.set(self.now);
         let clock = Clock::moved_by(seconds, self.epoch);
         let path = self.folder.path().join(format!("{}.db", self.lives));
         let mut journal = Journal::open(&path, Some(key()), clock.now())?;
@@ -123,18 +127,8 @@ impl Balancer {
         Ok(())
     }
 
-    /// The journal as it is now, for another balancer.
-    pub fn copy_journal(&mut self, from: &mut Balancer, setup: &Setup) -> Result<(), engine::Error> {
-        let kept = from.folder.path().join(format!("{}.db", from.lives));
-        self.lives += 1;
-        let path = self.folder.path().join(format!("{}.db", self.lives));
-        let plane = from.die();
-        let copied = std::fs::copy(&kept, &path).expect("a journal that nobody has open is one file");
-        assert_ne!(copied, 0);
-        from.live(plane.open_again(true)?, setup)
-    }
-
     pub fn engine(&mut self) -> &mut Engine {
+        SECONDS.set(self.now);
         self.life.as_mut().expect("it was begun")
     }
 
@@ -142,15 +136,20 @@ impl Balancer {
         self.engine().dataplane()
     }
 
-    /// The second that the daemon reads.
+    /// The second that daemon and packets read.
     pub fn set_clock(&mut self, now: u32) {
-        SECONDS.set(now);
+        self.now = now;
         self.plane().set_clock(now);
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, seconds: u32) {
+        self.set_clock(self.now + seconds);
     }
 
     /// Unix time.
     pub fn unix(&self) -> u64 {
-        self.epoch + u64::from(seconds())
+        self.epoch + u64::from(self.now)
     }
 
     /// The daemon learns of it with its next round.

@@ -154,10 +154,6 @@ impl Handovers {
         !self.setup.has_edges(host) && self.slots.values().flatten().all(open_long_enough)
     }
 
-    pub fn any_open(&self) -> bool {
-        self.slots.values().flatten().any(|held| held.handover.is_some())
-    }
-
     /// What packets are to go by.
     pub fn slots(&self) -> BTreeMap<Service, Vec<Slot>> {
         let slot = |held: &Held| match held.handover {

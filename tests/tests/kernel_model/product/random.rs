@@ -73,7 +73,7 @@ fn run_all<S: Strategy<Value = Step> + Clone>(
 /// The contract, and the rules to the last counter, under every policy.
 #[test]
 fn the_product_agrees_with_the_rules() {
-    let cases = cases(60);
+    let cases = cases(40);
     let total = run_all(cases, true, || any_step().boxed());
     let cases = u64::from(cases);
     assert!(total.packets > cases * 10 && total.begun_while_out > cases, "{total:?}");
@@ -84,7 +84,7 @@ fn the_product_agrees_with_the_rules() {
 /// The contract alone, in a table that a flood has filled: what gives way is what can be missed.
 #[test]
 fn the_contract_holds_in_a_full_table() {
-    let cases = cases(40);
+    let cases = cases(24);
     let total = run_all(cases, false, || any_crowded_step().boxed());
     let cases = u64::from(cases);
     assert!(total.packets > cases * 10 && total.begun_while_out > cases, "{total:?}");

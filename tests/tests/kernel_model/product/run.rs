@@ -4,17 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lb_common::layout::{HOST_NONE, HostId, HostState, Slot, Tuple};
 use lb_userspace::api::types::AdminState;
-use sluice_tests::packets::Packet;
 
 use super::balancer::Balancer;
 use super::handovers::Handovers;
 use super::setup::{HOSTS, Setup, T, TIMEOUTS, number};
-use super::steps::{
-    Change, FLOWS, Flags, Forged, SEQUENCES, Step, UDP_CLIENTS, flow, udp_client, wild_client,
-};
-use super::world::{Checked, Moment, Stage, World};
+use super::steps::{Change, FLOWS, SEQUENCES, Step, UDP_CLIENTS, flow, udp_client, wild_client};
+use super::world::{Checked, World};
 use crate::client::{Client, Service};
-use crate::rules::{Phase, Policy, Rules, Signal};
+use crate::rules::{Policy, Rules};
 use crate::table;
 
 const START: u32 = 1_000_000;
@@ -35,13 +32,13 @@ pub struct Run<'b> {
     unplugged: BTreeSet<HostId>,
     /// Next hops have changed since the last publication.
     is_hops_stale: bool,
-    publication: u64,
+    pub(super) publication: u64,
     /// Sequence number of a client's last SYN.
-    syns: HashMap<Client, u32>,
+    pub(super) syns: HashMap<Client, u32>,
     /// Seconds of packets, and of the daemon, whose clock never goes back.
-    now: u32,
-    latest: u32,
-    flooded: u32,
+    pub(super) now: u32,
+    pub(super) latest: u32,
+    pub(super) flooded: u32,
     /// Nothing but what the rules say makes pins go.
     pub(super) is_roomy: bool,
 }
@@ -168,184 +165,6 @@ impl<'b> Run<'b> {
         self.is_hops_stale = true;
     }
 
-    fn send(&mut self, client: Client, packet: &Packet, signal: Signal) -> Result<HostId, String> {
-        self.clients.insert(client.tuple(), client);
-        self.rules.now = self.now;
-        self.balancer.plane().set_clock(self.now);
-        let slot = self.rules.slot(&client);
-        let before = self.rules.pins.get(&client).copied();
-        let answer = self.is_roomy.then(|| self.rules.packet(client, signal));
-        let got = self.balancer.send(packet);
-        if let Some(answer) = answer {
-            *self.reasons.entry(answer.reason).or_default() += 1;
-            if got != answer.host {
-                return Err(format!(
-                    "{signal:?} of {client:?} went to {got}, by the rules to {} ({}); pin before {before:?}, owner {}, \
-                     previous {}",
-                    answer.host,
-                    answer.reason,
-                    slot.owner(),
-                    slot.previous(),
-                ));
-            }
-        }
-        Ok(got)
-    }
-
-    fn moment<'a>(
-        &self,
-        client: &Client,
-        down: &'a BTreeSet<HostId>,
-        out: &'a BTreeSet<HostId>,
-    ) -> Moment<'a> {
-        Moment {
-            now: self.now,
-            policy: self.rules.policy(client.service),
-            slot: self.rules.slot(client),
-            out,
-            down,
-            publication: self.publication,
-        }
-    }
-
-    /// To a CPU whose clock is late, a flow of the client may live that has ended.
-    fn is_from_the_past(&self, client: &Client) -> bool {
-        self.now < self.latest && self.world.flow(client).is_none()
-    }
-
-    /// Shows the world a packet.
-    fn show(
-        &mut self,
-        client: Client,
-        what: impl FnOnce(&mut World, &Moment<'_>) -> Result<(), String>,
-    ) -> Result<(), String> {
-        let (down, out) = (self.handovers.down.clone(), self.handovers.out.clone());
-        let moment = self.moment(&client, &down, &out);
-        what(&mut self.world, &moment)
-    }
-
-    fn begin(&mut self, client: Client) -> Result<(), String> {
-        if self.is_from_the_past(&client)
-            || self.world.flow(&client).is_some_and(|flow| flow.stage == Stage::Open)
-        {
-            return Ok(());
-        }
-        // Written down as what cannot be promised: the end of a flow that a handover has pinned was not tracked.
-        let is_pinned = self.rules.live_pin(&client).is_some_and(|pin| pin.phase == Phase::Established);
-        let is_old = self.rules.policy(client.service).edges && is_pinned;
-        let syn = self.syns.get(&client).map_or(10_000, |syn| syn + 1000);
-        self.syns.insert(client, syn);
-        let host = self.send(client, &client.packet().syn(syn), Signal::Syn { sequence: syn })?;
-        if is_old {
-            self.world.flows.remove(&client);
-            return Ok(());
-        }
-        let stage = Stage::Begun { is_again: self.is_roomy };
-        self.show(client, |world, moment| world.began(client, stage, host, moment))?;
-        // Where half-open pins make room for others, only a flow that is open is promised anything.
-        if self.is_roomy { Ok(()) } else { self.speak(client) }
-    }
-
-    fn again(&mut self, client: Client) -> Result<(), String> {
-        let Some(stage @ Stage::Begun { is_again }) = self.world.flow(&client).map(|flow| flow.stage) else {
-            return Ok(());
-        };
-        let syn = self.syns[&client];
-        let host = self.send(client, &client.packet().syn(syn), Signal::Syn { sequence: syn })?;
-        self.show(client, |world, moment| {
-            if is_again {
-                world.spoke(client, stage, host, moment)
-            } else {
-                world.began(client, Stage::Begun { is_again: true }, host, moment)
-            }
-        })
-    }
-
-    fn speak(&mut self, client: Client) -> Result<(), String> {
-        let Some(flow) = self.world.flow(&client) else { return Ok(()) };
-        let is_ended = flow.stage == Stage::Ended;
-        let sequence = self.syns[&client] + if is_ended { 2 } else { 1 };
-        let host = self.send(client, &client.packet().seq(sequence).ack(1), Signal::Ack { sequence })?;
-        let stage = if is_ended { Stage::Ended } else { Stage::Open };
-        self.show(client, |world, moment| world.spoke(client, stage, host, moment))
-    }
-
-    fn end_flow(&mut self, client: Client) -> Result<(), String> {
-        if !self.world.flow(&client).is_some_and(|flow| flow.stage == Stage::Open) {
-            return Ok(());
-        }
-        let syn = self.syns[&client];
-        let packet = client.packet().seq(syn + 1).fin().ack(1);
-        let host = self.send(client, &packet, Signal::Fin { after: syn + 2 })?;
-        self.show(client, |world, moment| world.spoke(client, Stage::Ended, host, moment))?;
-        if !self.is_roomy {
-            // Its pin may go, and the last acknowledgement would look like a flow's that lives.
-            self.world.flows.remove(&client);
-        }
-        Ok(())
-    }
-
-    fn forge(&mut self, client: Client, forged: Forged) -> Result<(), String> {
-        // One packet: against two blind ones nothing is promised.
-        let is_open =
-            self.world.flow(&client).is_some_and(|flow| flow.stage == Stage::Open && flow.forged.is_none());
-        let has_pin = self.rules.live_pin(&client).is_some_and(|pin| pin.phase == Phase::Established);
-        let is_tracked = !self.rules.policy(client.service).edges && has_pin;
-        if !is_open || matches!(forged, Forged::Syn) && !is_tracked {
-            return Ok(());
-        }
-        let (packet, signal) = match forged {
-            Forged::Syn => (client.packet().syn(77), Signal::Syn { sequence: 77 }),
-            Forged::Fin => (client.packet().seq(77).fin().ack(1), Signal::Fin { after: 78 }),
-            Forged::Rst => (client.packet().seq(77).rst(), Signal::Rst),
-        };
-        let host = self.send(client, &packet, signal)?;
-        let ends = !matches!(forged, Forged::Syn);
-        self.show(client, |world, moment| world.forged(client, host, ends, moment))
-    }
-
-    fn datagram(&mut self, client: Client) -> Result<(), String> {
-        if self.is_from_the_past(&client) {
-            return Ok(());
-        }
-        let host = self.send(client, &client.packet().payload(b"?"), Signal::Datagram)?;
-        self.show(client, |world, moment| world.datagram(client, host, moment))?;
-        if !self.is_roomy {
-            // A flow that found no place is promised nothing.
-            let tuple = client.tuple();
-            if !self.balancer.entries().iter().any(|entry| entry.tuple == tuple) {
-                self.world.flows.remove(&client);
-            }
-        }
-        Ok(())
-    }
-
-    fn wild(&mut self, client: Client, flags: Flags, sequence: u32, payload: bool) -> Result<(), String> {
-        let plain = client.packet().seq(sequence);
-        // No client sends data with its SYN here.
-        let plain = if payload && !matches!(flags, Flags::Syn) { plain.payload(b"x") } else { plain };
-        let after = sequence.wrapping_add(u32::from(payload)).wrapping_add(1);
-        let (packet, signal) = match flags {
-            Flags::Syn => (plain.syn(sequence), Signal::Syn { sequence }),
-            Flags::Ack => (plain.ack(1), Signal::Ack { sequence }),
-            Flags::FinAck => (plain.fin().ack(1), Signal::Fin { after }),
-            Flags::Rst => (plain.rst(), Signal::Rst),
-            Flags::RstAck => (plain.rst().ack(1), Signal::Rst),
-            Flags::SynAck => (plain.syn(sequence).ack(1), Signal::Stray),
-            Flags::None => (plain, Signal::Stray),
-        };
-        self.send(client, &packet, signal).map(drop)
-    }
-
-    fn flood(&mut self, count: u32) {
-        self.balancer.plane().set_clock(self.now);
-        for _ in 0..count {
-            self.flooded += 1;
-            let client = Client { address: 0x6440_0000 + self.flooded, port: 4000, service: Service::Web };
-            self.balancer.send(&client.packet().syn(self.flooded));
-        }
-    }
-
     /// The present state is published.
     fn publish(&mut self) {
         let setup = &self.handovers.setup;
@@ -440,17 +259,14 @@ impl<'b> Run<'b> {
 
     /// Slots with a live pin on another host than the owner; of all services that share a ring.
     fn foreign(&mut self) -> BTreeMap<Service, BTreeSet<u32>> {
-        let status = self.balancer.status();
-        let ring_of = |service: Service| {
-            status.services.iter().find(|of| of.name == service.name()).map_or(0, |of| of.ring)
-        };
+        let rings = self.rings();
         let mut by_ring: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for (client, pin) in &self.rules.pins {
             if pin.host != self.rules.slot(client).owner() {
-                by_ring.entry(ring_of(client.service)).or_default().insert(pin.slot);
+                by_ring.entry(rings[&client.service]).or_default().insert(pin.slot);
             }
         }
-        let of = |service| (service, by_ring.get(&ring_of(service)).cloned().unwrap_or_default());
+        let of = |service| (service, by_ring.get(&rings[&service]).cloned().unwrap_or_default());
         Service::ALL.map(of).into()
     }
 
@@ -598,10 +414,31 @@ impl<'b> Run<'b> {
                 return Err(format!("host {host} is {is:?} and should be {should:?}"));
             }
         }
+        self.check_generations(&published.slots)?;
         self.world.note_handovers(&published.slots);
         self.rules.slots = published.slots;
         self.rules.hosts = published.hosts;
         self.compare()
+    }
+
+    /// Services that share a ring go by the same generation of it (C5).
+    fn check_generations(&mut self, slots: &BTreeMap<Service, Vec<Slot>>) -> Result<(), String> {
+        let mut rings: BTreeMap<u32, Service> = BTreeMap::new();
+        for (service, ring) in self.rings() {
+            let first = *rings.entry(ring).or_insert(service);
+            if slots[&service] != slots[&first] {
+                return Err(format!("C5: {service:?} and {first:?} share ring {ring}, but not its slots"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of each service's ring.
+    fn rings(&mut self) -> BTreeMap<Service, u32> {
+        let status = self.balancer.status();
+        let ring_of = |service: Service| status.services.iter().find(|of| of.name == service.name());
+        let rings = Service::ALL.map(|service| (service, ring_of(service).expect("it is served").ring));
+        rings.into()
     }
 
     /// With all hosts reachable and no client left, every handover and every drain comes to its end.

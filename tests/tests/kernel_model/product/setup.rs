@@ -10,7 +10,7 @@ use lb_userspace::model::{
 };
 use lb_userspace::ring::{Member, SHARE_FULL};
 
-use crate::client::{KEY, Service};
+use crate::client::{Client, KEY, Service};
 use crate::rules::{Moves, Policy, Timeouts};
 
 /// Hosts are numbered from 1, by their names; what numbers the product gives them is its own affair.
@@ -65,6 +65,14 @@ impl Setup {
 
     pub fn policy(&self, service: Service) -> Policy {
         self.policies.get(&service).copied().unwrap_or_default()
+    }
+
+    pub fn slot_of(&self, client: &Client) -> u32 {
+        if self.policy(client.service).client {
+            client.slot_of_address(self.ring)
+        } else {
+            client.hash().slot(self.ring)
+        }
     }
 
     /// Hosts that serve the service.
