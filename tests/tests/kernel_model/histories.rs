@@ -98,6 +98,7 @@ fn the_rules_hold_in_the_kernel_and_each_is_needed() {
     );
     assert_eq!(totals.evicted, 0);
     each_broken_rule_is_noticed(&mut kernels);
+    with_edges_tracking(&mut kernels);
 }
 
 /// Exceptions outlive a table that is full all the time, and a flood: what gives way is what can be missed.
@@ -110,10 +111,10 @@ fn the_rules_hold_in_a_full_table() {
     assert!(totals.refused > SEEDS, "only {} flows were refused", totals.refused);
 }
 
-#[test]
-fn the_rules_hold_with_edges_tracking() {
+fn with_edges_tracking(kernels: &mut [Kernel]) {
     const SEEDS: u64 = 4;
-    let totals = hold(SEEDS, Tracking::Edges, &mut kernels(Kernel::edges));
+    kernels.iter_mut().for_each(Kernel::track_edges);
+    let totals = hold(SEEDS, Tracking::Edges, kernels);
     assert!(totals.report.packets > SEEDS * 1500, "only {} packets were checked", totals.report.packets);
     assert_eq!(totals.evicted, 0);
 }

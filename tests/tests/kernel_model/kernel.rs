@@ -37,12 +37,9 @@ impl Kernel {
         Kernel::new(16, 8, 6)
     }
 
-    /// A table that is never full, and only edges are tracked.
-    pub fn edges() -> Kernel {
-        let mut kernel = Kernel::roomy();
+    pub fn track_edges(&mut self) {
         let edges = Policy { edges: true, ..Policy::default() };
-        kernel.rig.policies = Service::ALL.map(|service| (service, edges)).into();
-        kernel
+        self.rig.policies = Service::ALL.map(|service| (service, edges)).into();
     }
 
     fn new(buckets: u32, overflow: u32, flood: u32) -> Kernel {

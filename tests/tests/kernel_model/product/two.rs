@@ -47,10 +47,8 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(policies: BTreeMap<Service, Policy>) -> Pair {
+    fn new(mut one: Balancer, mut other: Balancer, policies: BTreeMap<Service, Policy>) -> Pair {
         let setup = Setup::new(RING, policies);
-        let mut one = Balancer::open(RING, 8192, false);
-        let mut other = Balancer::open(RING, 8192, true);
         one.begin(&setup, START, UNIX).unwrap();
         other.begin(&setup, 700, UNIX).unwrap();
         let mut pair = Pair {
@@ -246,8 +244,7 @@ impl Pair {
     }
 }
 
-fn they_agree(policies: BTreeMap<Service, Policy>) {
-    let mut pair = Pair::new(policies);
+fn they_agree(pair: &mut Pair) {
     assert!(pair.are_alike());
     pair.throw(PACKETS);
     let (mut promised, mut in_handover, mut thrown) = (0, 0, 0);
@@ -289,14 +286,13 @@ fn they_agree(policies: BTreeMap<Service, Policy>) {
 }
 
 #[test]
-fn two_balancers_agree() {
-    they_agree(BTreeMap::new());
-}
-
-#[test]
-fn two_balancers_agree_that_track_edges() {
+fn two_balancers_agree_under_any_policy() {
+    let (one, other) = (Balancer::open(RING, 8192, false), Balancer::open(RING, 8192, true));
+    let mut pair = Pair::new(one, other, BTreeMap::new());
+    they_agree(&mut pair);
     let edges = Policy { edges: true, client: false, moves: Moves::Never };
     let client = Policy { edges: true, client: true, moves: Moves::Never };
     let gap = Policy { edges: false, client: true, moves: Moves::AfterSilenceOf(GAP) };
-    they_agree([(Service::Web, edges), (Service::Api, client), (Service::Dns, gap)].into());
+    let policies = [(Service::Web, edges), (Service::Api, client), (Service::Dns, gap)].into();
+    they_agree(&mut Pair::new(pair.one, pair.other, policies));
 }
