@@ -57,6 +57,18 @@ impl Services {
         services
     }
 
+    /// The same directory, as a daemon finds it that knows nothing of it; for [`super::Dataplane::open_again`].
+    pub(super) fn found_again(self) -> Self {
+        Services::new(self.memory, self.key)
+    }
+
+    /// Everything in the directory is gone, as after a reboot; for tests, once no packet is under way.
+    #[doc(hidden)]
+    pub fn forget_all(&mut self) {
+        // SAFETY: the mapping's element, all of whose fields are integers.
+        unsafe { self.memory.at(0).write_bytes(0, 1) };
+    }
+
     /// All services with their numbers and records.
     pub fn all(&self) -> impl Iterator<Item = (ServiceKey, u16, Service)> {
         self.placed.iter().map(|(&key, &place)| (key, self.number(place), self.record(place)))

@@ -95,7 +95,7 @@ impl Dataplane {
         // An object without a log statement has no such map.
         let logger = EbpfLogger::init(&mut ebpf).ok();
         let maps = Maps::take(&mut ebpf, options.sizes, options.key)?;
-        check_identity(&maps, &options, &paths, adopted)?;
+        check_identity(&maps, &options, &paths, adopted, monotonic_seconds())?;
         let publisher = Publisher::new(&maps);
         Ok(Dataplane { ebpf, maps, paths, options, adopted, publisher, logger })
     }
@@ -108,6 +108,20 @@ impl Dataplane {
     /// How the last packet came to its verdict; all zeros unless decisions are recorded.
     pub fn decision(&self) -> DecisionRecord {
         self.maps.decision.get(0)
+    }
+
+    /// What [`Self::open`] does, but for the loading: the next daemon finds what the maps hold by now. A test that has emptied
+    /// them says that they are not `adopted`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    #[doc(hidden)]
+    pub fn open_again(mut self, adopted: bool) -> Result<Self, Error> {
+        check_identity(&self.maps, &self.options, &self.paths, adopted, self.now())?;
+        self.maps.services = self.maps.services.found_again();
+        self.publisher = Publisher::new(&self.maps);
+        self.adopted = adopted;
+        Ok(self)
     }
 
     /// Passes the program's log lines on to the daemon's log.
@@ -170,12 +184,18 @@ pub fn check_key(instance: &str, key: Key, ring_size: u32) -> Result<(), Error> 
 const OTHER_KEY: &str = "  they were made with another hash key or ring size";
 
 /// Pins of another hash key or another size of the rings cannot be found again, so they must not be adopted.
-fn check_identity(maps: &Maps, options: &Options, paths: &Paths, adopted: bool) -> Result<(), Error> {
+fn check_identity(
+    maps: &Maps,
+    options: &Options,
+    paths: &Paths,
+    adopted: bool,
+    now: u32,
+) -> Result<(), Error> {
     let identity = identity_of(options.key, options.sizes.ring_size);
     let found = (maps.state.load(state::LAYOUT), maps.state.load(state::IDENTITY));
     // A daemon that was killed between the pinning of the maps and this point left no identity, and no pins.
     if !adopted || found.1 == 0 {
-        let now = u64::from(monotonic_seconds());
+        let now = u64::from(now);
         maps.state.store(state::LOST_AT, now);
         for host in 0..=HOST_MAX {
             maps.incomplete_since.store(u32::from(host), now);

@@ -8,17 +8,23 @@ use crate::dataplane::monotonic_seconds;
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     offset: u64,
+    seconds: fn() -> u32,
 }
 
 impl Clock {
     pub fn start() -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        Clock { offset: unix.saturating_sub(u64::from(monotonic_seconds())) }
+        Clock { offset: unix.saturating_sub(u64::from(monotonic_seconds())), seconds: monotonic_seconds }
+    }
+
+    /// A clock that somebody else moves: `seconds` must agree with the data path's test clock, and Unix time is `offset` more.
+    pub fn moved_by(seconds: fn() -> u32, offset: u64) -> Self {
+        Clock { offset, seconds }
     }
 
     /// Unix seconds.
     pub fn now(&self) -> u64 {
-        self.offset + u64::from(monotonic_seconds())
+        self.offset + self.monotonic()
     }
 
     /// Unix seconds of a second of the data path's clock.
@@ -28,6 +34,6 @@ impl Clock {
 
     /// Seconds of the data path's clock.
     pub fn monotonic(&self) -> u64 {
-        u64::from(monotonic_seconds())
+        u64::from((self.seconds)())
     }
 }

@@ -10,6 +10,7 @@ mod edges;
 mod error;
 mod gauges;
 mod handle;
+mod hands;
 mod listing;
 mod publication;
 mod rates;

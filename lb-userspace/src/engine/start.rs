@@ -32,25 +32,37 @@ pub struct Start {
 impl Start {
     /// Puts everything in force. Packets of an instance that is adopted go on all the while.
     pub fn start(self) -> Result<Engine, Error> {
-        let Start { instance, config, model, mut journal, next_hops } = self;
         let clock = Clock::start();
-        let key = journal.hash_key();
-        let own = journal.timeout_sets(&model.own_timeouts(), clock.now())?;
-        let sets = timeout_sets(&model, &own);
-        let options = Options {
+        let mut start = self;
+        let options = start.options(clock.now())?;
+        let dataplane = Dataplane::open(options)?;
+        start.start_on(dataplane, clock)
+    }
+
+    /// What the data path is loaded with.
+    fn options(&mut self, now: u64) -> Result<Options, Error> {
+        let Start { instance, model, journal, .. } = self;
+        let sets = timeout_sets(model, &journal.timeout_sets(&model.own_timeouts(), now)?);
+        Ok(Options {
             instance: instance.clone(),
             sizes: Sizes {
                 overflow: model.flow_table.overflow,
                 ..Sizes::new(model.ring_size, model.flow_table.pins)
             },
-            key: data_path_key(key),
+            key: data_path_key(journal.hash_key()),
             timeouts: flow::timeouts(&sets.map(|set| by_phase(&set))),
             udp_gap: sets.map(|set| seconds(set.udp_gap)),
             flood_gate: model.flow_table.flood_gate,
             test_clock: false,
             records: false,
-        };
-        let dataplane = Dataplane::open(options)?;
+        })
+    }
+
+    /// [`Self::start`] on a data path that is loaded already: what a test does whose engines start by the thousand.
+    #[doc(hidden)]
+    pub fn start_on(self, dataplane: Dataplane, clock: Clock) -> Result<Engine, Error> {
+        let Start { instance, config, model, mut journal, next_hops } = self;
+        let own = journal.timeout_sets(&model.own_timeouts(), clock.now())?;
         let ids = number(&model, &mut journal, own)?;
         let mut engine = Engine {
             drains: model.hosts.keys().map(|host| (host.clone(), State::Active { last: None })).collect(),

@@ -71,13 +71,22 @@ impl Engine {
             .collect();
         let sealed: BTreeSet<u16> =
             self.sealed.iter().filter_map(|host| self.ids.hosts.get(host).copied()).collect();
-        let serves = |host| !sealed.contains(&host);
+        // As packets see it: a host that the config names no more has no backend after a reboot.
+        let serving = |number: u32, ring: &super::rings::Ring| {
+            let leaving = self.leaving.keys();
+            let leaving = leaving.filter(|(service, _)| ring_of_number.get(service) == Some(&number));
+            let members = ring.members.iter().map(|member| member.id).filter(|id| !sealed.contains(id));
+            let hosts: BTreeSet<u16> = members.chain(leaving.map(|&(_, host)| host)).collect();
+            move |host| hosts.contains(&host)
+        };
         let rings = &self.rings;
+        let serving: std::collections::BTreeMap<u32, _> =
+            rings.rings.iter().map(|(&number, ring)| (number, serving(number, ring))).collect();
         let input = SweepInput {
             ring_of: &|service| ring_of_number.get(&service).copied(),
-            ring: &|ring| {
-                let ring = rings.rings.get(&ring)?;
-                Some(RingView { slots: &ring.words, serves: &serves })
+            ring: &|number| {
+                let ring = rings.rings.get(&number)?;
+                Some(RingView { slots: &ring.words, serves: serving.get(&number)? })
             },
             losers: &|host| rings.may_have_foreign_pins(host),
         };

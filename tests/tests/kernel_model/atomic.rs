@@ -9,7 +9,8 @@ use aya_obj::programs::XdpAttachType;
 use lb_common::layout::{HostId, HostState, Slot};
 use lb_common::reason::Class;
 
-use crate::rig::{Client, Protocol, Rig, all_timeouts, sizes};
+use crate::client::{Client, Service};
+use crate::rig::{Rig, all_timeouts, sizes};
 
 const RING: u32 = 23;
 const PUBLICATIONS: u64 = 60;
@@ -36,7 +37,7 @@ fn a_publication_is_in_force_when_it_returns() {
                         break;
                     }
                     let address = 0x0a00_0000 + (cpu << 22) + number % (1 << 12);
-                    let client = Client { address, port: 4000, protocol: Protocol::Tcp };
+                    let client = Client { address, port: 4000, service: Service::Web };
                     // A new sequence number each time: never a SYN seen before.
                     let frame = client.packet().syn(number).build();
                     let before = in_force.load(Ordering::SeqCst);

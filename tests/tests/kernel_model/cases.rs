@@ -1,9 +1,12 @@
 //! Sequences that once found the data path wrong; each stays. The first that failed came out of the random ones.
 
+use std::collections::BTreeMap;
+
 use lb_common::layout::{HOST_NONE, HostId, HostState, Slot};
 use lb_common::reason::{Class, Reason};
 
-use crate::rig::{Client, Protocol, Rig, all_timeouts, sizes};
+use crate::client::{Client, Service};
+use crate::rig::{Rig, all_timeouts, sizes};
 use crate::steps::{Flags, HOSTS, RING, Step, run, timeouts};
 
 const fn tcp(flags: Flags, sequence: usize) -> Step {
@@ -17,7 +20,7 @@ fn what_once_went_wrong() {
     let mut rig = Rig::open(sizes(RING, 16, 16), timeouts());
     let mut wrong = Vec::new();
     let mut holds = |name: &str, steps: &[Step]| {
-        wrong.extend(run(&mut rig, steps).err().map(|error| format!("{name}: {error}")));
+        wrong.extend(run(&mut rig, &BTreeMap::new(), steps).err().map(|error| format!("{name}: {error}")));
     };
     holds(
         "a port is used again after the closing timeout and before the sweep",
@@ -59,7 +62,7 @@ struct Twins<'r> {
     one: Client,
     other: Client,
     slots: Vec<u32>,
-    hosts: std::collections::BTreeMap<HostId, HostState>,
+    hosts: BTreeMap<HostId, HostState>,
 }
 
 const TWIN_RING: u32 = 2;
@@ -71,7 +74,7 @@ impl<'r> Twins<'r> {
         let mask = rig.plane.maps.sizes.buckets - 1;
         let mut seen = std::collections::HashMap::new();
         for number in 0..u32::MAX {
-            let client = Client { address: 0x0a02_0000 + number, port: 40_000, protocol: Protocol::Tcp };
+            let client = Client { address: 0x0a02_0000 + number, port: 40_000, service: Service::Web };
             let (tag, home) = (client.hash().tag(), client.hash().bucket(mask));
             let slot = client.hash().slot(TWIN_RING);
             let twin_home = if crossed { lb_common::hash::other_bucket(home, tag, mask) } else { home };
@@ -129,7 +132,7 @@ fn a_flow_without_a_place_keeps_its_handover_open() {
     let mut rig = Rig::open(sizes(TWIN_RING, 16, 16), all_timeouts(30));
     let hosts = [1, 2].map(|host| (host, HostState::Up)).into();
     let ack = |rig: &mut Rig, number: u32| {
-        let client = Client { address: 0x0a04_0000 + number, port: 40_000, protocol: Protocol::Tcp };
+        let client = Client { address: 0x0a04_0000 + number, port: 40_000, service: Service::Web };
         rig.send(&client.packet().seq(1001).ack(1))
     };
     rig.publish(&[Slot::open(2, 1).0; TWIN_RING as usize], &hosts);

@@ -54,10 +54,10 @@ struct Totals {
     refused: u64,
 }
 
-fn hold(seeds: u64, kernels: &mut [Kernel]) -> Totals {
+fn hold(seeds: u64, tracking: Tracking, kernels: &mut [Kernel]) -> Totals {
     let totals = Mutex::new(Totals::default());
     let failed = any(seeds, kernels, |seed, kernel| {
-        let report = history(seed, SECONDS, Tracking::Full, None, kernel);
+        let report = history(seed, SECONDS, tracking, None, kernel);
         kernel.rig.check_gauges();
         if let Some(first) = report.violations.first() {
             return Some(format!("history {seed}: {first} (and {} more)", report.violations.len() - 1));
@@ -82,9 +82,9 @@ fn hold(seeds: u64, kernels: &mut [Kernel]) -> Totals {
 
 #[test]
 fn the_rules_hold_in_the_kernel_and_each_is_needed() {
-    const SEEDS: u64 = 40;
+    const SEEDS: u64 = 10;
     let mut kernels = kernels(Kernel::roomy);
-    let totals = hold(SEEDS, &mut kernels);
+    let totals = hold(SEEDS, Tracking::Full, &mut kernels);
     assert!(totals.report.packets > SEEDS * 1500, "only {} packets were checked", totals.report.packets);
     assert!(
         totals.report.drains_done > SEEDS / 2,
@@ -98,16 +98,25 @@ fn the_rules_hold_in_the_kernel_and_each_is_needed() {
     );
     assert_eq!(totals.evicted, 0);
     each_broken_rule_is_noticed(&mut kernels);
+    with_edges_tracking(&mut kernels);
 }
 
 /// Exceptions outlive a table that is full all the time, and a flood: what gives way is what can be missed.
 #[test]
 fn the_rules_hold_in_a_full_table() {
-    const SEEDS: u64 = 40;
-    let totals = hold(SEEDS, &mut kernels(Kernel::crowded));
+    const SEEDS: u64 = 10;
+    let totals = hold(SEEDS, Tracking::Full, &mut kernels(Kernel::crowded));
     assert!(totals.report.packets > SEEDS * 200, "only {} packets were checked", totals.report.packets);
     assert!(totals.evicted > SEEDS * 20, "only {} pins were evicted", totals.evicted);
     assert!(totals.refused > SEEDS, "only {} flows were refused", totals.refused);
+}
+
+fn with_edges_tracking(kernels: &mut [Kernel]) {
+    const SEEDS: u64 = 4;
+    kernels.iter_mut().for_each(Kernel::track_edges);
+    let totals = hold(SEEDS, Tracking::Edges, kernels);
+    assert!(totals.report.packets > SEEDS * 1500, "only {} packets were checked", totals.report.packets);
+    assert_eq!(totals.evicted, 0);
 }
 
 fn each_broken_rule_is_noticed(kernels: &mut [Kernel]) {

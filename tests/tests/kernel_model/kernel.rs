@@ -6,7 +6,10 @@ use lb_common::layout::{self, HOST_NONE, HostId, Tuple};
 use lb_common::reason::Class;
 use lb_userspace::ring::model::{Datapath, Found, HostState, Packet, Pin, SLOTS, T};
 
-use crate::rig::{Client, Entry, Protocol, Rig, all_timeouts, sizes};
+use crate::client::{Client, Service};
+use crate::rig::{Rig, all_timeouts, sizes};
+use crate::rules::Policy;
+use crate::table::Entry;
 
 pub struct Kernel {
     pub rig: Rig,
@@ -32,6 +35,11 @@ impl Kernel {
     /// A table with room for a part of the flows, under a flood of SYNs.
     pub fn crowded() -> Kernel {
         Kernel::new(16, 8, 6)
+    }
+
+    pub fn track_edges(&mut self) {
+        let edges = Policy { edges: true, ..Policy::default() };
+        self.rig.policies = Service::ALL.map(|service| (service, edges)).into();
     }
 
     fn new(buckets: u32, overflow: u32, flood: u32) -> Kernel {
@@ -62,14 +70,14 @@ impl Kernel {
         self.rig.plane.set_clock(now as u32);
         for _ in 0..self.flood {
             self.flooded += 1;
-            let client = Client { address: FLOOD + self.flooded, port: 4000, protocol: Protocol::Tcp };
+            let client = Client { address: FLOOD + self.flooded, port: 4000, service: Service::Web };
             self.rig.send(&client.packet().syn(self.flooded));
         }
     }
 
     fn client(&mut self, packet: Packet) -> Client {
         *self.clients.entry(packet.flow).or_insert_with(|| {
-            let client = Client::in_slot(CLIENTS + packet.flow as u32, Protocol::Tcp, packet.slot, SLOTS);
+            let client = Client::in_slot(CLIENTS + packet.flow as u32, Service::Web, packet.slot, SLOTS);
             self.flows.insert(client.tuple(), packet.flow);
             client
         })

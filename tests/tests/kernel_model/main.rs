@@ -3,10 +3,13 @@
 
 mod atomic;
 mod cases;
+mod client;
 mod histories;
 mod kernel;
+mod product;
 mod random_steps;
 mod renumbered;
 mod rig;
 mod rules;
 mod steps;
+mod table;

@@ -6,6 +6,7 @@ use std::thread;
 use proptest::collection::vec;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
+use crate::product::any_policies;
 use crate::rig::{Rig, sizes};
 use crate::steps::{RING, any_step, run, timeouts};
 
@@ -14,7 +15,7 @@ const AT_ONCE: u8 = 3;
 
 /// `KERNEL_MODEL_CASES` asks for more or fewer sequences than CI runs.
 fn cases() -> u32 {
-    std::env::var("KERNEL_MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(90)
+    std::env::var("KERNEL_MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40)
 }
 
 fn run_some(seed: u8, cases: u32) -> Result<(), String> {
@@ -23,8 +24,8 @@ fn run_some(seed: u8, cases: u32) -> Result<(), String> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
     let mut runner = TestRunner::new_with_rng(config, rng);
     runner
-        .run(&vec(any_step(), 1..120), |steps| {
-            run(&mut rig.borrow_mut(), &steps).map_err(TestCaseError::fail)
+        .run(&(any_policies(), vec(any_step(), 1..120)), |(policies, steps)| {
+            run(&mut rig.borrow_mut(), &policies, &steps).map_err(TestCaseError::fail)
         })
         .map_err(|error| format!("{error}"))
 }

@@ -6,7 +6,8 @@ use lb_common::layout::{HOST_NONE, HostId, HostState};
 use lb_userspace::ring::{Base, Lineage, Member, SHARE_FULL, SlotSet, Slots};
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
-use crate::rig::{Client, Protocol, Rig, all_timeouts, sizes};
+use crate::client::{Client, Service};
+use crate::rig::{Rig, all_timeouts, sizes};
 
 const RING: u32 = 251;
 const KEY: [u8; 16] = *b"one key for both";
@@ -118,7 +119,7 @@ fn balancers_with_the_same_inputs_agree_by_name() {
         }
         for _ in 0..6 {
             begun += 1;
-            let client = Client { address: 0x0a03_0000 + begun, port: 1024, protocol: Protocol::Tcp };
+            let client = Client { address: 0x0a03_0000 + begun, port: 1024, service: Service::Web };
             let syn = client.packet().syn(1000);
             let host = one.send(&syn);
             assert_eq!(other.send(&syn), host, "SYN of {client:?}");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use lb_common::layout::{HOST_NONE, HostId, HostState, Slot};
 
-use crate::rig::{Client, Protocol};
+use crate::client::{Client, Service};
 
 /// Seconds that a flow may be silent, by phase.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,26 @@ pub enum Signal {
     Datagram,
 }
 
+/// How a service treats its flows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Only SYNs are tracked while no handover is open.
+    pub edges: bool,
+    /// The slot is that of the client's address.
+    pub client: bool,
+    pub moves: Moves,
+}
+
+/// When a UDP flow leaves a host that has lost its slot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Moves {
+    #[default]
+    Never,
+    /// With the first datagram after this many seconds of silence have passed.
+    AfterSilenceOf(u32),
+    AtOnce,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pin {
     pub slot: u32,
@@ -69,14 +89,43 @@ pub struct Answer {
 pub struct Rules {
     pub timeouts: Timeouts,
     pub now: u32,
-    pub slots: Vec<Slot>,
+    /// A service that is not named has the default.
+    pub policies: BTreeMap<Service, Policy>,
+    /// Of each service.
+    pub slots: BTreeMap<Service, Vec<Slot>>,
+    /// Hosts that have backends.
     pub hosts: BTreeMap<HostId, HostState>,
     pub pins: HashMap<Client, Pin>,
 }
 
 impl Rules {
     pub fn new(timeouts: Timeouts) -> Rules {
-        Rules { timeouts, now: 0, slots: Vec::new(), hosts: BTreeMap::new(), pins: HashMap::new() }
+        Rules {
+            timeouts,
+            now: 0,
+            policies: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            pins: HashMap::new(),
+        }
+    }
+
+    pub fn policy(&self, service: Service) -> Policy {
+        self.policies.get(&service).copied().unwrap_or_default()
+    }
+
+    /// Number of the slot of a client's flow.
+    pub fn slot_of(&self, client: &Client) -> u32 {
+        let ring_size = self.slots[&client.service].len() as u32;
+        if self.policy(client.service).client {
+            client.slot_of_address(ring_size)
+        } else {
+            client.hash().slot(ring_size)
+        }
+    }
+
+    pub fn slot(&self, client: &Client) -> Slot {
+        self.slots[&client.service][self.slot_of(client) as usize]
     }
 
     fn is_down(&self, host: HostId) -> bool {
@@ -84,40 +133,58 @@ impl Rules {
     }
 
     /// Where a packet goes of whose flow nothing is known.
-    fn home(&self, slot: u32) -> HostId {
-        let slot = self.slots[slot as usize];
-        let has_ended = self.hosts.get(&slot.previous()) == Some(&HostState::Drained);
-        if slot.is_open() && slot.previous() != HOST_NONE && !has_ended {
-            slot.previous()
-        } else {
-            slot.owner()
-        }
-    }
-
-    fn owner(&self, slot: u32) -> HostId {
-        self.slots[slot as usize].owner()
+    fn home(&self, slot: Slot) -> HostId {
+        let serves = matches!(
+            self.hosts.get(&slot.previous()),
+            Some(HostState::Up | HostState::Draining | HostState::Down)
+        );
+        if slot.is_open() && serves { slot.previous() } else { slot.owner() }
     }
 
     /// Whether the flow still lives. The client did not close a flow because someone sent a FIN or RST in its name; if only the pin
     /// knows where the flow is, it stays for as long as an open one.
-    pub fn is_live(&self, pin: &Pin) -> bool {
+    pub fn is_live(&self, client: &Client, pin: &Pin) -> bool {
         let may_be_silent = match pin.phase {
             Phase::HalfOpen { .. } => self.timeouts.half_open,
-            Phase::Closing { .. } if pin.host == self.home(pin.slot) => self.timeouts.closing,
+            Phase::Closing { .. } if pin.host == self.home(self.slot(client)) => self.timeouts.closing,
             Phase::Established | Phase::Closing { .. } => self.timeouts.established,
             Phase::Udp => self.timeouts.udp,
         };
         self.now.saturating_sub(pin.seen) <= may_be_silent
     }
 
-    pub fn packet(&mut self, client: Client, slot: u32, signal: Signal) -> Answer {
-        match self.pins.get(&client).copied().filter(|pin| self.is_live(pin)) {
+    pub fn live_pin(&self, client: &Client) -> Option<Pin> {
+        self.pins.get(client).copied().filter(|pin| self.is_live(client, pin))
+    }
+
+    pub fn packet(&mut self, client: Client, signal: Signal) -> Answer {
+        let slot = self.slot(&client);
+        let is_up = self.hosts.get(&slot.owner()) == Some(&HostState::Up);
+        let is_edge = matches!(signal, Signal::Syn { .. } | Signal::Datagram);
+        if self.policy(client.service).edges && !is_edge && !slot.is_open() && is_up {
+            return Answer { host: slot.owner(), reason: "forward_owner", began: false };
+        }
+        match self.live_pin(&client) {
             None => self.of_no_flow(client, slot, signal),
-            Some(pin) => self.of_flow(client, pin, signal),
+            Some(pin) if signal == Signal::Datagram && self.gives_way(&client, slot, &pin) => {
+                self.begin(client, slot, Phase::Udp)
+            }
+            Some(pin) => self.of_flow(client, slot, pin, signal),
         }
     }
 
-    fn of_no_flow(&mut self, client: Client, slot: u32, signal: Signal) -> Answer {
+    /// Whether a UDP flow leaves its host now.
+    fn gives_way(&self, client: &Client, slot: Slot, pin: &Pin) -> bool {
+        let is_elsewhere = slot.owner() != HOST_NONE && slot.owner() != pin.host;
+        is_elsewhere
+            && match self.policy(client.service).moves {
+                Moves::Never => false,
+                Moves::AfterSilenceOf(gap) => self.now.saturating_sub(pin.seen) > gap,
+                Moves::AtOnce => true,
+            }
+    }
+
+    fn of_no_flow(&mut self, client: Client, slot: Slot, signal: Signal) -> Answer {
         let phase = match signal {
             Signal::Syn { sequence } => return self.begin(client, slot, Phase::HalfOpen { syn: sequence }),
             Signal::Datagram => return self.begin(client, slot, Phase::Udp),
@@ -125,18 +192,18 @@ impl Rules {
             Signal::Fin { after } => Some(Phase::Closing { fin: Some(after) }),
             Signal::Rst | Signal::Stray => None,
         };
-        let (home, owner) = (self.home(slot), self.owner(slot));
+        let (home, owner) = (self.home(slot), slot.owner());
         if home == HOST_NONE {
             return Answer { host: HOST_NONE, reason: "drop_no_host", began: false };
         }
         if let Some(phase) = phase {
-            self.pins.insert(client, Pin { slot, host: home, phase, seen: self.now });
+            self.pin(client, home, phase);
         }
         let reason = if home == owner { "forward_owner" } else { "forward_previous" };
         self.to(home, slot, reason)
     }
 
-    fn of_flow(&mut self, client: Client, mut pin: Pin, signal: Signal) -> Answer {
+    fn of_flow(&mut self, client: Client, slot: Slot, mut pin: Pin, signal: Signal) -> Answer {
         let mut reason = "forward_pin";
         let mut seen = self.now;
         match (signal, pin.phase) {
@@ -147,7 +214,7 @@ impl Rules {
                 (seen, reason) = (pin.seen, "forward_syn_established");
             }
             (Signal::Syn { sequence }, _) => {
-                return self.begin(client, pin.slot, Phase::HalfOpen { syn: sequence });
+                return self.begin(client, slot, Phase::HalfOpen { syn: sequence });
             }
             (Signal::Fin { after }, _) => pin.phase = Phase::Closing { fin: Some(after) },
             (Signal::Rst, Phase::Closing { .. }) => {}
@@ -159,22 +226,27 @@ impl Rules {
         }
         pin.seen = seen;
         self.pins.insert(client, pin);
-        self.to(pin.host, pin.slot, reason)
+        self.to(pin.host, slot, reason)
     }
 
     /// A new flow goes to the owner; without one nothing changes.
-    fn begin(&mut self, client: Client, slot: u32, phase: Phase) -> Answer {
-        let host = self.owner(slot);
+    fn begin(&mut self, client: Client, slot: Slot, phase: Phase) -> Answer {
+        let host = slot.owner();
         if host == HOST_NONE {
             return Answer { host, reason: "drop_no_host", began: false };
         }
-        self.pins.insert(client, Pin { slot, host, phase, seen: self.now });
+        self.pin(client, host, phase);
         Answer { host, reason: "forward_new", began: true }
     }
 
+    fn pin(&mut self, client: Client, host: HostId, phase: Phase) {
+        let slot = self.slot_of(&client);
+        self.pins.insert(client, Pin { slot, host, phase, seen: self.now });
+    }
+
     /// To the host, or while that is down to the slot's owner.
-    fn to(&self, host: HostId, slot: u32, reason: &'static str) -> Answer {
-        let owner = self.owner(slot);
+    fn to(&self, host: HostId, slot: Slot, reason: &'static str) -> Answer {
+        let owner = slot.owner();
         match self.is_down(host) {
             false => Answer { host, reason, began: false },
             true if owner == HOST_NONE => Answer { host: owner, reason: "drop_no_host", began: false },
@@ -186,16 +258,16 @@ impl Rules {
         let live: HashMap<Client, Pin> = self
             .pins
             .iter()
-            .filter(|(_, pin)| self.is_live(pin))
+            .filter(|(client, pin)| self.is_live(client, pin))
             .map(|(&client, &pin)| (client, pin))
             .collect();
         self.pins = live;
     }
 
-    /// The client's protocol decides what a pin of it may be.
+    /// The client's service decides what a pin of it may be.
     pub fn check(&self) {
         for (client, pin) in &self.pins {
-            assert_eq!(client.protocol == Protocol::Udp, pin.phase == Phase::Udp, "{client:?} {pin:?}");
+            assert_eq!(client.service.is_udp(), pin.phase == Phase::Udp, "{client:?} {pin:?}");
         }
     }
 }

@@ -10,8 +10,10 @@ use lb_userspace::ring::model::{Control, Datapath, Found, HostState, Packet, Pin
 use lb_userspace::ring::{Member, SHARE_FULL};
 use proptest::prelude::*;
 
-use crate::rig::{Client, Entry, Protocol, Rig};
-use crate::rules::{Answer, Phase, Rules, Signal, Timeouts};
+use crate::client::{Client, Service};
+use crate::rig::Rig;
+use crate::rules::{Answer, Phase, Policy, Rules, Signal, Timeouts};
+use crate::table::Entry;
 
 pub const RING: u32 = 11;
 pub const HOSTS: u16 = 5;
@@ -127,10 +129,9 @@ impl Both<'_> {
         packet: &sluice_tests::packets::Packet,
         signal: Signal,
     ) -> Result<(), String> {
-        let slot = client.hash().slot(RING);
         self.clients.insert(client.tuple(), client);
         let before = self.rules.pins.get(&client).copied();
-        let answer = self.rules.packet(client, slot, signal);
+        let answer = self.rules.packet(client, signal);
         let got = self.rig.send(packet);
         let Answer { host, reason, began } = answer;
         if host != HOST_NONE {
@@ -140,7 +141,7 @@ impl Both<'_> {
         }
         *self.reasons.entry(reason).or_default() += 1;
         if got != host {
-            let slot = self.rules.slots[slot as usize];
+            let slot = self.rules.slot(&client);
             return Err(format!(
                 "{signal:?} of {client:?} went to {got}, by the rules to {host} ({reason}); pin before {before:?}, \
                  owner {}, previous {}",
@@ -170,7 +171,7 @@ impl Both<'_> {
             self.rules.pins.keys().filter(|client| !seen.contains(client)).copied().collect();
         for client in missing {
             let pin = self.rules.pins[&client];
-            if self.rules.is_live(&pin) {
+            if self.rules.is_live(&client, &pin) {
                 return Err(format!("{client:?} has lost its {pin:?}"));
             }
             // A pin whose flow has ended may have made room.
@@ -237,7 +238,8 @@ impl Datapath for Both<'_> {
             HostState::Gone => layout::HostState::Drained,
         };
         self.rules.hosts = hosts.iter().map(|(&host, of)| (host, state(of))).collect();
-        self.rules.slots = words.iter().map(|&word| Slot(word)).collect();
+        let slots: Vec<Slot> = words.iter().map(|&word| Slot(word)).collect();
+        self.rules.slots = Service::ALL.map(|service| (service, slots.clone())).into();
         self.rig.publish(words, &self.rules.hosts);
     }
 
@@ -275,14 +277,16 @@ impl Datapath for Both<'_> {
 }
 
 /// The client with this number, the same in every run.
-fn client(number: usize, protocol: Protocol) -> Client {
-    Client { address: 0x0a01_0000 + number as u32, port: 40_000, protocol }
+fn client(number: usize, service: Service) -> Client {
+    Client { address: 0x0a01_0000 + number as u32, port: 40_000, service }
 }
 
 /// Does the steps; an error says what the data path and the rules disagree about.
-pub fn run(rig: &mut Rig, steps: &[Step]) -> Result<(), String> {
+pub fn run(rig: &mut Rig, policies: &BTreeMap<Service, Policy>, steps: &[Step]) -> Result<(), String> {
     rig.reset();
-    let rules = Rules::new(TIMEOUTS);
+    rig.policies.clone_from(policies);
+    let mut rules = Rules::new(TIMEOUTS);
+    rules.policies.clone_from(policies);
     let mut both =
         Both { rig, rules, clients: HashMap::new(), sent: BTreeMap::new(), reasons: BTreeMap::new() };
     let member = |n| Member { id: n + 1, name: format!("host-{n}"), weight: 1 + n % 2, share: SHARE_FULL };
@@ -310,7 +314,7 @@ fn apply(both: &mut Both<'_>, control: &mut Control, step: Step, now: u64) -> Re
     match step {
         Step::Wait(_) | Step::Back(_) => return Ok(()),
         Step::Tcp { client: number, flags, sequence, payload } => {
-            let client = client(number, Protocol::Tcp);
+            let client = client(number, Service::Web);
             let sequence = SEQUENCES[sequence];
             let plain = client.packet().seq(sequence);
             // No client sends data with its SYN here.
@@ -328,7 +332,7 @@ fn apply(both: &mut Both<'_>, control: &mut Control, step: Step, now: u64) -> Re
             return both.send(client, &packet, signal);
         }
         Step::Udp { client: number } => {
-            let client = client(TCP_CLIENTS + number, Protocol::Udp);
+            let client = client(TCP_CLIENTS + number, Service::Dns);
             return both.send(client, &client.packet().payload(b"?"), Signal::Datagram);
         }
         Step::Sweep => {

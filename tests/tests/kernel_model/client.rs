@@ -1,0 +1,106 @@
+//! The services that clients speak to, and the clients.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use lb_common::hash::{DestinationHash, FlowHash, Key};
+use lb_common::layout::{ServiceKey, Tuple};
+use sluice_tests::packets::Packet;
+
+pub const KEY: Key = [0x5eed_fa11_71e5_0001, 0x0ddb_a110_fcaf_e001];
+const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+
+/// The services: their number is their index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Service {
+    Web = 0,
+    Dns = 1,
+    /// TCP, as the first one.
+    Api = 2,
+}
+
+impl Service {
+    pub const ALL: [Service; 3] = [Service::Web, Service::Dns, Service::Api];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Service::Web => "web",
+            Service::Dns => "dns",
+            Service::Api => "api",
+        }
+    }
+
+    pub fn is_udp(self) -> bool {
+        self == Service::Dns
+    }
+
+    pub fn protocol(self) -> u8 {
+        if self.is_udp() { lb_common::parse::UDP } else { lb_common::parse::TCP }
+    }
+
+    pub fn port(self) -> u16 {
+        match self {
+            Service::Web => 443,
+            Service::Dns => 53,
+            Service::Api => 8443,
+        }
+    }
+
+    pub fn vip() -> IpAddr {
+        VIP.into()
+    }
+
+    pub fn key(self) -> ServiceKey {
+        let address = Tuple::v4(u32::from(VIP).to_be());
+        ServiceKey { address, port: self.port().to_be(), protocol: self.protocol() }
+    }
+}
+
+/// A client's address and port, and the service that it speaks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Client {
+    pub address: u32,
+    pub port: u16,
+    pub service: Service,
+}
+
+impl Client {
+    pub fn tuple(&self) -> Tuple {
+        let [a, b] = self.port.to_be_bytes();
+        let [c, d] = self.service.port().to_be_bytes();
+        Tuple {
+            source: Tuple::v4(self.address.to_be()),
+            destination: Tuple::v4(u32::from(VIP).to_be()),
+            ports: u32::from_ne_bytes([a, b, c, d]),
+            protocol: u32::from(self.service.protocol()),
+        }
+    }
+
+    pub fn hash(&self) -> FlowHash {
+        FlowHash::of(&self.tuple(), KEY)
+    }
+
+    /// The slot of the client's address, whatever its port.
+    pub fn slot_of_address(&self, ring_size: u32) -> u32 {
+        let tuple = self.tuple();
+        DestinationHash::of(&tuple.destination, tuple.transport(), KEY).client(&tuple, KEY).slot(ring_size)
+    }
+
+    /// The first port of this address whose flow has the slot.
+    pub fn in_slot(address: u32, service: Service, slot: u32, ring_size: u32) -> Client {
+        (1024..=u16::MAX)
+            .map(|port| Client { address, port, service })
+            .find(|client| client.hash().slot(ring_size) == slot)
+            .expect("64 512 ports reach every slot of a small ring")
+    }
+
+    /// A packet of this client; [`Packet::tcp`] and [`Packet::udp`] make the rest of it.
+    pub fn packet(&self) -> Packet {
+        let source = SocketAddr::new(Ipv4Addr::from(self.address).into(), self.port);
+        let destination = SocketAddr::new(VIP.into(), self.service.port());
+        if self.service.is_udp() {
+            Packet::udp(source, destination)
+        } else {
+            Packet::tcp(source, destination)
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The product without a network: engine, journal and the program in the kernel. Packets go in by test runs, the clock and the
+//! next hops are the test's.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use lb_common::layout::{Control, HOST_NONE, HostId, HostState, Slot};
+use lb_userspace::api::types::{DrainRequest, Status};
+use lb_userspace::dataplane::{Dataplane, Sizes};
+use lb_userspace::engine::{self, Clock, Engine, Start, by_phase};
+use lb_userspace::journal::Journal;
+use lb_userspace::netlink::{NextHop, NextHopState};
+use sluice_tests::packets::Packet;
+use tokio::sync::watch;
+
+use super::setup::{HOSTS, Setup, backend, key, name, number};
+use crate::client::Service;
+use crate::rig::{options, send};
+use crate::table::{self, Entry};
+
+thread_local! {
+    static SECONDS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The clock of the engine that this thread is in.
+fn seconds() -> u32 {
+    SECONDS.get()
+}
+
+/// What packets go by, with hosts by their names' numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    pub slots: BTreeMap<Service, Vec<Slot>>,
+    pub hosts: BTreeMap<HostId, HostState>,
+}
+
+type Hops = BTreeMap<IpAddr, NextHopState>;
+
+pub struct Balancer {
+    /// `None` before the first life and between two.
+    life: Option<Engine>,
+    dead: Option<Dataplane>,
+    hops: watch::Sender<Hops>,
+    folder: tempfile::TempDir,
+    lives: u32,
+    /// Second of the clock.
+    now: u32,
+    /// Unix time at second 0 of the clock.
+    epoch: u64,
+    /// The product's numbers of hosts → ours.
+    hosts: BTreeMap<HostId, HostId>,
+    /// Its numbers go down where the names go up.
+    backwards: bool,
+}
+
+impl Balancer {
+    /// A table of `buckets` buckets, and half as many entries in overflow. `backwards`: hosts have other numbers than they have on
+    /// other balancers.
+    pub fn open(ring: u32, buckets: u32, backwards: bool) -> Balancer {
+        let sizes = Sizes { ring_size: ring, ring_copies: 16, stats: 64, buckets, overflow: buckets };
+        let timeouts = by_phase(&Setup::new(ring, BTreeMap::new()).model().timeouts);
+        let plane = Dataplane::open(options(sizes, timeouts)).expect("the data path loads; needs root");
+        let memory = std::path::Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        Balancer {
+            life: None,
+            dead: Some(plane),
+            hops: watch::channel(Hops::new()).0,
+            folder: folder.expect("a folder for the journal"),
+            lives: 0,
+            now: 0,
+            epoch: 0,
+            hosts: BTreeMap::new(),
+            backwards,
+        }
+    }
+
+    /// A new machine with a new journal, at this second of its clock and this Unix time.
+    pub fn begin(&mut self, setup: &Setup, now: u32, unix: u64) -> Result<(), engine::Error> {
+        self.lives += 1;
+        for host in 1..=HOSTS {
+            self.set_reachable(host, true);
+        }
+        self.reboot(setup, now, unix)
+    }
+
+    /// The machine starts anew: what is left is the journal.
+    pub fn reboot(&mut self, setup: &Setup, now: u32, unix: u64) -> Result<(), engine::Error> {
+        let mut plane = self.die();
+        table::reset(&mut plane.maps);
+        plane.maps.services.forget_all();
+        self.now = now;
+        plane.set_clock(now);
+        self.epoch = unix - u64::from(now);
+        self.live(plane.open_again(false)?, setup)
+    }
+
+    /// The daemon is killed, and another one is started with this config.
+    pub fn restart(&mut self, setup: &Setup) -> Result<(), engine::Error> {
+        let plane = self.die().open_again(true)?;
+        self.live(plane, setup)
+    }
+
+    fn die(&mut self) -> Dataplane {
+        self.life.take().map(Engine::die).or_else(|| self.dead.take()).expect("alive or dead")
+    }
+
+    fn live(&mut self, plane: Dataplane, setup: &Setup) -> Result<(), engine::Error> {
+        SECONDS.set(self.now);
+        let clock = Clock::moved_by(seconds, self.epoch);
+        let path = self.folder.path().join(format!("{}.db", self.lives));
+        let mut journal = Journal::open(&path, Some(key()), clock.now())?;
+        let mut names: Vec<String> = (1..=HOSTS).map(name).collect();
+        if self.backwards {
+            names.reverse();
+        }
+        self.hosts = journal.host_ids(&names)?.iter().map(|(name, &id)| (id, number(name))).collect();
+        let start = Start {
+            instance: plane.options.instance.clone(),
+            config: "none".into(),
+            model: setup.model(),
+            journal,
+            next_hops: self.hops.subscribe(),
+        };
+        self.life = Some(start.start_on(plane, clock)?);
+        Ok(())
+    }
+
+    pub fn engine(&mut self) -> &mut Engine {
+        SECONDS.set(self.now);
+        self.life.as_mut().expect("it was begun")
+    }
+
+    pub fn plane(&mut self) -> &mut Dataplane {
+        self.engine().dataplane()
+    }
+
+    /// The second that daemon and packets read.
+    pub fn set_clock(&mut self, now: u32) {
+        self.now = now;
+        self.plane().set_clock(now);
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, seconds: u32) {
+        self.set_clock(self.now + seconds);
+    }
+
+    /// Unix time.
+    pub fn unix(&self) -> u64 {
+        self.epoch + u64::from(self.now)
+    }
+
+    /// The daemon learns of it with its next round.
+    pub fn set_reachable(&mut self, host: HostId, is_reachable: bool) {
+        self.hops.send_modify(|hops| {
+            let state = if is_reachable {
+                NextHopState::Resolved(NextHop {
+                    ifindex: 1,
+                    interface: "lo".to_owned(),
+                    src_mac: [2, 0, 0, 1, 0, 0],
+                    dst_mac: [2, 0, 0, 0, 0, host as u8],
+                    source: [10, 9, 0, 254].into(),
+                    mtu: 1500,
+                    gateway: None,
+                })
+            } else {
+                NextHopState::Unresolved { why: "it is unplugged".to_owned() }
+            };
+            hops.insert(backend(host), state);
+        });
+    }
+
+    pub fn drain(&mut self, hosts: &BTreeSet<HostId>) -> Result<(), engine::Error> {
+        let request = request(hosts);
+        self.engine().drain(&request, "test").map(drop)
+    }
+
+    pub fn undrain(&mut self, hosts: &BTreeSet<HostId>) -> Result<(), engine::Error> {
+        let request = request(hosts);
+        self.engine().undrain(&request, "test").map(drop)
+    }
+
+    pub fn status(&mut self) -> Status {
+        self.engine().status().expect("counters can be read")
+    }
+
+    /// The host that the packet goes to; [`HOST_NONE`] if it is dropped.
+    pub fn send(&mut self, packet: &Packet) -> HostId {
+        send(self.plane(), packet)
+    }
+
+    /// Our number of a host.
+    pub fn host(&self, id: HostId) -> HostId {
+        self.hosts.get(&id).copied().unwrap_or(HOST_NONE)
+    }
+
+    pub fn id(&self, host: HostId) -> HostId {
+        let found = self.hosts.iter().find(|(_, of)| **of == host);
+        *found.expect("every host has a number").0
+    }
+
+    pub fn entries(&mut self) -> Vec<Entry> {
+        table::entries(&self.plane().maps)
+    }
+
+    pub fn published(&mut self) -> Published {
+        let plane = self.life.as_mut().expect("it was begun").dataplane();
+        let ours = |id: HostId| self.hosts.get(&id).copied().unwrap_or(HOST_NONE);
+        let backends = plane.published_backends();
+        let states = backends.iter().map(|(&(_, id), backend)| (ours(id), Control(backend.control).state()));
+        let hosts: BTreeMap<HostId, HostState> = states.clone().collect();
+        for (host, state) in states {
+            assert_eq!(hosts[&host], state, "host {host} is the same to all services");
+        }
+        let maps = &plane.maps;
+        let slot = |slot: Slot| {
+            if slot.is_open() {
+                Slot::open(ours(slot.owner()), ours(slot.previous()))
+            } else {
+                Slot::settled(ours(slot.owner()))
+            }
+        };
+        let mut slots = BTreeMap::new();
+        for service in Service::ALL {
+            let mut all = maps.services.all();
+            let (.., record) = all.find(|(key, ..)| *key == service.key()).expect("it is published");
+            let blocks = record.block..record.block + maps.sizes.blocks_a_ring();
+            let words = blocks.flat_map(|block| maps.rings.get(block));
+            let ring = words.take(maps.sizes.ring_size as usize).map(|word| slot(Slot(word))).collect();
+            slots.insert(service, ring);
+        }
+        Published { slots, hosts }
+    }
+}
+
+fn request(hosts: &BTreeSet<HostId>) -> DrainRequest {
+    let hosts = hosts.iter().copied().map(name).collect();
+    DrainRequest { hosts, reason: None, by: None }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let pins = self.die().paths.pins;
+        if let Err(error) = std::fs::remove_dir_all(&pins) {
+            eprintln!("{} is left behind: {error}", pins.display());
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Sequences that once found the product wrong; each stays.
+
+use std::collections::BTreeMap;
+
+use super::balancer::Balancer;
+use super::random::{RING, roomy};
+use super::run::run;
+use super::setup::HOSTS;
+use super::steps::{Change, FLOWS, Step};
+use crate::client::Service;
+use crate::rules::{Moves, Policy};
+
+const EDGES: Policy = Policy { edges: true, client: false, moves: Moves::Never };
+const CLIENT: Policy = Policy { edges: false, client: true, moves: Moves::Never };
+
+/// Runs each under its name, and tells of all that fail.
+struct Cases {
+    balancer: Balancer,
+    wrong: Vec<String>,
+}
+
+impl Cases {
+    fn hold(&mut self, name: &str, policies: &[(Service, Policy)], steps: &[Step]) {
+        let policies: BTreeMap<Service, Policy> = policies.iter().copied().collect();
+        let done = run(&mut self.balancer, true, RING, &policies, steps);
+        self.wrong.extend(done.err().map(|error| format!("{name}: {error}")));
+    }
+}
+
+#[test]
+fn what_once_went_wrong_with_the_product() {
+    let mut cases = Cases { balancer: roomy(), wrong: Vec::new() };
+    cases.hold(
+        "a flow ends in a slot of a host that the config does not name any more",
+        &[(Service::Api, CLIENT)],
+        &[
+            Step::Restart(Change::Remove(1)),
+            Step::Reboot,
+            Step::Connect(7),
+            Step::End(7),
+            Step::Wait(7),
+            Step::Round,
+        ],
+    );
+    let mut steps: Vec<Step> = (0..FLOWS).map(Step::Connect).collect();
+    steps.extend((1..=HOSTS).map(Step::Unplug));
+    steps.push(Step::Round);
+    steps.extend((1..=HOSTS).map(Step::Plug));
+    steps.extend([Step::Round, Step::Wait(20), Step::SpeakAll, Step::Wait(12), Step::SpeakAll, Step::Round]);
+    steps.extend((0..FLOWS).map(Step::End));
+    steps.push(Step::Drain(0b11011));
+    steps.extend((0..FLOWS).map(Step::Begin));
+    // The contract names it as an exception; the rules say what happens instead.
+    cases.hold(
+        "a port is used again whose last flow was tracked, but not its end",
+        &[(Service::Web, EDGES), (Service::Api, EDGES)],
+        &steps,
+    );
+    assert!(cases.wrong.is_empty(), "{}", cases.wrong.join("\n"));
+}

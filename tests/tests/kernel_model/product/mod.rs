@@ -1,0 +1,23 @@
+//! The whole product against a reference: the daemon's engine with its journal and the program in the kernel do random steps, and
+//! plain rules say after each what they may have done.
+//!
+//! - [`balancer`]: the product, driven by hand.
+//! - [`rules`](crate::rules): what becomes of a packet and of its flow's pin, to the last counter.
+//! - [`handovers`]: whose the slots are, when a handover ends, and when a drain may be done.
+//! - [`world`]: what clients see, and what the contract (C1 to C4 and C7) promises them. It knows nothing of pins.
+//! - [`steps`]: what can happen; [`run`] and [`traffic`]: it happens; [`compare`]: table and counters are as they should be.
+//! - [`random`]: thousands of sequences; [`cases`]: those that once failed; [`two`]: two balancers.
+
+mod balancer;
+mod cases;
+mod compare;
+mod handovers;
+mod random;
+mod run;
+mod setup;
+mod steps;
+mod traffic;
+mod two;
+mod world;
+
+pub use steps::any_policies;
