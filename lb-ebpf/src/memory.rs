@@ -100,8 +100,8 @@ impl Table for Memory {
     }
 
     #[inline(always)]
-    fn victim(&self, bucket: u32, tag: u32, now: u32) -> u64 {
-        victim_of(bucket, tag, now)
+    fn victim(&self, bucket: u32, hand: u32, now: u32) -> u64 {
+        victim_of(bucket, hand, now)
     }
 
     #[inline(always)]
@@ -113,8 +113,8 @@ impl Table for Memory {
 /// A global function, so that the verifier walks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn victim_of(bucket: u32, tag: u32, now: u32) -> u64 {
-    table::victim(&Memory, bucket, tag, now)
+extern "C" fn victim_of(bucket: u32, hand: u32, now: u32) -> u64 {
+    table::victim(&Memory, bucket, hand, now)
 }
 
 /// As above.

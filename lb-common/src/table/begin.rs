@@ -1,7 +1,7 @@
 //! Making a pin the short way, which nearly all first packets can go: into a free word of the flow's first bucket.
 
 use super::insert::{Tried, take};
-use super::{BUCKET, Home, Table};
+use super::{BUCKET, Home, MARKED, Table};
 use crate::bits::{is_zero, lowest};
 use crate::flow::Word;
 use crate::hash::{FlowHash, preferred};
@@ -29,7 +29,7 @@ pub fn expect(table: &impl Table, hash: FlowHash) {
 pub fn begin(table: &impl Table, hash: FlowHash, home: &Home, entry: &Overflow, now: u32) -> bool {
     let Some(mark) = table.mark(home.number) else { return false };
     // SAFETY: the map's memory, aligned.
-    if unsafe { mark.read_volatile() } != 0 || home.find(hash).is_some() {
+    if unsafe { mark.read_volatile() } & MARKED != 0 || home.find(hash).is_some() {
         return false;
     }
     let mut i = preferred(hash.tag());

@@ -1,11 +1,11 @@
 //! Making room in a full table.
 
 use super::insert::{Tried, has_tag, take};
-use super::{BUCKET, Inserted, MARK_SECOND, Table};
+use super::{BUCKET, Inserted, MARK_HAND, MARK_SECOND, Table};
 use crate::atomic;
 use crate::bits::{at_most, is_zero, opaque};
 use crate::flow::{Phase, Word};
-use crate::hash::{FlowHash, other_bucket, preferred};
+use crate::hash::{FlowHash, other_bucket};
 use crate::layout::{Cold, Overflow};
 
 /// A half-open pin older than this many seconds may make room: 64 s are six retransmissions of a SYN (RFC 6298).
@@ -21,9 +21,12 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
         return Inserted::NoPlace;
     }
     let Some(mark) = table.mark(home) else { return Inserted::NoPlace };
-    let first = table.victim(home, hash.tag(), now);
-    let other = table.victim(second, hash.tag(), now);
-    let (mut bucket, mut chosen) = if first >= other { (home, first) } else { (second, other) };
+    let first = table.victim(home, hand(table, home), now);
+    let other = table.victim(second, hand(table, second), now);
+    // Of pins that are missed alike, one in either bucket.
+    let prefers = (hash.tag() & 1) as u64;
+    let is_home = (first >> 3) * 2 + prefers > (other >> 3) * 2;
+    let (mut bucket, mut chosen) = if is_home { (home, first) } else { (second, other) };
     if chosen < BUCKET as u64 {
         (bucket, chosen) = (home, table.settled(home, now));
         if chosen >= BUCKET as u64 {
@@ -50,7 +53,13 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
         entry.cold.kind |= Cold::SECOND;
     }
     match take(table, bucket, words, i, old, entry, now) {
-        Tried::Placed => Inserted::Placed,
+        Tried::Placed => {
+            if let Some(mark) = table.mark(bucket) {
+                // SAFETY: as above.
+                unsafe { atomic::add32(mark, MARK_HAND) };
+            }
+            Inserted::Placed
+        }
         _ => {
             if bucket == second {
                 // SAFETY: as above.
@@ -108,13 +117,14 @@ fn rank(word: Word, idle: u64, over_quota: u64) -> u64 {
 /// The closing or half-open pin of a bucket that is missed least: its position in the lowest 3 bits, its worth above
 /// them, below [`BUCKET`] if there is none.
 ///
-/// Among pins that are missed alike it is the one in the new flow's preferred place. Were it always the same place, a flood
-/// that fills a bucket within a second would from then on replace the latest pin, and no handshake would outlive it.
+/// Among pins that are missed alike it is the one at the bucket's hand, which then moves on: a flood that fills a bucket within a
+/// second takes its places in turn, and each handshake has the time of eight evictions to end.
 #[inline(always)]
-pub fn victim(table: &impl Table, bucket: u32, tag: u32, now: u32) -> u64 {
+pub fn victim(table: &impl Table, bucket: u32, hand: u32, now: u32) -> u64 {
     let Some(words) = table.bucket(bucket) else { return 0 };
     let over_quota = table.half_open_over_quota() as u64;
-    let turn = (preferred(tag) ^ (BUCKET - 1)) as u64;
+    // Read backwards from the hand, positions are turns: the first turn has the greatest number.
+    let turns = (hand + BUCKET - 1) as u64;
     let mut best = 0;
     let mut i = 0;
     while i < BUCKET as usize {
@@ -122,14 +132,25 @@ pub fn victim(table: &impl Table, bucket: u32, tag: u32, now: u32) -> u64 {
         let word = Word(unsafe { atomic::load(words.add(i)) });
         let idle = word.idle(now) as u64;
         let rank = rank(word, idle, over_quota);
-        // Of equal rank, the one that is idle longest.
-        let score = (rank << 27 | (idle * (1 - is_zero(rank)))) << 3 | (i as u64 ^ turn);
+        // Of equal rank, the one that is idle longest; then the one that the hand comes to first.
+        let turn = turns.wrapping_sub(i as u64) & (BUCKET - 1) as u64;
+        let score = (rank << 27 | (idle * (1 - is_zero(rank)))) << 3 | turn;
         if opaque(score) > best {
             best = score;
         }
         i += 1;
     }
-    best ^ turn
+    best & !(BUCKET as u64 - 1) | turns.wrapping_sub(best) & (BUCKET as u64 - 1)
+}
+
+/// The place of a bucket whose pin goes next, of those that are missed alike.
+#[inline(always)]
+fn hand(table: &impl Table, bucket: u32) -> u32 {
+    match table.mark(bucket) {
+        // SAFETY: the map's memory, aligned.
+        Some(mark) => unsafe { mark.read_volatile() / MARK_HAND },
+        None => 0,
+    }
 }
 
 /// Position of an established pin whose slot is settled; [`BUCKET`] if there is none.

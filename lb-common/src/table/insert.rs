@@ -1,6 +1,8 @@
 //! Making a pin where the flow has none.
 
-use super::{BUCKET, Inserted, MARK_OVERFLOW, MARK_SECOND, REMADE, Table, unmark, write};
+use super::{
+    BUCKET, Inserted, MARK_OVERFLOW, MARK_SECOND, MARKED, MOST_IN_OVERFLOW, REMADE, Table, unmark, write,
+};
 use crate::atomic;
 use crate::bits::{at_most, is_zero, lowest};
 use crate::flow::{Phase, TAG_SHIFT, Word};
@@ -61,6 +63,10 @@ fn insert_overflow(
     now: u32,
 ) -> Inserted {
     // SAFETY: the map's memory, aligned.
+    if unsafe { mark.read_volatile() } & MARKED >= MOST_IN_OVERFLOW * MARK_OVERFLOW {
+        return Inserted::NoPlace;
+    }
+    // SAFETY: as above.
     unsafe { atomic::add32(mark, MARK_OVERFLOW) };
     if table.overflow_insert(tuple, entry) {
         table.account(entry.cold.stats, Phase::Empty, Word(entry.word).phase());

@@ -40,10 +40,17 @@ pub const LIMBO: u32 = 2;
 /// its CPU: the flow's place, and its mark, stay as they are.
 const REMADE: HostId = 0;
 
-/// A mark: pins of this home in their second bucket (bits 0–15) and in the overflow map (bits 16–31).
+/// A mark: pins of this home in their second bucket (bits 0–15) and in the overflow map (bits 16–28), and the bucket's hand
+/// (bits 29–31): the place whose pin goes next, of those that are missed alike.
 pub const MARK_SECOND: u32 = 1;
 /// See [`MARK_SECOND`].
 pub const MARK_OVERFLOW: u32 = 1 << 16;
+/// See [`MARK_SECOND`]. Counting it up leaves the rest of the mark alone, as the hand is at its top and goes round.
+pub const MARK_HAND: u32 = 1 << 29;
+/// A mark without its hand: 0 if all pins of this home are in it.
+pub const MARKED: u32 = MARK_HAND - 1;
+/// Pins of one home that the overflow map takes: as many as a mark can count, less those that several CPUs may be at.
+const MOST_IN_OVERFLOW: u32 = 8000;
 
 /// The memory and the books that the algorithm works on: maps in the kernel, vectors in tests.
 pub trait Table {
@@ -72,11 +79,11 @@ pub trait Table {
     /// Whether half-open pins exceed their quota of the table.
     fn half_open_over_quota(&self) -> bool;
     /// [`victim`], where it is worth a function of its own.
-    fn victim(&self, bucket: u32, tag: u32, now: u32) -> u64
+    fn victim(&self, bucket: u32, hand: u32, now: u32) -> u64
     where
         Self: Sized,
     {
-        victim(self, bucket, tag, now)
+        victim(self, bucket, hand, now)
     }
     /// [`settled`], where it is worth a function of its own.
     fn settled(&self, bucket: u32, now: u32) -> u64
@@ -204,7 +211,7 @@ pub fn find(table: &impl Table, hash: FlowHash, tuple: &Tuple) -> Found {
     }
     let Some(mark) = table.mark(home) else { return Found::NONE };
     // SAFETY: the map's memory, aligned.
-    let mark = unsafe { mark.read_volatile() };
+    let mark = unsafe { mark.read_volatile() } & MARKED;
     if mark == 0 {
         return Found::NONE;
     }
@@ -239,7 +246,7 @@ pub fn find_overflow(table: &impl Table, tuple: &Tuple) -> Found {
 pub fn has_overflow(table: &impl Table, hash: FlowHash) -> bool {
     match table.mark(hash.bucket(table.mask())) {
         // SAFETY: the map's memory, aligned.
-        Some(mark) => unsafe { mark.read_volatile() >= MARK_OVERFLOW },
+        Some(mark) => unsafe { mark.read_volatile() & MARKED >= MARK_OVERFLOW },
         None => false,
     }
 }

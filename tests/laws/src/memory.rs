@@ -9,7 +9,7 @@ use lb_common::atomic;
 use lb_common::flow::{Phase, Timeouts, Word};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{BackendStats, Cold, HostId, Overflow, PHASES_COUNTED, Tuple};
-use lb_common::table::{BUCKET, IN_OVERFLOW, MARK_OVERFLOW, MARK_SECOND, Table, keeps, unmark};
+use lb_common::table::{BUCKET, IN_OVERFLOW, MARK_OVERFLOW, MARK_SECOND, MARKED, Table, keeps, unmark};
 
 /// Words and records that several threads write at once, as the map's memory is.
 pub struct Memory {
@@ -177,7 +177,7 @@ impl Memory {
         }
         for (bucket, (found, right)) in self.marks.iter().zip(marks).enumerate() {
             // SAFETY: nobody else is at it.
-            assert_eq!(unsafe { *found.get() }, right, "mark of bucket {bucket}");
+            assert_eq!(unsafe { *found.get() } & MARKED, right, "mark of bucket {bucket}");
         }
         for (stats, (found, right)) in self.gauges.iter().zip(gauges).enumerate() {
             let found = found.each_ref().map(|gauge| gauge.load(SeqCst));

@@ -12,7 +12,7 @@ use lb_common::layout::{
 };
 use lb_common::parse::{TCP, UDP};
 use lb_common::reason::Reason;
-use lb_common::table::{BUCKET, MARK_OVERFLOW};
+use lb_common::table::{BUCKET, MARK_OVERFLOW, MARKED};
 use lb_userspace::dataplane::{Dataplane, Options, Paths, ServiceTable, Sizes, Tables, detach_all};
 use lb_userspace::ring::{Base, Member, SHARE_FULL, Slots};
 
@@ -134,7 +134,7 @@ impl Subject {
             for bucket in [home, lb_common::hash::other_bucket(home, hash.tag(), mask)] {
                 maps.hot.set(bucket, [0; BUCKET as usize]);
             }
-            if maps.marks.get(home / 16)[home as usize % 16] >= MARK_OVERFLOW {
+            if maps.marks.get(home / 16)[home as usize % 16] & MARKED >= MARK_OVERFLOW {
                 overflow.push(*tuple);
             }
         }

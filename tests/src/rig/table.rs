@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lb_common::flow::Word;
 use lb_common::hash::other_bucket;
 use lb_common::layout::{BackendStats, Cold, Control, HostId, HostState, PHASES_COUNTED, Tuple};
-use lb_common::table::{BUCKET, MARK_OVERFLOW, MARK_SECOND};
+use lb_common::table::{BUCKET, MARK_OVERFLOW, MARK_SECOND, MARKED};
 use lb_userspace::dataplane::{RingView, SweepInput, Swept};
 
 use super::Rig;
@@ -64,7 +64,7 @@ impl Rig {
     pub fn marks(&self) -> BTreeMap<u32, (u32, u32)> {
         let maps = &self.dataplane.maps;
         let blocks = (0..maps.marks.len()).flat_map(|block| maps.marks.get(block));
-        let marks = blocks.enumerate().filter(|(_, mark)| *mark != 0);
+        let marks = blocks.map(|mark| mark & MARKED).enumerate().filter(|(_, mark)| *mark != 0);
         marks.map(|(bucket, mark)| (bucket as u32, (mark % MARK_OVERFLOW, mark / MARK_OVERFLOW))).collect()
     }
 

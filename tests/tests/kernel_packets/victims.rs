@@ -145,9 +145,9 @@ fn of_half_open_pins_of_one_second_it_is_not_always_the_latest_that_goes() {
     for &new in &rest[..16] {
         bench.sent(new.syn(1), "forward_new", 1, PairDelta { evicted: 1, half_open: 0, ..BEGAN });
     }
-    // By chance 10 of 16 stay; were it always the latest, 1 would.
+    // The bucket is chosen by a bit of the tag, and in each the places go in turn: those before a ninth eviction stay.
     let left = rest[..16].iter().filter(|&&flow| bench.pin(flow).is_some()).count();
-    assert!(left >= 7, "{left} of 16 are left");
+    assert!(left >= 12, "{left} of 16 are left");
     bench.ends_empty();
 }
 
