@@ -25,7 +25,7 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
     let other = table.victim(second, hand(table, second), now);
     // Of pins that are missed alike, one in either bucket.
     let prefers = (hash.tag() & 1) as u64;
-    let is_home = (first >> 3) * 2 + prefers > (other >> 3) * 2;
+    let is_home = (first / BUCKET as u64) * 2 + prefers > (other / BUCKET as u64) * 2;
     let (mut bucket, mut chosen) = if is_home { (home, first) } else { (second, other) };
     if chosen < BUCKET as u64 {
         (bucket, chosen) = (home, table.settled(home, now));
@@ -114,17 +114,19 @@ fn rank(word: Word, idle: u64, over_quota: u64) -> u64 {
     closing << 2 | (half_open & old) << 1 | half_open & over_quota
 }
 
-/// The closing or half-open pin of a bucket that is missed least: its position in the lowest 3 bits, its worth above
-/// them, below [`BUCKET`] if there is none.
+/// The closing or half-open pin of a bucket that is missed least: its position in the lowest 3 bits, how many pins may go in the 4
+/// bits above them, and above those its worth; below [`BUCKET`] if there is none.
 ///
 /// Among pins that are missed alike it is the one at the bucket's hand, which then moves on: a flood that fills a bucket within a
-/// second takes its places in turn, and each handshake has the time of eight evictions to end.
+/// second takes its places in turn. And of two buckets that with more such pins has to give one, as the few of a bucket that is
+/// full of established pins would go one after the other before their handshakes have ended.
 #[inline(always)]
 pub fn victim(table: &impl Table, bucket: u32, hand: u32, now: u32) -> u64 {
     let Some(words) = table.bucket(bucket) else { return 0 };
     let over_quota = table.half_open_over_quota() as u64;
-    // Read backwards from the hand, positions are turns: the first turn has the greatest number.
-    let turns = (hand + BUCKET - 1) as u64;
+    // Read backwards from the hand, positions are turns: the first turn has the greatest number. Above them, from bit 8 on, the pins
+    // that may go are counted: a number of its own would take more stack than there is.
+    let mut turns = (hand + BUCKET - 1) as u64;
     let mut best = 0;
     let mut i = 0;
     while i < BUCKET as usize {
@@ -134,13 +136,15 @@ pub fn victim(table: &impl Table, bucket: u32, hand: u32, now: u32) -> u64 {
         let rank = rank(word, idle, over_quota);
         // Of equal rank, the one that is idle longest; then the one that the hand comes to first.
         let turn = turns.wrapping_sub(i as u64) & (BUCKET - 1) as u64;
+        turns += (1 - is_zero(rank)) << 8;
         let score = (rank << 27 | (idle * (1 - is_zero(rank)))) << 3 | turn;
         if opaque(score) > best {
             best = score;
         }
         i += 1;
     }
-    best & !(BUCKET as u64 - 1) | turns.wrapping_sub(best) & (BUCKET as u64 - 1)
+    let (worth, turn) = (best >> 3, best & (BUCKET - 1) as u64);
+    worth << 7 | turns >> 8 << 3 | turns.wrapping_sub(turn) & (BUCKET - 1) as u64
 }
 
 /// The place of a bucket whose pin goes next, of those that are missed alike.

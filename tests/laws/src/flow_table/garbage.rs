@@ -92,7 +92,7 @@ fn run(memory: &Memory, packet: Operation, now: u32) {
     }
     let (worth, settled) =
         (table::victim(memory, hash.bucket(BUCKETS - 1), 3, now), table::settled(memory, 0, now));
-    assert!(worth >> 3 <= 7 << 27 | 0x3ff_ffff && settled <= u64::from(BUCKET), "{worth} {settled}");
+    assert!(worth >> 7 <= 7 << 27 | 0x1ff_ffff && settled <= u64::from(BUCKET), "{worth} {settled}");
 }
 
 /// What is found is a word of the flow's tag, in a place of its own.
