@@ -172,7 +172,9 @@ impl<'b> Run<'b> {
     fn publish(&mut self) {
         let setup = &self.handovers.setup;
         let present = |host: &&HostId| setup.weights.contains_key(host);
-        self.handovers.down = self.unplugged.iter().filter(present).copied().collect();
+        // Nobody looks for the way to a host that the config does not name any more.
+        let left = self.handovers.down.iter().filter(|host| !present(host));
+        self.handovers.down = self.unplugged.iter().filter(present).chain(left).copied().collect();
         self.handovers.publish(self.balancer.unix());
         self.is_hops_stale = false;
         self.publication += 1;
@@ -321,11 +323,9 @@ impl<'b> Run<'b> {
             Change::Weight(host, weight) => {
                 setup.weights.entry(host).and_modify(|of| *of = weight);
             }
-            // The way to a host that cannot be reached is not known when it is needed again.
-            Change::Remove(host) if !self.unplugged.contains(&host) => {
+            Change::Remove(host) => {
                 setup.weights.remove(&host);
             }
-            Change::Remove(_) => {}
             Change::Add(host, weight) => {
                 setup.weights.entry(host).or_insert(weight);
             }
@@ -360,6 +360,7 @@ impl<'b> Run<'b> {
         self.lose();
         self.forgotten = (1..=HOSTS).filter(|host| !setup.weights.contains_key(host)).collect();
         self.world.forget_hosts(&self.forgotten);
+        self.handovers.down.clear();
         self.follow(setup);
         self.handovers.lose(unix);
         Ok(())
