@@ -6,7 +6,7 @@ mod ids;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lb_common::layout::{Backend, Control, HostId, HostState, Policy, ServiceKey, Tuple};
+use lb_common::layout::{Backend, BackendFlags, Control, HostId, HostState, Policy, ServiceKey, Tuple};
 
 use crate::dataplane::{ServiceTable, Tables};
 use crate::model::{Affinity, FlowPolicy, Model, Protocol, Service, Tracking, UdpHandover};
@@ -79,7 +79,10 @@ impl Inputs<'_> {
         let leaving = self.leaving.range((number, 0)..=(number, HostId::MAX));
         let mut backends: BTreeMap<HostId, Backend> = leaving
             .map(|(&(_, host), &record)| {
-                (host, Backend { control: Control::new(HostState::Draining).0, ..record })
+                // The last word on a host that left while it could not be reached: nobody resolves its next hop any more.
+                let is_reachable = record.flags & BackendFlags::REACHABLE != 0;
+                let state = if is_reachable { HostState::Draining } else { HostState::Down };
+                (host, Backend { control: Control::new(state).0, ..record })
             })
             .collect();
         for name in &service.hosts {

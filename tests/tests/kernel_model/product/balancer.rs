@@ -201,6 +201,12 @@ impl Balancer {
         *found.expect("every host has a number").0
     }
 
+    /// Since when the product takes the host's pins for all its flows, Unix time.
+    pub fn complete_since(&mut self, host: HostId) -> u64 {
+        let id = self.id(host);
+        self.epoch + self.plane().incomplete_since(id)
+    }
+
     pub fn entries(&mut self) -> Vec<Entry> {
         table::entries(&self.plane().maps)
     }

@@ -6,7 +6,7 @@ use super::balancer::Balancer;
 use super::random::{RING, roomy};
 use super::run::run;
 use super::setup::HOSTS;
-use super::steps::{Change, FLOWS, Step};
+use super::steps::{Change, FLOWS, Flags, Step};
 use crate::client::Service;
 use crate::rules::{Moves, Policy};
 
@@ -40,6 +40,22 @@ fn what_once_went_wrong_with_the_product() {
             Step::End(7),
             Step::Wait(7),
             Step::Round,
+        ],
+    );
+    cases.hold(
+        "a host leaves the config while it cannot be reached: its flows are led around it, not dropped",
+        &[(Service::Api, CLIENT)],
+        &[
+            Step::Connect(1),
+            Step::Connect(5),
+            Step::Unplug(1),
+            Step::Unplug(2),
+            Step::Round,
+            Step::Restart(Change::Remove(1)),
+            Step::Restart(Change::Remove(2)),
+            Step::Speak(1),
+            Step::Speak(5),
+            Step::Wild { client: 2, flags: Flags::Ack, sequence: 0, payload: false },
         ],
     );
     let mut steps: Vec<Step> = (0..FLOWS).map(Step::Connect).collect();

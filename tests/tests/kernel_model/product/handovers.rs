@@ -154,6 +154,11 @@ impl Handovers {
         !self.setup.has_edges(host) && self.slots.values().flatten().all(open_long_enough)
     }
 
+    /// Since when the pins of the host tell all its flows, Unix time; `None`: they do not.
+    pub fn complete_since(&self, host: HostId) -> Option<u64> {
+        (!self.untracked.contains(&host)).then(|| self.complete_since[&host])
+    }
+
     /// What packets are to go by.
     pub fn slots(&self) -> BTreeMap<Service, Vec<Slot>> {
         let slot = |held: &Held| match held.handover {

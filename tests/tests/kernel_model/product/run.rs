@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use lb_common::layout::{HOST_NONE, HostId, HostState, Slot, Tuple};
 use lb_userspace::api::types::AdminState;
 
-use super::balancer::Balancer;
+use super::balancer::{Balancer, Published};
 use super::handovers::Handovers;
 use super::setup::{HOSTS, Setup, T, TIMEOUTS, number};
 use super::steps::{Change, FLOWS, SEQUENCES, Step, UDP_CLIENTS, flow, udp_client, wild_client};
@@ -30,6 +30,8 @@ pub struct Run<'b> {
     /// Hosts whose drain was reported as done.
     drained: BTreeSet<HostId>,
     unplugged: BTreeSet<HostId>,
+    /// Hosts that the config did not name when the machine was started: nobody knows the way to them.
+    forgotten: BTreeSet<HostId>,
     /// Next hops have changed since the last publication.
     is_hops_stale: bool,
     pub(super) publication: u64,
@@ -83,6 +85,7 @@ impl<'b> Run<'b> {
             reasons: BTreeMap::new(),
             drained: BTreeSet::new(),
             unplugged: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
             is_hops_stale: false,
             publication: 0,
             syns: HashMap::new(),
@@ -169,7 +172,9 @@ impl<'b> Run<'b> {
     fn publish(&mut self) {
         let setup = &self.handovers.setup;
         let present = |host: &&HostId| setup.weights.contains_key(host);
-        self.handovers.down = self.unplugged.iter().filter(present).copied().collect();
+        // Nobody looks for the way to a host that the config does not name any more.
+        let left = self.handovers.down.iter().filter(|host| !present(host));
+        self.handovers.down = self.unplugged.iter().filter(present).chain(left).copied().collect();
         self.handovers.publish(self.balancer.unix());
         self.is_hops_stale = false;
         self.publication += 1;
@@ -318,11 +323,9 @@ impl<'b> Run<'b> {
             Change::Weight(host, weight) => {
                 setup.weights.entry(host).and_modify(|of| *of = weight);
             }
-            // The way to a host that cannot be reached is not known when it is needed again.
-            Change::Remove(host) if !self.unplugged.contains(&host) => {
+            Change::Remove(host) => {
                 setup.weights.remove(&host);
             }
-            Change::Remove(_) => {}
             Change::Add(host, weight) => {
                 setup.weights.entry(host).or_insert(weight);
             }
@@ -355,7 +358,9 @@ impl<'b> Run<'b> {
         self.reasons.clear();
         self.world.age_by_clock(UPTIME);
         self.lose();
-        self.world.forget_hosts_but(&setup.weights.keys().copied().collect());
+        self.forgotten = (1..=HOSTS).filter(|host| !setup.weights.contains_key(host)).collect();
+        self.world.forget_hosts(&self.forgotten);
+        self.handovers.down.clear();
         self.follow(setup);
         self.handovers.lose(unix);
         Ok(())
@@ -364,6 +369,7 @@ impl<'b> Run<'b> {
     /// A daemon has started with this config.
     fn follow(&mut self, setup: Setup) {
         self.rules.policies.clone_from(&setup.policies);
+        self.forgotten.retain(|host| !setup.weights.contains_key(host));
         let is_known = |host: &HostId| setup.weights.contains_key(host);
         self.handovers.sealed = self.drained.iter().copied().filter(is_known).collect();
         self.handovers.setup = setup;
@@ -415,10 +421,28 @@ impl<'b> Run<'b> {
             }
         }
         self.check_generations(&published.slots)?;
+        self.check_knowledge(&published)?;
         self.world.note_handovers(&published.slots);
         self.rules.slots = published.slots;
         self.rules.hosts = published.hosts;
         self.compare()
+    }
+
+    /// A host that slots are handed over from can be reached, and flows without a pin are not forgotten.
+    fn check_knowledge(&mut self, published: &Published) -> Result<(), String> {
+        let slots = published.slots.values().flatten();
+        let mut previous = slots.filter(|slot| slot.is_open()).map(|slot| slot.previous());
+        let is_known = |host: &HostId| published.hosts.contains_key(host) || self.forgotten.contains(host);
+        if let Some(host) = previous.find(|host| !is_known(host)) {
+            return Err(format!("C3: host {host} has no backend, though slots are handed over from it"));
+        }
+        for &host in self.handovers.setup.weights.keys().filter(|_| self.is_roomy) {
+            let (known, is) = (self.balancer.complete_since(host), self.handovers.complete_since(host));
+            if is.is_some_and(|is| known < is) {
+                return Err(format!("C7: the pins of host {host} are complete since {is:?}, not {known}"));
+            }
+        }
+        Ok(())
     }
 
     /// Services that share a ring go by the same generation of it (C5).

@@ -173,7 +173,7 @@ fn any_command() -> impl Strategy<Value = Step> {
         2 => (any_host(), 1u16..4).prop_map(|(host, weight)| Change::Weight(host, weight)),
         2 => any_host().prop_map(Change::Remove),
         2 => (any_host(), 1u16..4).prop_map(|(host, weight)| Change::Add(host, weight)),
-        1 => (prop_oneof![Just(Service::Web), Just(Service::Api)], any::<bool>())
+        3 => (prop_oneof![Just(Service::Web), Just(Service::Api)], any::<bool>())
             .prop_map(|(service, edges)| Change::Edges(service, edges)),
         1 => any_moves().prop_map(Change::Moves),
     ];
@@ -182,7 +182,7 @@ fn any_command() -> impl Strategy<Value = Step> {
         4 => any_hosts().prop_map(Step::Undrain),
         3 => any_host().prop_map(Step::Unplug),
         3 => any_host().prop_map(Step::Plug),
-        3 => change.prop_map(Step::Restart),
+        4 => change.prop_map(Step::Restart),
         1 => Just(Step::Reboot),
     ]
 }

@@ -250,9 +250,9 @@ impl World {
         }
     }
 
-    /// The config names these hosts only, and the machine has been started anew: nobody knows the way to others.
-    pub fn forget_hosts_but(&mut self, hosts: &BTreeSet<HostId>) {
-        self.flows.retain(|_, flow| hosts.contains(&flow.host));
+    /// Nobody knows the way to these hosts any more.
+    pub fn forget_hosts(&mut self, hosts: &BTreeSet<HostId>) {
+        self.flows.retain(|_, flow| !hosts.contains(&flow.host));
     }
 
     /// The drain of the host was reported as done (C7).
