@@ -6,10 +6,12 @@
 
 use lb_common::decide::decide;
 use lb_common::hash::FlowHash;
-use lb_common::layout::{HOST_NONE, HostId, HostState};
+use lb_common::layout::{HOST_NONE, HostId, HostState, Slot};
 use lb_common::reason::Reason;
+use lb_common::table;
 
 use crate::backend::Backends;
+use crate::memory::Memory;
 use crate::pin::{self, Applied, Flow, Kept, NO_PLACE, conclude_made};
 use crate::record::record;
 use crate::verdict::count;
@@ -24,6 +26,14 @@ pub struct Outcome {
 
 /// In the outcome of [`decide_flow`]: the pin that it has prepared is to be inserted.
 const INSERT: u32 = 1 << 31;
+
+/// Brings near what [`decide_exactly`] will need of a flow whose slot is in handover, while the flow's bucket is on its way.
+#[inline(always)]
+pub fn expect(slot: Slot, hash: FlowHash) {
+    if slot.is_open() {
+        table::expect(&Memory, hash);
+    }
+}
 
 /// Decides about the packet that `describe` writes into this CPU's record, and changes its flow's pin.
 ///

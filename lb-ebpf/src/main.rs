@@ -107,6 +107,7 @@ fn balance<const RECORDS: bool>(ctx: &XdpContext, frame: &Frame) -> Verdict {
     let Some(home) = Home::of(&Memory, hash) else { return Verdict::drop(Reason::DropInternal) };
     begin::expect(&packet, hash);
     let Some(slot) = find_slot(block, slot_number) else { return Verdict::drop(Reason::DropInternal) };
+    exact::expect(slot, hash);
     let now = clock::now();
     record::<RECORDS>(|record| {
         let found = home.find(hash);
