@@ -82,7 +82,7 @@ fn hold(seeds: u64, tracking: Tracking, kernels: &mut [Kernel]) -> Totals {
 
 #[test]
 fn the_rules_hold_in_the_kernel_and_each_is_needed() {
-    const SEEDS: u64 = 10;
+    const SEEDS: u64 = 6;
     let mut kernels = kernels(Kernel::roomy);
     let totals = hold(SEEDS, Tracking::Full, &mut kernels);
     assert!(totals.report.packets > SEEDS * 1500, "only {} packets were checked", totals.report.packets);
@@ -104,7 +104,7 @@ fn the_rules_hold_in_the_kernel_and_each_is_needed() {
 /// Exceptions outlive a table that is full all the time, and a flood: what gives way is what can be missed.
 #[test]
 fn the_rules_hold_in_a_full_table() {
-    const SEEDS: u64 = 10;
+    const SEEDS: u64 = 6;
     let totals = hold(SEEDS, Tracking::Full, &mut kernels(Kernel::crowded));
     assert!(totals.report.packets > SEEDS * 200, "only {} packets were checked", totals.report.packets);
     assert!(totals.evicted > SEEDS * 20, "only {} pins were evicted", totals.evicted);
@@ -112,7 +112,7 @@ fn the_rules_hold_in_a_full_table() {
 }
 
 fn with_edges_tracking(kernels: &mut [Kernel]) {
-    const SEEDS: u64 = 4;
+    const SEEDS: u64 = 3;
     kernels.iter_mut().for_each(Kernel::track_edges);
     let totals = hold(SEEDS, Tracking::Edges, kernels);
     assert!(totals.report.packets > SEEDS * 1500, "only {} packets were checked", totals.report.packets);

@@ -15,7 +15,7 @@ const AT_ONCE: u8 = 3;
 
 /// `KERNEL_MODEL_CASES` asks for more or fewer sequences than CI runs.
 fn cases() -> u32 {
-    std::env::var("KERNEL_MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40)
+    std::env::var("KERNEL_MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(24)
 }
 
 fn run_some(seed: u8, cases: u32) -> Result<(), String> {

@@ -14,7 +14,7 @@ use super::world::Checked;
 
 pub const RING: u32 = 11;
 /// Publications wait for grace periods, so that several sequences run at once.
-const AT_ONCE: u8 = 4;
+const AT_ONCE: u8 = 3;
 
 /// A table with room for all clients of the steps, if there is no flood.
 pub fn roomy() -> Balancer {
@@ -56,7 +56,7 @@ fn run_some<S: Strategy<Value = Step>>(
 /// alone, as what gives way is what can be missed.
 #[test]
 fn the_product_keeps_the_contract_and_the_rules_under_any_policy() {
-    let (roomy_cases, crowded_cases) = (cases(40), cases(24));
+    let (roomy_cases, crowded_cases) = (cases(32), cases(20));
     let share = |cases: u32| cases.div_ceil(u32::from(AT_ONCE));
     let work = |seed: u8| {
         let balancer = &mut roomy();

@@ -273,7 +273,7 @@ fn they_agree(pair: &mut Pair) {
             // What the second one has forgotten of the others would show.
             pair.pool += 0x1000;
             if pair.are_alike() {
-                pair.throw(PACKETS / 2);
+                pair.throw(PACKETS / 4);
             }
             pair.pool += 0x1000;
             pair.come_to_rest();
