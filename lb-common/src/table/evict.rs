@@ -21,16 +21,16 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
         return Inserted::NoPlace;
     }
     let Some(mark) = table.mark(home) else { return Inserted::NoPlace };
-    let first = table.victim(home, hand(table, home), now);
-    let other = table.victim(second, hand(table, second), now);
-    // Of pins that are missed alike, one in either bucket.
-    let prefers = (hash.tag() & 1) as u64;
-    let is_home = (first / BUCKET as u64) * 2 + prefers > (other / BUCKET as u64) * 2;
-    let (mut bucket, mut chosen) = if is_home { (home, first) } else { (second, other) };
-    if chosen < BUCKET as u64 {
-        (bucket, chosen) = (home, table.settled(home, now));
-        if chosen >= BUCKET as u64 {
-            (bucket, chosen) = (second, table.settled(second, now));
+    let (mut bucket, mut chosen) = settled_in(table, home, second, Phase::Closing, now);
+    if chosen >= BUCKET as u64 {
+        let first = table.victim(home, hand(table, home), now);
+        let other = table.victim(second, hand(table, second), now);
+        // Of pins that are missed alike, one in either bucket.
+        let prefers = (hash.tag() & 1) as u64;
+        let is_home = (first / BUCKET as u64) * 2 + prefers > (other / BUCKET as u64) * 2;
+        (bucket, chosen) = if is_home { (home, first) } else { (second, other) };
+        if chosen < BUCKET as u64 {
+            (bucket, chosen) = settled_in(table, home, second, Phase::Established, now);
             if chosen >= BUCKET as u64 {
                 return Inserted::NoPlace;
             }
@@ -70,10 +70,21 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
     }
 }
 
-/// Whether this very word, at this position of the cold array, may make room.
+/// A pin of this phase whose slot is settled, in one of two buckets: the bucket, and what [`settled`] says.
+#[inline(always)]
+fn settled_in(table: &impl Table, home: u32, second: u32, phase: Phase, now: u32) -> (u32, u64) {
+    let chosen = table.settled(home, phase as u32, now);
+    if chosen < BUCKET as u64 {
+        return (home, chosen);
+    }
+    (second, table.settled(second, phase as u32, now))
+}
+
+/// Whether this very word, at this position of the cold array, may make room. An established pin only if its slot is settled,
+/// where the flow finds its host without it (C3). A closing one likewise: its FIN may be forged.
 #[inline(always)]
 fn may_go(table: &impl Table, index: u32, word: Word, now: u32) -> bool {
-    if word.phase() as u8 != Phase::Established as u8 {
+    if !matches!(word.phase(), Phase::Established | Phase::Closing) {
         return rank(word, word.idle(now) as u64, table.half_open_over_quota() as u64) != 0;
     }
     match table.cold(index) {
@@ -104,17 +115,15 @@ fn is_answered(table: &impl Table, entry: &Overflow) -> bool {
         && table.is_settled(entry.cold.service(), entry.cold.slot)
 }
 
-/// How little a pin is missed: closing, half-open for long, half-open while there are too many; 0: it must stay, for all
-/// that its word tells.
+/// How little a half-open pin is missed: for long without an answer, or while there are too many; 0: it must stay, or is none.
 #[inline(always)]
 fn rank(word: Word, idle: u64, over_quota: u64) -> u64 {
-    let closing = is_zero(word.0 & 7 ^ Phase::Closing as u64);
     let half_open = is_zero(word.0 & 7 ^ Phase::HalfOpen as u64);
     let old = 1 - at_most(idle, HALF_OPEN_GRACE as u64);
-    closing << 2 | (half_open & old) << 1 | half_open & over_quota
+    (half_open & old) << 1 | half_open & over_quota
 }
 
-/// The closing or half-open pin of a bucket that is missed least: its position in the lowest 3 bits, how many pins may go in the 4
+/// The half-open pin of a bucket that is missed least: its position in the lowest 3 bits, how many pins may go in the 4
 /// bits above them, and above those its worth; below [`BUCKET`] if there is none.
 ///
 /// Among pins that are missed alike it is the one at the bucket's hand, which then moves on: a flood that fills a bucket within a
@@ -157,15 +166,15 @@ fn hand(table: &impl Table, bucket: u32) -> u32 {
     }
 }
 
-/// Position of an established pin whose slot is settled; [`BUCKET`] if there is none.
+/// Position of a pin in a phase, by its number, whose slot is settled; [`BUCKET`] if there is none.
 #[inline(always)]
-pub fn settled(table: &impl Table, bucket: u32, now: u32) -> u64 {
+pub fn settled(table: &impl Table, bucket: u32, phase: u32, now: u32) -> u64 {
     let Some(words) = table.bucket(bucket) else { return BUCKET as u64 };
     let mut i = 0;
     while i < BUCKET {
         // SAFETY: a bucket has 8 aligned words.
         let word = Word(unsafe { atomic::load(words.add(i as usize)) });
-        if word.phase() as u8 == Phase::Established as u8 && may_go(table, bucket * BUCKET + i, word, now) {
+        if word.phase() as u32 == phase && may_go(table, bucket * BUCKET + i, word, now) {
             return i as u64;
         }
         i += 1;

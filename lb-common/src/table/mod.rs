@@ -86,11 +86,11 @@ pub trait Table {
         victim(self, bucket, hand, now)
     }
     /// [`settled`], where it is worth a function of its own.
-    fn settled(&self, bucket: u32, now: u32) -> u64
+    fn settled(&self, bucket: u32, phase: u32, now: u32) -> u64
     where
         Self: Sized,
     {
-        settled(self, bucket, now)
+        settled(self, bucket, phase, now)
     }
 }
 

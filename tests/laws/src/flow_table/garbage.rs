@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use lb_common::flow::Word;
+use lb_common::flow::{Phase, Word};
 use lb_common::hash::other_bucket;
 use lb_common::layout::{Cold, Overflow};
 use lb_common::table::{self, BUCKET, Found, Home, IN_OVERFLOW, Table};
@@ -90,8 +90,10 @@ fn run(memory: &Memory, packet: Operation, now: u32) {
     if table::insert(memory, hash, &tuple, &mut made, now) == table::Inserted::NoPlace {
         table::evict(memory, hash, &mut made, now);
     }
-    let (worth, settled) =
-        (table::victim(memory, hash.bucket(BUCKETS - 1), 3, now), table::settled(memory, 0, now));
+    let (worth, settled) = (
+        table::victim(memory, hash.bucket(BUCKETS - 1), 3, now),
+        table::settled(memory, 0, Phase::Established as u32, now),
+    );
     assert!(worth >> 7 <= 7 << 27 | 0x1ff_ffff && settled <= u64::from(BUCKET), "{worth} {settled}");
 }
 

@@ -6,7 +6,7 @@ use super::balancer::Balancer;
 use super::random::{RING, roomy};
 use super::run::run;
 use super::setup::HOSTS;
-use super::steps::{Change, FLOWS, Flags, Step};
+use super::steps::{Change, FLOWS, Flags, Forged, Step};
 use crate::client::Service;
 use crate::rules::{Moves, Policy};
 
@@ -73,4 +73,19 @@ fn what_once_went_wrong_with_the_product() {
         &steps,
     );
     assert!(cases.wrong.is_empty(), "{}", cases.wrong.join("\n"));
+}
+
+/// Undrained hosts, flows of which only their pins keep at the hosts that they began at; forged FINs for all of them; then so many
+/// SYNs that something has to go.
+#[test]
+fn a_forged_fin_and_a_flood_move_no_flow() {
+    let drained = 0b11011;
+    let steps: Vec<Step> = [Step::Drain(drained)]
+        .into_iter()
+        .chain((0..FLOWS).map(Step::Connect))
+        .chain([Step::Undrain(drained)])
+        .chain((0..FLOWS).map(|flow| Step::Forge(flow, Forged::Fin)))
+        .chain([Step::Flood(600), Step::SpeakAll])
+        .collect();
+    run(&mut roomy(), false, RING, &BTreeMap::new(), &steps).expect("C1");
 }
