@@ -84,6 +84,7 @@ static SETTINGS: Settings = Settings {
     layout_version: 0,
     features: 0,
     flood_gate: 0,
+    pad: 0,
 };
 
 macro_rules! setting {

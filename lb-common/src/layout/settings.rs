@@ -28,5 +28,6 @@ pub struct Settings {
     pub features: u32,
     /// Pins that a CPU may make in a second for TCP flows of settled slots; 0: any number.
     pub flood_gate: u32,
+    pub pad: u32,
 }
 layout!(Settings, 312, 8);

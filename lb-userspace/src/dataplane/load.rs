@@ -80,6 +80,7 @@ impl Dataplane {
             udp_gap: options.udp_gap,
             layout_version: LAYOUT_VERSION,
             flood_gate: options.flood_gate,
+            pad: 0,
         });
         let mut loader = EbpfLoader::new();
         loader.override_global("SETTINGS", &settings, true);

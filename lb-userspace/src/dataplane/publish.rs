@@ -34,6 +34,29 @@ struct Published {
     records: BTreeMap<HostId, u32>,
 }
 
+impl Published {
+    /// Whether hosts, records and window are as the table has them, but for states; nearly all services of a publication are.
+    fn has_backends_of(&self, maps: &Maps, table: &ServiceTable) -> bool {
+        let is_same = |((host, &record), (wanted_host, wanted)): ((&HostId, &u32), (&HostId, &Backend))| {
+            host == wanted_host
+                && self.window.pair(*host).is_some()
+                && Backend { control: wanted.control, ..backend(maps, record) } == *wanted
+        };
+        self.records.len() == table.backends.len()
+            && self.window.count != 0
+            && self.records.iter().zip(&table.backends).all(is_same)
+    }
+
+    /// States that let hosts do more than before.
+    fn open_controls(&self, maps: &Maps, table: &ServiceTable) {
+        for (&record, wanted) in self.records.values().zip(table.backends.values()) {
+            if opens(Control(control(maps, record)), Control(wanted.control)) {
+                set_control(maps, record, wanted.control);
+            }
+        }
+    }
+}
+
 struct PublishedRing {
     copy: u32,
     /// What was written.
@@ -230,6 +253,10 @@ impl Publisher {
         table: &ServiceTable,
         service: &mut Published,
     ) -> Result<(), Error> {
+        if service.has_backends_of(maps, table) {
+            service.open_controls(maps, table);
+            return Ok(());
+        }
         let current: BTreeMap<HostId, Backend> =
             service.records.iter().map(|(&host, &record)| (host, backend(maps, record))).collect();
         let is_same = |host: &HostId, wanted: &Backend| {
@@ -340,6 +367,10 @@ impl Publisher {
                 set_control(maps, record, wanted.control);
             }
         }
+        // All of the table's are there by now.
+        if service.records.len() == table.backends.len() {
+            return;
+        }
         let gone: Vec<_> =
             service.records.keys().copied().filter(|host| !table.backends.contains_key(host)).collect();
         for host in gone {
@@ -397,9 +428,17 @@ fn opens(old: Control, new: Control) -> bool {
     new.state() == HostState::Up && old.state() != HostState::Up
 }
 
-fn set_control(maps: &Maps, record: u32, control: u64) {
+fn control(maps: &Maps, record: u32) -> u64 {
     // SAFETY: a word of the mapped record.
-    unsafe { store64(&raw mut (*maps.services.backend(record)).control, control) };
+    unsafe { (&raw const (*maps.services.backend(record)).control).read_volatile() }
+}
+
+/// Leaves one alone that is so already: most are, and a store that nobody waits for costs more than a look.
+fn set_control(maps: &Maps, record: u32, wanted: u64) {
+    if control(maps, record) != wanted {
+        // SAFETY: a word of the mapped record.
+        unsafe { store64(&raw mut (*maps.services.backend(record)).control, wanted) };
+    }
 }
 
 fn backend(maps: &Maps, record: u32) -> Backend {

@@ -34,7 +34,7 @@ pub use start::{Start, by_phase, data_path_key};
 use crate::dataplane::{Attached, Dataplane, Swept};
 use crate::drain::State;
 use crate::journal::Journal;
-use crate::model::{Model, Timeouts};
+use crate::model::Model;
 use crate::netlink::NextHopState;
 use crate::plan::{Ids, Inputs};
 use edges::Edges;
@@ -94,8 +94,9 @@ impl Engine {
 
     /// The longest time that a live flow of any service may be silent, seconds.
     fn idle_timeout(&self) -> u64 {
-        let own = self.ids.timeouts.values().map(Timeouts::longest).max();
-        self.model.timeouts.longest().max(own.unwrap_or_default()).as_secs()
+        let now = self.clock.now();
+        let alive = self.ids.timeouts.values().filter(|set| !set.is_over(now));
+        alive.map(|set| set.timeouts.longest().as_secs()).max().unwrap_or_default()
     }
 
     /// The last loss of state, Unix seconds.

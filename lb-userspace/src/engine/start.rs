@@ -15,7 +15,7 @@ use super::rings::Rings;
 use super::{Clock, Engine, Error};
 use crate::dataplane::{Dataplane, Options, Sizes};
 use crate::drain::{State, resume};
-use crate::journal::{Change, Journal, SetNumber};
+use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
 use crate::model::{Model, Timeouts};
 use crate::netlink::NextHopState;
 use crate::plan::Ids;
@@ -33,17 +33,16 @@ impl Start {
     /// Puts everything in force. Packets of an instance that is adopted go on all the while.
     pub fn start(self) -> Result<Engine, Error> {
         let clock = Clock::start();
-        let mut start = self;
-        let options = start.options(clock.now())?;
-        let dataplane = Dataplane::open(options)?;
-        start.start_on(dataplane, clock)
+        let sets = self.journal.timeout_sets(&self.model.all_timeouts(), clock.now())?;
+        let dataplane = Dataplane::open(self.options(&sets))?;
+        self.go_on(dataplane, clock, sets)
     }
 
     /// What the data path is loaded with.
-    fn options(&mut self, now: u64) -> Result<Options, Error> {
+    fn options(&self, sets: &TimeoutSets) -> Options {
         let Start { instance, model, journal, .. } = self;
-        let sets = timeout_sets(model, &journal.timeout_sets(&model.own_timeouts(), now)?);
-        Ok(Options {
+        let sets = by_number(model, sets);
+        Options {
             instance: instance.clone(),
             sizes: Sizes {
                 overflow: model.flow_table.overflow,
@@ -55,15 +54,26 @@ impl Start {
             flood_gate: model.flow_table.flood_gate,
             test_clock: false,
             records: false,
-        })
+        }
     }
 
     /// [`Self::start`] on a data path that is loaded already: what a test does whose engines start by the thousand.
     #[doc(hidden)]
     pub fn start_on(self, dataplane: Dataplane, clock: Clock) -> Result<Engine, Error> {
+        let sets = self.journal.timeout_sets(&self.model.all_timeouts(), clock.now())?;
+        self.go_on(dataplane, clock, sets)
+    }
+
+    fn go_on(self, dataplane: Dataplane, clock: Clock, mut sets: TimeoutSets) -> Result<Engine, Error> {
         let Start { instance, config, model, mut journal, next_hops } = self;
-        let own = journal.timeout_sets(&model.own_timeouts(), clock.now())?;
-        let ids = number(&model, &mut journal, own)?;
+        if !dataplane.adopted {
+            // There are no pins that could carry the number of another one.
+            let used = model.all_timeouts();
+            sets.retain(|_, set| used.contains(&set.timeouts));
+        }
+        // Not before the data path has accepted them: until then pins were made with the numbers of the journal.
+        journal.note_timeout_sets(&sets)?;
+        let ids = number(&model, &mut journal, sets)?;
         let mut engine = Engine {
             drains: model.hosts.keys().map(|host| (host.clone(), State::Active { last: None })).collect(),
             instance,
@@ -192,11 +202,7 @@ impl Engine {
 }
 
 /// The numbers of everything that the config names.
-fn number(
-    model: &Model,
-    journal: &mut Journal,
-    timeouts: BTreeMap<SetNumber, Timeouts>,
-) -> Result<Ids, Error> {
+fn number(model: &Model, journal: &mut Journal, timeouts: TimeoutSets) -> Result<Ids, Error> {
     let hosts: Vec<&str> = model.hosts.keys().map(String::as_str).collect();
     let services: Vec<&str> = model.services.iter().map(|service| service.name.as_str()).collect();
     let pairs: Vec<(&str, &str)> = model
@@ -222,10 +228,9 @@ pub fn data_path_key(key: [u8; 16]) -> lb_common::hash::Key {
     [word(low), word(high)]
 }
 
-/// The timeouts of every set; a number that nobody has stands for the instance's.
-fn timeout_sets(model: &Model, own: &BTreeMap<SetNumber, Timeouts>) -> [Timeouts; TIMEOUT_SETS] {
-    let of = |number: usize| own.get(&(number as SetNumber)).copied().unwrap_or(model.timeouts);
-    std::array::from_fn(of)
+/// The timeouts of every number; one that nobody has stands for the instance's.
+fn by_number(model: &Model, sets: &TimeoutSets) -> [Timeouts; TIMEOUT_SETS] {
+    std::array::from_fn(|number| sets.get(&(number as SetNumber)).map_or(model.timeouts, |set| set.timeouts))
 }
 
 fn seconds(duration: Duration) -> u32 {

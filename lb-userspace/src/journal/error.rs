@@ -53,7 +53,7 @@ pub enum Error {
     IdsExhausted { kind: IdKind, max: u32 },
 
     #[error(
-        "services have more than {} sets of timeouts of their own",
+        "services have more than {} different sets of timeouts of their own: let some have the same ones",
         crate::config::limits::MAX_OWN_TIMEOUTS
     )]
     TooManyTimeouts,

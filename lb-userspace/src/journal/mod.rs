@@ -35,7 +35,7 @@ pub use ids::IdKind;
 pub use lock::Lock;
 pub use meta::HashKey;
 pub use revisions::{Change, Kind, Revision};
-pub use timeouts::SetNumber;
+pub use timeouts::{SetNumber, TimeoutSet, TimeoutSets};
 
 use error::{Fault, Result};
 

@@ -75,9 +75,9 @@ impl Timeouts {
 }
 
 impl Model {
-    /// The distinct timeouts that services have of their own.
-    pub fn own_timeouts(&self) -> BTreeSet<Timeouts> {
-        self.services.iter().map(|service| service.timeouts).filter(|own| *own != self.timeouts).collect()
+    /// The distinct timeouts of instance and services.
+    pub fn all_timeouts(&self) -> BTreeSet<Timeouts> {
+        self.services.iter().map(|service| service.timeouts).chain([self.timeouts]).collect()
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use lb_common::layout::HostId;
 
-use crate::journal::SetNumber;
-use crate::model::{Model, Service, Timeouts};
+use crate::journal::{SetNumber, TimeoutSets};
+use crate::model::Service;
 
 /// Names → numbers; the journal keeps them stable.
 #[derive(Debug, Clone, Default)]
@@ -18,8 +18,8 @@ pub struct Ids {
     pub stats: BTreeMap<(String, String), u32>,
     /// Numbers of the counters of each host, in every service.
     pub stats_by_host: BTreeMap<String, Vec<u32>>,
-    /// Timeouts that pins may go by, beside the instance's, which have the number 0.
-    pub timeouts: BTreeMap<SetNumber, Timeouts>,
+    /// Timeouts that pins may go by.
+    pub timeouts: TimeoutSets,
 }
 
 impl Ids {
@@ -32,10 +32,9 @@ impl Ids {
     }
 
     /// Number of the timeouts that a service's pins go by.
-    pub fn timeout_set(&self, model: &Model, service: &Service) -> SetNumber {
-        let is_own = |(_, timeouts): &(&SetNumber, &Timeouts)| **timeouts == service.timeouts;
-        let own = self.timeouts.iter().find(is_own).filter(|_| service.timeouts != model.timeouts);
-        own.map_or(0, |(&number, _)| number)
+    pub fn timeout_set(&self, service: &Service) -> SetNumber {
+        let mut sets = self.timeouts.iter();
+        sets.find(|(_, set)| set.timeouts == service.timeouts).map_or(0, |(&number, _)| number)
     }
 
     /// Numbers of counters only.

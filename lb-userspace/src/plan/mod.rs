@@ -67,7 +67,7 @@ impl Inputs<'_> {
                 (self.ids.services.get(&service.name), ring_of(&service.name))
             {
                 let backends = self.backends(number, service);
-                let set = self.ids.timeout_set(self.model, service);
+                let set = self.ids.timeout_set(service);
                 let (key, policy) = (key_of(service), policy_of(service).with_set(set));
                 services.insert(number, ServiceTable { key, policy, ring, backends });
             }
