@@ -198,7 +198,8 @@ impl Stage {
     fn rank(&self, word: Word) -> u32 {
         let age = u64::from(word.idle(self.clock()));
         match word.phase() {
-            Phase::Closing => 4,
+            // In an open slot its FIN may be forged.
+            Phase::Closing if self.is_settled => 4,
             Phase::HalfOpen if age > GRACE && self.over_quota => 3,
             Phase::HalfOpen if age > GRACE => 3,
             Phase::HalfOpen if self.over_quota => 2,
