@@ -97,7 +97,7 @@ pub fn run_to_its_end(options: &VethOptions, say: impl FnMut(&str) + Send) -> Re
 /// Measures all rows in turns; `say` gets a line for each step.
 ///
 /// # Errors
-/// [`interrupt::Interrupted`] when it was asked to end; when anything cannot be set up; when packets go elsewhere than a row is about.
+/// An `Interrupted` when it was asked to end; when anything cannot be set up; when packets go elsewhere than a row is about.
 /// Everything is removed in any case.
 pub fn run(options: &VethOptions, say: impl FnMut(&str) + Send) -> Result<VethReport> {
     let wire = Wire::build()?;
