@@ -27,7 +27,7 @@ const PHASE_MASK: u64 = 7;
 const SET_SHIFT: u32 = 3;
 const SET_MASK: u64 = 3;
 
-/// Timeout sets: the instance's own, 0, and those that services have of their own.
+/// Timeout sets: the timeouts of the instance, those that services have of their own, and those that pins may still carry.
 pub const TIMEOUT_SETS: usize = 4;
 
 /// Seconds, by [`Word::limit`]: for each timeout set one for each phase.
