@@ -217,10 +217,12 @@ pub(super) fn take(
             return Tried::Placed;
         }
     }
-    // SAFETY: as above; reserved or aborted, either way this CPU's to free.
+    // SAFETY: as above. If it is not reserved any more, another CPU has aborted it, which happens once: then nobody but this CPU
+    // changes it. It is looked at only then, as it may be aborted at any moment before.
     unsafe {
-        let word = atomic::load(at);
-        atomic::swap(at, word, Word::EMPTY.0);
+        if !atomic::swap(at, reserved.0, Word::EMPTY.0) {
+            atomic::swap(at, atomic::load(at), Word::EMPTY.0);
+        }
     }
     Tried::Race
 }
