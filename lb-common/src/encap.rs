@@ -4,7 +4,6 @@
 //! identification (RFC 6864, 4.1): what does not fit is refused before it is sent.
 
 use crate::checksum;
-use crate::layout::Backend;
 
 /// Protocol number of an IPv4 packet in an IP packet.
 pub const IPV4_IN_IP: u8 = 4;
@@ -13,18 +12,17 @@ pub const IPV6_IN_IP: u8 = 41;
 /// Time to live and hop limit of outer headers, as RFC 1700 suggests for new packets.
 const TTL: u8 = 64;
 
-/// Outer IPv4 header, as it lies in memory, for an inner packet of `inner_len` bytes.
+/// Outer IPv4 header, as it lies in memory, from `source` to `destination`, which lie so too, for an inner packet of `inner_len`
+/// bytes.
 #[inline(always)]
-pub fn outer_v4(backend: &Backend, protocol: u8, traffic_class: u8, inner_len: u16) -> [u32; 5] {
-    let [s0, s1, s2, s3, ..] = backend.source;
-    let [d0, d1, d2, d3, ..] = backend.address;
+pub fn outer_v4(source: u32, destination: u32, protocol: u8, traffic_class: u8, inner_len: u16) -> [u32; 5] {
     let [l0, l1] = (inner_len + 20).to_be_bytes();
     let mut header = [
         u32::from_ne_bytes([0x45, traffic_class, l0, l1]),
         u32::from_ne_bytes([0, 0, 0x40, 0]),
         u32::from_ne_bytes([TTL, protocol, 0, 0]),
-        u32::from_ne_bytes([s0, s1, s2, s3]),
-        u32::from_ne_bytes([d0, d1, d2, d3]),
+        source,
+        destination,
     ];
     let [c0, c1] = checksum::ipv4(&header).to_ne_bytes();
     header[2] = u32::from_ne_bytes([TTL, protocol, c0, c1]);

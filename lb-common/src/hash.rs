@@ -49,12 +49,6 @@ impl DestinationHash {
         (self.0 >> (64 - PLACES.trailing_zeros())) as u32
     }
 
-    /// Hash of all flows of the client to this destination, for [`FlowHash::slot`] only.
-    #[inline(always)]
-    pub const fn client(self, tuple: &Tuple, key: Key) -> FlowHash {
-        self.flow(&Tuple { ports: 0, ..*tuple }, key)
-    }
-
     /// Hash of a flow to this destination. As for the destination, IPv4 takes one word; of IPv6, whose sources choose many
     /// bits of their address, each word has a round of its own.
     #[inline(always)]
@@ -81,6 +75,14 @@ impl FlowHash {
     #[inline(always)]
     pub const fn of(tuple: &Tuple, key: Key) -> FlowHash {
         DestinationHash::of(&tuple.destination, tuple.transport(), key).flow(tuple, key)
+    }
+
+    /// Hash of all flows of a client to a service, for [`Self::slot`] only. Of the service's address alone, as its record has it:
+    /// so all its ports and protocols, and other services of that address over the same hosts, find the client's flows on one
+    /// host.
+    #[inline(always)]
+    pub const fn of_client(tuple: &Tuple, service: &[u64; 2], key: Key) -> FlowHash {
+        DestinationHash::of(service, 0, key).flow(&Tuple { ports: 0, ..*tuple }, key)
     }
 
     /// Slot in a ring of `size`.

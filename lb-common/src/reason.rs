@@ -5,8 +5,10 @@
 pub enum Class {
     /// To the kernel, untouched.
     Pass,
-    /// To a backend.
+    /// To a backend, or on behalf of one to a client.
     Forward,
+    /// Back to who sent it, as an answer of the balancer's own.
+    Answer,
     /// Nowhere.
     Drop,
     /// No verdict of its own: something worth knowing, counted beside the packet's reason.
@@ -45,16 +47,21 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Neither IPv4 nor IPv6 without a VLAN tag.
+    /// Neither IPv4 nor IPv6 behind at most two VLAN tags.
     PassNotIp = Pass "pass_not_ip",
     /// Shorter than its headers say, or headers that contradict themselves.
     PassMalformed = Pass "pass_malformed",
-    /// A fragment: not supported yet, the kernel gets it.
+    /// A fragment other than the first, for no VIP, or of a packet whose first fragment was not seen where services let such
+    /// pass.
     PassFragment = Pass "pass_fragment",
-    /// Neither TCP nor UDP directly after the IP header.
+    /// Neither TCP nor UDP nor ICMP, or more IPv6 extension headers than are looked at.
     PassOtherProtocol = Pass "pass_other_protocol",
+    /// ICMP that concerns no flow of ours.
+    PassIcmp = Pass "pass_icmp",
     /// For no service of ours.
     PassNoService = Pass "pass_no_service",
+    /// The program for rarer packets could not be called: the kernel gets it.
+    PassUnhandled = Pass "pass_unhandled",
     /// A live pin decided.
     ForwardPin = Forward "forward_pin",
     /// A new flow, sent to the owner of its slot.
@@ -69,14 +76,44 @@ reasons! {
     ForwardPrevious = Forward "forward_previous",
     /// Its host is down: the owner has it for now, the pin stays.
     ForwardAroundDown = Forward "forward_around_down",
+    /// A fragment that follows its packet's first one.
+    ForwardFragment = Forward "forward_fragment",
+    /// An ICMP error, sent after the flow of the packet that it quotes.
+    ForwardIcmp = Forward "forward_icmp",
+    /// A backend's answer, sent to the client in the service's name (`nat`).
+    ForwardReply = Forward "forward_reply",
+    /// An echo request to a VIP.
+    AnswerEcho = Answer "answer_echo",
+    /// Does not fit the way to the backend: its sender is told what would (RFC 1191, RFC 8201).
+    AnswerTooBig = Answer "answer_too_big",
+    /// Its time to live ends here, and its sender is told (RFC 792, RFC 4443).
+    AnswerTimeExceeded = Answer "answer_time_exceeded",
     /// No member of the ring is in use.
     DropNoHost = Drop "drop_no_host",
     /// The backend's next hop is not known.
     DropNoNextHop = Drop "drop_no_next_hop",
-    /// Does not fit the path to the backend after encapsulation.
+    /// Does not fit the way to the backend, and its sender cannot be told.
     DropTooBig = Drop "drop_too_big",
     /// A new flow of a slot in handover found no place in the flow table; its client retries.
     DropNoPlace = Drop "drop_no_place",
+    /// Its time to live has ended, and its sender cannot be told.
+    DropTimeExceeded = Drop "drop_time_exceeded",
+    /// From an address that nobody can have (RFC 6890): loopback, multicast, unspecified …
+    DropMartian = Drop "drop_martian",
+    /// From the address that it is sent to.
+    DropLand = Drop "drop_land",
+    /// From port 0.
+    DropZeroPort = Drop "drop_zero_port",
+    /// The IPv4 header's checksum is wrong.
+    DropChecksum = Drop "drop_checksum",
+    /// A fragment that would overwrite TCP or UDP headers (RFC 3128), or a first one that does not hold them whole.
+    DropFragmentOverlap = Drop "drop_fragment_overlap",
+    /// A fragment for a VIP of a packet whose first fragment was not seen.
+    DropFragment = Drop "drop_fragment",
+    /// More answers than a CPU may give in a second.
+    DropAnswerRate = Drop "drop_answer_rate",
+    /// It came from the backend that it would be sent to.
+    DropLoop = Drop "drop_loop",
     /// The kernel had no room for the outer header, or a map refused: see the daemon's log.
     DropInternal = Drop "drop_internal",
     /// A live flow's pin found no place: harmless in a settled slot (C3), and the host's gauge is not complete for T.
@@ -105,6 +142,7 @@ mod tests {
             let class = match reason.class() {
                 Class::Pass => "pass_",
                 Class::Forward => "forward_",
+                Class::Answer => "answer_",
                 Class::Drop => "drop_",
                 Class::Note => "note_",
                 Class::Violation => "violation_",

@@ -4,10 +4,13 @@
 //! A search begins at a place that the hash of the destination gives and goes on, place by place, until it meets the
 //! service's record or a free place. Words change in one store each, and a record is written whole before the word that makes
 //! it valid; one that has gone is used again only when no packet can be reading it.
+//!
+//! A packet looks for its very address and port first. Where there are ranges of ports or prefixes of addresses, what that
+//! search did not find is looked for in them, [`find_wide`]: the longest prefix counts, and in it the port before the range.
 
 use crate::bits::opaque;
-use crate::hash::DestinationHash;
-use crate::layout::{Directory, PLACES, Policy, Service};
+use crate::hash::{DestinationHash, Key};
+use crate::layout::{Directory, FEATURE_RANGES, PLACES, PREFIXES, Policy, PortRange, Prefix, Service};
 
 /// Places that a search visits at most. With the key secret and a third of the places in use, longer searches are rarer than
 /// one in 10⁶ tables.
@@ -28,7 +31,11 @@ pub struct Sought {
     pub policy: Policy,
 }
 
-/// Finds the record of the service with this address and [`crate::layout::ServiceKey::transport`].
+impl Sought {
+    const NONE: Sought = Sought { record: core::ptr::null(), place: 0, policy: Policy(0) };
+}
+
+/// Finds the record of the service with this address and transport, see [`crate::layout::ServiceKey::place`].
 ///
 /// # Safety
 /// `directory` is readable.
@@ -39,7 +46,86 @@ pub unsafe fn find(
     transport: u32,
     hash: DestinationHash,
 ) -> Sought {
-    const NONE: Sought = Sought { record: core::ptr::null(), place: 0, policy: Policy(0) };
+    // SAFETY: the caller's promise.
+    unsafe { find_where(directory, address, transport, hash, |_| true) }
+}
+
+/// Finds the record of a service that packets to an address and transport are for, and that is not theirs alone: of a range of
+/// ports or of a prefix. The packet's own transport may carry [`crate::layout::ServiceKey::REPLY`]. The record's place, or
+/// [`NOWHERE`].
+///
+/// # Safety
+/// As for [`find`].
+#[inline(always)]
+pub unsafe fn find_wide(
+    directory: *const Directory,
+    address: &[u64; 2],
+    transport: u32,
+    key: Key,
+    features: u32,
+    prefixes: &[Prefix; PREFIXES],
+) -> u32 {
+    let port = (transport as u16).swap_bytes();
+    let in_range = |place: u32| {
+        // SAFETY: the caller's promise; a place is below the number of places.
+        PortRange(unsafe {
+            (&raw const (*directory).ranges).cast::<u32>().add(place as usize).read_volatile()
+        })
+        .has(port)
+    };
+    let any_port = transport & !0xffff;
+    let look = |address: &[u64; 2], mark: u32| {
+        if mark != 0 {
+            let transport = transport | mark;
+            // SAFETY: the caller's promise.
+            let sought =
+                unsafe { find(directory, address, transport, DestinationHash::of(address, transport, key)) };
+            if !sought.record.is_null() {
+                return sought.place;
+            }
+        }
+        if features & FEATURE_RANGES == 0 {
+            return NOWHERE;
+        }
+        let transport = any_port | mark;
+        let hash = DestinationHash::of(address, transport, key);
+        // SAFETY: the caller's promise.
+        let sought = unsafe { find_where(directory, address, transport, hash, in_range) };
+        if sought.record.is_null() { NOWHERE } else { sought.place }
+    };
+    let found = look(address, 0);
+    if found != NOWHERE {
+        return found;
+    }
+    let mut i = 0;
+    while i < PREFIXES {
+        let Prefix { mask, mark } = prefixes[i];
+        if mask[0] | mask[1] == 0 {
+            break;
+        }
+        let prefix = [address[0] & mask[0] | mark[0], address[1] & mask[1] | mark[1]];
+        let found = look(&prefix, crate::layout::ServiceKey::PREFIX);
+        if found != NOWHERE {
+            return found;
+        }
+        i += 1;
+    }
+    NOWHERE
+}
+
+/// No place.
+pub const NOWHERE: u32 = u32::MAX;
+
+/// # Safety
+/// As for [`find`].
+#[inline(always)]
+unsafe fn find_where(
+    directory: *const Directory,
+    address: &[u64; 2],
+    transport: u32,
+    hash: DestinationHash,
+    is_it: impl Fn(u32) -> bool,
+) -> Sought {
     let home = hash.place();
     let mut steps = 0u64;
     loop {
@@ -51,16 +137,16 @@ pub unsafe fn find(
         if found & Service::TRANSPORT == transport {
             // SAFETY: as above; an address changes only while no packet may read it.
             let [upper, lower] = unsafe { (*record).address };
-            if upper == address[0] && lower == address[1] {
+            if upper == address[0] && lower == address[1] && is_it(place) {
                 return Sought { record, place, policy: Policy((found >> 24) as u8) };
             }
         } else if found == Service::FREE {
-            return NONE;
+            return Sought::NONE;
         }
         // Else the compiler compares before it counts, and the loop may go back by no jump, which Linux 6.1 refuses.
         steps = opaque(steps + 1);
         if steps >= PROBES as u64 {
-            return NONE;
+            return Sought::NONE;
         }
     }
 }

@@ -2,27 +2,47 @@
 
 use core::cell::Cell;
 
+use lb_common::hash::FlowHash;
 use lb_common::layout::{
-    BACKENDS, Backend, BackendStats, Control, Directory, HOST_NONE, HostId, HostState, PAIRS, Window,
+    BACKENDS, Backend, BackendStats, Control, Directory, EGRESSES, Egress, HOST_NONE, HostId, HostState,
+    PAIRS, Window,
 };
 
 use crate::maps;
 
 /// A backend's record in the map. Only its control word ever changes in place.
 #[derive(Clone, Copy)]
-pub struct Record(*const Backend);
+pub struct Record {
+    backend: *const Backend,
+    directory: *const Directory,
+}
 
 impl Record {
     #[inline(always)]
     pub fn state(&self) -> HostState {
         // SAFETY: a record of the map; an aligned word.
-        Control(unsafe { (&raw const (*self.0).control).read_volatile() }).state()
+        Control(unsafe { (&raw const (*self.backend).control).read_volatile() }).state()
     }
 
     #[inline(always)]
     pub fn get(&self) -> &Backend {
         // SAFETY: a record of the map.
-        unsafe { &*self.0 }
+        unsafe { &*self.backend }
+    }
+
+    /// The way out to it.
+    #[inline(always)]
+    pub fn egress(&self) -> &Egress {
+        let number = self.get().egress as usize & (EGRESSES - 1);
+        // SAFETY: the map's element; the index is below the length.
+        unsafe { &*(&raw const (*self.directory).egresses).cast::<Egress>().add(number) }
+    }
+
+    /// Source of an outer header for a flow, as it lies in a packet.
+    #[inline(always)]
+    pub fn outer_source(&self, hash: FlowHash) -> [u64; 2] {
+        let Egress { source, spread, .. } = self.egress();
+        [source[0] | spread[0] & hash.0, source[1] | spread[1] & hash.0]
     }
 }
 
@@ -37,7 +57,9 @@ pub fn find(directory: *const Directory, window: Window, host: HostId) -> Record
             }
             None => 0,
         };
-        Record((&raw const (*directory).backends).cast::<Backend>().add(number as usize & (BACKENDS - 1)))
+        let backend =
+            (&raw const (*directory).backends).cast::<Backend>().add(number as usize & (BACKENDS - 1));
+        Record { backend, directory }
     }
 }
 
@@ -60,11 +82,11 @@ impl Backends {
     pub fn get(&self, host: HostId) -> Record {
         let last = self.last.get();
         if self.host.get() == host && !last.is_null() {
-            return Record(last);
+            return Record { backend: last, directory: self.directory };
         }
         let record = find(self.directory, self.window, host);
         self.host.set(host);
-        self.last.set(record.0);
+        self.last.set(record.backend);
         record
     }
 

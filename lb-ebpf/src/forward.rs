@@ -1,123 +1,151 @@
 //! The way to the backend: MAC addresses, outer headers, and out.
 
-use aya_ebpf::helpers::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use lb_common::encap::{IPV4_IN_IP, IPV6_IN_IP, outer_v4, outer_v6};
-use lb_common::layout::{Backend, BackendFlags, MODE_IPIP};
-use lb_common::parse::{Frame, L3, Packet};
+use lb_common::hash::FlowHash;
+use lb_common::layout::{Backend, BackendFlags, FEATURE_TAGS, MODE_IPIP};
+use lb_common::parse::tags::Tags;
+use lb_common::parse::{Frame, Header, L3, Packet};
 use lb_common::reason::Reason;
 
 use crate::backend::{Record, count_packet};
-use crate::maps;
 use crate::verdict::Verdict;
+use crate::{frame_of, maps, tagged};
 
 const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
 const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
 
-/// Sends the packet to its backend, and counts it there.
+/// A packet on its way out.
+pub struct Leaving<'a> {
+    pub frame: &'a Frame,
+    /// Of the whole frame, bytes.
+    pub len: usize,
+    pub packet: &'a Packet,
+    /// Of its flow: what outer headers vary by.
+    pub hash: FlowHash,
+}
+
+/// How the frame leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Out {
+    /// By the interface that it came in by.
+    Back,
+    /// By another.
+    Across,
+}
+
+impl Out {
+    #[inline(always)]
+    pub const fn verdict(self, reason: Reason) -> Verdict {
+        match self {
+            Out::Back => Verdict::transmit(reason),
+            Out::Across => Verdict::redirect(reason),
+        }
+    }
+}
+
+/// Makes the packet one for its backend, and counts it there. `Err` is why it is dropped; nothing has changed then but for
+/// [`Reason::DropInternal`].
 #[inline(always)]
-pub fn forward(ctx: &XdpContext, frame: &Frame, packet: &Packet, record: &Record, reason: Reason) -> Verdict {
+pub fn forward(ctx: &XdpContext, leaving: &Leaving<'_>, record: &Record) -> Result<Out, Reason> {
     let backend = record.get();
     if backend.flags & BackendFlags::REACHABLE == 0 {
-        return Verdict::drop(Reason::DropNoNextHop);
+        return Err(Reason::DropNoNextHop);
     }
-    let sent = if backend.mode == MODE_IPIP { ipip(ctx, packet, backend) } else { l2(ctx, packet, backend) };
-    if let Err(reason) = sent {
-        return Verdict::drop(reason);
+    if comes_from(leaving.frame, backend)? {
+        return Err(Reason::DropLoop);
     }
-    let verdict = if backend.ifindex == ctx.ingress_ifindex() as u32 {
-        Verdict::transmit(reason)
+    if backend.mode == MODE_IPIP {
+        ipip(ctx, leaving, record)?
+    } else {
+        l2(leaving, backend)?
+    }
+    if maps::features() & FEATURE_TAGS != 0 && backend.flags & BackendFlags::TAGGED != 0 {
+        tagged::put(ctx, &Tags(record.egress().tags))?;
+    }
+    let out = if backend.ifindex == ctx.ingress_ifindex() as u32 {
+        Out::Back
     } else if maps::EGRESS.redirect(backend.ifindex, 0).is_ok() {
-        Verdict::redirect(reason)
+        Out::Across
     } else {
         // The kernel takes an interface that is removed out of the map.
-        return Verdict::drop(Reason::DropInternal);
+        return Err(Reason::DropInternal);
     };
-    count_packet(record, frame.len() as u64);
-    verdict
+    count_packet(record, leaving.len as u64);
+    Ok(out)
+}
+
+/// Whether the frame comes from the very backend: it sent it on instead of taking it for its own, or it is its own client.
+#[inline(always)]
+fn comes_from(frame: &Frame, backend: &Backend) -> Result<bool, Reason> {
+    let ethernet = frame.header::<L3>(0).ok_or(Reason::DropInternal)?;
+    let mac = backend.destination_mac.as_ptr();
+    // SAFETY: the record's 6 bytes lie at a multiple of 4.
+    let (first, last) = unsafe { (mac.cast::<u32>().read(), mac.add(4).cast::<u16>().read()) };
+    Ok((ethernet.read::<u32>(6) ^ first) as u64 | (ethernet.read::<u16>(10) ^ last) as u64 == 0)
 }
 
 /// New MAC addresses, nothing else.
 #[inline(always)]
-fn l2(ctx: &XdpContext, packet: &Packet, backend: &Backend) -> Result<(), Reason> {
-    if packet.ip_len > backend.mtu {
+fn l2(leaving: &Leaving<'_>, backend: &Backend) -> Result<(), Reason> {
+    if leaving.packet.ip_len > backend.mtu {
         return Err(Reason::DropTooBig);
     }
-    let start = ctx.data();
-    if start + 12 > ctx.data_end() {
-        return Err(Reason::DropInternal);
-    }
-    // SAFETY: checked above.
-    unsafe { write_macs(start, backend) };
+    let ethernet = leaving.frame.header::<L3>(0).ok_or(Reason::DropInternal)?;
+    // SAFETY: the frame is this program run's own.
+    unsafe { write_macs(&ethernet, backend) };
     Ok(())
 }
 
 /// A new Ethernet and IP header before the packet's IP header.
 #[inline(always)]
-fn ipip(ctx: &XdpContext, packet: &Packet, backend: &Backend) -> Result<(), Reason> {
+fn ipip(ctx: &XdpContext, leaving: &Leaving<'_>, record: &Record) -> Result<(), Reason> {
+    let (packet, backend) = (leaving.packet, record.get());
     let inner = if packet.is_v6 { IPV6_IN_IP } else { IPV4_IN_IP };
     let is_v6 = backend.flags & BackendFlags::OUTER_V6 != 0;
     let added: u16 = if is_v6 { 40 } else { 20 };
     if packet.ip_len > backend.mtu.saturating_sub(added) {
         return Err(Reason::DropTooBig);
     }
-    // SAFETY: the context is the program's own.
-    if unsafe { bpf_xdp_adjust_head(ctx.ctx, -(added as i32)) } != 0 {
-        return Err(Reason::DropInternal);
-    }
-    let start = ctx.data();
-    let end = ctx.data_end();
+    tagged::grow(ctx, added as i32)?;
+    let source = record.outer_source(leaving.hash);
+    let (frame, _) = frame_of::<false>(ctx);
     if is_v6 {
-        if start + L3 + 40 > end {
-            return Err(Reason::DropInternal);
-        }
-        // SAFETY: 54 bytes checked. Packet stores need no alignment in BPF.
+        let outer = frame.header::<{ L3 + 40 }>(0).ok_or(Reason::DropInternal)?;
+        let address = backend.address.as_ptr().cast::<u64>();
+        // SAFETY: the frame is this program run's own; the record's addresses lie at multiples of 8.
         unsafe {
-            write_macs(start, backend);
-            ((start + 12) as *mut u16).write(ETHERTYPE_IPV6);
-            ((start + L3) as *mut u64).write(outer_v6(inner, packet.traffic_class, packet.ip_len));
-            write_address(start + L3 + 8, &backend.source);
-            write_address(start + L3 + 24, &backend.address);
+            write_macs(&outer, backend);
+            outer.write(12, ETHERTYPE_IPV6);
+            outer.write(L3, outer_v6(inner, packet.traffic_class, packet.ip_len));
+            outer.write(L3 + 8, source[0]);
+            outer.write(L3 + 16, source[1]);
+            outer.write(L3 + 24, address.read());
+            outer.write(L3 + 32, address.add(1).read());
         }
     } else {
-        if start + L3 + 20 > end {
-            return Err(Reason::DropInternal);
-        }
-        // SAFETY: 34 bytes checked. Packet stores need no alignment in BPF.
+        let outer = frame.header::<{ L3 + 20 }>(0).ok_or(Reason::DropInternal)?;
+        // SAFETY: as above.
         unsafe {
-            write_macs(start, backend);
-            ((start + 12) as *mut u16).write(ETHERTYPE_IPV4);
-            let header = outer_v4(backend, inner, packet.traffic_class, packet.ip_len);
-            ((start + L3) as *mut [u32; 5]).write(header);
+            write_macs(&outer, backend);
+            outer.write(12, ETHERTYPE_IPV4);
+            let destination = backend.address.as_ptr().cast::<u32>().read();
+            let source = source[0] as u32;
+            outer.write(L3, outer_v4(source, destination, inner, packet.traffic_class, packet.ip_len));
         }
     }
     Ok(())
 }
 
-/// Writes an address of a record, word by word; volatile, as the compiler would call a function that copies byte by byte.
-///
 /// # Safety
-/// 16 bytes from `start` are writable.
+/// The frame is this program run's own.
 #[inline(always)]
-unsafe fn write_address(start: usize, address: &[u8; 16]) {
-    let (to, from) = (start as *mut u64, address.as_ptr().cast::<u64>());
-    // SAFETY: the caller's promise. The addresses of a record lie at multiples of 4, and BPF loads of map values need
-    // no more.
-    unsafe {
-        to.write_volatile(from.read_volatile());
-        to.add(1).write_volatile(from.add(1).read_volatile());
-    }
-}
-
-/// # Safety
-/// 12 bytes from `start` are writable.
-#[inline(always)]
-unsafe fn write_macs(start: usize, backend: &Backend) {
+unsafe fn write_macs<const N: usize>(ethernet: &Header<N>, backend: &Backend) {
     // Destination and source lie in the record as they do in the frame.
     let macs = backend.destination_mac.as_ptr();
-    // SAFETY: the caller's promise; the record's 12 bytes lie at a multiple of 4.
+    // SAFETY: the caller's promise; the record's 12 bytes lie at a multiple of 8.
     unsafe {
-        (start as *mut u64).write(macs.cast::<u64>().read());
-        ((start + 8) as *mut u32).write(macs.add(8).cast::<u32>().read());
+        ethernet.write(0, macs.cast::<u64>().read());
+        ethernet.write(8, macs.add(8).cast::<u32>().read());
     }
 }

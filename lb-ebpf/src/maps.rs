@@ -2,12 +2,14 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, DevMapHash, HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key;
 use lb_common::layout::{
-    BackendStats, Cold, DecisionRecord, Directory, HOST_MAX, Overflow, SLOTS_A_BLOCK, Settings, Tuple, state,
+    BackendStats, Cold, DecisionRecord, Directory, HOST_MAX, Overflow, PREFIXES, Prefix, SLOTS_A_BLOCK,
+    Settings, Tuple, state,
 };
+use lb_common::parse::Whole;
 use lb_common::reason::REASONS;
 
 use crate::pin::Flow;
@@ -24,6 +26,18 @@ pub static RINGS: Array<[u32; SLOTS_A_BLOCK]> = Array::with_max_entries(1, BPF_F
 /// Interfaces that lead to backends, for `XDP_REDIRECT`, by their index.
 #[map]
 pub static EGRESS: DevMapHash = DevMapHash::with_max_entries(64, 0);
+
+/// Addresses and prefixes that are VIPs: `lb_common::layout::VipFlags` of each. IPv4 as `::ffff:a.b.c.d`.
+#[map]
+pub static VIPS: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+/// Packets in fragments: where the first one went.
+#[map]
+pub static FRAGMENTS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(16_384, 0);
+/// Programs that this one calls, by [`WHOLE`].
+#[map]
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+/// Number of the program for all packets that are not plain.
+pub const WHOLE: u32 = 0;
 
 /// Flow table: words of the pins, by bucket.
 #[map]
@@ -47,6 +61,9 @@ pub static INCOMPLETE_SINCE: Array<u64> = Array::with_max_entries(HOST_MAX as u3
 /// The packet that is decided exactly, by CPU.
 #[map]
 pub static WORK: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
+/// The packet in hand, where it is not a plain one, by CPU.
+#[map]
+pub static PACKET: PerCpuArray<Whole> = PerCpuArray::with_max_entries(1, 0);
 /// The pin that is being made, by CPU.
 #[map]
 pub static ENTRY: PerCpuArray<Overflow> = PerCpuArray::with_max_entries(1, 0);
@@ -84,7 +101,10 @@ static SETTINGS: Settings = Settings {
     layout_version: 0,
     features: 0,
     flood_gate: 0,
+    icmp_rate: 0,
+    mss: 0,
     pad: 0,
+    prefixes: [Prefix { mask: [0; 2], mark: [0; 2] }; PREFIXES],
 };
 
 macro_rules! setting {
@@ -117,6 +137,14 @@ pub fn bucket_mask() -> u32 {
 #[inline(always)]
 pub fn features() -> u32 {
     setting!(features)
+}
+
+/// [`Settings::prefixes`]
+#[inline(always)]
+pub fn prefixes() -> &'static [Prefix; PREFIXES] {
+    let prefixes = core::hint::black_box(&raw const SETTINGS.prefixes);
+    // SAFETY: as for `timeouts`.
+    unsafe { &*prefixes }
 }
 
 /// [`Settings::flood_gate`]

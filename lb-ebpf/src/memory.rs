@@ -9,7 +9,8 @@ use lb_common::layout::{
 use lb_common::table::{self, Table};
 
 use crate::backend::stats;
-use crate::{clock, find_slot, maps};
+use crate::route::find_slot;
+use crate::{clock, maps};
 
 /// The flow table in the kernel.
 pub struct Memory;

@@ -1,7 +1,7 @@
 //! What becomes of the packet, turned into the kernel's code in one place and never without a reason's count.
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
-use lb_common::reason::Reason;
+use lb_common::reason::{Class, Reason};
 
 use crate::maps;
 
@@ -38,6 +38,22 @@ impl Verdict {
     #[inline(always)]
     pub const fn redirect(reason: Reason) -> Self {
         Verdict::new(XDP_REDIRECT, reason)
+    }
+
+    /// What a reason comes to that needs nothing else to be done: to the kernel or nowhere.
+    #[inline(always)]
+    pub const fn of(reason: Reason) -> Self {
+        match reason.class() {
+            Class::Pass => Verdict::pass(reason),
+            _ => Verdict::drop(reason),
+        }
+    }
+
+    /// Whether the frame goes to the kernel, or back to who sent it: with the VLAN tags that it came with.
+    #[inline(always)]
+    pub const fn goes_back_as_it_came(self) -> bool {
+        let class = Reason::from_number(self.reason()).class();
+        matches!(class, Class::Pass | Class::Answer)
     }
 
     /// Number of the reason.

@@ -25,9 +25,9 @@ mod table;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use lb_common::flow;
-use lb_common::hash::{DestinationHash, FlowHash, Key};
+use lb_common::hash::{FlowHash, Key};
 use lb_common::layout::{Policy, ServiceKey, Tuple};
-use lb_userspace::dataplane::{Dataplane, Options, Sizes, detach_all};
+use lb_userspace::dataplane::{Abilities, Dataplane, Options, Sizes, detach_all};
 
 pub use counts::{Counts, Delta, PairDelta};
 pub use runner::{Random, Runner, lasting, stay_on, two_cpus};
@@ -120,6 +120,7 @@ impl Rig {
             timeouts: flow::timeouts(&[TIMEOUTS, LONGER, TIMEOUTS, TIMEOUTS]),
             udp_gap: [UDP_GAP, 2 * UDP_GAP, UDP_GAP, UDP_GAP],
             flood_gate: 0,
+            abilities: Abilities::default(),
             test_clock: true,
             records: false,
         }
@@ -138,7 +139,7 @@ impl Rig {
         let setup = setup.clone();
         self.dataplane.publish(&setup.tables).expect("the tables are published");
         let backends = setup.tables.services.values().flat_map(|service| service.backends.values());
-        self.stats.extend(backends.map(|backend| backend.stats));
+        self.stats.extend(backends.map(|backend| backend.record.stats));
         self.setup = Some(setup);
     }
 
@@ -187,14 +188,15 @@ impl Rig {
     /// Slot of a flow in its ring.
     pub fn slot(&self, tuple: &Tuple) -> u32 {
         let transport = tuple.transport();
-        let key = ServiceKey {
-            address: tuple.destination,
-            port: transport as u16,
-            protocol: (transport >> 16) as u8,
-        };
+        let key =
+            ServiceKey::exact(tuple.destination, (transport as u16).swap_bytes(), (transport >> 16) as u8);
         let policy = self.dataplane.maps.services.policy(&key).unwrap_or_default();
-        let hash = DestinationHash::of(&tuple.destination, transport, KEY);
-        let hash = if policy.has(Policy::CLIENT) { hash.client(tuple, KEY) } else { hash.flow(tuple, KEY) };
+        let client = policy.has(Policy::CLIENT);
+        let hash = if client {
+            FlowHash::of_client(tuple, &tuple.destination, KEY)
+        } else {
+            FlowHash::of(tuple, KEY)
+        };
         hash.slot(self.dataplane.options.sizes.ring_size)
     }
 }

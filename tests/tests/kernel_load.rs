@@ -119,7 +119,7 @@ fn forwards(rig: &mut Rig) {
             let backend = match service {
                 UDP_V4 => ipip_v4(host),
                 UDP_V6 => ipip_v6(host),
-                _ => l2(host),
+                _ => l2(host).into(),
             };
             setup.backend(service, host.into(), backend);
         }
@@ -186,7 +186,7 @@ fn sent(rig: &mut Rig, packet: Packet, reason: &'static str, (service, host): (u
         UDP_V6 => ([0x86, 0xdd], 40),
         _ => ([frame[12], frame[13]], 0),
     };
-    let ethernet = [&backend.destination_mac[..], &backend.source_mac, &ether_type].concat();
+    let ethernet = [&backend.record.destination_mac[..], &backend.record.source_mac, &ether_type].concat();
     assert_eq!(answer.bytes[..14], ethernet, "Ethernet header");
     assert_eq!(answer.bytes[14 + added..], frame[14..], "IP packet behind {added} bytes of outer header");
 }

@@ -6,6 +6,10 @@ use super::layout;
 pub const MODE_L2: u8 = 1;
 /// `Backend::mode`: encapsulate IP in IP.
 pub const MODE_IPIP: u8 = 2;
+/// `Backend::mode`: encapsulate in UDP with a GUE header, variant 0.
+pub const MODE_GUE: u8 = 3;
+/// `Backend::mode`: rewrite destination address and port.
+pub const MODE_NAT: u8 = 4;
 
 /// One address that serves one service; one cache line.
 ///
@@ -15,22 +19,25 @@ pub const MODE_IPIP: u8 = 2;
 pub struct Backend {
     /// [`Control`]
     pub control: u64,
-    /// Index of the counters of this (service, host), the same through all records of the pair.
-    pub stats: u32,
-    /// Interface that leads to the backend.
-    pub ifindex: u32,
+    /// The backend's address, IPv4 in the first four bytes: the outer destination, or the new one of `nat`.
+    pub address: [u8; 16],
     pub destination_mac: [u8; 6],
     pub source_mac: [u8; 6],
-    /// Outer destination: the backend's address, IPv4 in the first four bytes.
-    pub address: [u8; 16],
-    /// Outer source: the balancer's own address, IPv4 in the first four bytes.
-    pub source: [u8; 16],
-    /// Largest IP packet that the egress interface takes, bytes.
+    /// Interface that leads to the backend.
+    pub ifindex: u32,
+    /// Index of the counters of this (service, host), the same through all records of the pair.
+    pub stats: u32,
+    /// Largest IP packet that the way to the backend takes, bytes.
     pub mtu: u16,
-    /// [`MODE_L2`] or [`MODE_IPIP`]
+    /// Destination port as it lies in a packet: of the GUE header's UDP packet, or the new one of `nat`; 0: as it was.
+    pub port: u16,
+    /// Number of the [`super::Egress`].
+    pub egress: u16,
+    /// `MODE_…`
     pub mode: u8,
     /// [`BackendFlags`]
     pub flags: u8,
+    pub pad: [u8; 12],
 }
 layout!(Backend, 64, 8);
 
@@ -40,10 +47,11 @@ pub struct BackendFlags;
 impl BackendFlags {
     /// The next hop is known: packets can be sent.
     pub const REACHABLE: u8 = 1;
-    /// `address` and `source` are IPv6.
+    /// `address` is IPv6.
     pub const OUTER_V6: u8 = 2;
+    /// The way out has VLAN tags.
+    pub const TAGGED: u8 = 4;
 }
-
 /// What the data path may do with a host, for one service.
 #[repr(u8)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

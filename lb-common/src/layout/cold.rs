@@ -25,6 +25,12 @@ impl Tuple {
         return [0, 0xffff_0000_0000 | address as u64];
     }
 
+    /// Whether the two words are an IPv4 address.
+    #[inline(always)]
+    pub const fn is_v4(address: &[u64; 2]) -> bool {
+        address[0] == 0 && address[1] as u32 == Self::v4(0)[1] as u32
+    }
+
     /// The two words of an address in network byte order.
     #[inline(always)]
     pub const fn words(address: [u8; 16]) -> [u64; 2] {

@@ -44,21 +44,15 @@ pub enum Way {
     None = 0,
     /// The slot alone: settled, of a service that tracks edges.
     Edges = 1,
-    /// Mid-flow in a settled slot, by one word.
-    Settled = 2,
-    /// A first packet that made its pin in place.
-    Begin = 3,
-    /// Everything else.
-    Exact = 4,
+    /// Slot, pin and packet.
+    Exact = 2,
 }
 
 impl Way {
     pub const fn from_number(number: u8) -> Way {
         match number {
             1 => Way::Edges,
-            2 => Way::Settled,
-            3 => Way::Begin,
-            4 => Way::Exact,
+            2 => Way::Exact,
             _ => Way::None,
         }
     }

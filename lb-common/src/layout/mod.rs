@@ -6,23 +6,30 @@ mod backend;
 mod cold;
 mod decision;
 mod directory;
+mod egress;
 mod ring;
 mod service;
 mod settings;
 pub mod state;
 mod stats;
+mod vip;
 
-pub use backend::{Backend, BackendFlags, Control, HostState, MODE_IPIP, MODE_L2};
+pub use backend::{Backend, BackendFlags, Control, HostState, MODE_GUE, MODE_IPIP, MODE_L2, MODE_NAT};
 pub use cold::{Cold, Overflow, Tuple};
 pub use decision::{DecisionRecord, Way};
 pub use directory::{BACKENDS, Directory, PAIRS, PLACES, SERVICES};
+pub use egress::{EGRESSES, Egress};
 pub use ring::{SLOTS_A_BLOCK, Slot};
-pub use service::{Policy, Service, ServiceKey, Window};
-pub use settings::{FEATURE_TEST_CLOCK, Settings};
+pub use service::{Policy, PortRange, Service, ServiceKey, Window, prefix_mark, prefix_mask};
+pub use settings::{
+    FEATURE_GUE, FEATURE_NAT, FEATURE_PING, FEATURE_RANGES, FEATURE_TAGS, FEATURE_TEST_CLOCK, PREFIXES,
+    Prefix, Settings,
+};
 pub use stats::{BackendStats, PHASES_COUNTED};
+pub use vip::VipFlags;
 
 /// Compared when a daemon finds maps of another one; other values are refused.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Number of a host, 1 to [`HOST_MAX`], stable for as long as a pin may name it.
 pub type HostId = u16;

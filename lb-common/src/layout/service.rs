@@ -2,21 +2,118 @@
 
 use super::{HostId, layout};
 
-/// What a service is known by: where its clients send to.
+/// What a record of a service is known by: where its packets are sent to, or come from.
+///
+/// A record of one port is found by that port. One of a range is found by port 0, which no packet may have, and its range is
+/// then asked. One of a prefix has the prefix for its address, with the first bit behind it set, which tells prefixes of
+/// different lengths apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceKey {
-    /// Address as in [`super::Tuple`].
+    /// Address as in [`super::Tuple`]; of a prefix, all other bits are 0.
     pub address: [u64; 2],
-    /// Port as it lies in the packet, network byte order.
-    pub port: u16,
-    /// IP protocol number.
+    /// Bits of the address that count: [`ServiceKey::WHOLE`], or fewer. An IPv4 prefix has 96 more than it is written with.
+    pub prefix: u8,
+    /// First port, host byte order, at least 1.
+    pub first: u16,
+    /// Last port, host byte order.
+    pub last: u16,
+    /// IP protocol number: TCP or UDP.
     pub protocol: u8,
+    /// Packets *from* this address and port are a backend's answers, to be sent on in the service's name (`nat`).
+    pub is_reply: bool,
 }
 
 impl ServiceKey {
-    /// Port and protocol as one word of 24 bits; never 0, as no protocol that has ports is.
-    pub const fn transport(&self) -> u32 {
-        self.port as u32 | (self.protocol as u32) << 16
+    /// Prefix of a single address.
+    pub const WHOLE: u8 = 128;
+    /// In the protocol's part of a transport: the record is of a prefix.
+    pub const PREFIX: u32 = 0x80 << 16;
+    /// In the protocol's part of a transport: the record is of a backend's answers.
+    pub const REPLY: u32 = 0x40 << 16;
+    const PROTOCOL: u32 = 0x1f << 16;
+
+    /// One port of one address.
+    pub const fn exact(address: [u64; 2], port: u16, protocol: u8) -> Self {
+        ServiceKey { address, prefix: Self::WHOLE, first: port, last: port, protocol, is_reply: false }
+    }
+
+    /// Whether it is a single port.
+    pub const fn is_exact(&self) -> bool {
+        self.first == self.last
+    }
+
+    /// The words that the record is found by: its address, and what packets look for as a transport, which is never 0.
+    pub const fn place(&self) -> ([u64; 2], u32) {
+        let port = if self.is_exact() { self.first.to_be() } else { 0 };
+        let mut transport = port as u32 | (self.protocol as u32) << 16;
+        let mut address = self.address;
+        if self.prefix < Self::WHOLE {
+            let mark = prefix_mark(self.prefix);
+            address = [address[0] | mark[0], address[1] | mark[1]];
+            transport |= Self::PREFIX;
+        }
+        if self.is_reply {
+            transport |= Self::REPLY;
+        }
+        (address, transport)
+    }
+
+    /// The key of a record; `range` counts if it is one of a range.
+    pub const fn of_record(service: &Service, range: PortRange) -> Self {
+        let transport = service.transport;
+        let port = (transport as u16).swap_bytes();
+        let (first, last) = if port == 0 { (range.first(), range.last()) } else { (port, port) };
+        let mut address = service.address;
+        let mut prefix = Self::WHOLE;
+        if transport & Self::PREFIX != 0 {
+            // The mark is the last bit that is set.
+            let value = (u64::from_be(address[0]) as u128) << 64 | u64::from_be(address[1]) as u128;
+            prefix = Self::WHOLE - 1 - value.trailing_zeros() as u8;
+            let mark = prefix_mark(prefix);
+            address = [address[0] & !mark[0], address[1] & !mark[1]];
+        }
+        let protocol = ((transport & Self::PROTOCOL) >> 16) as u8;
+        ServiceKey { address, prefix, first, last, protocol, is_reply: transport & Self::REPLY != 0 }
+    }
+}
+
+/// The first bit behind a prefix of fewer than 128 bits, as words of an address.
+pub const fn prefix_mark(prefix: u8) -> [u64; 2] {
+    words_of(1 << (127 - prefix))
+}
+
+/// The bits of a prefix of fewer than 128 bits, as words of an address.
+pub const fn prefix_mask(prefix: u8) -> [u64; 2] {
+    words_of(if prefix == 0 { 0 } else { u128::MAX << (128 - prefix) })
+}
+
+const fn words_of(bits: u128) -> [u64; 2] {
+    [((bits >> 64) as u64).to_be(), (bits as u64).to_be()]
+}
+
+/// First port in bits 0–15 and last port in bits 16–31, host byte order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange(pub u32);
+
+impl PortRange {
+    pub const fn new(first: u16, last: u16) -> Self {
+        PortRange(first as u32 | (last as u32) << 16)
+    }
+
+    #[inline(always)]
+    pub const fn first(self) -> u16 {
+        self.0 as u16
+    }
+
+    #[inline(always)]
+    pub const fn last(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// Whether a port, host byte order, is in it.
+    #[inline(always)]
+    pub const fn has(self, port: u16) -> bool {
+        self.first() <= port && port <= self.last()
     }
 }
 
@@ -24,9 +121,9 @@ impl ServiceKey {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Service {
-    /// Of the [`ServiceKey`].
+    /// By [`ServiceKey::place`].
     pub address: [u64; 2],
-    /// [`ServiceKey::transport`] in bits 0–23, which makes the record valid, and [`Policy`] in bits 24–31; else
+    /// Transport by [`ServiceKey::place`] in bits 0–23, which makes the record valid, and [`Policy`] in bits 24–31; else
     /// [`Service::FREE`] or [`Service::GONE`].
     pub transport: u32,
     /// First block of the valid copy of the service's ring, in the array of rings. One store flips it, so a packet, which

@@ -5,6 +5,30 @@ use crate::flow::{TIMEOUT_SETS, Timeouts};
 
 /// `Settings::features`: time comes from the map `TEST_CLOCK`, not from the kernel's clock. For tests only.
 pub const FEATURE_TEST_CLOCK: u32 = 1;
+/// `Settings::features`: some service has a range of ports.
+pub const FEATURE_RANGES: u32 = 2;
+/// `Settings::features`: some service forwards by `gue`.
+pub const FEATURE_GUE: u32 = 4;
+/// `Settings::features`: some service forwards by `nat`.
+pub const FEATURE_NAT: u32 = 8;
+/// `Settings::features`: frames may leave with VLAN tags. Those that come in with some need no feature.
+pub const FEATURE_TAGS: u32 = 16;
+/// `Settings::features`: echo requests to VIPs are answered here.
+pub const FEATURE_PING: u32 = 32;
+
+/// Lengths of prefixes that VIPs may have at once.
+pub const PREFIXES: usize = 8;
+
+/// A length of prefixes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Prefix {
+    /// [`super::prefix_mask`]; all 0: none, and none after it.
+    pub mask: [u64; 2],
+    /// [`super::prefix_mark`]
+    pub mark: [u64; 2],
+}
+layout!(Prefix, 32, 8);
 
 /// Read-only settings of one load of the data path.
 #[repr(C)]
@@ -28,6 +52,12 @@ pub struct Settings {
     pub features: u32,
     /// Pins that a CPU may make in a second for TCP flows of settled slots; 0: any number.
     pub flood_gate: u32,
+    /// ICMP packets of one kind that a CPU may answer with in a second.
+    pub icmp_rate: u32,
+    /// Maximum segment size that SYNs over IPv4 may announce, over IPv6 20 less; 0: any.
+    pub mss: u32,
     pub pad: u32,
+    /// Of VIPs, the longest first.
+    pub prefixes: [Prefix; PREFIXES],
 }
-layout!(Settings, 312, 8);
+layout!(Settings, 576, 8);

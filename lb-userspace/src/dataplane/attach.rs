@@ -30,6 +30,7 @@ impl Dataplane {
         let no_interface = |_| Error::NoInterface { interface: interface.to_owned() };
         let ifindex = nix::net::if_::if_nametoindex(interface).map_err(no_interface)?;
         let paths = self.paths.clone();
+        self.programs.keep(&paths)?;
         let program = self.program()?;
         let attached = |mode, note| Attached { interface: interface.to_owned(), ifindex, mode, note };
         for mode in [NATIVE, GENERIC] {
@@ -63,7 +64,7 @@ impl Dataplane {
         }
     }
 
-    /// Removes the links of interfaces that are not in `keep`.
+    /// Removes the links of interfaces that are not in `keep`, and then what programs of earlier loads needed.
     pub fn detach_others(&self, keep: &[u32]) -> Result<(), Error> {
         let keep: Vec<_> = keep
             .iter()
@@ -76,7 +77,7 @@ impl Dataplane {
                 fs::remove_file(&path).map_err(Error::path(&path))?;
             }
         }
-        Ok(())
+        self.programs.forget_others(&self.paths)
     }
 }
 
@@ -85,7 +86,7 @@ pub fn detach_all(paths: &Paths) -> Result<bool, Error> {
     if !paths.pins.try_exists().map_err(Error::path(&paths.pins))? {
         return Ok(false);
     }
-    for part in [paths.links(), paths.maps()] {
+    for part in [paths.links(), paths.programs(), paths.maps()] {
         if part.try_exists().map_err(Error::path(&part))? {
             fs::remove_dir_all(&part).map_err(Error::path(&part))?;
         }

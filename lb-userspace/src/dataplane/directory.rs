@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use lb_common::hash::{DestinationHash, Key};
-use lb_common::layout::{Backend, Directory, PLACES, Policy, Service, ServiceKey, Window};
+use lb_common::layout::{Backend, Directory, Egress, PLACES, Policy, PortRange, Service, ServiceKey, Window};
 use lb_common::services::{PROBES, probe};
 
 use super::mapped::{store32, store64};
@@ -33,11 +33,11 @@ impl Services {
     pub(super) fn new(memory: Mapped<Directory>, key: Key) -> Self {
         let mut services = Services { memory, key, placed: BTreeMap::new(), gone: Vec::new() };
         for place in 0..PLACES as u32 {
-            let Service { address, transport, .. } = services.record(place);
-            if transport == Service::FREE || transport == Service::GONE {
+            let record = services.record(place);
+            if record.transport == Service::FREE || record.transport == Service::GONE {
                 continue;
             }
-            let key = ServiceKey { address, port: transport as u16, protocol: (transport >> 16) as u8 };
+            let key = ServiceKey::of_record(&record, services.range(place));
             // A daemon that was killed while an address passed from one service to another left two records: packets find
             // the one that their search meets first.
             let nearer = |one: u32, other: u32| services.steps(&key, one) < services.steps(&key, other);
@@ -115,7 +115,7 @@ impl Services {
         if let Some(place) = old
             && self.number(place) == number
         {
-            store16(element!(self.places[u32::from(number)]), place as u16);
+            self.lead_back(&key, number, place);
             let record = self.at(place);
             // SAFETY: words of the mapped record; the window before the ring whose hosts it covers.
             unsafe {
@@ -127,22 +127,31 @@ impl Services {
         }
         let place = self.place_for(&key)?;
         store16(element!(self.numbers[place]), number);
-        store16(element!(self.places[u32::from(number)]), place as u16);
+        self.lead_back(&key, number, place);
         let record = self.at(place);
-        // SAFETY: words of the mapped record. The last one makes it valid.
+        let range = element!(self.ranges[place]);
+        // SAFETY: words of the mapped record and its range. The last one makes it valid.
         unsafe {
-            (&raw mut (*record).address).write_volatile(key.address);
+            store32(range, PortRange::new(key.first, key.last).0);
+            (&raw mut (*record).address).write_volatile(key.place().0);
             store64(&raw mut (*record).window, window.pack());
             store32(&raw mut (*record).block, block);
             store32(&raw mut (*record).transport, transport(&key, policy));
         }
         // Of two records of one key, packets find the first until here, and the new one from here on.
         if let Some(old) = old {
-            store16(element!(self.places[u32::from(self.number(old))]), place as u16);
+            self.lead_back(&key, self.number(old), place);
             self.remove(&key);
         }
         self.placed.insert(key, place);
         Ok(())
+    }
+
+    /// Where the service with this number is found from its pins and its backends' answers.
+    fn lead_back(&self, key: &ServiceKey, number: u16, place: u32) {
+        if !key.is_reply {
+            store16(element!(self.places[u32::from(number)]), place as u16);
+        }
     }
 
     /// Lets packets to all other keys find nothing from now on.
@@ -193,8 +202,14 @@ impl Services {
         element!(self.backends[number])
     }
 
+    /// A way out.
+    pub fn egress(&self, number: u32) -> *mut Egress {
+        element!(self.egresses[number])
+    }
+
     fn home(&self, key: &ServiceKey) -> u32 {
-        DestinationHash::of(&key.address, key.transport(), self.key).place()
+        let (address, transport) = key.place();
+        DestinationHash::of(&address, transport, self.key).place()
     }
 
     /// Steps from where the key's search begins to a place.
@@ -225,6 +240,12 @@ impl Services {
         unsafe { store32(&raw mut (*self.at(place)).transport, transport) };
     }
 
+    fn range(&self, place: u32) -> PortRange {
+        let range = element!(self.ranges[place]);
+        // SAFETY: an element of the mapping.
+        PortRange(unsafe { range.read_volatile() })
+    }
+
     fn number(&self, place: u32) -> u16 {
         let number = element!(self.numbers[place]);
         // SAFETY: an element of the mapping.
@@ -234,7 +255,7 @@ impl Services {
 
 /// [`Service::transport`]
 fn transport(key: &ServiceKey, policy: Policy) -> u32 {
-    key.transport() | u32::from(policy.0) << 24
+    key.place().1 | u32::from(policy.0) << 24
 }
 
 /// Element of an array of the mapping.
@@ -272,7 +293,7 @@ mod tests {
     }
 
     fn key(address: u32, port: u16) -> ServiceKey {
-        ServiceKey { address: Tuple::v4(address.to_be()), port: port.to_be(), protocol: 6 }
+        ServiceKey::exact(Tuple::v4(address.to_be()), port, 6)
     }
 
     const POLICY: Policy = Policy(Policy::CLIENT);
@@ -280,9 +301,10 @@ mod tests {
 
     /// What a packet to `key` finds: the service's number and its ring's block.
     fn found(services: &Services, key: &ServiceKey) -> Option<(u16, u32)> {
-        let hash = DestinationHash::of(&key.address, key.transport(), services.key);
+        let (address, transport) = key.place();
+        let hash = DestinationHash::of(&address, transport, services.key);
         // SAFETY: mapped.
-        let sought = unsafe { find(services.memory.at(0), &key.address, key.transport(), hash) };
+        let sought = unsafe { find(services.memory.at(0), &address, transport, hash) };
         (!sought.record.is_null())
             .then(|| (services.number(sought.place), services.record(sought.place).block))
     }
@@ -299,11 +321,8 @@ mod tests {
         let mut services = open(&memory());
         let ports = (1..4000).map(|port| key(0xcb00_7101, port));
         let addresses = (0..4000).map(|host| key(0xcb00_7200 + host, 443));
-        let v6 = (1..2241).map(|low: u64| ServiceKey {
-            address: [0xb80d_0120, low << 56 | low >> 8 << 48],
-            port: 443u16.to_be(),
-            protocol: 17,
-        });
+        let v6 =
+            (1..2241).map(|low: u64| ServiceKey::exact([0xb80d_0120, low << 56 | low >> 8 << 48], 443, 17));
         let keys: Vec<_> = ports.chain(addresses).chain(v6).collect();
         assert_eq!(keys.len(), SERVICES - 1);
         for (number, &key) in keys.iter().enumerate() {

@@ -7,8 +7,12 @@ use aya_log::EbpfLogger;
 use aya_obj::Object;
 use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key;
-use lb_common::layout::{DecisionRecord, FEATURE_TEST_CLOCK, HOST_MAX, LAYOUT_VERSION, Settings, state};
+use lb_common::layout::{
+    DecisionRecord, FEATURE_TEST_CLOCK, HOST_MAX, LAYOUT_VERSION, PREFIXES, Prefix, Settings, prefix_mark,
+    prefix_mask, state,
+};
 
+use super::programs::{self, Programs};
 use super::{Error, Mapped, Maps, Paths, Sizes, monotonic_seconds, pins, publish::Publisher};
 use crate::bpffs::make_folder;
 use crate::objects;
@@ -25,11 +29,37 @@ pub struct Options {
     pub udp_gap: [u32; TIMEOUT_SETS],
     /// [`Settings::flood_gate`]
     pub flood_gate: u32,
+    pub abilities: Abilities,
     /// Time comes from a map: for tests.
     pub test_clock: bool,
     /// The program that records decisions is loaded, see [`Dataplane::decision`]: not for traffic.
     pub records: bool,
 }
+
+/// What services and interfaces need the program to know; what nobody needs is left out of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Abilities {
+    /// [`Settings::features`]
+    pub features: u32,
+    /// [`Settings::icmp_rate`]
+    pub icmp_rate: u32,
+    /// [`Settings::mss`]
+    pub mss: u32,
+    /// Lengths of VIPs' prefixes, the longest first, IPv4 with 96 more; at most [`PREFIXES`], each below 128.
+    pub prefixes: Vec<u8>,
+    /// Frames may come in several pieces: for MTUs that one piece does not hold (Linux 5.18).
+    pub frags: bool,
+}
+
+impl Default for Abilities {
+    /// For services of one address and port each.
+    fn default() -> Self {
+        Abilities { features: 0, icmp_rate: ICMP_RATE, mss: 0, prefixes: Vec::new(), frags: false }
+    }
+}
+
+/// As many as the kernel sends to all at most (`icmp_msgs_per_sec`).
+const ICMP_RATE: u32 = 1000;
 
 /// The data path of one instance.
 pub struct Dataplane {
@@ -40,13 +70,17 @@ pub struct Dataplane {
     /// The maps are those of an earlier daemon: pins, counters and published tables in them are alive.
     pub adopted: bool,
     pub(super) publisher: Publisher,
+    pub(super) programs: Programs,
     /// Log lines of the program; debug builds have some.
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
-/// Name of the program in the object: for traffic, or with records of decisions.
-const fn program_name(records: bool) -> &'static str {
-    if records { "sluice_record" } else { "sluice_lb" }
+fn prefixes(lengths: &[u8]) -> [Prefix; PREFIXES] {
+    let mut prefixes = [Prefix::default(); PREFIXES];
+    for (prefix, &length) in prefixes.iter_mut().zip(lengths) {
+        *prefix = Prefix { mask: prefix_mask(length), mark: prefix_mark(length) };
+    }
+    prefixes
 }
 
 impl Dataplane {
@@ -76,11 +110,14 @@ impl Dataplane {
             bucket_mask: options.sizes.buckets - 1,
             timeouts: options.timeouts,
             keeps: lb_common::table::keeps(&options.timeouts),
-            features: if options.test_clock { FEATURE_TEST_CLOCK } else { 0 },
+            features: options.abilities.features | if options.test_clock { FEATURE_TEST_CLOCK } else { 0 },
             udp_gap: options.udp_gap,
             layout_version: LAYOUT_VERSION,
             flood_gate: options.flood_gate,
+            icmp_rate: options.abilities.icmp_rate,
+            mss: options.abilities.mss,
             pad: 0,
+            prefixes: prefixes(&options.abilities.prefixes),
         });
         let mut loader = EbpfLoader::new();
         loader.override_global("SETTINGS", &settings, true);
@@ -92,18 +129,18 @@ impl Dataplane {
         }
         let mut ebpf = loader.load(objects::LB)?;
         // Before the maps are taken: the instructions name maps by the descriptors that are open now.
-        program(&mut ebpf, options.records)?.load()?;
+        let programs = Programs::load(&mut ebpf, &options)?;
         // An object without a log statement has no such map.
         let logger = EbpfLogger::init(&mut ebpf).ok();
         let maps = Maps::take(&mut ebpf, options.sizes, options.key)?;
         check_identity(&maps, &options, &paths, adopted, monotonic_seconds())?;
         let publisher = Publisher::new(&maps);
-        Ok(Dataplane { ebpf, maps, paths, options, adopted, publisher, logger })
+        Ok(Dataplane { ebpf, maps, paths, options, adopted, publisher, programs, logger })
     }
 
     /// The XDP program; for test runs.
     pub fn program(&mut self) -> Result<&mut Xdp, Error> {
-        program(&mut self.ebpf, self.options.records)
+        programs::attached(&mut self.ebpf, &self.options)
     }
 
     /// How the last packet came to its verdict; all zeros unless decisions are recorded.
@@ -141,11 +178,6 @@ impl Dataplane {
     pub fn set_clock(&self, seconds: u32) {
         self.maps.test_clock.store(0, u64::from(seconds));
     }
-}
-
-fn program(ebpf: &mut Ebpf, records: bool) -> Result<&mut Xdp, Error> {
-    let name = program_name(records);
-    Ok(ebpf.program_mut(name).ok_or(Error::Missing(name))?.try_into()?)
 }
 
 #[repr(transparent)]

@@ -1,7 +1,7 @@
 //! The maps of an instance, open.
 
 use aya::Ebpf;
-use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{HashMap, LpmTrie, Map, MapData, PerCpuArray};
 use lb_common::hash::Key;
 use lb_common::layout::{BackendStats, Cold, DecisionRecord, HOST_MAX, Overflow, Tuple, state};
 
@@ -13,6 +13,7 @@ pub struct Maps {
     pub services: Services,
     pub rings: Mapped<[u32; 16]>,
     pub egress: aya::maps::xdp::DevMapHash<MapData>,
+    pub vips: LpmTrie<MapData, [u8; 16], u32>,
     pub hot: Mapped<[u64; 8]>,
     pub cold: Mapped<Cold>,
     pub marks: Mapped<[u32; 16]>,
@@ -51,6 +52,7 @@ impl Maps {
             services: Services::new(mapped!("DIRECTORY", 1), key),
             rings: mapped!("RINGS", sizes.ring_copies * sizes.blocks_a_ring()),
             egress: typed!("EGRESS"),
+            vips: typed!("VIPS"),
             hot: mapped!("HOT", sizes.buckets),
             cold: mapped!("COLD", sizes.words()),
             marks: mapped!("MARKS", sizes.buckets / 16),
@@ -66,11 +68,13 @@ impl Maps {
     }
 
     /// Names of the maps that are pinned, as in the object.
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 16] = [
         "DIRECTORY",
         "GATE",
         "RINGS",
         "EGRESS",
+        "VIPS",
+        "FRAGMENTS",
         "HOT",
         "COLD",
         "MARKS",

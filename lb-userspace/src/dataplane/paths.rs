@@ -25,6 +25,11 @@ impl Paths {
         self.pins.join("maps")
     }
 
+    /// Arrays of the programs that others call, one for each load.
+    pub fn programs(&self) -> PathBuf {
+        self.pins.join("programs")
+    }
+
     pub fn links(&self) -> PathBuf {
         self.pins.join("links")
     }

@@ -7,12 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::layout::{
-    BACKENDS, Backend, Control, HostId, HostState, PAIRS, SLOTS_A_BLOCK, Service, ServiceKey, Window,
+    BACKENDS, Backend, Control, Egress, HostId, HostState, PAIRS, SLOTS_A_BLOCK, Service, ServiceKey, Window,
 };
 
 use super::alloc::Numbers;
 use super::mapped::{store32, store64};
-use super::{Dataplane, Error, Maps, ServiceTable, Tables, grace_period};
+use super::vips::Vips;
+use super::ways::{Ways, way};
+use super::{BackendTable, Dataplane, Error, Maps, ServiceTable, Tables, grace_period};
 
 /// What is published, and what is free.
 pub(super) struct Publisher {
@@ -25,10 +27,12 @@ pub(super) struct Publisher {
     retired: Retired,
     /// Interfaces that redirects may lead to.
     egress: BTreeSet<u32>,
+    ways: Ways,
+    vips: Vips,
 }
 
 struct Published {
-    key: ServiceKey,
+    keys: Vec<ServiceKey>,
     window: Window,
     /// Host → number of its record.
     records: BTreeMap<HostId, u32>,
@@ -36,12 +40,13 @@ struct Published {
 
 impl Published {
     /// Whether hosts, records and window are as the table has them, but for states; nearly all services of a publication are.
-    fn has_backends_of(&self, maps: &Maps, table: &ServiceTable) -> bool {
-        let is_same = |((host, &record), (wanted_host, wanted)): ((&HostId, &u32), (&HostId, &Backend))| {
-            host == wanted_host
-                && self.window.pair(*host).is_some()
-                && Backend { control: wanted.control, ..backend(maps, record) } == *wanted
-        };
+    fn has_backends_of(&self, maps: &Maps, ways: &Ways, table: &ServiceTable) -> bool {
+        let is_same =
+            |((host, &record), (wanted_host, wanted)): ((&HostId, &u32), (&HostId, &BackendTable))| {
+                host == wanted_host
+                    && self.window.pair(*host).is_some()
+                    && is_but_for_control(backend(maps, record), ways.record(wanted))
+            };
         self.records.len() == table.backends.len()
             && self.window.count != 0
             && self.records.iter().zip(&table.backends).all(is_same)
@@ -50,11 +55,17 @@ impl Published {
     /// States that let hosts do more than before.
     fn open_controls(&self, maps: &Maps, table: &ServiceTable) {
         for (&record, wanted) in self.records.values().zip(table.backends.values()) {
-            if opens(Control(control(maps, record)), Control(wanted.control)) {
-                set_control(maps, record, wanted.control);
+            let wanted = wanted.record.control;
+            if opens(Control(control(maps, record)), Control(wanted)) {
+                set_control(maps, record, wanted);
             }
         }
     }
+}
+
+/// Whether the records are the same, whatever state they say.
+fn is_but_for_control(one: Backend, other: Backend) -> bool {
+    Backend { control: 0, ..one } == Backend { control: 0, ..other }
 }
 
 struct PublishedRing {
@@ -81,7 +92,10 @@ impl Publisher {
             copies: Numbers::new(maps.sizes.ring_copies),
             retired: Retired::default(),
             egress: BTreeSet::new(),
+            ways: Ways::new(),
+            vips: Vips::default(),
         };
+        publisher.vips.find(maps);
         // Number 0 means "no backend".
         publisher.records.claim(0, 1);
         for (key, number, service) in maps.services.all() {
@@ -90,36 +104,58 @@ impl Publisher {
         publisher
     }
 
+    /// One record of a service; a service may have several, which lead to the same backends.
     fn find_service(&mut self, maps: &Maps, key: ServiceKey, number: u16, service: Service) {
         let window = Window::unpack(service.window);
-        self.pairs.claim(window.base, u32::from(window.count));
-        let mut records = BTreeMap::new();
-        for offset in 0..window.count {
-            // SAFETY: a word of the mapped array.
-            let record = unsafe { maps.services.pair(window.base + u32::from(offset)).read_volatile() };
-            if record != 0 {
-                self.records.claim(record, 1);
-                records.insert(window.first + offset, record);
-            }
-        }
         // The first publication writes all rings anew; after it nobody goes by this copy.
         let copy = service.block / maps.sizes.blocks_a_ring();
         if !self.retired.copies.contains(&copy) {
             self.copies.claim(copy, 1);
             self.retired.copies.push(copy);
         }
-        self.services.insert(number, Published { key, window, records });
+        let published = self.services.entry(number).or_insert(Published {
+            keys: Vec::new(),
+            window,
+            records: BTreeMap::new(),
+        });
+        published.keys.push(key);
+        let is_first = published.keys.len() == 1;
+        if !is_first && published.window == window {
+            return;
+        }
+        self.pairs.claim(window.base, u32::from(window.count));
+        if !is_first {
+            // A daemon was killed between the one and the other.
+            self.retired.windows.push(window);
+        }
+        for offset in 0..window.count {
+            // SAFETY: a word of the mapped array.
+            let record = unsafe { maps.services.pair(window.base + u32::from(offset)).read_volatile() };
+            if record == 0 {
+                continue;
+            }
+            self.records.claim(record, 1);
+            self.ways.find(&maps.services, backend(maps, record).egress);
+            if *published.records.entry(window.first + offset).or_insert(record) != record {
+                self.retired.records.push(record);
+            }
+        }
     }
 }
 
 impl Dataplane {
     /// The backends that are published, by (service, host): those of an earlier daemon after an adoption.
-    pub fn published_backends(&self) -> BTreeMap<(u16, HostId), Backend> {
+    pub fn published_backends(&self) -> BTreeMap<(u16, HostId), BackendTable> {
+        let table = |record: u32| {
+            let record = backend(&self.maps, record);
+            let egress = way(&self.maps.services, record.egress);
+            BackendTable { record: Backend { egress: 0, ..record }, egress }
+        };
         let services = self.publisher.services.iter();
         services
             .flat_map(|(&number, service)| {
                 let records = service.records.iter();
-                records.map(move |(&host, &record)| ((number, host), backend(&self.maps, record)))
+                records.map(move |(&host, &record)| ((number, host), table(record)))
             })
             .collect()
     }
@@ -131,6 +167,9 @@ impl Dataplane {
     pub fn publish(&mut self, tables: &Tables) -> Result<(), Error> {
         let (maps, publisher) = (&mut self.maps, &mut self.publisher);
         publisher.allow_egress(maps, tables);
+        let ways = ways_of(tables);
+        publisher.ways.write(&maps.services, &ways)?;
+        publisher.vips.add(maps, tables)?;
         // 1. What no packet reads yet, and windows that cover old and new hosts.
         let mut written = BTreeMap::new();
         if let Err(error) = publisher.prepare(maps, tables, &mut written) {
@@ -162,7 +201,8 @@ impl Dataplane {
         publisher.remove_services(tables);
         publisher.retire_rings(tables);
         publisher.forget_egress(maps, tables);
-        Ok(())
+        publisher.ways.retain(&ways);
+        publisher.vips.retain(maps, tables)
     }
 }
 
@@ -180,8 +220,10 @@ impl Publisher {
             }
         }
         for (&number, table) in &tables.services {
-            if !maps.services.leads_to(&table.key, number) {
-                maps.services.place_for(&table.key)?;
+            for key in &table.keys {
+                if !maps.services.leads_to(key, number) {
+                    maps.services.place_for(key)?;
+                }
             }
             self.write_service(maps, number, table)?;
         }
@@ -203,10 +245,10 @@ impl Publisher {
     /// Takes out addresses that no service has any more. After the new ones are in: one may have passed from one service to
     /// another.
     fn forget_keys(&mut self, maps: &mut Maps, tables: &Tables) {
-        maps.services.retain(&tables.services.values().map(|table| table.key).collect());
+        maps.services.retain(&tables.services.values().flat_map(|table| &table.keys).copied().collect());
         for (number, service) in &mut self.services {
             if let Some(table) = tables.services.get(number) {
-                service.key = table.key;
+                service.keys.clone_from(&table.keys);
             }
         }
     }
@@ -237,7 +279,7 @@ impl Publisher {
     /// Records and window of a service; hosts that come back into use do so here, before the rings name them.
     fn write_service(&mut self, maps: &mut Maps, number: u16, table: &ServiceTable) -> Result<(), Error> {
         let mut service = self.services.remove(&number).unwrap_or(Published {
-            key: table.key,
+            keys: table.keys.clone(),
             window: Window { base: 0, first: 0, count: 0 },
             records: BTreeMap::new(),
         });
@@ -253,16 +295,18 @@ impl Publisher {
         table: &ServiceTable,
         service: &mut Published,
     ) -> Result<(), Error> {
-        if service.has_backends_of(maps, table) {
+        if service.has_backends_of(maps, &self.ways, table) {
             service.open_controls(maps, table);
             return Ok(());
         }
         let current: BTreeMap<HostId, Backend> =
             service.records.iter().map(|(&host, &record)| (host, backend(maps, record))).collect();
+        let wanted: BTreeMap<HostId, Backend> =
+            table.backends.iter().map(|(&host, table)| (host, self.ways.record(table))).collect();
         let is_same = |host: &HostId, wanted: &Backend| {
-            current.get(host).is_some_and(|old| Backend { control: wanted.control, ..*old } == *wanted)
+            current.get(host).is_some_and(|old| is_but_for_control(*old, *wanted))
         };
-        let new: Vec<_> = table.backends.iter().filter(|(host, wanted)| !is_same(host, wanted)).collect();
+        let new: Vec<_> = wanted.iter().filter(|(host, wanted)| !is_same(host, wanted)).collect();
         // Room for all of it first: what is published must not be half of it.
         let records = self.take_records(new.len())?;
         let window = match self.window_for(service, table) {
@@ -274,7 +318,7 @@ impl Publisher {
                 return Err(error);
             }
         };
-        for (&host, wanted) in &table.backends {
+        for (&host, wanted) in &wanted {
             if let (Some(old), Some(&record)) = (current.get(&host), service.records.get(&host))
                 && is_same(&host, wanted)
                 && opens(Control(old.control), Control(wanted.control))
@@ -347,7 +391,9 @@ impl Publisher {
             self.retired.windows.push(service.window);
         }
         service.window = window;
-        maps.services.set_window(&service.key, number, window);
+        for key in &service.keys {
+            maps.services.set_window(key, number, window);
+        }
     }
 
     /// The service's ring, and the service itself if it is new or has a new address.
@@ -356,7 +402,10 @@ impl Publisher {
             return Ok(());
         };
         let block = ring.copy * maps.sizes.blocks_a_ring();
-        maps.services.insert(table.key, table.policy, number, block, service.window)
+        for &key in &table.keys {
+            maps.services.insert(key, table.policy, number, block, service.window)?;
+        }
+        Ok(())
     }
 
     /// States that close a host to something, and backends that are gone.
@@ -364,7 +413,7 @@ impl Publisher {
         let Some(service) = self.services.get_mut(&number) else { return };
         for (host, wanted) in &table.backends {
             if let Some(&record) = service.records.get(host) {
-                set_control(maps, record, wanted.control);
+                set_control(maps, record, wanted.record.control);
             }
         }
         // All of the table's are there by now.
@@ -414,13 +463,19 @@ impl Publisher {
         for copy in retired.copies {
             self.copies.free(copy, 1);
         }
+        self.ways.free_retired();
     }
+}
+
+fn ways_of(tables: &Tables) -> BTreeSet<Egress> {
+    let backends = tables.services.values().flat_map(|service| service.backends.values());
+    backends.map(|backend| backend.egress).collect()
 }
 
 /// Interfaces that lead to backends.
 fn egress_of(tables: &Tables) -> BTreeSet<u32> {
     let backends = tables.services.values().flat_map(|service| service.backends.values());
-    backends.map(|backend| backend.ifindex).filter(|&index| index != 0).collect()
+    backends.map(|backend| backend.record.ifindex).filter(|&index| index != 0).collect()
 }
 
 /// Whether a state lets a host do more than before, so that it must be in force before the rings name the host.

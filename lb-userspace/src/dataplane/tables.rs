@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::layout::{Backend, HostId, Policy, ServiceKey};
+use lb_common::layout::{Backend, Egress, HostId, Policy, ServiceKey};
 
 /// Everything that is published together, as one generation.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -11,15 +11,36 @@ pub struct Tables {
     pub services: BTreeMap<u16, ServiceTable>,
     /// By number: slots as in [`lb_common::layout::Slot`].
     pub rings: BTreeMap<u32, Vec<u32>>,
+    /// Addresses that packets are told to be ours by, where a service's record is not asked.
+    pub vips: BTreeMap<VipKey, Vip>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceTable {
-    pub key: ServiceKey,
+    /// All that its packets are sent to, and that backends answer from; no other service has any of them.
+    pub keys: Vec<ServiceKey>,
     pub policy: Policy,
     pub ring: u32,
     pub backends: BTreeMap<HostId, BackendTable>,
 }
 
-/// A backend's record. The control word is in it.
-pub type BackendTable = Backend;
+/// A backend: its record, the control word in it, and the way out to it. The record's number of that way is the publisher's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BackendTable {
+    pub record: Backend,
+    pub egress: Egress,
+}
+
+impl From<Backend> for BackendTable {
+    /// By a way out without tags and outer source.
+    fn from(record: Backend) -> Self {
+        BackendTable { record, egress: Egress::default() }
+    }
+}
+
+/// A VIP, or a prefix of them: 16 bytes of the address, IPv4 as `::ffff:a.b.c.d`, and how many bits of it count.
+pub type VipKey = ([u8; 16], u8);
+
+/// How packets to a VIP are treated that name no service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vip(pub u32);

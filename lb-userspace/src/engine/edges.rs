@@ -76,7 +76,7 @@ impl Engine {
                 .iter()
                 .filter(|((service, host), backend)| {
                     let name = self.ids.host_name(*host).unwrap_or_default();
-                    edges.contains(service) && (is_in_use(backend.control) || !out.contains(name))
+                    edges.contains(service) && (is_in_use(backend.record.control) || !out.contains(name))
                 })
                 .map(|(&(_, host), _)| host)
                 .collect(),

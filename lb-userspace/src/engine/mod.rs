@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use lb_common::layout::{Backend, HostId};
+use lb_common::layout::HostId;
 use tokio::sync::watch;
 
 pub use clock::Clock;
@@ -31,7 +31,7 @@ pub use error::Error;
 pub use handle::{Handle, Running};
 pub use start::{Start, by_phase, data_path_key};
 
-use crate::dataplane::{Attached, Dataplane, Swept};
+use crate::dataplane::{Attached, BackendTable, Dataplane, Swept};
 use crate::drain::State;
 use crate::journal::Journal;
 use crate::model::Model;
@@ -56,7 +56,7 @@ pub struct Engine {
     /// Hosts that no stateless answer may name.
     sealed: BTreeSet<String>,
     down: BTreeSet<String>,
-    leaving: BTreeMap<(u16, HostId), Backend>,
+    leaving: BTreeMap<(u16, HostId), BackendTable>,
     next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
     /// The next hops that the last publication used.
     published_hops: BTreeMap<IpAddr, NextHopState>,

@@ -13,7 +13,7 @@ use super::edges::Edges;
 use super::rates::Rates;
 use super::rings::Rings;
 use super::{Clock, Engine, Error};
-use crate::dataplane::{Dataplane, Options, Sizes};
+use crate::dataplane::{Abilities, Dataplane, Options, Sizes};
 use crate::drain::{State, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
 use crate::model::{Model, Timeouts};
@@ -52,6 +52,7 @@ impl Start {
             timeouts: flow::timeouts(&sets.map(|set| by_phase(&set))),
             udp_gap: sets.map(|set| seconds(set.udp_gap)),
             flood_gate: model.flow_table.flood_gate,
+            abilities: Abilities::default(),
             test_clock: false,
             records: false,
         }

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use lb_common::layout::{Backend, BackendFlags, MODE_IPIP, MODE_L2};
+use lb_common::layout::{Backend, BackendFlags, Egress, MODE_IPIP, MODE_L2, Tuple};
 
+use crate::dataplane::BackendTable;
 use crate::model::Forward;
 use crate::netlink::NextHop;
 
@@ -14,7 +15,7 @@ pub fn record(
     next_hop: Option<&NextHop>,
     stats: u32,
     control: u64,
-) -> Backend {
+) -> BackendTable {
     let mode = match forward {
         Forward::L2 => MODE_L2,
         Forward::Ipip => MODE_IPIP,
@@ -22,16 +23,19 @@ pub fn record(
     let outer_v6 = if address.is_ipv6() { BackendFlags::OUTER_V6 } else { 0 };
     let record =
         Backend { control, stats, mode, flags: outer_v6, address: octets(address), ..Backend::default() };
-    let Some(next_hop) = next_hop else { return record };
-    Backend {
+    let Some(next_hop) = next_hop else { return record.into() };
+    let record = Backend {
         ifindex: next_hop.ifindex,
         destination_mac: next_hop.dst_mac,
         source_mac: next_hop.src_mac,
-        source: octets(next_hop.source),
         mtu: u16::try_from(next_hop.mtu).unwrap_or(u16::MAX),
         flags: outer_v6 | BackendFlags::REACHABLE,
         ..record
-    }
+    };
+    let source = Tuple::words(octets(next_hop.source));
+    let egress =
+        if forward == Forward::L2 { Egress::default() } else { Egress { source, ..Egress::default() } };
+    BackendTable { record, egress }
 }
 
 /// IPv4 in the first four bytes.

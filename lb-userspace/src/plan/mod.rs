@@ -6,9 +6,11 @@ mod ids;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lb_common::layout::{Backend, BackendFlags, Control, HostId, HostState, Policy, ServiceKey, Tuple};
+use lb_common::layout::{
+    Backend, BackendFlags, Control, HostId, HostState, Policy, ServiceKey, Tuple, VipFlags,
+};
 
-use crate::dataplane::{ServiceTable, Tables};
+use crate::dataplane::{BackendTable, ServiceTable, Tables, Vip, VipKey};
 use crate::model::{Affinity, FlowPolicy, Model, Protocol, Service, Tracking, UdpHandover};
 use crate::netlink::NextHopState;
 use crate::ring::Member;
@@ -27,7 +29,7 @@ pub struct Inputs<'a> {
     pub down: &'a BTreeSet<String>,
     pub next_hops: &'a BTreeMap<IpAddr, NextHopState>,
     /// Backends that the config does not name any more, but that still have flows: (service, host) → record.
-    pub leaving: &'a BTreeMap<(u16, HostId), Backend>,
+    pub leaving: &'a BTreeMap<(u16, HostId), BackendTable>,
 }
 
 impl Inputs<'_> {
@@ -68,21 +70,26 @@ impl Inputs<'_> {
             {
                 let backends = self.backends(number, service);
                 let set = self.ids.timeout_set(service);
-                let (key, policy) = (key_of(service), policy_of(service).with_set(set));
-                services.insert(number, ServiceTable { key, policy, ring, backends });
+                let (keys, policy) = (vec![key_of(service)], policy_of(service).with_set(set));
+                services.insert(number, ServiceTable { keys, policy, ring, backends });
             }
         }
-        Tables { services, rings }
+        Tables { services, rings, vips: self.vips() }
     }
 
-    fn backends(&self, number: u16, service: &Service) -> BTreeMap<HostId, Backend> {
+    fn vips(&self) -> BTreeMap<VipKey, Vip> {
+        self.model.services.iter().map(|service| (vip_key(service.vip, 128), Vip(VipFlags::VIP))).collect()
+    }
+
+    fn backends(&self, number: u16, service: &Service) -> BTreeMap<HostId, BackendTable> {
         let leaving = self.leaving.range((number, 0)..=(number, HostId::MAX));
-        let mut backends: BTreeMap<HostId, Backend> = leaving
-            .map(|(&(_, host), &record)| {
+        let mut backends: BTreeMap<HostId, BackendTable> = leaving
+            .map(|(&(_, host), &BackendTable { record, egress })| {
                 // The last word on a host that left while it could not be reached: nobody resolves its next hop any more.
                 let is_reachable = record.flags & BackendFlags::REACHABLE != 0;
                 let state = if is_reachable { HostState::Draining } else { HostState::Down };
-                (host, Backend { control: Control::new(state).0, ..record })
+                let record = Backend { control: Control::new(state).0, ..record };
+                (host, BackendTable { record, egress })
             })
             .collect();
         for name in &service.hosts {
@@ -116,14 +123,20 @@ pub fn policy_of(service: &Service) -> Policy {
 
 /// Key of a service in the data path.
 pub fn key_of(service: &Service) -> ServiceKey {
-    ServiceKey {
-        address: address_words(service.vip),
-        port: service.port.to_be(),
-        protocol: match service.protocol {
-            Protocol::Tcp => lb_common::parse::TCP,
-            Protocol::Udp => lb_common::parse::UDP,
-        },
-    }
+    let protocol = match service.protocol {
+        Protocol::Tcp => lb_common::parse::TCP,
+        Protocol::Udp => lb_common::parse::UDP,
+    };
+    ServiceKey::exact(address_words(service.vip), service.port, protocol)
+}
+
+/// Key of an address, or of a prefix, in the map of VIPs; `prefix` counts 96 more for IPv4.
+pub fn vip_key(address: IpAddr, prefix: u8) -> VipKey {
+    let address = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    (address.octets(), prefix)
 }
 
 /// An address as the data path keeps it.

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use lb_common::decide::{Decision, Pin, PinAction, View, decide, stateless};
 use lb_common::encap::{IPV4_IN_IP, IPV6_IN_IP, outer_v4, outer_v6};
 use lb_common::flow::{Phase, TIMEOUT_SETS, Timeouts};
-use lb_common::hash::{DestinationHash, Key};
+use lb_common::hash::{DestinationHash, FlowHash, Key};
 use lb_common::layout::{
-    Backend, BackendFlags, BackendStats, Control, HOST_NONE, HostId, HostState, MODE_IPIP, PHASES_COUNTED,
-    Policy, Slot, Tuple,
+    Backend, BackendFlags, BackendStats, Control, Egress, HOST_NONE, HostId, HostState, MODE_IPIP,
+    PHASES_COUNTED, Policy, Slot, Tuple,
 };
 use lb_common::parse::{L3, Packet, Segment, Signal};
 use lb_common::reason::Reason;
 
 use crate::parse::read;
-use crate::site::{Service, Site};
+use crate::site::{BackendTable, Service, Site};
 
 /// What becomes of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +144,7 @@ impl Balancer {
         let Settings { key, ring_size, .. } = self.settings;
         let destination = DestinationHash::of(&tuple.destination, tuple.transport(), key);
         let hash = if service.policy.has(Policy::CLIENT) {
-            destination.client(tuple, key)
+            FlowHash::of_client(tuple, &service.key.place().0, key)
         } else {
             destination.flow(tuple, key)
         };
@@ -253,11 +253,12 @@ impl Way<'_> {
 
     /// The frame as it goes to a host, or why it cannot.
     fn send(&self, frame: &[u8], host: HostId) -> Result<Vec<u8>, Reason> {
-        let backend = &self.service.backends[&host];
+        let BackendTable { record: backend, egress } = &self.service.backends[&host];
         if backend.flags & BackendFlags::REACHABLE == 0 {
             return Err(Reason::DropNoNextHop);
         }
-        let outer = if backend.mode == MODE_IPIP { outer_header(backend, &self.packet)? } else { Vec::new() };
+        let outer =
+            if backend.mode == MODE_IPIP { outer_header(backend, egress, &self.packet)? } else { Vec::new() };
         if usize::from(self.packet.ip_len) + outer.len() > usize::from(backend.mtu) {
             return Err(Reason::DropTooBig);
         }
@@ -270,7 +271,10 @@ impl Way<'_> {
     }
 
     fn state(&self, host: HostId) -> HostState {
-        self.service.backends.get(&host).map_or(HostState::Gone, |backend| Control(backend.control).state())
+        self.service
+            .backends
+            .get(&host)
+            .map_or(HostState::Gone, |backend| Control(backend.record.control).state())
     }
 
     fn change(&mut self, service: u16, host: HostId) -> &mut Change {
@@ -289,7 +293,7 @@ impl Way<'_> {
 }
 
 /// The bytes of an outer IP header.
-fn outer_header(backend: &Backend, packet: &Packet) -> Result<Vec<u8>, Reason> {
+fn outer_header(backend: &Backend, egress: &Egress, packet: &Packet) -> Result<Vec<u8>, Reason> {
     let inner = if packet.is_v6 { IPV6_IN_IP } else { IPV4_IN_IP };
     if packet.ip_len > backend.mtu {
         // Also keeps the outer header's length from overflowing.
@@ -297,9 +301,14 @@ fn outer_header(backend: &Backend, packet: &Packet) -> Result<Vec<u8>, Reason> {
     }
     Ok(if backend.flags & BackendFlags::OUTER_V6 != 0 {
         let first = outer_v6(inner, packet.traffic_class, packet.ip_len).to_ne_bytes();
-        [&first[..], &backend.source, &backend.address].concat()
+        let [upper, lower] = egress.source.map(u64::to_ne_bytes);
+        [&first[..], &upper, &lower, &backend.address].concat()
     } else {
-        outer_v4(backend, inner, packet.traffic_class, packet.ip_len).map(u32::to_ne_bytes).concat()
+        let [a, b, c, d, ..] = backend.address;
+        let (source, destination) = (egress.source[0] as u32, u32::from_ne_bytes([a, b, c, d]));
+        outer_v4(source, destination, inner, packet.traffic_class, packet.ip_len)
+            .map(u32::to_ne_bytes)
+            .concat()
     })
 }
 

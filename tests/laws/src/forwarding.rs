@@ -106,15 +106,15 @@ impl Records {
         // SAFETY: integers only, so zeroes are a directory: an empty one. On the heap from the beginning, as it is large.
         let mut directory = unsafe { Box::<Directory>::new_zeroed().assume_init() };
         for (number, service) in &site.services {
-            let transport = service.key.transport();
-            let home = DestinationHash::of(&service.key.address, transport, key).place();
+            let (address, transport) = service.key.place();
+            let home = DestinationHash::of(&address, transport, key).place();
             let place = (0..PLACES as u32)
                 .map(|steps| probe(home, steps) as usize)
                 .find(|place| directory.services[*place].transport == Record::FREE)
                 .expect("most places are free");
             directory.numbers[place] = *number;
             directory.services[place] = Record {
-                address: service.key.address,
+                address,
                 transport: transport | u32::from(service.policy.0) << 24,
                 ..Record::default()
             };

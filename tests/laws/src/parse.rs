@@ -10,7 +10,7 @@ use etherparse::{
     TcpHeaderSlice, TransportSlice, UdpHeaderSlice,
 };
 use lb_common::layout::Tuple;
-use lb_common::parse::{Frame, L3, Packet, Segment, Signal, TCP, UDP, parse};
+use lb_common::parse::{Frame, L3, Packet, Segment, Signal, TCP, UDP, What, parse_whole};
 use lb_common::reason::{Class, Reason};
 
 const FIN: u8 = 0x01;
@@ -30,7 +30,12 @@ pub fn read(bytes: &[u8]) -> Result<(Packet, Segment), Reason> {
     // Of its own, so that a sanitizer sees who reads beyond its end.
     let bytes: Box<[u8]> = bytes.into();
     let frame = frame_of(&bytes);
-    parse(&frame).map(|packet| (packet, Segment::of(&frame, &packet)))
+    let whole = parse_whole(&frame, bytes.len())?;
+    match whole.what {
+        What::Flow => Ok((whole.packet, Segment::of(&frame, &whole.packet))),
+        What::Icmp => Err(Reason::PassIcmp),
+        What::Later | What::Overlap => Err(Reason::PassFragment),
+    }
 }
 
 /// The frame, and where it is TCP the same with flags that tell another story of its flow: how it begins, goes on and ends. In

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use lb_common::layout::{
-    Backend, BackendFlags, Control, HOST_NONE, HostId, HostState, MODE_IPIP, MODE_L2, Policy, ServiceKey,
-    Slot,
+    Backend, BackendFlags, Control, Egress, HOST_NONE, HostId, HostState, MODE_IPIP, MODE_L2, Policy,
+    ServiceKey, Slot, Tuple,
 };
 
 use crate::parse::words;
@@ -38,7 +38,14 @@ pub struct Service {
     pub key: ServiceKey,
     pub policy: Policy,
     pub ring: u32,
-    pub backends: BTreeMap<HostId, Backend>,
+    pub backends: BTreeMap<HostId, BackendTable>,
+}
+
+/// A backend's record, and the way out to it.
+#[derive(Debug, Clone, Copy)]
+pub struct BackendTable {
+    pub record: Backend,
+    pub egress: Egress,
 }
 
 /// What a kind of service has of its own.
@@ -74,7 +81,7 @@ impl Site {
         for service in site.services.values_mut() {
             service.ring = SETTLED;
             for backend in service.backends.values_mut() {
-                backend.control = Control::new(HostState::Up).0;
+                backend.record.control = Control::new(HostState::Up).0;
             }
         }
         site
@@ -123,8 +130,7 @@ impl Site {
 
     /// The service that a packet with this destination is for, and its number.
     pub fn find(&self, address: &[u64; 2], transport: u32) -> Option<(u16, &Service)> {
-        let is_it =
-            |service: &Service| service.key.address == *address && service.key.transport() == transport;
+        let is_it = |service: &Service| service.key.place() == (*address, transport);
         self.services.iter().find(|(_, service)| is_it(service)).map(|(number, service)| (*number, service))
     }
 }
@@ -145,7 +151,7 @@ fn rings(ring_size: u32) -> BTreeMap<u32, Vec<Slot>> {
 }
 
 fn service(kind: &Kind, set: u8, address: IpAddr, port: u16, protocol: u8) -> Service {
-    let key = ServiceKey { address: words(address), port: port.to_be(), protocol };
+    let key = ServiceKey::exact(words(address), port, protocol);
     let backends = HOSTS.map(|host| {
         let state = kind.states.iter().find(|(other, _)| *other == host);
         let state = state.map_or(HostState::Up, |(_, state)| *state);
@@ -157,7 +163,7 @@ fn service(kind: &Kind, set: u8, address: IpAddr, port: u16, protocol: u8) -> Se
 /// Interface that frames come in by, and by which all backends are reached: the loopback of a test run.
 pub const INTERFACE: u32 = 1;
 
-fn backend(kind: &Kind, host: HostId, state: HostState) -> Backend {
+fn backend(kind: &Kind, host: HostId, state: HostState) -> BackendTable {
     let padded = |ip: Ipv4Addr| {
         let mut address = [0; 16];
         address[..4].copy_from_slice(&ip.octets());
@@ -174,16 +180,16 @@ fn backend(kind: &Kind, host: HostId, state: HostState) -> Backend {
             (MODE_IPIP, BackendFlags::OUTER_V6, of(1), of(100 + host))
         }
     };
-    Backend {
+    let record = Backend {
         control: Control::new(state).0,
-        stats: 0,
         ifindex: INTERFACE,
         destination_mac: [0x02, 0xbe, 0, 0, 0, host as u8],
         source_mac: [0x02, 0x1b, 0, 0, 0, host as u8],
         address,
-        source,
         mtu: kind.mtu,
         mode,
         flags: outer | if kind.is_reachable { BackendFlags::REACHABLE } else { 0 },
-    }
+        ..Backend::default()
+    };
+    BackendTable { record, egress: Egress { source: Tuple::words(source), ..Egress::default() } }
 }

@@ -50,7 +50,7 @@ impl Frame {
         let range = bytes.as_ptr_range();
         // SAFETY: the frame is only read while `bytes` lives.
         let frame = unsafe { parse::Frame::new(range.start as usize, range.end as usize) };
-        parse::parse(&frame).ok().map(|packet| packet.tuple)
+        parse::parse_plain(&frame, bytes.len()).ok().map(|packet| packet.tuple)
     }
 }
 

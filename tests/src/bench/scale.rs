@@ -142,13 +142,17 @@ impl Size {
             // Each ring has hosts of its own, from where the last one's end.
             let first = ring * self.members;
             let renumbered = table.backends.into_iter().map(|(host, mut backend)| {
-                backend.stats = number * self.members + u32::from(host);
+                backend.record.stats = number * self.members + u32::from(host);
                 (host + first as HostId, backend)
             });
             table.backends = renumbered.collect();
             (number as u16, table)
         });
-        Tables { services: services.collect(), rings: (0..self.rings).map(ring).collect() }
+        Tables {
+            services: services.collect(),
+            rings: (0..self.rings).map(ring).collect(),
+            vips: Default::default(),
+        }
     }
 
     /// With the only host of ring 0 out: all its slots lose their owner.
@@ -156,7 +160,7 @@ impl Size {
         let mut tables = self.tables(0);
         if out {
             for backend in tables.services.values_mut().filter_map(|table| table.backends.get_mut(&1)) {
-                backend.control = Control::new(HostState::Draining).0;
+                backend.record.control = Control::new(HostState::Draining).0;
             }
             if let Some(slots) = tables.rings.get_mut(&0) {
                 let away = |slot: &u32| Slot::open(HOST_NONE, Slot(*slot).owner()).0;

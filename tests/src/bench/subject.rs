@@ -8,12 +8,15 @@ use aya::programs::ProgramFd;
 use lb_common::flow::{self, Phase, Word};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{
-    Backend, BackendFlags, Control, HostId, HostState, MODE_IPIP, MODE_L2, Policy, ServiceKey, Slot, Tuple,
+    Backend, BackendFlags, Control, Egress, HostId, HostState, MODE_IPIP, MODE_L2, Policy, ServiceKey, Slot,
+    Tuple,
 };
 use lb_common::parse::{TCP, UDP};
 use lb_common::reason::Reason;
 use lb_common::table::{BUCKET, MARK_OVERFLOW, MARKED};
-use lb_userspace::dataplane::{Dataplane, Options, Paths, ServiceTable, Sizes, Tables, detach_all};
+use lb_userspace::dataplane::{
+    Abilities, BackendTable, Dataplane, Options, Paths, ServiceTable, Sizes, Tables, detach_all,
+};
 use lb_userspace::ring::{Base, Member, SHARE_FULL, Slots};
 
 use super::report::ProgramFacts;
@@ -70,7 +73,7 @@ impl Subject {
         let mut subject = Subject::empty(instance, Sizes::new(RING_SIZE, pins))?;
         let mut tables = tables();
         let backends = tables.services.values_mut().flat_map(|service| service.backends.values_mut());
-        backends.for_each(|backend| backend.ifindex = ifindex);
+        backends.for_each(|backend| backend.record.ifindex = ifindex);
         subject.dataplane.publish(&tables)?;
         Ok(subject)
     }
@@ -99,6 +102,7 @@ impl Subject {
             timeouts: flow::one_set(timeouts),
             udp_gap: [2; flow::TIMEOUT_SETS],
             flood_gate: 0,
+            abilities: Abilities::default(),
             test_clock: false,
             records: false,
         };
@@ -212,7 +216,7 @@ pub fn tables() -> Tables {
         let table = service(number, HOSTS, vip.parse().expect("an address"), false, false, 0);
         services.insert(number, ServiceTable { policy: Policy(Policy::EDGES), ..table });
     }
-    Tables { services, rings }
+    Tables { services, rings, vips: BTreeMap::new() }
 }
 
 /// A service with a backend on each host.
@@ -228,11 +232,8 @@ pub fn service(
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => address.octets(),
     };
-    let key = ServiceKey {
-        address: Tuple::words(mapped(vip.ip())),
-        port: vip.port().to_be(),
-        protocol: if is_udp { UDP } else { TCP },
-    };
+    let protocol = if is_udp { UDP } else { TCP };
+    let keys = vec![ServiceKey::exact(Tuple::words(mapped(vip.ip())), vip.port(), protocol)];
     let backends = (1..=hosts).map(|host| {
         let [high, low] = host.to_be_bytes();
         let (mut address, mut source, mut outer) = ([0; 16], [0; 16], 0);
@@ -244,19 +245,19 @@ pub fn service(
             address[..4].copy_from_slice(&[192, 0, high, low]);
             source[..4].copy_from_slice(&[192, 1, 0, 1]);
         }
-        let backend = Backend {
+        let record = Backend {
             control: Control::new(HostState::Up).0,
             stats: u32::from(number) * u32::from(hosts) + u32::from(host),
             ifindex: INGRESS,
             destination_mac: [2, 0, 0, 1, high, low],
             source_mac: [2, 0, 0, 0, 0, 2],
             address,
-            source,
             mtu: 1500,
             mode: if ipip { MODE_IPIP } else { MODE_L2 },
             flags: BackendFlags::REACHABLE | outer,
+            ..Backend::default()
         };
-        (host, backend)
+        (host, BackendTable { record, egress: Egress { source: Tuple::words(source), ..Egress::default() } })
     });
-    ServiceTable { key, policy: Policy::default(), ring, backends: backends.collect() }
+    ServiceTable { keys, policy: Policy::default(), ring, backends: backends.collect() }
 }

@@ -83,11 +83,15 @@ fn publications(dataplane: &mut Dataplane, hosts: HostId, services: u16) -> Resu
             let vip = std::net::SocketAddr::new(vip.ip(), 8000 + number);
             let mut table = service(number, hosts, vip, false, false, 0);
             if let Some(backend) = table.backends.get_mut(&7) {
-                backend.control = Control::new(state).0;
+                backend.record.control = Control::new(state).0;
             }
             (number, table)
         });
-        Tables { services: tables.collect(), rings: [(0, slots.words().collect())].into() }
+        Tables {
+            services: tables.collect(),
+            rings: [(0, slots.words().collect())].into(),
+            vips: Default::default(),
+        }
     };
     dataplane.publish(&make(false)).context("a ring of all hosts")?;
     let mut out = false;

@@ -20,7 +20,7 @@ impl Rig {
     /// When the program cannot be found, as everything here.
     pub fn runner(&mut self) -> Runner {
         let info = self.dataplane.program().and_then(|program| Ok(program.info()?)).expect("the program");
-        let program = Xdp::from_program_info(info, Cow::Borrowed("sluice_lb"), XdpAttachType::Interface);
+        let program = Xdp::from_program_info(info, Cow::Borrowed("sluice_plain"), XdpAttachType::Interface);
         Runner { program: program.expect("the program is loaded") }
     }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::layout::{
-    Backend, BackendFlags, Control, HostId, HostState, MODE_IPIP, MODE_L2, Policy, ServiceKey, Slot, Tuple,
+    Backend, BackendFlags, Control, Egress, HostId, HostState, MODE_IPIP, MODE_L2, Policy, ServiceKey, Slot,
+    Tuple,
 };
-use lb_userspace::dataplane::{ServiceTable, Tables};
+use lb_userspace::dataplane::{BackendTable, ServiceTable, Tables};
 
 use super::{INGRESS, Rig};
 
@@ -27,10 +28,11 @@ impl Setup {
 
     /// A service without backends, that goes by `ring`. `number` is below 64.
     pub fn service(&mut self, number: u16, vip: SocketAddr, protocol: u8, ring: u32) -> &mut Self {
-        let key = ServiceKey { address: words(vip.ip()), port: vip.port().to_be(), protocol };
-        self.tables
-            .services
-            .insert(number, ServiceTable { key, policy: Policy::default(), ring, backends: BTreeMap::new() });
+        let keys = vec![ServiceKey::exact(words(vip.ip()), vip.port(), protocol)];
+        self.tables.services.insert(
+            number,
+            ServiceTable { keys, policy: Policy::default(), ring, backends: BTreeMap::new() },
+        );
         self
     }
 
@@ -41,8 +43,9 @@ impl Setup {
     }
 
     /// A service's backend on a host, in place of the one that is there. The counters are those of the pair for ever.
-    pub fn backend(&mut self, service: u16, host: HostId, backend: Backend) -> &mut Self {
-        let backend = Backend { stats: Self::stats(service, host), ..backend };
+    pub fn backend(&mut self, service: u16, host: HostId, backend: impl Into<BackendTable>) -> &mut Self {
+        let mut backend = backend.into();
+        backend.record.stats = Self::stats(service, host);
         self.of(service).backends.insert(host, backend);
         self
     }
@@ -59,7 +62,7 @@ impl Setup {
     pub fn state(&mut self, host: HostId, state: HostState) -> &mut Self {
         for service in self.tables.services.values_mut() {
             if let Some(backend) = service.backends.get_mut(&host) {
-                backend.control = Control::new(state).0;
+                backend.record.control = Control::new(state).0;
             }
         }
         self
@@ -127,33 +130,33 @@ pub fn l2(host: u8) -> Backend {
 }
 
 /// As [`l2`], but encapsulated from 192.0.2.1 to 192.0.2.(100 + host).
-pub fn ipip_v4(host: u8) -> Backend {
+pub fn ipip_v4(host: u8) -> BackendTable {
     let padded = |octets: [u8; 4]| {
         let mut address = [0; 16];
         address[..4].copy_from_slice(&octets);
         address
     };
-    Backend {
-        mode: MODE_IPIP,
-        address: padded([192, 0, 2, 100 + host]),
-        source: padded([192, 0, 2, 1]),
-        ..l2(host)
-    }
+    let record = Backend { mode: MODE_IPIP, address: padded([192, 0, 2, 100 + host]), ..l2(host) };
+    BackendTable { record, egress: from(padded([192, 0, 2, 1])) }
 }
 
 /// As [`l2`], but encapsulated from 2001:db8:b::1 to 2001:db8:b::1(host).
-pub fn ipip_v6(host: u8) -> Backend {
+pub fn ipip_v6(host: u8) -> BackendTable {
     let address = |last: u8, before: u8| {
         let mut address = [0; 16];
         address[..6].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8, 0, 0x0b]);
         (address[14], address[15]) = (before, last);
         address
     };
-    Backend {
+    let record = Backend {
         mode: MODE_IPIP,
         flags: BackendFlags::REACHABLE | BackendFlags::OUTER_V6,
         address: address(host, 1),
-        source: address(1, 0),
         ..l2(host)
-    }
+    };
+    BackendTable { record, egress: from(address(1, 0)) }
+}
+
+fn from(source: [u8; 16]) -> Egress {
+    Egress { source: Tuple::words(source), ..Egress::default() }
 }

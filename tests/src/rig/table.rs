@@ -116,7 +116,7 @@ impl Rig {
         let serves = |host: HostId| {
             let mut backends = services.values().filter_map(|service| service.backends.get(&host));
             backends.any(|backend| {
-                !matches!(Control(backend.control).state(), HostState::Gone | HostState::Drained)
+                !matches!(Control(backend.record.control).state(), HostState::Gone | HostState::Drained)
             })
         };
         let input = SweepInput {

@@ -8,7 +8,7 @@ use lb_common::reason::{Class, Reason};
 use lb_common::table::LIMBO;
 use lb_laws::balancer::{Balancer, Change, Outcome, Settings, Verdict};
 use lb_laws::site::{HOSTS, Site};
-use lb_userspace::dataplane::{Options, PairCounters, ServiceTable, Sizes, Tables};
+use lb_userspace::dataplane::{BackendTable, Options, PairCounters, ServiceTable, Sizes, Tables};
 use sluice_tests::rig::{
     Counts, Delta, INGRESS, KEY, PairDelta, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, timeout,
 };
@@ -138,9 +138,11 @@ fn tables(site: &Site) -> Tables {
     let service = |(&number, service): (&u16, &lb_laws::site::Service)| {
         let stats = |host| Setup::stats(number, host);
         let backends = service.backends.iter();
-        let backends = backends.map(|(&host, &backend)| (host, Backend { stats: stats(host), ..backend }));
+        let backends = backends.map(|(&host, &lb_laws::site::BackendTable { record, egress })| {
+            (host, BackendTable { record: Backend { stats: stats(host), ..record }, egress })
+        });
         let table = ServiceTable {
-            key: service.key,
+            keys: vec![service.key],
             policy: service.policy,
             ring: service.ring,
             backends: backends.collect(),
@@ -151,6 +153,7 @@ fn tables(site: &Site) -> Tables {
     Tables {
         services: site.services.iter().map(service).collect(),
         rings: site.rings.iter().map(|(&ring, slots)| (ring, words(slots))).collect(),
+        vips: Default::default(),
     }
 }
 

@@ -82,7 +82,7 @@ impl Client {
     /// The slot of the client's address, whatever its port.
     pub fn slot_of_address(&self, ring_size: u32) -> u32 {
         let tuple = self.tuple();
-        DestinationHash::of(&tuple.destination, tuple.transport(), KEY).client(&tuple, KEY).slot(ring_size)
+        FlowHash::of_client(&tuple, &tuple.destination, KEY).slot(ring_size)
     }
 
     /// The first port of this address whose flow has the slot.

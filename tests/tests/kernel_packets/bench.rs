@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use lb_common::flow::Phase;
-use lb_common::layout::{Backend, HostId, Slot, Tuple};
+use lb_common::layout::{HostId, Slot, Tuple};
 use lb_common::table::LIMBO;
-use lb_userspace::dataplane::Sizes;
+use lb_userspace::dataplane::{BackendTable, Sizes};
 use sluice_tests::packets::Packet;
 use sluice_tests::rig::{Delta, PairDelta, Pin, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, l2, timeout, tuple};
 
@@ -68,11 +68,11 @@ impl Bench {
         Self::with(Rig::small(), l2)
     }
 
-    pub fn with(sizes: Sizes, backend: impl Fn(u8) -> Backend) -> Self {
+    pub fn with<B: Into<BackendTable>>(sizes: Sizes, backend: impl Fn(u8) -> B) -> Self {
         Self::on(Rig::open(sizes), backend)
     }
 
-    pub fn on(rig: Rig, backend: impl Fn(u8) -> Backend) -> Self {
+    pub fn on<B: Into<BackendTable>>(rig: Rig, backend: impl Fn(u8) -> B) -> Self {
         let mut setup = Setup::new(&rig);
         for service in 0..4 {
             let flow = Flow::of(service, 0);

@@ -2,6 +2,7 @@
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header};
 use lb_common::layout::{Backend, BackendFlags, HOST_NONE, Slot};
+use lb_userspace::dataplane::BackendTable;
 use sluice_tests::packets::Packet;
 use sluice_tests::rig::{Delta, PairDelta, Rig, XDP_DROP, XDP_REDIRECT, XDP_TX, ipip_v4, ipip_v6, l2};
 
@@ -22,8 +23,18 @@ fn first(flow: Flow) -> (&'static str, PairDelta) {
     if flow.protocol == TCP { ("forward_owner", phases(0, 1, 0)) } else { ("forward_new", BEGAN_UDP) }
 }
 
+/// A backend with another record.
+fn changed(mut backend: BackendTable, change: impl FnOnce(&mut Backend)) -> BackendTable {
+    change(&mut backend.record);
+    backend
+}
+
 /// The frame in a new Ethernet and IP header from another library, as the backend of host 1 has it.
-fn encapsulated(frame: &[u8], backend: &Backend, traffic_class: u8) -> Vec<u8> {
+fn encapsulated(frame: &[u8], to: &BackendTable, traffic_class: u8) -> Vec<u8> {
+    let BackendTable { record: backend, egress } = to;
+    let mut source = [0; 16];
+    source[..8].copy_from_slice(&egress.source[0].to_ne_bytes());
+    source[8..].copy_from_slice(&egress.source[1].to_ne_bytes());
     let packet = &frame[L3..];
     let length = if packet[0] >> 4 == 4 {
         usize::from(u16::from_be_bytes([packet[2], packet[3]]))
@@ -38,7 +49,7 @@ fn encapsulated(frame: &[u8], backend: &Backend, traffic_class: u8) -> Vec<u8> {
             payload_length: length as u16,
             next_header: protocol,
             hop_limit: 64,
-            source: backend.source,
+            source,
             destination: backend.address,
             ..Ipv6Header::default()
         };
@@ -47,7 +58,7 @@ fn encapsulated(frame: &[u8], backend: &Backend, traffic_class: u8) -> Vec<u8> {
     } else {
         let v4 = |address: [u8; 16]| address[..4].try_into().unwrap();
         let mut header =
-            Ipv4Header::new(length as u16, 64, protocol, v4(backend.source), v4(backend.address)).unwrap();
+            Ipv4Header::new(length as u16, 64, protocol, v4(source), v4(backend.address)).unwrap();
         header.dscp = (traffic_class >> 2).try_into().unwrap();
         header.ecn = (traffic_class & 3).try_into().unwrap();
         header.dont_fragment = true;
@@ -98,7 +109,7 @@ fn options_are_stepped_over() {
 
 #[test]
 fn padding_is_kept() {
-    let modes: [fn(u8) -> Backend; 3] = [l2, ipip_v4, ipip_v6];
+    let modes: [fn(u8) -> BackendTable; 3] = [|host| l2(host).into(), ipip_v4, ipip_v6];
     for (mode, backend) in modes.into_iter().enumerate() {
         let mut bench = Bench::with(Rig::small(), backend);
         for service in 0..4 {
@@ -115,7 +126,7 @@ fn padding_is_kept() {
 
 #[test]
 fn ip_in_ip_is_exact() {
-    let modes: [fn(u8) -> Backend; 2] = [ipip_v4, ipip_v6];
+    let modes: [fn(u8) -> BackendTable; 2] = [ipip_v4, ipip_v6];
     for backend in modes {
         let mut bench = Bench::with(Rig::small(), backend);
         for service in 0..4 {
@@ -137,9 +148,9 @@ fn ip_in_ip_is_exact() {
 /// At the MTU it fits, one byte more does not: the flow lives on, only this packet goes nowhere.
 #[test]
 fn what_does_not_fit_is_dropped() {
-    let modes: [fn(u8) -> Backend; 3] = [l2, ipip_v4, ipip_v6];
+    let modes: [fn(u8) -> BackendTable; 3] = [|host| l2(host).into(), ipip_v4, ipip_v6];
     for (backend, added) in modes.into_iter().zip([0, 20, 40]) {
-        let small = |host| Backend { mtu: 1280, ..backend(host) };
+        let small = |host| changed(backend(host), |record| record.mtu = 1280);
         let mut bench = Bench::with(Rig::small(), small);
         for service in 0..4 {
             let headers = [40, 28, 60, 48][usize::from(service)];
@@ -164,7 +175,7 @@ fn what_does_not_fit_is_dropped() {
 #[test]
 fn no_packet_fits_an_mtu_of_nothing() {
     for mtu in [0, 19, 20, 39, 40] {
-        let mut bench = Bench::with(Rig::small(), |host| Backend { mtu, ..ipip_v6(host) });
+        let mut bench = Bench::with(Rig::small(), |host| changed(ipip_v6(host), |record| record.mtu = mtu));
         let flow = Flow::of(1, 1);
         bench.dropped(flow.datagram(), Delta::of(["drop_too_big"]).pair(1, 1, BEGAN_UDP));
     }
@@ -231,7 +242,8 @@ fn with_veths(test: impl FnOnce(u32, u32) + Send) {
 #[test]
 fn another_interface_is_redirected_to() {
     with_veths(|first, second| {
-        let mut bench = Bench::with(Rig::small(), |host| Backend { ifindex: first, ..ipip_v4(host) });
+        let mut bench =
+            Bench::with(Rig::small(), |host| changed(ipip_v4(host), |record| record.ifindex = first));
         let flow = Flow::of(0, 1);
         let backend = ipip_v4(1);
         for (ingress, verdict, change) in

@@ -1,6 +1,6 @@
 //! Headers that are cut short or contradict themselves: to the kernel, untouched.
 
-use lb_common::parse::{Frame, parse};
+use lb_common::parse::{Frame, parse_plain};
 use lb_common::reason::Reason;
 use sluice_tests::packets::{Packet, truncations, with_byte};
 
@@ -42,7 +42,7 @@ fn every_truncation() {
                 // The kernel runs no test on less than an Ethernet header.
                 let end = part.as_ptr() as usize + part.len();
                 // SAFETY: `part` is alive.
-                let on_host = parse(&unsafe { Frame::new(part.as_ptr() as usize, end) });
+                let on_host = parse_plain(&unsafe { Frame::new(part.as_ptr() as usize, end) }, part.len());
                 assert_eq!(on_host, Err(Reason::PassMalformed), "{} bytes", part.len());
             } else {
                 fixtures.push((format!("service {service}, {} bytes", part.len()), part));

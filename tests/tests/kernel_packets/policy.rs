@@ -1,7 +1,7 @@
 //! What a service's policy changes: tracking by edges, affinity by client, UDP flows in a handover.
 
 use lb_common::flow::Phase;
-use lb_common::hash::DestinationHash;
+use lb_common::hash::FlowHash;
 use lb_common::layout::{HostState, Policy, Slot};
 use lb_userspace::dataplane::Options;
 use sluice_tests::packets::Packet;
@@ -94,8 +94,7 @@ fn a_client_s_flows_have_one_slot() {
         let first = Flow::of(service, 0);
         let tuple = first.tuple();
         let size = bench.rig.dataplane.options.sizes.ring_size;
-        let hash = DestinationHash::of(&tuple.destination, tuple.transport(), KEY);
-        let slot = hash.client(&tuple, KEY).slot(size);
+        let slot = FlowHash::of_client(&tuple, &tuple.destination, KEY).slot(size);
         // Host 2 owns that slot alone.
         bench.setup.ring(0, Slot::settled(1)).slot(0, slot, Slot::settled(2));
         bench.publish();

@@ -52,7 +52,7 @@ fn recorded(bench: &Bench, about: DecisionRecord, done: DecisionRecord, word: Op
 }
 
 #[test]
-fn each_way_tells_of_itself() {
+fn each_decision_tells_of_itself() {
     let mut bench = bench();
     let settled = Slot::settled(1);
     bench.slots(settled);
@@ -60,7 +60,7 @@ fn each_way_tells_of_itself() {
         let flow = Flow::of(service, 1);
         bench.sent(flow.syn(1), "forward_new", 1, BEGAN);
         let new = about(&bench, flow, Signal::Syn, settled, Reason::ForwardNew);
-        recorded(&bench, new, done(Way::Begin, PinAction::Make, Phase::HalfOpen), None);
+        recorded(&bench, new, done(Way::Exact, PinAction::Make, Phase::HalfOpen), None);
 
         let word = bench.pin(flow).map(|pin| pin.word);
         bench.sent(flow.ack(2), "forward_pin", 1, phases(-1, 1, 0));
@@ -69,7 +69,7 @@ fn each_way_tells_of_itself() {
 
         let word = bench.pin(flow).map(|pin| pin.word);
         bench.sent(flow.ack(2), "forward_pin", 1, NOTHING);
-        recorded(&bench, live, done(Way::Settled, PinAction::Refresh, Phase::Established), word);
+        recorded(&bench, live, done(Way::Exact, PinAction::Refresh, Phase::Established), word);
 
         bench.sent(flow.syn(9), "forward_syn_established", 1, NOTHING);
         let again = about(&bench, flow, Signal::Syn, settled, Reason::ForwardSynEstablished);
@@ -78,7 +78,7 @@ fn each_way_tells_of_itself() {
         let udp = Flow::of(service + 1, 1);
         bench.sent(udp.datagram(), "forward_new", 1, BEGAN_UDP);
         let new = about(&bench, udp, Signal::Datagram, settled, Reason::ForwardNew);
-        recorded(&bench, new, done(Way::Begin, PinAction::Make, Phase::Udp), None);
+        recorded(&bench, new, done(Way::Exact, PinAction::Make, Phase::Udp), None);
     }
     bench.ends_empty();
 }

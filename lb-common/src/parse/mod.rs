@@ -1,24 +1,34 @@
-//! Headers from bytes: Ethernet, IPv4 with options, IPv6, TCP and UDP.
+//! Headers from bytes.
 //!
-//! What is not parsed yet (VLAN tags, fragments, IPv6 extension headers, ICMP) is told apart by its reason and passed
-//! to the kernel untouched.
+//! Two parsers: [`parse_plain`] reads what nearly all packets are, at offsets that are constants, and leaves the rest to
+//! [`parse_whole`], which knows everything that Sluice handles but VLAN tags: those are taken off before, see [`tags`]. A packet
+//! that both can read is the same to both.
+
+mod plain;
+pub mod suspect;
+pub mod tags;
+mod whole;
+
+pub use plain::parse_plain;
+pub use whole::{Fragment, What, Whole, parse_whole, parse_whole_into};
 
 use network_types::eth::EthHdr;
-use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use network_types::tcp::TcpHdr;
-use network_types::udp::UdpHdr;
 
 use crate::bits::opaque;
 use crate::flow::Phase;
 use crate::layout::Tuple;
-use crate::reason::Reason;
 
 /// Offset of the IP header in a frame without VLAN tags.
 pub const L3: usize = EthHdr::LEN;
+/// IP protocol number of ICMP.
+pub const ICMP: u8 = 1;
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
+/// IP protocol number of ICMPv6.
+pub const ICMPV6: u8 = 58;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -63,7 +73,7 @@ pub struct Header<const N: usize>(*const u8);
 
 impl<const N: usize> Header<N> {
     #[inline(always)]
-    pub(crate) fn read<T: Copy>(&self, at: usize) -> T {
+    pub fn read<T: Copy>(&self, at: usize) -> T {
         debug_assert!(at + size_of::<T>() <= N);
         // SAFETY: `Frame::header` checked `N` bytes. BPF: a plain load, as packet loads need no alignment on the
         // machines whose JITs have efficient unaligned access, and the BPF back end would split an unaligned one.
@@ -77,7 +87,7 @@ impl<const N: usize> Header<N> {
     /// # Safety
     /// The frame is writable and nothing else reads or writes it meanwhile.
     #[inline(always)]
-    pub(crate) unsafe fn write<T: Copy>(&self, at: usize, value: T) {
+    pub unsafe fn write<T: Copy>(&self, at: usize, value: T) {
         debug_assert!(at + size_of::<T>() <= N);
         // SAFETY: `Frame::header` checked `N` bytes; writable by the caller's promise. Alignment as for `read`.
         #[cfg(target_arch = "bpf")]
@@ -88,25 +98,25 @@ impl<const N: usize> Header<N> {
     }
 
     #[inline(always)]
-    pub(crate) fn u8(&self, at: usize) -> u8 {
+    pub fn u8(&self, at: usize) -> u8 {
         self.read(at)
     }
 
     /// In host byte order.
     #[inline(always)]
-    pub(crate) fn u16(&self, at: usize) -> u16 {
+    pub fn u16(&self, at: usize) -> u16 {
         u16::from_be(self.read(at))
     }
 
     /// As it lies in memory.
     #[inline(always)]
-    pub(crate) fn raw32(&self, at: usize) -> u32 {
+    pub fn raw32(&self, at: usize) -> u32 {
         self.read(at)
     }
 
     /// As it lies in memory. Two halves, for a header that starts 2 bytes off alignment.
     #[inline(always)]
-    pub(crate) fn raw64(&self, at: usize) -> u64 {
+    pub fn raw64(&self, at: usize) -> u64 {
         self.read(at)
     }
 }
@@ -145,7 +155,11 @@ impl Signal {
     }
 }
 
+/// Bytes of an IP header, with options or extension headers, at most.
+pub const IP_HEADER_MOST: usize = 255;
+
 /// A TCP or UDP packet that may be for a service.
+#[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
     pub tuple: Tuple,
@@ -155,7 +169,7 @@ pub struct Packet {
     pub traffic_class: u8,
     /// Length of the IP packet, bytes.
     pub ip_len: u16,
-    /// Length of the IP header, bytes.
+    /// Length of the IP header, with its options or extension headers, bytes: at most [`IP_HEADER_MOST`].
     pub ip_header_len: u16,
 }
 
@@ -176,7 +190,7 @@ impl Segment {
             return Segment::default();
         }
         // The verifier forgets that the length was checked, if it was kept on the stack.
-        let ip_header_len = opaque(packet.ip_header_len as u64) as usize & 0x3f;
+        let ip_header_len = opaque(packet.ip_header_len as u64) as usize & IP_HEADER_MOST;
         let Some(tcp) = frame.header::<{ TcpHdr::LEN }>(L3 + ip_header_len) else {
             return Segment::default();
         };
@@ -185,115 +199,6 @@ impl Segment {
         let payload = (packet.ip_len as u32).wrapping_sub(header_len as u32);
         let fin = (tcp.u8(13) & FIN) as u32;
         Segment { sequence, sequence_after: sequence.wrapping_add(payload).wrapping_add(fin) }
-    }
-}
-
-/// Reads a frame's headers; `Err` is why it is none of ours. A packet shorter than its headers say is malformed.
-#[inline(always)]
-pub fn parse(frame: &Frame) -> Result<Packet, Reason> {
-    let ethernet = frame.header::<{ EthHdr::LEN }>(0).ok_or(Reason::PassMalformed)?;
-    match ethernet.u16(12) {
-        ETHERTYPE_IPV4 => parse_v4(frame),
-        ETHERTYPE_IPV6 => parse_v6(frame),
-        _ => Err(Reason::PassNotIp),
-    }
-}
-
-/// RFC 791.
-#[inline(always)]
-fn parse_v4(frame: &Frame) -> Result<Packet, Reason> {
-    let ip = frame.header::<{ Ipv4Hdr::LEN }>(L3).ok_or(Reason::PassMalformed)?;
-    let first = ip.u8(0);
-    let header_len = ((first & 0x0f) << 2) as usize;
-    if first >> 4 != 4 || header_len < Ipv4Hdr::LEN {
-        return Err(Reason::PassMalformed);
-    }
-    // More-fragments flag or an offset: ports are missing, or the later fragments' are.
-    if ip.u16(6) & 0x3fff != 0 {
-        return Err(Reason::PassFragment);
-    }
-    let ip_len = ip.u16(2);
-    let packet = Packet {
-        tuple: Tuple {
-            source: Tuple::v4(ip.raw32(12)),
-            destination: Tuple::v4(ip.raw32(16)),
-            ports: 0,
-            protocol: ip.u8(9) as u32,
-        },
-        signal: Signal::Datagram,
-        is_v6: false,
-        traffic_class: ip.u8(1),
-        ip_len,
-        ip_header_len: header_len as u16,
-    };
-    // Without options, as nearly all are, what follows lies at offsets that are constants.
-    if header_len == Ipv4Hdr::LEN {
-        parse_l4(frame, packet, Ipv4Hdr::LEN)
-    } else {
-        parse_l4(frame, packet, header_len)
-    }
-}
-
-/// RFC 8200, without extension headers.
-#[inline(always)]
-fn parse_v6(frame: &Frame) -> Result<Packet, Reason> {
-    let ip = frame.header::<{ Ipv6Hdr::LEN }>(L3).ok_or(Reason::PassMalformed)?;
-    let first = ip.u16(0);
-    if first >> 12 != 6 {
-        return Err(Reason::PassMalformed);
-    }
-    let ip_len = match ip.u16(4).checked_add(Ipv6Hdr::LEN as u16) {
-        Some(len) => len,
-        None => return Err(Reason::PassMalformed),
-    };
-    let destination = [ip.raw64(24), ip.raw64(32)];
-    // An IPv4-mapped address means nothing on the wire, and must not pass for the IPv4 address of a service.
-    if destination[0] == 0 && destination[1] as u32 == Tuple::v4(0)[1] as u32 {
-        return Err(Reason::PassNoService);
-    }
-    let packet = Packet {
-        tuple: Tuple {
-            source: [ip.raw64(8), ip.raw64(16)],
-            destination,
-            ports: 0,
-            protocol: ip.u8(6) as u32,
-        },
-        signal: Signal::Datagram,
-        is_v6: true,
-        traffic_class: (first >> 4) as u8,
-        ip_len,
-        ip_header_len: Ipv6Hdr::LEN as u16,
-    };
-    parse_l4(frame, packet, Ipv6Hdr::LEN)
-}
-
-#[inline(always)]
-fn parse_l4(frame: &Frame, mut packet: Packet, ip_header_len: usize) -> Result<Packet, Reason> {
-    let ip_len = packet.ip_len as usize;
-    if L3 + ip_len > frame.len() {
-        return Err(Reason::PassMalformed);
-    }
-    let offset = L3 + ip_header_len;
-    match packet.tuple.protocol as u8 {
-        TCP => {
-            let tcp = frame.header::<{ TcpHdr::LEN }>(offset).ok_or(Reason::PassMalformed)?;
-            let tcp_len = (tcp.u8(12) >> 4 << 2) as usize;
-            if tcp_len < TcpHdr::LEN || ip_header_len + tcp_len > ip_len {
-                return Err(Reason::PassMalformed);
-            }
-            packet.tuple.ports = tcp.raw32(0);
-            packet.signal = tcp_signal(tcp.u8(13));
-            Ok(packet)
-        }
-        UDP => {
-            let udp = frame.header::<{ UdpHdr::LEN }>(offset).ok_or(Reason::PassMalformed)?;
-            if ip_header_len + UdpHdr::LEN > ip_len {
-                return Err(Reason::PassMalformed);
-            }
-            packet.tuple.ports = udp.raw32(0);
-            Ok(packet)
-        }
-        _ => Err(Reason::PassOtherProtocol),
     }
 }
 

@@ -1,0 +1,11 @@
+//! What is known of an address that is a VIP, for packets that name no service.
+
+/// Bits of a value of the map of VIPs.
+pub struct VipFlags;
+
+impl VipFlags {
+    /// Some service has it.
+    pub const VIP: u32 = 1;
+    /// No service of it drops fragments whose first one was not seen: the kernel gets them.
+    pub const PASS_FRAGMENTS: u32 = 2;
+}

@@ -1,0 +1,53 @@
+//! The way of a plain packet: no VLAN tag, no fragment, neither options nor extension headers, TCP or UDP, nothing odd about it. All
+//! others are for the whole program.
+
+use aya_ebpf::programs::XdpContext;
+use lb_common::parse::{parse_plain, suspect};
+use lb_common::reason::Reason;
+
+use crate::forward::{Leaving, forward};
+use crate::frame_of;
+use crate::maps;
+use crate::route;
+use crate::service;
+use crate::verdict::Verdict;
+
+#[inline(always)]
+pub fn balance_plain<const FRAGS: bool>(ctx: &XdpContext) -> Verdict {
+    let (frame, len) = frame_of::<FRAGS>(ctx);
+    let packet = match parse_plain(&frame, len) {
+        Ok(packet) => packet,
+        Err(Reason::PassUnhandled) => return call_whole(ctx),
+        Err(reason) => return Verdict::pass(reason),
+    };
+    let Some(directory) = maps::DIRECTORY.get_ptr(0) else { return Verdict::drop(Reason::DropInternal) };
+    let found = service::find(directory, &packet.tuple);
+    if !found.is_some() {
+        return if service::is_reply(directory, &packet.tuple) {
+            call_whole(ctx)
+        } else {
+            Verdict::pass(Reason::PassNoService)
+        };
+    }
+    if suspect::suspicion(&frame, &packet) != 0 {
+        return call_whole(ctx);
+    }
+    let routed = match route::shortly(ctx, &frame, &packet, &found) {
+        Ok(routed) => routed,
+        Err(reason) => return Verdict::drop(reason),
+    };
+    match forward(ctx, &Leaving { frame: &frame, len, packet: &packet, hash: routed.hash }, &routed.backend) {
+        Ok(way) => way.verdict(routed.reason),
+        // Its sender is to be told, for which the whole program decides once more: the pin is there, so it decides the same.
+        Err(Reason::DropTooBig) => call_whole(ctx),
+        Err(reason) => Verdict::drop(reason),
+    }
+}
+
+/// Hands the packet over; comes back only if there is no such program.
+#[inline(always)]
+fn call_whole(ctx: &XdpContext) -> Verdict {
+    // SAFETY: the context is the program's own.
+    unsafe { maps::PROGRAMS.tail_call(ctx, maps::WHOLE) };
+    Verdict::pass(Reason::PassUnhandled)
+}

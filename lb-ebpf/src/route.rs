@@ -1,0 +1,159 @@
+//! From a packet and its service to the backend: slot, pin and decision.
+
+use aya_ebpf::programs::XdpContext;
+use lb_common::flow::{Phase, Word};
+use lb_common::hash::FlowHash;
+use lb_common::layout::{HOST_NONE, HostId, HostState, Policy, SLOTS_A_BLOCK, Slot, Way, Window};
+use lb_common::parse::{Frame, Packet, Segment, Signal};
+use lb_common::reason::Reason;
+use lb_common::table::Home;
+
+use crate::backend::{self, Record};
+use crate::begin::{self, Begun};
+use crate::memory::Memory;
+use crate::record::record;
+use crate::service::Found;
+use crate::{clock, exact, maps, settled};
+
+/// Where a packet goes, and why.
+pub struct Routed {
+    pub backend: Record,
+    pub reason: Reason,
+    pub hash: FlowHash,
+}
+
+/// Decides about a plain packet of the service, the shortest way that will do; `Err` is why it is dropped.
+#[inline(always)]
+pub fn shortly(ctx: &XdpContext, frame: &Frame, packet: &Packet, found: &Found) -> Result<Routed, Reason> {
+    let (block, window) = found.ring_and_window();
+    let (directory, policy) = (found.directory, found.policy);
+    let hash = found.destination.flow(&packet.tuple, maps::key());
+    let slot_number = found.slot_hash(&packet.tuple, hash).slot(maps::ring_size());
+    if tracks_edges(packet, policy) {
+        let slot = find_slot(block, slot_number).ok_or(Reason::DropInternal)?;
+        let owner = backend::find(directory, window, slot.owner());
+        if !slot.is_open() && owner.state() == HostState::Up {
+            return Ok(Routed { backend: owner, reason: Reason::ForwardOwner, hash });
+        }
+    }
+    // The bucket first, as it is the one that is likely to be far away.
+    let home = Home::of(&Memory, hash).ok_or(Reason::DropInternal)?;
+    begin::expect(packet, hash);
+    let slot = find_slot(block, slot_number).ok_or(Reason::DropInternal)?;
+    exact::expect(slot, hash);
+    let now = clock::now();
+    // In the phase that a flow is in after most of its packets, the first and the others.
+    let phase = Phase::from_bits(packet.signal as u8);
+    let word = Word::new(hash.tag(), slot.owner(), phase, now).with_set(policy.set());
+    let service = found.number();
+    let owner = backend::find(directory, window, slot.owner());
+    if owner.state() == HostState::Up {
+        if settled::refresh(packet.signal, hash, word, &home, slot, now) {
+            return Ok(Routed { backend: owner, reason: Reason::ForwardPin, hash });
+        }
+        let begun = Begun { packet, hash, home: &home, word, slot_number, service, owner: &owner, now };
+        if begin::begin(begun, || Segment::of(frame, packet)) {
+            return Ok(Routed { backend: owner, reason: Reason::ForwardNew, hash });
+        }
+    }
+    let asked = Asked { frame, packet, found, hash, window, service, slot, slot_number, now };
+    asked.decide::<false>(ctx).map(|(_, routed)| routed)
+}
+
+/// Decides about any packet of the service, the one way that is right for all: its host, and the rest. `Err` is why it is dropped.
+#[inline(always)]
+pub fn exactly<const RECORDS: bool>(
+    ctx: &XdpContext,
+    frame: &Frame,
+    packet: &Packet,
+    found: &Found,
+) -> Result<(HostId, Routed), Reason> {
+    let (block, window) = found.ring_and_window();
+    let hash = found.destination.flow(&packet.tuple, maps::key());
+    let slot_number = found.slot_hash(&packet.tuple, hash).slot(maps::ring_size());
+    let slot = find_slot(block, slot_number).ok_or(Reason::DropInternal)?;
+    record::<RECORDS>(|record| {
+        record.hash = hash.0;
+        record.service = found.number();
+        record.policy = found.policy.0;
+        record.signal = packet.signal as u8;
+        record.slot_number = slot_number;
+        (record.slot, record.host) = (slot.0, slot.owner());
+    });
+    if tracks_edges(packet, found.policy) && !slot.is_open() {
+        let owner = backend::find(found.directory, window, slot.owner());
+        if owner.state() == HostState::Up {
+            record::<RECORDS>(|record| record.way = Way::Edges as u8);
+            return Ok((slot.owner(), Routed { backend: owner, reason: Reason::ForwardOwner, hash }));
+        }
+    }
+    let (service, now) = (found.number(), clock::now());
+    let asked = Asked { frame, packet, found, hash, window, service, slot, slot_number, now };
+    let decided = asked.decide::<RECORDS>(ctx);
+    record::<RECORDS>(|record| {
+        record.way = Way::Exact as u8;
+        record.host = match &decided {
+            Ok((host, _)) => *host,
+            Err(_) => HOST_NONE,
+        };
+    });
+    decided
+}
+
+/// In a settled slot such a packet is not looked up in the flow table.
+#[inline(always)]
+fn tracks_edges(packet: &Packet, policy: Policy) -> bool {
+    policy.has(Policy::EDGES) && !matches!(packet.signal, Signal::Syn | Signal::Datagram)
+}
+
+/// What is known about a packet when its decision is asked for.
+struct Asked<'a> {
+    frame: &'a Frame,
+    packet: &'a Packet,
+    found: &'a Found,
+    hash: FlowHash,
+    window: Window,
+    service: u16,
+    slot: Slot,
+    slot_number: u32,
+    now: u32,
+}
+
+impl Asked<'_> {
+    #[inline(always)]
+    fn decide<const RECORDS: bool>(&self, _ctx: &XdpContext) -> Result<(HostId, Routed), Reason> {
+        let &Asked { frame, packet, found, hash, window, service, slot, slot_number, now } = self;
+        let outcome = exact::decide_exactly::<RECORDS>(hash, now, |flow| {
+            flow.packet = *packet;
+            flow.segment = Segment::of(frame, packet);
+            flow.hash = hash;
+            flow.window = window;
+            flow.policy = found.policy;
+            flow.service = service;
+            flow.slot = slot;
+            flow.slot_number = slot_number;
+            flow.now = now;
+        });
+        if outcome.host == HOST_NONE {
+            #[cfg(feature = "log")]
+            if let Reason::DropInternal = outcome.reason {
+                aya_log_ebpf::warn!(
+                    _ctx,
+                    "service {}: a slot or a pin names a host without a backend",
+                    service
+                );
+            }
+            return Err(outcome.reason);
+        }
+        let backend = backend::find(found.directory, window, outcome.host);
+        Ok((outcome.host, Routed { backend, reason: outcome.reason, hash }))
+    }
+}
+
+/// A slot of the ring's copy that begins at `block`.
+#[inline(always)]
+pub fn find_slot(block: u32, number: u32) -> Option<Slot> {
+    let block = maps::RINGS.get_ptr(block + number / SLOTS_A_BLOCK as u32)?;
+    // SAFETY: the index is below the length of the block.
+    Some(Slot(unsafe { block.cast::<u32>().add(number as usize % SLOTS_A_BLOCK).read_volatile() }))
+}

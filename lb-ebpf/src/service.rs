@@ -1,0 +1,113 @@
+//! The service of a packet.
+
+use lb_common::hash::{DestinationHash, FlowHash};
+use lb_common::layout::{
+    Directory, FEATURE_NAT, FEATURE_RANGES, PLACES, Policy, Service, ServiceKey, Tuple, Window,
+};
+use lb_common::services::{self, NOWHERE};
+
+use crate::maps;
+
+/// A service's record that was found, or none.
+pub struct Found {
+    pub directory: *const Directory,
+    record: *const Service,
+    place: u32,
+    pub policy: Policy,
+    /// Of the packet's own destination, whatever the record is for.
+    pub destination: DestinationHash,
+}
+
+impl Found {
+    #[inline(always)]
+    pub fn is_some(&self) -> bool {
+        !self.record.is_null()
+    }
+
+    /// First block of the valid copy of the service's ring, and where its backends are. The ring before the window: windows widen
+    /// before rings name new hosts, so a packet that sees a ring sees its hosts.
+    #[inline(always)]
+    pub fn ring_and_window(&self) -> (u32, Window) {
+        // SAFETY: a record of the map; aligned words, each read once.
+        unsafe {
+            let block = (&raw const (*self.record).block).read_volatile();
+            (block, Window::unpack((&raw const (*self.record).window).read_volatile()))
+        }
+    }
+
+    /// Number of the service.
+    #[inline(always)]
+    pub fn number(&self) -> u16 {
+        // SAFETY: the map's element; the index is below the length.
+        unsafe {
+            let numbers = (&raw const (*self.directory).numbers).cast::<u16>();
+            numbers.add(self.place as usize & (PLACES - 1)).read_volatile()
+        }
+    }
+
+    /// Hash that a flow's slot comes from: its own, or its client's.
+    #[inline(always)]
+    pub fn slot_hash(&self, tuple: &Tuple, hash: FlowHash) -> FlowHash {
+        if self.policy.has(Policy::CLIENT) {
+            // SAFETY: a record of the map, whose address changes only while no packet may read it.
+            FlowHash::of_client(tuple, unsafe { &(*self.record).address }, maps::key())
+        } else {
+            hash
+        }
+    }
+}
+
+/// Finds the service that a flow is for.
+#[inline(always)]
+pub fn find(directory: *const Directory, tuple: &Tuple) -> Found {
+    let transport = tuple.transport();
+    let destination = DestinationHash::of(&tuple.destination, transport, maps::key());
+    // SAFETY: the map's element.
+    let sought = unsafe { services::find(directory, &tuple.destination, transport, destination) };
+    let mut found =
+        Found { directory, record: sought.record, place: sought.place, policy: sought.policy, destination };
+    if !found.is_some() && has_wide() {
+        let [upper, lower] = tuple.destination;
+        let place = find_wide(upper, lower, transport);
+        if place != NOWHERE {
+            let place = place & (PLACES as u32 - 1);
+            // SAFETY: the map's element; the index is below the length.
+            let record = unsafe { (&raw const (*directory).services).cast::<Service>().add(place as usize) };
+            // SAFETY: as above.
+            let transport = unsafe { (&raw const (*record).transport).read_volatile() };
+            (found.record, found.place, found.policy) = (record, place, Policy((transport >> 24) as u8));
+        }
+    }
+    found
+}
+
+/// Whether the packet is a backend's answer to a client, to be sent on in the service's name.
+#[inline(always)]
+pub fn is_reply(_directory: *const Directory, _tuple: &Tuple) -> bool {
+    maps::features() & FEATURE_NAT != 0 && ServiceKey::REPLY == 0
+}
+
+/// Whether there is any range of ports or prefix.
+#[inline(always)]
+fn has_wide() -> bool {
+    maps::features() & FEATURE_RANGES != 0 || maps::prefixes()[0].mask[0] | maps::prefixes()[0].mask[1] != 0
+}
+
+/// Place of the record of a service that has a range of ports or a prefix; [`NOWHERE`]. A global function, so that the verifier
+/// walks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_wide(upper: u64, lower: u64, transport: u32) -> u32 {
+    let Some(directory) = maps::DIRECTORY.get_ptr(0) else { return NOWHERE };
+    // SAFETY: the map's element.
+    unsafe {
+        services::find_wide(
+            directory,
+            &[upper, lower],
+            transport,
+            maps::key(),
+            maps::features(),
+            maps::prefixes(),
+        )
+    }
+}

@@ -1,0 +1,89 @@
+//! The programs of one load: the one that is attached, and the one that it calls for packets that are not plain.
+
+use std::fs;
+use std::path::PathBuf;
+
+use aya::Ebpf;
+use aya::maps::{Map, ProgramArray};
+use aya::programs::Xdp;
+
+use super::{Error, Options, Paths};
+
+/// Names of programs in the object.
+struct Names {
+    attached: &'static str,
+    called: &'static str,
+}
+
+impl Names {
+    const fn of(options: &Options) -> Names {
+        match (options.records, options.abilities.frags) {
+            // It handles everything itself.
+            (true, _) => Names { attached: "sluice_record", called: "sluice_whole" },
+            (false, false) => Names { attached: "sluice_plain", called: "sluice_whole" },
+            (false, true) => Names { attached: "sluice_plain_frags", called: "sluice_whole_frags" },
+        }
+    }
+}
+
+/// The array through which one program calls the other. The kernel empties it when nobody holds it any more, and then packets
+/// that are not plain go to this machine's kernel: so it is pinned, a file for each load of the programs, as the programs of an earlier
+/// load call through theirs until they are replaced.
+pub(super) struct Programs {
+    array: Map,
+    pin: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Loads and verifies the programs.
+    pub fn load(ebpf: &mut Ebpf, options: &Options) -> Result<Self, Error> {
+        let names = Names::of(options);
+        let whole = program(ebpf, names.called)?;
+        whole.load()?;
+        let whole =
+            whole.fd()?.try_clone().map_err(|source| Error::Syscall { call: "dup of a program", source })?;
+        program(ebpf, names.attached)?.load()?;
+        let mut array = ebpf.take_map("PROGRAMS").ok_or(Error::Missing("PROGRAMS"))?;
+        let set = ProgramArray::try_from(&mut array).and_then(|mut array| array.set(0, &whole, 0));
+        set.map_err(Error::map("PROGRAMS"))?;
+        Ok(Programs { array, pin: None })
+    }
+
+    /// Keeps the called program for as long as the attached one runs; to be done before that.
+    pub fn keep(&mut self, paths: &Paths) -> Result<(), Error> {
+        if self.pin.is_some() {
+            return Ok(());
+        }
+        let folder = paths.programs();
+        crate::bpffs::make_folder(&folder).map_err(Error::path(&folder))?;
+        let taken = |number: &u32| folder.join(number.to_string()).try_exists().unwrap_or(true);
+        let number = (1..=u32::MAX).find(|number| !taken(number)).unwrap_or_default();
+        let pin = folder.join(number.to_string());
+        let refused =
+            |error: aya::pin::PinError| Error::Link { path: pin.clone(), message: error.to_string() };
+        self.array.pin(&pin).map_err(refused)?;
+        self.pin = Some(pin);
+        Ok(())
+    }
+
+    /// Lets those of earlier loads go; once nothing runs any more that calls through them.
+    pub fn forget_others(&self, paths: &Paths) -> Result<(), Error> {
+        let folder = paths.programs();
+        for entry in fs::read_dir(&folder).map_err(Error::path(&folder))? {
+            let path = entry.map_err(Error::path(&folder))?.path();
+            if self.pin.as_ref() != Some(&path) {
+                fs::remove_file(&path).map_err(Error::path(&path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The program that is attached.
+pub(super) fn attached<'a>(ebpf: &'a mut Ebpf, options: &Options) -> Result<&'a mut Xdp, Error> {
+    program(ebpf, Names::of(options).attached)
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, Error> {
+    Ok(ebpf.program_mut(name).ok_or(Error::Missing(name))?.try_into()?)
+}
