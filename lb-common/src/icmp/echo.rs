@@ -77,9 +77,15 @@ unsafe fn reply_v6(frame: &Frame) -> Option<()> {
 unsafe fn set_type<const N: usize>(headers: &Header<N>, at: usize, kind: u8) {
     let old: u16 = headers.read(at);
     let new = u16::from_ne_bytes([kind, headers.u8(at + 1)]);
+    // 0 and 0xffff are one number to a receiver, unless all else is 0, as in the reply to a ping of zeros: then only the latter is
+    // right, and RFC 1624's equation gives the former.
+    let checksum = match update(headers.read(at + 2), old, new) {
+        0 => 0xffff,
+        checksum => checksum,
+    };
     // SAFETY: the caller's promise.
     unsafe {
         headers.write(at, new);
-        headers.write(at + 2, update(headers.read(at + 2), old, new));
+        headers.write(at + 2, checksum);
     }
 }
