@@ -222,7 +222,7 @@ fn may_answer_v4(frame: &Frame, at: usize) -> bool {
         return true;
     }
     let header_len = ((ip.u8(0) & 0x0f) << 2) as usize;
-    let Some(icmp) = header::<1>(frame, at + header_len) else { return false };
+    let Some(icmp) = header::<HEADER>(frame, at + header_len) else { return false };
     let kind = icmp.u8(0);
     kind > 31 || ERRORS >> (kind & 31) & 1 == 0
 }
@@ -245,7 +245,7 @@ fn may_answer_v6(frame: &Frame, at: usize) -> bool {
     if protocol != ICMPV6 {
         return true;
     }
-    let Some(icmp) = header::<1>(frame, upper) else { return false };
+    let Some(icmp) = header::<HEADER>(frame, upper) else { return false };
     let kind = icmp.u8(0);
     kind >= 128 && kind != REDIRECT_V6
 }
