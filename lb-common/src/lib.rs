@@ -13,6 +13,7 @@ pub mod decide;
 pub mod encap;
 pub mod flow;
 pub mod hash;
+pub mod icmp;
 pub mod layout;
 pub mod parse;
 pub mod reason;
