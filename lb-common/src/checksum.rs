@@ -8,13 +8,19 @@ pub const fn fold(sum: u32) -> u16 {
     !(sum as u16)
 }
 
+/// Sum of the 16-bit halves of a word.
+#[inline(always)]
+pub const fn halves(word: u32) -> u32 {
+    (word & 0xffff) + (word >> 16)
+}
+
 /// Checksum of an IPv4 header without options, given as it lies in memory with its checksum field 0.
 #[inline(always)]
 pub const fn ipv4(header: &[u32; 5]) -> u16 {
     let mut sum = 0;
     let mut i = 0;
     while i < 5 {
-        sum += (header[i] & 0xffff) + (header[i] >> 16);
+        sum += halves(header[i]);
         i += 1;
     }
     fold(sum)

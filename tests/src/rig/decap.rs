@@ -3,10 +3,10 @@
 
 use std::net::IpAddr;
 
-use aya::maps::{HashMap, PerCpuArray};
+use aya::maps::{Array, HashMap, PerCpuArray};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use lb_common::decap::{DecapClass, DecapReason, decapsulate};
+use lb_common::decap::{DecapClass, DecapReason, GUE_PORT, decapsulate};
 use lb_userspace::decap::key;
 use lb_userspace::objects;
 
@@ -29,7 +29,8 @@ pub struct Answer {
 }
 
 impl Kernel {
-    /// Loads one of [`lb_userspace::decap::PROGRAMS`], which takes apart what comes to these addresses.
+    /// Loads one of [`lb_userspace::decap::PROGRAMS`], which takes apart what comes to these addresses, GUE on its
+    /// usual port.
     ///
     /// # Panics
     /// Where the program cannot be loaded, as do all methods when something fails.
@@ -41,6 +42,8 @@ impl Kernel {
         for address in accepted {
             addresses.insert(key(*address), 1, 0).unwrap();
         }
+        let mut port = Array::<_, u32>::try_from(ebpf.map_mut("GUE_PORT").unwrap()).unwrap();
+        port.set(0, u32::from(GUE_PORT), 0).unwrap();
         let xdp: &mut Xdp = ebpf.program_mut(program).unwrap().try_into().unwrap();
         xdp.load().unwrap();
         Kernel { ebpf, program }
@@ -77,7 +80,7 @@ impl Kernel {
 pub fn on_host(frame: &[u8], accepted: &[IpAddr]) -> Answer {
     let mut bytes = frame.to_vec();
     let accepts = |destination: &[u64; 2]| accepted.iter().any(|address| key(*address) == *destination);
-    let decapsulated = decapsulate(&mut bytes, accepts);
+    let decapsulated = decapsulate(&mut bytes, GUE_PORT, accepts);
     bytes.drain(..decapsulated.cut);
     let verdict = if decapsulated.reason.class() == DecapClass::Drop { XDP_DROP } else { XDP_PASS };
     Answer { verdict, bytes, counted: vec![decapsulated.reason] }
