@@ -35,6 +35,11 @@ impl Kernel {
     /// # Panics
     /// Where the program cannot be loaded, as do all methods when something fails.
     pub fn load(program: &'static str, accepted: &[IpAddr]) -> Kernel {
+        Self::load_with(program, accepted, GUE_PORT)
+    }
+
+    /// As [`Self::load`], with another port of GUE, or none (0).
+    pub fn load_with(program: &'static str, accepted: &[IpAddr], gue_port: u16) -> Kernel {
         let size = accepted.len() as u32;
         let mut ebpf = EbpfLoader::new().map_max_entries("ADDRESSES", size).load(objects::DECAP).unwrap();
         let mut addresses =
@@ -43,7 +48,7 @@ impl Kernel {
             addresses.insert(key(*address), 1, 0).unwrap();
         }
         let mut port = Array::<_, u32>::try_from(ebpf.map_mut("GUE_PORT").unwrap()).unwrap();
-        port.set(0, u32::from(GUE_PORT), 0).unwrap();
+        port.set(0, u32::from(gue_port), 0).unwrap();
         let xdp: &mut Xdp = ebpf.program_mut(program).unwrap().try_into().unwrap();
         xdp.load().unwrap();
         Kernel { ebpf, program }
