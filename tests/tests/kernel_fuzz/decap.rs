@@ -37,6 +37,7 @@ fn kernel_and_host_agree_on_what_is_taken_apart() {
     let kernels = PROGRAMS.map(|program| Kernel::load(program, &accepted));
     let mut seen = [0; DecapReason::ALL.len()];
     for (name, frame) in frames {
+        lb_laws::decap::check(&frame);
         let expected = on_host(&frame, &accepted);
         seen[expected.counted[0] as usize] += 1;
         for kernel in &kernels {
