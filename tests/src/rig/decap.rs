@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use aya::maps::{Array, HashMap, PerCpuArray};
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramInfo, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::decap::{DecapClass, DecapReason, GUE_PORT, decapsulate};
 use lb_userspace::decap::key;
@@ -52,6 +52,12 @@ impl Kernel {
         let xdp: &mut Xdp = ebpf.program_mut(program).unwrap().try_into().unwrap();
         xdp.load().unwrap();
         Kernel { ebpf, program }
+    }
+
+    /// What the kernel says of the program.
+    pub fn info(&self) -> ProgramInfo {
+        let xdp: &Xdp = self.ebpf.program(self.program).unwrap().try_into().unwrap();
+        xdp.info().unwrap()
     }
 
     fn counters(&self) -> Vec<u64> {

@@ -5,4 +5,5 @@ mod any;
 mod bench;
 mod gue;
 mod ipip;
+mod load;
 mod vlan;
