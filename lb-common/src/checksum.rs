@@ -22,13 +22,19 @@ pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
     fold(!checksum as u32 + !old as u32 + new as u32)
 }
 
+/// Sum of the 16-bit halves of a word.
+#[inline(always)]
+pub const fn halves(word: u32) -> u32 {
+    (word & 0xffff) + (word >> 16)
+}
+
 /// Checksum of an IPv4 header without options, given as it lies in memory with its checksum field 0.
 #[inline(always)]
 pub const fn ipv4(header: &[u32; 5]) -> u16 {
     let mut sum = 0;
     let mut i = 0;
     while i < 5 {
-        sum += (header[i] & 0xffff) + (header[i] >> 16);
+        sum += halves(header[i]);
         i += 1;
     }
     fold(sum)
