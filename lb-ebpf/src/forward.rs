@@ -1,11 +1,11 @@
 //! The way to the backend: MAC addresses, outer headers, and out.
 
 use aya_ebpf::programs::XdpContext;
-use lb_common::encap::{IPV4_IN_IP, IPV6_IN_IP, outer_v4, outer_v6};
+use lb_common::encap::{GUE_LEN, IPV4_IN_IP, IPV6_IN_IP, entropy_port, gue, outer_v4, outer_v6};
 use lb_common::hash::FlowHash;
-use lb_common::layout::{Backend, BackendFlags, FEATURE_TAGS, MODE_IPIP};
+use lb_common::layout::{Backend, BackendFlags, FEATURE_GUE, FEATURE_TAGS, MODE_GUE, MODE_IPIP};
 use lb_common::parse::tags::Tags;
-use lb_common::parse::{Frame, Header, L3, Packet};
+use lb_common::parse::{Frame, Header, L3, Packet, UDP};
 use lb_common::reason::Reason;
 
 use crate::backend::{Record, count_packet};
@@ -56,9 +56,11 @@ pub fn forward(ctx: &XdpContext, leaving: &Leaving<'_>, record: &Record) -> Resu
         return Err(Reason::DropLoop);
     }
     if backend.mode == MODE_IPIP {
-        ipip(ctx, leaving, record)?
+        encapsulate::<false>(ctx, leaving, record)?;
+    } else if maps::features() & FEATURE_GUE != 0 && backend.mode == MODE_GUE {
+        encapsulate::<true>(ctx, leaving, record)?;
     } else {
-        l2(leaving, backend)?
+        l2(leaving, backend)?;
     }
     if maps::features() & FEATURE_TAGS != 0 && backend.flags & BackendFlags::TAGGED != 0 {
         tagged::put(ctx, &Tags(record.egress().tags))?;
@@ -97,44 +99,68 @@ fn l2(leaving: &Leaving<'_>, backend: &Backend) -> Result<(), Reason> {
     Ok(())
 }
 
-/// A new Ethernet and IP header before the packet's IP header.
+/// A new Ethernet and IP header before the packet's IP header, and with `GUE` those of UDP and GUE between the two.
 #[inline(always)]
-fn ipip(ctx: &XdpContext, leaving: &Leaving<'_>, record: &Record) -> Result<(), Reason> {
+fn encapsulate<const GUE: bool>(
+    ctx: &XdpContext,
+    leaving: &Leaving<'_>,
+    record: &Record,
+) -> Result<(), Reason> {
     let (packet, backend) = (leaving.packet, record.get());
-    let inner = if packet.is_v6 { IPV6_IN_IP } else { IPV4_IN_IP };
-    let is_v6 = backend.flags & BackendFlags::OUTER_V6 != 0;
-    let added: u16 = if is_v6 { 40 } else { 20 };
-    if packet.ip_len > backend.mtu.saturating_sub(added) {
+    if packet.ip_len > room(backend) {
         return Err(Reason::DropTooBig);
     }
-    tagged::grow(ctx, added as i32)?;
+    let inner = if packet.is_v6 { IPV6_IN_IP } else { IPV4_IN_IP };
+    let (protocol, between) = if GUE { (UDP, GUE_LEN) } else { (inner, 0) };
+    let (class, payload_len) = (packet.traffic_class, packet.ip_len.wrapping_add(between));
     let source = record.outer_source(leaving.hash);
-    let (frame, _) = frame_of::<false>(ctx);
-    if is_v6 {
+    let port = u16::from_be(backend.port);
+    let gue = || gue(entropy_port(leaving.hash), port, inner, packet.ip_len);
+    if backend.flags & BackendFlags::OUTER_V6 != 0 {
+        tagged::grow(ctx, (40 + between) as i32)?;
+        let (frame, _) = frame_of::<false>(ctx);
         let outer = frame.header::<{ L3 + 40 }>(0).ok_or(Reason::DropInternal)?;
         let address = backend.address.as_ptr().cast::<u64>();
         // SAFETY: the frame is this program run's own; the record's addresses lie at multiples of 8.
         unsafe {
             write_macs(&outer, backend);
             outer.write(12, ETHERTYPE_IPV6);
-            outer.write(L3, outer_v6(inner, packet.traffic_class, packet.ip_len));
+            outer.write(L3, outer_v6(protocol, class, payload_len));
             outer.write(L3 + 8, source[0]);
             outer.write(L3 + 16, source[1]);
             outer.write(L3 + 24, address.read());
             outer.write(L3 + 32, address.add(1).read());
+            if GUE {
+                frame.header::<12>(L3 + 40).ok_or(Reason::DropInternal)?.write(0, gue());
+            }
         }
     } else {
+        tagged::grow(ctx, (20 + between) as i32)?;
+        let (frame, _) = frame_of::<false>(ctx);
         let outer = frame.header::<{ L3 + 20 }>(0).ok_or(Reason::DropInternal)?;
         // SAFETY: as above.
         unsafe {
             write_macs(&outer, backend);
             outer.write(12, ETHERTYPE_IPV4);
             let destination = backend.address.as_ptr().cast::<u32>().read();
-            let source = source[0] as u32;
-            outer.write(L3, outer_v4(source, destination, inner, packet.traffic_class, packet.ip_len));
+            outer.write(L3, outer_v4(source[0] as u32, destination, protocol, class, payload_len));
+            if GUE {
+                frame.header::<12>(L3 + 20).ok_or(Reason::DropInternal)?.write(0, gue());
+            }
         }
     }
     Ok(())
+}
+
+/// Bytes of the longest IP packet that fits the way to a backend.
+#[inline(always)]
+pub fn room(backend: &Backend) -> u16 {
+    let outer = if backend.flags & BackendFlags::OUTER_V6 != 0 { 40 } else { 20 };
+    backend.mtu.saturating_sub(match backend.mode {
+        MODE_IPIP => outer,
+        MODE_GUE => outer + GUE_LEN,
+        _ => 0,
+    })
 }
 
 /// # Safety

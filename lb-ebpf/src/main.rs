@@ -8,6 +8,7 @@
 #![no_std]
 #![no_main]
 
+mod answer;
 mod backend;
 mod begin;
 mod clock;

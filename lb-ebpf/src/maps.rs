@@ -6,12 +6,13 @@ use aya_ebpf::maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArra
 use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key;
 use lb_common::layout::{
-    BackendStats, Cold, DecisionRecord, Directory, HOST_MAX, Overflow, PREFIXES, Prefix, SLOTS_A_BLOCK,
+    BackendStats, Cold, DecisionRecord, Directory, HOST_MAX, Overflow, Own, PREFIXES, Prefix, SLOTS_A_BLOCK,
     Settings, Tuple, state,
 };
 use lb_common::parse::Whole;
 use lb_common::reason::REASONS;
 
+use crate::answer::Kind;
 use crate::pin::Flow;
 
 /// Not preallocated: elements come and go by ones.
@@ -33,6 +34,12 @@ pub static VIPS: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(16_384, BPF_
 /// Packets in fragments: where the first one went.
 #[map]
 pub static FRAGMENTS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(16_384, 0);
+/// The balancer's own addresses, by interface.
+#[map]
+pub static OWN: HashMap<u32, Own> = HashMap::with_max_entries(64, 0);
+/// Answers that were given, by CPU and kind: see [`crate::answer::Kind`].
+#[map]
+pub static ANSWERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Kind::COUNT, 0);
 /// Programs that this one calls, by [`WHOLE`].
 #[map]
 pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
@@ -137,6 +144,12 @@ pub fn bucket_mask() -> u32 {
 #[inline(always)]
 pub fn features() -> u32 {
     setting!(features)
+}
+
+/// [`Settings::icmp_rate`]
+#[inline(always)]
+pub fn icmp_rate() -> u32 {
+    setting!(icmp_rate)
 }
 
 /// [`Settings::prefixes`]

@@ -3,7 +3,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
-use std::net::Ipv6Addr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +13,7 @@ use etherparse::UdpHeader;
 use lb_common::decap::GUE_PORT;
 use lb_common::encap::{GUE_LEN, IPV4_IN_IP, IPV6_IN_IP, entropy_port, gue, outer_v4, outer_v6};
 use lb_common::hash::FlowHash;
-use lb_common::layout::Backend;
-use lb_common::parse::{Frame, UDP, parse};
+use lb_common::parse::{Frame, UDP, parse_plain};
 
 use super::rig::{BACKEND, BACKEND_V6, BALANCER, BALANCER_V6, Wire};
 
@@ -77,7 +75,7 @@ pub fn wrap(packet: &[u8], outer_is_v6: bool, has_checksum: bool) -> Option<Vec<
     let frame = [&MACS[..], &ethertype(inner_is_v6), packet].concat();
     let start = frame.as_ptr() as usize;
     // SAFETY: borrowed for as long as it is parsed.
-    let parsed = parse(&unsafe { Frame::new(start, start + frame.len()) }).ok()?;
+    let parsed = parse_plain(&unsafe { Frame::new(start, start + frame.len()) }, frame.len()).ok()?;
     let protocol = if inner_is_v6 { IPV6_IN_IP } else { IPV4_IN_IP };
     let len = packet.len() as u16;
     let port = entropy_port(FlowHash::of(&parsed.tuple, KEY));
@@ -94,12 +92,12 @@ pub fn wrap(packet: &[u8], outer_is_v6: bool, has_checksum: bool) -> Option<Vec<
         udp.checksum = sum.expect("a length that fits");
         headers[..8].copy_from_slice(&udp.to_bytes());
     }
-    let backend = backend(outer_is_v6);
     let outer = if outer_is_v6 {
         let first = outer_v6(UDP, parsed.traffic_class, len + GUE_LEN).to_ne_bytes();
-        [&first[..], &backend.source, &backend.address].concat()
+        [&first[..], &BALANCER_V6.octets(), &BACKEND_V6.octets()].concat()
     } else {
-        let words = outer_v4(&backend, UDP, parsed.traffic_class, len + GUE_LEN);
+        let [source, destination] = [BALANCER, BACKEND].map(u32::from_ne_bytes);
+        let words = outer_v4(source, destination, UDP, parsed.traffic_class, len + GUE_LEN);
         words.iter().flat_map(|word| word.to_ne_bytes()).collect()
     };
     Some([&MACS[..], &ethertype(outer_is_v6), &outer, &headers, packet].concat())
@@ -107,20 +105,4 @@ pub fn wrap(packet: &[u8], outer_is_v6: bool, has_checksum: bool) -> Option<Vec<
 
 fn ethertype(is_v6: bool) -> [u8; 2] {
     if is_v6 { [0x86, 0xdd] } else { [0x08, 0x00] }
-}
-
-fn backend(outer_is_v6: bool) -> Backend {
-    let bytes = |v4: [u8; 4], v6: Ipv6Addr| match outer_is_v6 {
-        true => v6.octets(),
-        false => {
-            let mut bytes = [0; 16];
-            bytes[..4].copy_from_slice(&v4);
-            bytes
-        }
-    };
-    Backend {
-        source: bytes(BALANCER, BALANCER_V6),
-        address: bytes(BACKEND, BACKEND_V6),
-        ..Backend::default()
-    }
 }

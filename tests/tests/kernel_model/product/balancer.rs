@@ -215,7 +215,8 @@ impl Balancer {
         let plane = self.life.as_mut().expect("it was begun").dataplane();
         let ours = |id: HostId| self.hosts.get(&id).copied().unwrap_or(HOST_NONE);
         let backends = plane.published_backends();
-        let states = backends.iter().map(|(&(_, id), backend)| (ours(id), Control(backend.control).state()));
+        let states =
+            backends.iter().map(|(&(_, id), backend)| (ours(id), Control(backend.record.control).state()));
         let hosts: BTreeMap<HostId, HostState> = states.clone().collect();
         for (host, state) in states {
             assert_eq!(hosts[&host], state, "host {host} is the same to all services");
