@@ -213,6 +213,11 @@ fn what_leads_to_no_flow_is_told_apart() {
     }
     let mapped = Ip { source: "::ffff:198.51.100.1".parse().unwrap(), ..plain(true, 6) };
     assert_eq!(flow_of(&mapped), Err(NoFlow::Foreign));
+    // The packet ends with the quoted IP header; that it was a later fragment is only in what pads the frame.
+    let later = Ip { fragment_offset: 3, extensions: vec![(44, 0)], ..plain(true, 17) };
+    let error = error(&later, 0, 0, 40);
+    let padded = [error.frame(), later.bytes()[40..].to_vec()].concat();
+    assert_eq!(look(&error, &padded).1, Err(NoFlow::Truncated));
     // Five extension headers, and some that lie too far into the frame.
     let many = Ip { extensions: vec![(60, 0); 5], ..plain(true, 6) };
     assert_eq!(flow_of(&many), Err(NoFlow::Truncated));

@@ -270,6 +270,10 @@ fn extensions_and_padding_are_not_quoted() {
         let heard = relayed(is_v6, &message(is_v6, kind, rest, &quote), &tunnels()).unwrap();
         let header = if is_v6 { 40 } else { 20 };
         assert_eq!(told(&heard.for_client.unwrap()).1, &packet[..128 - header]);
+        // Behind the outer packet, and between the two packets' ends.
+        let stuffed = ip(balancer(is_v6), backend(is_v6), 4, &[&packet[..], &[0; 9]].concat());
+        let heard = relayed(is_v6, &message(is_v6, kind, [0; 4], &stuffed), &tunnels()).unwrap();
+        assert_eq!(told(&heard.for_client.unwrap()).1, &packet[..]);
         let padded = [&outer[..], &[0; 9]].concat();
         let heard = relayed(is_v6, &message(is_v6, kind, [0; 4], &padded), &tunnels()).unwrap();
         assert_eq!(told(&heard.for_client.unwrap()).1, &packet[..]);
@@ -328,6 +332,12 @@ fn what_is_not_ours_or_makes_no_sense_is_not_believed() {
             let error = too_big(is_v6, mtu, &good);
             assert_eq!(relayed(is_v6, &error, &tunnels()).is_some(), believed, "{mtu}");
         }
+    }
+    // A fragment: ours are none.
+    for (at, value) in [(6, 0x20), (7, 1)] {
+        let mut fragment = outer(false, Mode::IpIp, &inner(false, 1400));
+        fragment[at] = value;
+        assert_eq!(relayed(false, &too_big(false, 1400, &fragment), &tunnels()), None);
     }
     // A wrong checksum: IPv4's is not verified before.
     let mut error = too_big(false, 1400, &outer(false, Mode::IpIp, &inner(false, 1400)));

@@ -294,6 +294,7 @@ pub fn check_answer(before: &[u8], answer: &[u8], problem: Problem) {
         let client = Ipv4HeaderSlice::from_slice(old).expect("a header").source_addr();
         assert_eq!((header.source_addr(), header.destination_addr()), (OWN_V4, client));
         assert_eq!((header.protocol().0, header.ttl(), header.slice().len()), (ICMP, 64, 20));
+        assert_eq!((header.dcp().value(), header.ecn().value(), header.dont_fragment()), (48, 0, true));
         assert_eq!(usize::from(header.total_len()), ip.len());
         assert_eq!(header.header_checksum(), header.to_header().calc_header_checksum());
         assert!(is_sum_right(&ip[20..]));
