@@ -1,14 +1,16 @@
 //! Answers of the balancer's own, sent back by the way that the packet came.
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_tail;
 use aya_ebpf::programs::XdpContext;
 use lb_common::icmp::{self, LONG, Problem, SHORT_V4, SHORT_V6};
 use lb_common::layout::Own;
-use lb_common::parse::{L3, Packet};
+use lb_common::parse::L3;
 use lb_common::reason::Reason;
 
+use crate::hand::{Hand, Step, context, ended, finish, frame, hand};
 use crate::verdict::Verdict;
-use crate::{clock, frame_of, maps, tagged};
+use crate::{clock, maps, tagged};
 
 /// Kinds of answers that have a rate each: a flood of one must not keep the others back.
 #[derive(Clone, Copy)]
@@ -40,84 +42,98 @@ impl Kind {
     }
 }
 
-/// To an echo request.
+/// To the echo request in hand.
 #[inline(always)]
-pub fn echo<const FRAGS: bool>(ctx: &XdpContext, packet: &Packet) -> Result<Verdict, Reason> {
-    if !Kind::Echo.may() {
-        return Err(Reason::DropAnswerRate);
-    }
-    let (frame, _) = frame_of::<FRAGS>(ctx);
-    // SAFETY: the frame is this program run's own.
-    if unsafe { icmp::reply(&frame, packet.is_v6) } {
-        Ok(Verdict::transmit(Reason::AnswerEcho))
-    } else {
-        Err(Reason::PassIcmp)
-    }
+pub fn echo(ctx: &XdpContext) -> Result<Verdict, Reason> {
+    ended(answer_echo(ctx.ctx))?;
+    Ok(Verdict::transmit(Reason::AnswerEcho))
 }
 
-/// To a packet that does not fit the way to its backend, which takes `mtu` bytes.
+/// To the packet in hand, which does not fit its way.
 #[inline(always)]
-pub fn too_big<const FRAGS: bool>(ctx: &XdpContext, packet: &Packet, mtu: u16) -> Result<Verdict, Reason> {
-    if !problem::<FRAGS>(ctx, packet, Kind::TooBig, Problem::TooBig { mtu })? {
-        return Err(Reason::DropTooBig);
-    }
+pub fn too_big(ctx: &XdpContext) -> Result<Verdict, Reason> {
+    ended(answer_problem(ctx.ctx, Kind::TooBig as u32))?;
     Ok(Verdict::transmit(Reason::AnswerTooBig))
 }
 
-/// To a packet whose time to live ends here.
+/// To the packet in hand, whose time to live ends here.
 #[inline(always)]
-pub fn time_exceeded<const FRAGS: bool>(ctx: &XdpContext, packet: &Packet) -> Result<Verdict, Reason> {
-    if !problem::<FRAGS>(ctx, packet, Kind::TimeExceeded, Problem::TimeExceeded)? {
-        return Err(Reason::DropTimeExceeded);
-    }
+pub fn time_exceeded(ctx: &XdpContext) -> Result<Verdict, Reason> {
+    ended(answer_problem(ctx.ctx, Kind::TimeExceeded as u32))?;
     Ok(Verdict::transmit(Reason::AnswerTimeExceeded))
 }
 
-/// Makes the frame an ICMP error about itself. False: it may not be answered, or is too short for that.
+/// Step: makes the frame the answer to itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn answer_echo(ctx: *mut xdp_md) -> Step {
+    let frame = frame(&context(ctx));
+    finish(hand().and_then(|hand| {
+        if !Kind::Echo.may() {
+            return Err(Reason::DropAnswerRate);
+        }
+        // SAFETY: the frame is this program run's own.
+        if unsafe { icmp::reply(&frame, hand.packet().is_v6) } { Ok(()) } else { Err(Reason::PassIcmp) }
+    }))
+}
+
+/// Step: makes the frame an ICMP error about itself, by the number of the kind.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn answer_problem(ctx: *mut xdp_md, kind: u32) -> Step {
+    let ctx = context(ctx);
+    finish(hand().and_then(|hand| {
+        if kind == Kind::TooBig as u32 {
+            problem(&ctx, hand, Kind::TooBig, Problem::TooBig { mtu: hand.mtu }, Reason::DropTooBig)
+        } else {
+            problem(&ctx, hand, Kind::TimeExceeded, Problem::TimeExceeded, Reason::DropTimeExceeded)
+        }
+    }))
+}
+
+/// `unanswered` is what becomes of it if it may not be answered, or is too short for that.
 #[inline(always)]
-fn problem<const FRAGS: bool>(
+fn problem(
     ctx: &XdpContext,
-    packet: &Packet,
+    hand: &Hand,
     kind: Kind,
     problem: Problem,
-) -> Result<bool, Reason> {
-    let (frame, len) = frame_of::<FRAGS>(ctx);
-    if !icmp::may_answer(&frame, packet.is_v6) {
-        return Ok(false);
+    unanswered: Reason,
+) -> Result<(), Reason> {
+    let packet = hand.packet();
+    if !icmp::may_answer(&frame(ctx), packet.is_v6) {
+        return Err(unanswered);
     }
     let quote = if packet.is_v6 {
         icmp::quote_v6(packet.ip_len)
     } else {
         icmp::quote_v4(packet.ip_len, packet.ip_header_len)
     };
-    let Some(quote) = quote else { return Ok(false) };
+    let Some(quote) = quote else { return Err(unanswered) };
     if !kind.may() {
         return Err(Reason::DropAnswerRate);
     }
     // SAFETY: the context is the program's own, and no pointer into the frame is used after this.
-    if unsafe { bpf_xdp_adjust_tail(ctx.ctx, (L3 + quote) as i32 - len as i32) } != 0 {
+    if unsafe { bpf_xdp_adjust_tail(ctx.ctx, (L3 + quote) as i32 - hand.len as i32) } != 0 {
         return Err(Reason::DropInternal);
     }
-    let own = own_addresses(ctx);
-    let added = if packet.is_v6 { icmp::ADDED_V6 } else { icmp::ADDED_V4 };
-    tagged::grow(ctx, added as i32)?;
-    let (frame, _) = frame_of::<false>(ctx);
-    let Own { v4, v6, .. } = own;
+    tagged::grow(ctx, if packet.is_v6 { icmp::ADDED_V6 } else { icmp::ADDED_V4 } as i32)?;
+    let Own { v4, v6, .. } = own_addresses(ctx);
     // A balancer without an address of the family speaks in the name of the VIP.
-    let (own_v4, own_v6) = (
-        if v4 != 0 { v4 } else { (packet.tuple.destination[1] >> 32) as u32 },
-        if v6[0] | v6[1] != 0 { v6 } else { packet.tuple.destination },
-    );
+    let destination = packet.tuple.destination;
+    let v4 = if v4 != 0 { v4 } else { (destination[1] >> 32) as u32 };
+    let v6 = if v6[0] | v6[1] != 0 { v6 } else { destination };
+    let frame = frame(ctx);
     // SAFETY: the frame is this program run's own.
-    let written = unsafe {
+    let is_written = unsafe {
         match (packet.is_v6, quote) {
-            (false, LONG) => icmp::answer_v4::<LONG>(&frame, own_v4, problem),
-            (false, _) => icmp::answer_v4::<SHORT_V4>(&frame, own_v4, problem),
-            (true, LONG) => icmp::answer_v6::<LONG>(&frame, own_v6, problem),
-            (true, _) => icmp::answer_v6::<SHORT_V6>(&frame, own_v6, problem),
+            (false, LONG) => icmp::answer_v4::<LONG>(&frame, v4, problem),
+            (false, _) => icmp::answer_v4::<SHORT_V4>(&frame, v4, problem),
+            (true, LONG) => icmp::answer_v6::<LONG>(&frame, v6, problem),
+            (true, _) => icmp::answer_v6::<SHORT_V6>(&frame, v6, problem),
         }
     };
-    if written { Ok(true) } else { Err(Reason::DropInternal) }
+    if is_written { Ok(()) } else { Err(Reason::DropInternal) }
 }
 
 /// Addresses of the interface that the packet came in by.

@@ -2,17 +2,18 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use lb_common::flow::{TIMEOUT_SETS, Timeouts};
-use lb_common::hash::Key;
+use lb_common::hash::Key as HashKey;
 use lb_common::layout::{
     BackendStats, Cold, DecisionRecord, Directory, HOST_MAX, Overflow, Own, PREFIXES, Prefix, SLOTS_A_BLOCK,
     Settings, Tuple, state,
 };
-use lb_common::parse::Whole;
 use lb_common::reason::REASONS;
 
 use crate::answer::Kind;
+use crate::hand::Hand;
 use crate::pin::Flow;
 
 /// Not preallocated: elements come and go by ones.
@@ -70,7 +71,7 @@ pub static INCOMPLETE_SINCE: Array<u64> = Array::with_max_entries(HOST_MAX as u3
 pub static WORK: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
 /// The packet in hand, where it is not a plain one, by CPU.
 #[map]
-pub static PACKET: PerCpuArray<Whole> = PerCpuArray::with_max_entries(1, 0);
+pub static HAND: PerCpuArray<Hand> = PerCpuArray::with_max_entries(1, 0);
 /// The pin that is being made, by CPU.
 #[map]
 pub static ENTRY: PerCpuArray<Overflow> = PerCpuArray::with_max_entries(1, 0);
@@ -122,7 +123,7 @@ macro_rules! setting {
 }
 
 #[inline(always)]
-pub fn key() -> Key {
+pub fn key() -> HashKey {
     [
         // SAFETY: as for `setting!`.
         unsafe { (&raw const SETTINGS.key[0]).read_volatile() },
@@ -144,6 +145,24 @@ pub fn bucket_mask() -> u32 {
 #[inline(always)]
 pub fn features() -> u32 {
     setting!(features)
+}
+
+/// What is known of an address, see `lb_common::layout::VipFlags`; 0: nothing.
+#[inline(always)]
+pub fn vip(address: [u64; 2]) -> u32 {
+    VIPS.get(Key::new(128, address)).copied().unwrap_or(0)
+}
+
+/// Whether an interface is one of the balancer's.
+#[inline(always)]
+pub fn is_own(ifindex: u32) -> bool {
+    OWN.get_ptr(ifindex).is_some()
+}
+
+/// [`Settings::mss`]
+#[inline(always)]
+pub fn mss() -> u32 {
+    setting!(mss)
 }
 
 /// [`Settings::icmp_rate`]
