@@ -64,14 +64,15 @@ pub fn error(frame: &[u8], own: IpAddr, problem: Problem) -> Vec<u8> {
     let (ether_type, header, body) = match own {
         IpAddr::V4(own) => {
             let about = Ipv4HeaderSlice::from_slice(packet).expect("an IPv4 header");
-            let kind = match problem {
-                Problem::TooBig { mtu: next_hop_mtu } => Icmpv4Type::DestinationUnreachable(
-                    icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu },
-                ),
-                Problem::TimeExceeded => {
-                    Icmpv4Type::TimeExceeded(icmpv4::TimeExceededCode::TtlExceededInTransit)
-                }
-            };
+            let kind =
+                match problem {
+                    Problem::TooBig { mtu: next_hop_mtu } => Icmpv4Type::DestinationUnreachable(
+                        icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu },
+                    ),
+                    Problem::TimeExceeded => {
+                        Icmpv4Type::TimeExceeded(icmpv4::TimeExceededCode::TtlExceededInTransit)
+                    }
+                };
             let quote = quote(about.total_len().into(), 28);
             let icmp = Icmpv4Header::with_checksum(kind, quote).to_bytes().to_vec();
             let body = [&icmp, quote].concat();

@@ -123,7 +123,11 @@ fn extension_headers_are_stepped_over() {
             packet().extension(0, &option),
             packet().extension(43, &[4, 0, 0, 0, 0, 0]),
             packet().extension(60, &[1; 22]),
-            packet().extension(0, &option).extension(60, &option).extension(43, &[0; 14]).extension(60, &option),
+            packet()
+                .extension(0, &option)
+                .extension(60, &option)
+                .extension(43, &[0; 14])
+                .extension(60, &option),
             (0..6).fold(packet(), |packet, _| packet.extension(60, &option)),
         ] {
             let frame = packet.build();

@@ -113,7 +113,9 @@ fn fragments_whose_first_one_was_not_seen() {
             let udp = Packet::udp(udp.from, udp.to).payload(&[1; 64]).fragments(24);
             assert_eq!((tcp.len(), udp.len()), (3, 3));
             let frames = tcp.into_iter().skip(1).chain(udp.into_iter().skip(1));
-            frames.enumerate().map(move |(number, frame)| (format!("service {service}, frame {number}"), frame))
+            frames
+                .enumerate()
+                .map(move |(number, frame)| (format!("service {service}, frame {number}"), frame))
         })
     };
     check_all(later().map(|(what, frame)| Fixture::pass(what, frame, "pass_fragment")));
