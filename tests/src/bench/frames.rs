@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use lb_common::layout::Tuple;
 use lb_common::parse;
+use lb_laws::wire::mend_checksum;
 
 use crate::packets::Packet;
 
@@ -29,14 +30,13 @@ impl Frame {
         Frame { words, len: bytes.len() }
     }
 
-    /// The same packet from another client. IPv4 only; the checksums stay, as nobody looks at them.
-    pub fn from(mut self, address: u32, port: u16) -> Frame {
-        let words = &mut self.words;
-        // The address is bytes 26 to 29, the port 34 and 35.
-        let (address, port) = (u64::from(address.swap_bytes()), u64::from(port.swap_bytes()));
-        words[3] = words[3] & !(0xffff_ffff << 16) | address << 16;
-        words[4] = words[4] & !(0xffff << 16) | port << 16;
-        self
+    /// The same packet from another client. IPv4 only; TCP's checksum stays, as nobody looks at it.
+    pub fn from(self, address: u32, port: u16) -> Frame {
+        let mut bytes = self.bytes();
+        bytes[26..30].copy_from_slice(&address.to_be_bytes());
+        bytes[34..36].copy_from_slice(&port.to_be_bytes());
+        mend_checksum(&mut bytes[14..]);
+        Frame::new(&bytes)
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -93,7 +93,7 @@ impl Flows {
         Flows { template, varies: Some(if vip.is_ipv4() { (26, 34) } else { (34, 54) }) }
     }
 
-    /// The packet of flow number `flow`. Checksums are those of the first flow: nobody looks at them.
+    /// The packet of flow number `flow`. Checksums of TCP and UDP are those of the first flow: nobody looks at them.
     pub fn frame(&self, flow: u32) -> Frame {
         let mut bytes = self.template.clone();
         if let Some((address, port)) = self.varies {
@@ -101,6 +101,7 @@ impl Flows {
             let (client, source) = (0x0a00_0000 + flow / 1000, 1024 + (flow % 1000) as u16 * 61);
             bytes[address..address + 4].copy_from_slice(&client.to_be_bytes());
             bytes[port..port + 2].copy_from_slice(&source.to_be_bytes());
+            mend_checksum(&mut bytes[14..]);
         }
         Frame::new(&bytes)
     }
