@@ -29,7 +29,9 @@ pub fn record(
         destination_mac: next_hop.dst_mac,
         source_mac: next_hop.src_mac,
         mtu: u16::try_from(next_hop.mtu).unwrap_or(u16::MAX),
-        flags: outer_v6 | BackendFlags::REACHABLE,
+        flags: outer_v6
+            | BackendFlags::REACHABLE
+            | if next_hop.gateway.is_none() { BackendFlags::ON_LINK } else { 0 },
         ..record
     };
     let source = Tuple::words(octets(next_hop.source));
