@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_common::flow::{self, Phase, TIMEOUT_SETS};
+use lb_common::layout::BackendFlags;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -16,7 +17,7 @@ use super::{Clock, Engine, Error};
 use crate::dataplane::{Abilities, Dataplane, Options, Sizes};
 use crate::drain::{State, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
-use crate::model::{Model, Timeouts};
+use crate::model::{Interface, Model, Timeouts};
 use crate::netlink::NextHopState;
 use crate::plan::Ids;
 
@@ -27,6 +28,8 @@ pub struct Start {
     pub model: Model,
     pub journal: Journal,
     pub next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
+    /// By [`crate::plan::abilities`].
+    pub abilities: Abilities,
 }
 
 impl Start {
@@ -40,7 +43,7 @@ impl Start {
 
     /// What the data path is loaded with.
     fn options(&self, sets: &TimeoutSets) -> Options {
-        let Start { instance, model, journal, .. } = self;
+        let Start { instance, model, journal, abilities, .. } = self;
         let sets = by_number(model, sets);
         Options {
             instance: instance.clone(),
@@ -52,7 +55,7 @@ impl Start {
             timeouts: flow::timeouts(&sets.map(|set| by_phase(&set))),
             udp_gap: sets.map(|set| seconds(set.udp_gap)),
             flood_gate: model.flow_table.flood_gate,
-            abilities: Abilities::default(),
+            abilities: abilities.clone(),
             test_clock: false,
             records: false,
         }
@@ -66,7 +69,7 @@ impl Start {
     }
 
     fn go_on(self, dataplane: Dataplane, clock: Clock, mut sets: TimeoutSets) -> Result<Engine, Error> {
-        let Start { instance, config, model, mut journal, next_hops } = self;
+        let Start { instance, config, model, mut journal, next_hops, .. } = self;
         if !dataplane.adopted {
             // There are no pins that could carry the number of another one.
             let used = model.all_timeouts();
@@ -101,7 +104,7 @@ impl Start {
         };
         engine.resume_drains()?;
         engine.continue_edges();
-        engine.published_hops = engine.next_hops.borrow_and_update().clone();
+        engine.take_in_hops();
         engine.down = engine.unreachable(&engine.published_hops);
         engine.find_leaving();
         engine.continue_rings()?;
@@ -149,9 +152,14 @@ impl Engine {
             })
             .collect();
         let services: BTreeSet<u16> = known.iter().map(|(service, _)| *service).collect();
-        for ((service, host), record) in self.dataplane.published_backends() {
+        let features = self.dataplane.options.abilities.features;
+        for ((service, host), mut backend) in self.dataplane.published_backends() {
             if services.contains(&service) && !known.contains(&(service, host)) {
-                self.leaving.insert((service, host), record);
+                if backend.needs() & !features != 0 {
+                    // Nothing that the config names goes this way any more, so the program cannot go it.
+                    backend.record.flags &= !BackendFlags::REACHABLE;
+                }
+                self.leaving.insert((service, host), backend);
             }
         }
     }
@@ -165,8 +173,8 @@ impl Engine {
     }
 
     fn attach(&mut self) -> Result<(), Error> {
-        for interface in &self.model.interfaces {
-            let attached = self.dataplane.attach(interface, self.model.xdp_mode)?;
+        for Interface { name: interface, xdp_mode } in &self.model.interfaces {
+            let attached = self.dataplane.attach(interface, *xdp_mode)?;
             match &attached.note {
                 Some(note) => log::warn!("{interface}: {} mode: {note}", attached.mode),
                 None => log::info!("{interface}: {} mode", attached.mode),
