@@ -82,6 +82,8 @@ reasons! {
     ForwardIcmp = Forward "forward_icmp",
     /// A backend's answer, sent to the client in the service's name (`nat`).
     ForwardReply = Forward "forward_reply",
+    /// The same, by the kernel: the client's next hop is not known yet, or not one that frames can be sent to directly.
+    ForwardReplySlow = Forward "forward_reply_slow",
     /// An echo request to a VIP.
     AnswerEcho = Answer "answer_echo",
     /// Does not fit the way to the backend: its sender is told what would (RFC 1191, RFC 8201).
@@ -114,6 +116,10 @@ reasons! {
     DropAnswerRate = Drop "drop_answer_rate",
     /// It came from the backend that it would be sent to.
     DropLoop = Drop "drop_loop",
+    /// Its client is a backend's host itself, whose answers would not come back this way (`nat`).
+    DropHairpin = Drop "drop_hairpin",
+    /// There is no route to the client, or IP forwarding is off (`nat`).
+    DropNoRoute = Drop "drop_no_route",
     /// The kernel had no room for the outer header, or a map refused: see the daemon's log.
     DropInternal = Drop "drop_internal",
     /// A live flow's pin found no place: harmless in a settled slot (C3), and the host's gauge is not complete for T.

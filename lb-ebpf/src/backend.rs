@@ -46,20 +46,30 @@ impl Record {
     }
 }
 
+/// The backend with this number of a record.
+#[inline(always)]
+pub fn numbered(directory: *const Directory, number: u32) -> Record {
+    // SAFETY: the map's element; the index is below the length.
+    let backend =
+        unsafe { (&raw const (*directory).backends).cast::<Backend>().add(number as usize & (BACKENDS - 1)) };
+    Record { backend, directory }
+}
+
 /// The backend of a host, for the service with this window; record 0, whose state is [`HostState::Gone`], if it has none.
 #[inline(always)]
 pub fn find(directory: *const Directory, window: Window, host: HostId) -> Record {
-    // SAFETY: the map's element; the indices are below the lengths.
-    unsafe {
-        let number = match window.pair(host) {
-            Some(pair) => {
-                (&raw const (*directory).pairs).cast::<u32>().add(pair as usize & (PAIRS - 1)).read_volatile()
-            }
-            None => 0,
-        };
-        let backend =
-            (&raw const (*directory).backends).cast::<Backend>().add(number as usize & (BACKENDS - 1));
-        Record { backend, directory }
+    numbered(directory, number_of(directory, window, host))
+}
+
+/// Number of the record of a host's backend; 0 if it has none.
+#[inline(always)]
+pub fn number_of(directory: *const Directory, window: Window, host: HostId) -> u32 {
+    match window.pair(host) {
+        // SAFETY: the map's element; the index is below the length.
+        Some(pair) => unsafe {
+            (&raw const (*directory).pairs).cast::<u32>().add(pair as usize & (PAIRS - 1)).read_volatile()
+        },
+        None => 0,
     }
 }
 

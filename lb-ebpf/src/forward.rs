@@ -1,12 +1,16 @@
 //! The way to the backend: MAC addresses, outer headers, and out.
 
 use aya_ebpf::programs::XdpContext;
-use lb_common::encap::{IPV4_IN_IP, IPV6_IN_IP, outer_v4, outer_v6};
+use lb_common::encap::{GUE_LEN, IPV4_IN_IP, IPV6_IN_IP, entropy_port, gue, outer_v4, outer_v6};
 use lb_common::hash::FlowHash;
-use lb_common::layout::{Backend, BackendFlags, FEATURE_TAGS, MODE_IPIP};
+use lb_common::layout::{
+    Backend, BackendFlags, FEATURE_GUE, FEATURE_NAT, FEATURE_TAGS, MODE_GUE, MODE_IPIP, MODE_NAT, Tuple,
+};
+use lb_common::nat::{self, Endpoint, Headers, Refusal, Transport};
 use lb_common::parse::tags::Tags;
-use lb_common::parse::{Frame, Header, L3, Packet};
+use lb_common::parse::{Frame, Header, L3, Packet, Signal, TCP, UDP};
 use lb_common::reason::Reason;
+use lb_common::{mss, ttl};
 
 use crate::backend::{Record, count_packet};
 use crate::verdict::Verdict;
@@ -44,21 +48,41 @@ impl Out {
     }
 }
 
-/// Makes the packet one for its backend, and counts it there. `Err` is why it is dropped; nothing has changed then but for
-/// [`Reason::DropInternal`].
+/// Makes the packet one for its backend, and counts it there. `translate` does so where the mode is `nat`. `Err` is why it is
+/// dropped; nothing has changed then but for [`Reason::DropInternal`].
 #[inline(always)]
-pub fn forward(ctx: &XdpContext, leaving: &Leaving<'_>, record: &Record) -> Result<Out, Reason> {
+pub fn forward(
+    ctx: &XdpContext,
+    leaving: &Leaving<'_>,
+    record: &Record,
+    translate: impl FnOnce(&Endpoint) -> Result<(), Reason>,
+) -> Result<Out, Reason> {
     let backend = record.get();
     if backend.flags & BackendFlags::REACHABLE == 0 {
         return Err(Reason::DropNoNextHop);
     }
-    if comes_from(leaving.frame, backend)? {
+    // Behind a gateway a backend cannot be told from others: clients' packets may come by the same one.
+    if backend.flags & BackendFlags::ON_LINK != 0 && comes_from(leaving.frame, backend)? {
         return Err(Reason::DropLoop);
     }
-    if backend.mode == MODE_IPIP {
-        ipip(ctx, leaving, record)?
+    if leaving.packet.ip_len > room(backend) {
+        return Err(Reason::DropTooBig);
+    }
+    if maps::mss() != 0 && matches!(leaving.packet.signal, Signal::Syn | Signal::Stray) {
+        clamp(leaving.frame, leaving.packet);
+    }
+    if maps::features() & FEATURE_NAT != 0 && backend.mode == MODE_NAT {
+        translate(&endpoint(backend))?;
+        rewrite_macs(leaving.frame, backend)?;
     } else {
-        l2(leaving, backend)?
+        hop(leaving.frame, leaving.packet)?;
+        if backend.mode == MODE_IPIP {
+            encapsulate::<false>(ctx, leaving, record)?;
+        } else if maps::features() & FEATURE_GUE != 0 && backend.mode == MODE_GUE {
+            encapsulate::<true>(ctx, leaving, record)?;
+        } else {
+            rewrite_macs(leaving.frame, backend)?;
+        }
     }
     if maps::features() & FEATURE_TAGS != 0 && backend.flags & BackendFlags::TAGGED != 0 {
         tagged::put(ctx, &Tags(record.egress().tags))?;
@@ -75,6 +99,67 @@ pub fn forward(ctx: &XdpContext, leaving: &Leaving<'_>, record: &Record) -> Resu
     Ok(out)
 }
 
+/// Destination NAT of a TCP or UDP packet.
+#[inline(always)]
+pub fn translate(frame: &Frame, packet: &Packet, to: &Endpoint) -> Result<(), Reason> {
+    let headers = Headers {
+        is_v6: packet.is_v6,
+        transport: Transport::of(packet.tuple.protocol as u8),
+        offset: packet.ip_header_len,
+    };
+    // SAFETY: the frame is this program run's own.
+    unsafe { nat::to_backend(frame, &headers, to) }.map_err(refused)
+}
+
+/// What a refusal of the translator means here, where all of it has been looked at before.
+#[inline(always)]
+pub fn refused(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::Malformed => Reason::DropInternal,
+        Refusal::Spent => Reason::DropTimeExceeded,
+    }
+}
+
+/// A backend as the one that packets are translated to.
+#[inline(always)]
+fn endpoint(backend: &Backend) -> Endpoint {
+    let address = backend.address.as_ptr();
+    // SAFETY: the record's addresses lie at multiples of 8.
+    let address = unsafe {
+        if backend.flags & BackendFlags::OUTER_V6 != 0 {
+            [address.cast::<u64>().read(), address.cast::<u64>().add(1).read()]
+        } else {
+            Tuple::v4(address.cast::<u32>().read())
+        }
+    };
+    Endpoint { address, port: backend.port }
+}
+
+/// Takes a hop off.
+#[inline(always)]
+pub fn hop(frame: &Frame, packet: &Packet) -> Result<(), Reason> {
+    // SAFETY: the frame is this program run's own.
+    unsafe {
+        if packet.is_v6 {
+            ttl::decrement_v6(&frame.header(L3).ok_or(Reason::DropInternal)?);
+        } else {
+            ttl::decrement_v4(&frame.header(L3).ok_or(Reason::DropInternal)?);
+        }
+    }
+    Ok(())
+}
+
+/// Lowers the segment size that a SYN announces.
+#[inline(always)]
+pub fn clamp(frame: &Frame, packet: &Packet) {
+    if packet.tuple.protocol as u8 != TCP {
+        return;
+    }
+    let max = maps::mss() as u16 - if packet.is_v6 { 20 } else { 0 };
+    // SAFETY: the frame is this program run's own.
+    unsafe { mss::clamp(frame, packet.ip_header_len, max) };
+}
+
 /// Whether the frame comes from the very backend: it sent it on instead of taking it for its own, or it is its own client.
 #[inline(always)]
 fn comes_from(frame: &Frame, backend: &Backend) -> Result<bool, Reason> {
@@ -85,56 +170,74 @@ fn comes_from(frame: &Frame, backend: &Backend) -> Result<bool, Reason> {
     Ok((ethernet.read::<u32>(6) ^ first) as u64 | (ethernet.read::<u16>(10) ^ last) as u64 == 0)
 }
 
-/// New MAC addresses, nothing else.
+/// New MAC addresses.
 #[inline(always)]
-fn l2(leaving: &Leaving<'_>, backend: &Backend) -> Result<(), Reason> {
-    if leaving.packet.ip_len > backend.mtu {
-        return Err(Reason::DropTooBig);
-    }
-    let ethernet = leaving.frame.header::<L3>(0).ok_or(Reason::DropInternal)?;
+fn rewrite_macs(frame: &Frame, backend: &Backend) -> Result<(), Reason> {
+    let ethernet = frame.header::<L3>(0).ok_or(Reason::DropInternal)?;
     // SAFETY: the frame is this program run's own.
     unsafe { write_macs(&ethernet, backend) };
     Ok(())
 }
 
-/// A new Ethernet and IP header before the packet's IP header.
+/// A new Ethernet and IP header before the packet's IP header, and with `GUE` those of UDP and GUE between the two.
 #[inline(always)]
-fn ipip(ctx: &XdpContext, leaving: &Leaving<'_>, record: &Record) -> Result<(), Reason> {
+fn encapsulate<const GUE: bool>(
+    ctx: &XdpContext,
+    leaving: &Leaving<'_>,
+    record: &Record,
+) -> Result<(), Reason> {
     let (packet, backend) = (leaving.packet, record.get());
     let inner = if packet.is_v6 { IPV6_IN_IP } else { IPV4_IN_IP };
-    let is_v6 = backend.flags & BackendFlags::OUTER_V6 != 0;
-    let added: u16 = if is_v6 { 40 } else { 20 };
-    if packet.ip_len > backend.mtu.saturating_sub(added) {
-        return Err(Reason::DropTooBig);
-    }
-    tagged::grow(ctx, added as i32)?;
+    let (protocol, between) = if GUE { (UDP, GUE_LEN) } else { (inner, 0) };
+    let (class, payload_len) = (packet.traffic_class, packet.ip_len.wrapping_add(between));
     let source = record.outer_source(leaving.hash);
-    let (frame, _) = frame_of::<false>(ctx);
-    if is_v6 {
+    let port = u16::from_be(backend.port);
+    let gue = || gue(entropy_port(leaving.hash), port, inner, packet.ip_len);
+    if backend.flags & BackendFlags::OUTER_V6 != 0 {
+        tagged::grow(ctx, (40 + between) as i32)?;
+        let (frame, _) = frame_of::<false>(ctx);
         let outer = frame.header::<{ L3 + 40 }>(0).ok_or(Reason::DropInternal)?;
         let address = backend.address.as_ptr().cast::<u64>();
         // SAFETY: the frame is this program run's own; the record's addresses lie at multiples of 8.
         unsafe {
             write_macs(&outer, backend);
             outer.write(12, ETHERTYPE_IPV6);
-            outer.write(L3, outer_v6(inner, packet.traffic_class, packet.ip_len));
+            outer.write(L3, outer_v6(protocol, class, payload_len));
             outer.write(L3 + 8, source[0]);
             outer.write(L3 + 16, source[1]);
             outer.write(L3 + 24, address.read());
             outer.write(L3 + 32, address.add(1).read());
+            if GUE {
+                frame.header::<12>(L3 + 40).ok_or(Reason::DropInternal)?.write(0, gue());
+            }
         }
     } else {
+        tagged::grow(ctx, (20 + between) as i32)?;
+        let (frame, _) = frame_of::<false>(ctx);
         let outer = frame.header::<{ L3 + 20 }>(0).ok_or(Reason::DropInternal)?;
         // SAFETY: as above.
         unsafe {
             write_macs(&outer, backend);
             outer.write(12, ETHERTYPE_IPV4);
             let destination = backend.address.as_ptr().cast::<u32>().read();
-            let source = source[0] as u32;
-            outer.write(L3, outer_v4(source, destination, inner, packet.traffic_class, packet.ip_len));
+            outer.write(L3, outer_v4(source[0] as u32, destination, protocol, class, payload_len));
+            if GUE {
+                frame.header::<12>(L3 + 20).ok_or(Reason::DropInternal)?.write(0, gue());
+            }
         }
     }
     Ok(())
+}
+
+/// Bytes of the longest IP packet that fits the way to a backend.
+#[inline(always)]
+pub fn room(backend: &Backend) -> u16 {
+    let outer = if backend.flags & BackendFlags::OUTER_V6 != 0 { 40 } else { 20 };
+    backend.mtu.saturating_sub(match backend.mode {
+        MODE_IPIP => outer,
+        MODE_GUE => outer + GUE_LEN,
+        _ => 0,
+    })
 }
 
 /// # Safety

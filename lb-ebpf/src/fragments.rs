@@ -1,11 +1,11 @@
 //! Fragments other than the first: they have no ports, so they go where their packet's first fragment went.
 
 use lb_common::hash::FlowHash;
-use lb_common::layout::{HostId, PLACES, SERVICES, Service, Tuple, Window};
+use lb_common::layout::{HostId, Tuple, Window};
 use lb_common::parse::{Packet, Whole};
 
-use crate::backend::{self, Record};
-use crate::maps;
+use crate::hand::Hand;
+use crate::{backend, clock, maps, service};
 
 /// What the fragments of a packet share, in the form of a tuple: addresses, number of the packet, protocol.
 #[inline(always)]
@@ -13,10 +13,16 @@ fn key_of(whole: &Whole) -> Tuple {
     Tuple { ports: whole.fragment.id, ..whole.packet.tuple }
 }
 
-/// Where the first fragment went: host in bits 0–15, number of the service in bits 16–31.
+/// In place of a host, which has no such number: the packet is a backend's answer to a client.
+const REPLY: HostId = 0;
+
+/// Seconds for which a packet's fragments are waited for (`ipfrag_time` of Linux): after that its identification may be another's.
+const PATIENCE: u32 = 30;
+
+/// Where the first fragment went: host in bits 0–15, number of the service in bits 16–31, the second in the upper half.
 #[inline(always)]
-const fn pack(host: HostId, service: u16) -> u32 {
-    host as u32 | (service as u32) << 16
+fn pack(host: HostId, service: u16) -> u64 {
+    host as u64 | (service as u64) << 16 | (clock::now() as u64) << 32
 }
 
 /// Notes where a first fragment goes.
@@ -26,28 +32,46 @@ pub fn remember(whole: &Whole, host: HostId, service: u16) {
     let _ = maps::FRAGMENTS.insert(key_of(whole), pack(host, service), 0);
 }
 
-/// The backend of a later fragment's packet, if its first one is known and the service still has that backend.
+/// Notes that a first fragment is a backend's answer.
 #[inline(always)]
-pub fn follow(whole: &Whole) -> Option<Record> {
-    let key = key_of(whole);
+pub fn remember_reply(whole: &Whole, service: u16) {
+    remember(whole, REPLY, service);
+}
+
+/// Where a later fragment goes.
+pub enum Way {
+    /// To the backend that is in hand.
+    Backend,
+    /// To a client, from the service that is in hand.
+    Reply,
+    /// Its packet's first one is not known.
+    Unknown,
+}
+
+/// Finds it.
+#[inline(always)]
+pub fn follow(hand: &mut Hand) -> Way {
     // SAFETY: the value is one word.
-    let noted = unsafe { *maps::FRAGMENTS.get(key)? };
-    let (host, service) = (noted as u16, (noted >> 16) as usize);
-    if service >= SERVICES {
-        return None;
+    let Some(noted) = (unsafe { maps::FRAGMENTS.get(key_of(&hand.whole)) }) else { return Way::Unknown };
+    let (host, number) = (*noted as u16, (*noted >> 16) as u16);
+    if clock::now().wrapping_sub((*noted >> 32) as u32) > PATIENCE {
+        return Way::Unknown;
     }
-    let directory = maps::DIRECTORY.get_ptr(0)?;
-    // SAFETY: the map's element; the indices are below the lengths.
-    let window = unsafe {
-        let place = (&raw const (*directory).places).cast::<u16>().add(service).read_volatile();
-        let records = (&raw const (*directory).services).cast::<Service>();
-        (&raw const (*records.add(place as usize & (PLACES - 1))).window).read_volatile()
-    };
-    Some(backend::find(directory, Window::unpack(window), host))
+    if host == REPLY {
+        hand.service = number;
+        return Way::Reply;
+    }
+    let Some(directory) = maps::DIRECTORY.get_ptr(0) else { return Way::Unknown };
+    let Some(record) = service::by_number(directory, number) else { return Way::Unknown };
+    // SAFETY: a record of the map; an aligned word.
+    let window = Window::unpack(unsafe { (&raw const (*record).window).read_volatile() });
+    hand.backend = backend::number_of(directory, window, host);
+    hand.hash = hash_of(hand.packet());
+    Way::Backend
 }
 
 /// A hash for the outer headers of a packet whose ports are not known.
 #[inline(always)]
-pub fn hash_of(packet: &Packet) -> FlowHash {
+fn hash_of(packet: &Packet) -> FlowHash {
     FlowHash::of(&packet.tuple, maps::key())
 }

@@ -8,6 +8,7 @@
 #![no_std]
 #![no_main]
 
+mod answer;
 mod backend;
 mod begin;
 mod clock;
@@ -15,13 +16,16 @@ mod exact;
 mod forward;
 mod fragments;
 mod gate;
+mod hand;
 mod insert;
 mod maps;
 mod memory;
 mod pin;
 mod plain;
 mod record;
+mod reply;
 mod route;
+mod send;
 mod service;
 mod settled;
 mod tagged;

@@ -2,16 +2,18 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use lb_common::flow::{TIMEOUT_SETS, Timeouts};
-use lb_common::hash::Key;
+use lb_common::hash::Key as HashKey;
 use lb_common::layout::{
-    BackendStats, Cold, DecisionRecord, Directory, HOST_MAX, Overflow, PREFIXES, Prefix, SLOTS_A_BLOCK,
+    BackendStats, Cold, DecisionRecord, Directory, HOST_MAX, Overflow, Own, PREFIXES, Prefix, SLOTS_A_BLOCK,
     Settings, Tuple, state,
 };
-use lb_common::parse::Whole;
 use lb_common::reason::REASONS;
 
+use crate::answer::Kind;
+use crate::hand::Hand;
 use crate::pin::Flow;
 
 /// Not preallocated: elements come and go by ones.
@@ -32,7 +34,13 @@ pub static EGRESS: DevMapHash = DevMapHash::with_max_entries(64, 0);
 pub static VIPS: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 /// Packets in fragments: where the first one went.
 #[map]
-pub static FRAGMENTS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(16_384, 0);
+pub static FRAGMENTS: LruHashMap<Tuple, u64> = LruHashMap::with_max_entries(16_384, 0);
+/// The balancer's own addresses, by interface.
+#[map]
+pub static OWN: HashMap<u32, Own> = HashMap::with_max_entries(64, 0);
+/// Answers that were given, by CPU and kind: see [`crate::answer::Kind`].
+#[map]
+pub static ANSWERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Kind::COUNT, 0);
 /// Programs that this one calls, by [`WHOLE`].
 #[map]
 pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
@@ -63,7 +71,7 @@ pub static INCOMPLETE_SINCE: Array<u64> = Array::with_max_entries(HOST_MAX as u3
 pub static WORK: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
 /// The packet in hand, where it is not a plain one, by CPU.
 #[map]
-pub static PACKET: PerCpuArray<Whole> = PerCpuArray::with_max_entries(1, 0);
+pub static HAND: PerCpuArray<Hand> = PerCpuArray::with_max_entries(1, 0);
 /// The pin that is being made, by CPU.
 #[map]
 pub static ENTRY: PerCpuArray<Overflow> = PerCpuArray::with_max_entries(1, 0);
@@ -115,7 +123,7 @@ macro_rules! setting {
 }
 
 #[inline(always)]
-pub fn key() -> Key {
+pub fn key() -> HashKey {
     [
         // SAFETY: as for `setting!`.
         unsafe { (&raw const SETTINGS.key[0]).read_volatile() },
@@ -137,6 +145,30 @@ pub fn bucket_mask() -> u32 {
 #[inline(always)]
 pub fn features() -> u32 {
     setting!(features)
+}
+
+/// What is known of an address, see `lb_common::layout::VipFlags`; 0: nothing.
+#[inline(always)]
+pub fn vip(address: [u64; 2]) -> u32 {
+    VIPS.get(Key::new(128, address)).copied().unwrap_or(0)
+}
+
+/// Whether an interface is one of the balancer's.
+#[inline(always)]
+pub fn is_own(ifindex: u32) -> bool {
+    OWN.get_ptr(ifindex).is_some()
+}
+
+/// [`Settings::mss`]
+#[inline(always)]
+pub fn mss() -> u32 {
+    setting!(mss)
+}
+
+/// [`Settings::icmp_rate`]
+#[inline(always)]
+pub fn icmp_rate() -> u32 {
+    setting!(icmp_rate)
 }
 
 /// [`Settings::prefixes`]

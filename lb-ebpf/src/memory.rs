@@ -3,13 +3,12 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lb_common::bits::opaque;
 use lb_common::flow::{Phase, Timeouts};
-use lb_common::layout::{
-    BackendStats, Cold, HostId, Overflow, PHASES_COUNTED, PLACES, SERVICES, Service, Tuple, state,
-};
+use lb_common::layout::{BackendStats, Cold, HostId, Overflow, PHASES_COUNTED, Tuple, state};
 use lb_common::table::{self, Table};
 
 use crate::backend::stats;
 use crate::route::find_slot;
+use crate::service::by_number;
 use crate::{clock, maps};
 
 /// The flow table in the kernel.
@@ -83,15 +82,9 @@ impl Table for Memory {
     #[inline(always)]
     fn is_settled(&self, service: u16, slot: u32) -> bool {
         let Some(directory) = maps::DIRECTORY.get_ptr(0) else { return false };
-        // SAFETY: the map's element; the indices are below the lengths.
-        let block = unsafe {
-            if service as usize >= SERVICES {
-                return false;
-            }
-            let place = (&raw const (*directory).places).cast::<u16>().add(service as usize).read_volatile();
-            let services = (&raw const (*directory).services).cast::<Service>();
-            (&raw const (*services.add(place as usize & (PLACES - 1))).block).read_volatile()
-        };
+        let Some(record) = by_number(directory, service) else { return false };
+        // SAFETY: a record of the map; an aligned word.
+        let block = unsafe { (&raw const (*record).block).read_volatile() };
         find_slot(block, slot).is_some_and(|slot| !slot.is_open())
     }
 

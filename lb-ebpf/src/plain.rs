@@ -2,10 +2,11 @@
 //! others are for the whole program.
 
 use aya_ebpf::programs::XdpContext;
+use lb_common::layout::FEATURE_NAT;
 use lb_common::parse::{parse_plain, suspect};
 use lb_common::reason::Reason;
 
-use crate::forward::{Leaving, forward};
+use crate::forward::{Leaving, forward, translate};
 use crate::frame_of;
 use crate::maps;
 use crate::route;
@@ -23,11 +24,11 @@ pub fn balance_plain<const FRAGS: bool>(ctx: &XdpContext) -> Verdict {
     let Some(directory) = maps::DIRECTORY.get_ptr(0) else { return Verdict::drop(Reason::DropInternal) };
     let found = service::find(directory, &packet.tuple);
     if !found.is_some() {
-        return if service::is_reply(directory, &packet.tuple) {
-            call_whole(ctx)
-        } else {
-            Verdict::pass(Reason::PassNoService)
-        };
+        if maps::features() & FEATURE_NAT != 0 && service::find_answering(directory, &packet.tuple).is_some()
+        {
+            return call_whole(ctx);
+        }
+        return Verdict::pass(Reason::PassNoService);
     }
     if suspect::suspicion(&frame, &packet) != 0 {
         return call_whole(ctx);
@@ -36,7 +37,8 @@ pub fn balance_plain<const FRAGS: bool>(ctx: &XdpContext) -> Verdict {
         Ok(routed) => routed,
         Err(reason) => return Verdict::drop(reason),
     };
-    match forward(ctx, &Leaving { frame: &frame, len, packet: &packet, hash: routed.hash }, &routed.backend) {
+    let leaving = Leaving { frame: &frame, len, packet: &packet, hash: routed.hash };
+    match forward(ctx, &leaving, &routed.backend, |to| translate(&frame, &packet, to)) {
         Ok(way) => way.verdict(routed.reason),
         // Its sender is to be told, for which the whole program decides once more: the pin is there, so it decides the same.
         Err(Reason::DropTooBig) => call_whole(ctx),

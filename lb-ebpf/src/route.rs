@@ -57,17 +57,27 @@ pub fn shortly(ctx: &XdpContext, frame: &Frame, packet: &Packet, found: &Found) 
         }
     }
     let asked = Asked { frame, packet, found, hash, window, service, slot, slot_number, now };
-    asked.decide::<false>(ctx).map(|(_, routed)| routed)
+    let (host, reason) = asked.decide::<false>(ctx)?;
+    Ok(Routed { backend: backend::find(directory, window, host), reason, hash })
 }
 
-/// Decides about any packet of the service, the one way that is right for all: its host, and the rest. `Err` is why it is dropped.
+/// Where a packet goes, for who keeps it in a record.
+pub struct Noted {
+    /// Number of the backend's record.
+    pub backend: u32,
+    pub host: HostId,
+    pub reason: Reason,
+    pub hash: FlowHash,
+}
+
+/// Decides about any packet of the service, the one way that is right for all; `Err` is why it is dropped.
 #[inline(always)]
 pub fn exactly<const RECORDS: bool>(
     ctx: &XdpContext,
     frame: &Frame,
     packet: &Packet,
     found: &Found,
-) -> Result<(HostId, Routed), Reason> {
+) -> Result<Noted, Reason> {
     let (block, window) = found.ring_and_window();
     let hash = found.destination.flow(&packet.tuple, maps::key());
     let slot_number = found.slot_hash(&packet.tuple, hash).slot(maps::ring_size());
@@ -84,7 +94,8 @@ pub fn exactly<const RECORDS: bool>(
         let owner = backend::find(found.directory, window, slot.owner());
         if owner.state() == HostState::Up {
             record::<RECORDS>(|record| record.way = Way::Edges as u8);
-            return Ok((slot.owner(), Routed { backend: owner, reason: Reason::ForwardOwner, hash }));
+            let backend = backend::number_of(found.directory, window, slot.owner());
+            return Ok(Noted { backend, host: slot.owner(), reason: Reason::ForwardOwner, hash });
         }
     }
     let (service, now) = (found.number(), clock::now());
@@ -97,7 +108,8 @@ pub fn exactly<const RECORDS: bool>(
             Err(_) => HOST_NONE,
         };
     });
-    decided
+    let (host, reason) = decided?;
+    Ok(Noted { backend: backend::number_of(found.directory, window, host), host, reason, hash })
 }
 
 /// In a settled slot such a packet is not looked up in the flow table.
@@ -121,7 +133,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     #[inline(always)]
-    fn decide<const RECORDS: bool>(&self, _ctx: &XdpContext) -> Result<(HostId, Routed), Reason> {
+    fn decide<const RECORDS: bool>(&self, _ctx: &XdpContext) -> Result<(HostId, Reason), Reason> {
         let &Asked { frame, packet, found, hash, window, service, slot, slot_number, now } = self;
         let outcome = exact::decide_exactly::<RECORDS>(hash, now, |flow| {
             flow.packet = *packet;
@@ -145,8 +157,7 @@ impl Asked<'_> {
             }
             return Err(outcome.reason);
         }
-        let backend = backend::find(found.directory, window, outcome.host);
-        Ok((outcome.host, Routed { backend, reason: outcome.reason, hash }))
+        Ok((outcome.host, outcome.reason))
     }
 }
 

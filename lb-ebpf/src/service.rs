@@ -2,7 +2,7 @@
 
 use lb_common::hash::{DestinationHash, FlowHash};
 use lb_common::layout::{
-    Directory, FEATURE_NAT, FEATURE_RANGES, PLACES, Policy, Service, ServiceKey, Tuple, Window,
+    Directory, FEATURE_RANGES, PLACES, Policy, SERVICES, Service, ServiceKey, Tuple, Window,
 };
 use lb_common::services::{self, NOWHERE};
 
@@ -60,15 +60,25 @@ impl Found {
 /// Finds the service that a flow is for.
 #[inline(always)]
 pub fn find(directory: *const Directory, tuple: &Tuple) -> Found {
-    let transport = tuple.transport();
-    let destination = DestinationHash::of(&tuple.destination, transport, maps::key());
+    find_at(directory, &tuple.destination, tuple.transport())
+}
+
+/// Finds the service that answers from where the tuple comes from, if it is a backend's answer to a client (`nat`).
+#[inline(always)]
+pub fn find_answering(directory: *const Directory, tuple: &Tuple) -> Found {
+    let transport = tuple.source_port_raw() as u32 | tuple.protocol << 16 | ServiceKey::REPLY;
+    find_at(directory, &tuple.source, transport)
+}
+
+#[inline(always)]
+fn find_at(directory: *const Directory, address: &[u64; 2], transport: u32) -> Found {
+    let destination = DestinationHash::of(address, transport, maps::key());
     // SAFETY: the map's element.
-    let sought = unsafe { services::find(directory, &tuple.destination, transport, destination) };
+    let sought = unsafe { services::find(directory, address, transport, destination) };
     let mut found =
         Found { directory, record: sought.record, place: sought.place, policy: sought.policy, destination };
     if !found.is_some() && has_wide() {
-        let [upper, lower] = tuple.destination;
-        let place = find_wide(upper, lower, transport);
+        let place = find_wide(address[0], address[1], transport);
         if place != NOWHERE {
             let place = place & (PLACES as u32 - 1);
             // SAFETY: the map's element; the index is below the length.
@@ -81,10 +91,18 @@ pub fn find(directory: *const Directory, tuple: &Tuple) -> Found {
     found
 }
 
-/// Whether the packet is a backend's answer to a client, to be sent on in the service's name.
+/// The record that the service with this number is found by from elsewhere than from its packets.
 #[inline(always)]
-pub fn is_reply(_directory: *const Directory, _tuple: &Tuple) -> bool {
-    maps::features() & FEATURE_NAT != 0 && ServiceKey::REPLY == 0
+pub fn by_number(directory: *const Directory, number: u16) -> Option<*const Service> {
+    if number as usize >= SERVICES {
+        return None;
+    }
+    // SAFETY: the map's element; the indices are below the lengths.
+    unsafe {
+        let place = (&raw const (*directory).places).cast::<u16>().add(number as usize).read_volatile();
+        let records = (&raw const (*directory).services).cast::<Service>();
+        Some(records.add(place as usize & (PLACES - 1)))
+    }
 }
 
 /// Whether there is any range of ports or prefix.

@@ -28,6 +28,12 @@ impl Verdict {
         Verdict::new(XDP_DROP, reason)
     }
 
+    /// To the kernel, changed.
+    #[inline(always)]
+    pub const fn hand_over(reason: Reason) -> Self {
+        Verdict::new(XDP_PASS, reason)
+    }
+
     /// Out by the interface that it came in by.
     #[inline(always)]
     pub const fn transmit(reason: Reason) -> Self {
@@ -52,8 +58,7 @@ impl Verdict {
     /// Whether the frame goes to the kernel, or back to who sent it: with the VLAN tags that it came with.
     #[inline(always)]
     pub const fn goes_back_as_it_came(self) -> bool {
-        let class = Reason::from_number(self.reason()).class();
-        matches!(class, Class::Pass | Class::Answer)
+        self.0 & 0xff == XDP_PASS || matches!(Reason::from_number(self.reason()).class(), Class::Answer)
     }
 
     /// Number of the reason.

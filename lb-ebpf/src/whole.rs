@@ -1,14 +1,23 @@
-//! The way of any packet: the program that knows VLAN tags, options, extension headers, fragments and ICMP, and that answers.
+//! The way of any packet: the program that knows VLAN tags, options, extension headers, fragments, ICMP and backends' answers, and
+//! that answers itself.
+//!
+//! In steps, see [`crate::hand`].
 
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
-use lb_common::layout::{DecisionRecord, VipFlags};
-use lb_common::parse::{Packet, What, Whole, parse_whole_into, suspect};
+use lb_common::icmp::{self, Kind};
+use lb_common::layout::{DecisionRecord, FEATURE_NAT, FEATURE_PING, VipFlags};
+use lb_common::parse::{IP_HEADER_MOST, L3, Packet, Signal, What, parse_whole_into, suspect};
 use lb_common::reason::Reason;
 
-use crate::forward::{Leaving, forward};
+use crate::answer::{echo, time_exceeded, too_big};
+use crate::fragments::Way;
+use crate::hand::{Step, context, ended, finish, frame, hand};
 use crate::record::record;
+use crate::send::send;
 use crate::verdict::Verdict;
-use crate::{fragments, frame_of, maps, route, service, tagged};
+use crate::{fragments, maps, reply, route, service, tagged};
 
 #[inline(always)]
 pub fn balance_whole<const FRAGS: bool, const RECORDS: bool>(ctx: &XdpContext) -> Verdict {
@@ -31,70 +40,159 @@ pub fn balance_whole<const FRAGS: bool, const RECORDS: bool>(ctx: &XdpContext) -
 /// `Err` is why the frame is passed or dropped.
 #[inline(always)]
 fn handle<const FRAGS: bool, const RECORDS: bool>(ctx: &XdpContext) -> Result<Verdict, Reason> {
-    let (frame, len) = frame_of::<FRAGS>(ctx);
-    // In a record of this CPU's, not on the stack, and so that the verifier knows nothing of it.
-    // SAFETY: no other program run touches it meanwhile.
-    let whole = unsafe { &mut *maps::PACKET.get_ptr_mut(0).ok_or(Reason::DropInternal)? };
-    if let Some(reason) = parse_whole_into(&frame, len, whole) {
-        return Err(reason);
-    }
-    let whole = &*whole;
-    match whole.what {
-        What::Flow => flow::<FRAGS, RECORDS>(ctx, whole),
-        What::Icmp => Err(Reason::PassIcmp),
-        What::Later => later::<FRAGS>(ctx, whole),
-        What::Overlap if vip(&whole.packet) != 0 => Err(Reason::DropFragmentOverlap),
+    // SAFETY: the context is the program's own.
+    let len = if FRAGS { unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 } } else { frame(ctx).len() as u32 };
+    hand()?.len = len;
+    ended(parse(ctx.ctx))?;
+    match hand()?.whole.what {
+        What::Flow => flow::<RECORDS>(ctx),
+        What::Icmp => error_or_ping::<RECORDS>(ctx),
+        What::Later => later(ctx),
+        What::Overlap if vip(hand()?.packet()) != 0 => Err(Reason::DropFragmentOverlap),
         What::Overlap => Err(Reason::PassFragment),
     }
 }
 
+/// Step: reads the frame's headers.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn parse(ctx: *mut xdp_md) -> Step {
+    let frame = frame(&context(ctx));
+    finish(hand().and_then(|hand| match parse_whole_into(&frame, hand.len as usize, &mut hand.whole) {
+        None => Ok(()),
+        Some(reason) => Err(reason),
+    }))
+}
+
+/// Step: whether the packet, which is for a service or a VIP, may be sent on as far as itself tells.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn inspect(ctx: *mut xdp_md) -> Step {
+    let frame = frame(&context(ctx));
+    finish(hand().and_then(|hand| {
+        let has_ports = matches!(hand.whole.what, What::Flow);
+        match suspect::blame(&frame, hand.packet(), has_ports) {
+            Some(reason) => Err(reason),
+            None if suspect::hops(&frame, hand.packet()) <= 1 => Err(Reason::DropTimeExceeded),
+            None => Ok(()),
+        }
+    }))
+}
+
 /// TCP or UDP with its ports.
 #[inline(always)]
-fn flow<const FRAGS: bool, const RECORDS: bool>(ctx: &XdpContext, whole: &Whole) -> Result<Verdict, Reason> {
-    let (frame, len) = frame_of::<FRAGS>(ctx);
-    let packet = &whole.packet;
+fn flow<const RECORDS: bool>(ctx: &XdpContext) -> Result<Verdict, Reason> {
+    let in_hand = hand()?;
     let directory = maps::DIRECTORY.get_ptr(0).ok_or(Reason::DropInternal)?;
-    let found = service::find(directory, &packet.tuple);
+    let found = service::find(directory, &in_hand.packet().tuple);
     if !found.is_some() {
-        return Err(Reason::PassNoService);
+        return if maps::features() & FEATURE_NAT != 0 {
+            reply::flow(ctx)
+        } else {
+            Err(Reason::PassNoService)
+        };
     }
-    if let Some(reason) = suspect::blame(&frame, packet, true) {
+    match ended(inspect(ctx.ctx)) {
+        Err(Reason::DropTimeExceeded) => return time_exceeded(ctx),
+        inspected => inspected?,
+    }
+    let routed = route::exactly::<RECORDS>(ctx, &frame(ctx), in_hand.packet(), &found)?;
+    if in_hand.whole.fragment.is_part != 0 {
+        fragments::remember(&in_hand.whole, routed.host, found.number());
+    }
+    (in_hand.hash, in_hand.backend) = (routed.hash, routed.backend);
+    match send(ctx, routed.reason) {
+        Err(Reason::DropTooBig) => too_big(ctx),
+        sent => sent,
+    }
+}
+
+/// ICMP: a ping, or an error about a packet that a backend or a client has sent.
+#[inline(always)]
+fn error_or_ping<const RECORDS: bool>(ctx: &XdpContext) -> Result<Verdict, Reason> {
+    let in_hand = hand()?;
+    let is_for_vip = vip(in_hand.packet()) != 0;
+    if !is_for_vip && maps::features() & FEATURE_NAT == 0 {
+        return Err(Reason::PassIcmp);
+    }
+    let inspected = if is_for_vip { ended(inspect(ctx.ctx)) } else { Ok(()) };
+    if let Err(reason) = inspected
+        && !matches!(reason, Reason::DropTimeExceeded)
+    {
         return Err(reason);
     }
-    if suspect::hops(&frame, packet) <= 1 {
-        return Err(Reason::DropTimeExceeded);
+    match classify(ctx.ctx) {
+        // It has come to where it was sent to, and needs no hop more.
+        ECHO if is_for_vip && maps::features() & FEATURE_PING != 0 => return echo(ctx),
+        ERROR => {}
+        _ => return Err(Reason::PassIcmp),
     }
-    let (host, routed) = route::exactly::<RECORDS>(ctx, &frame, packet, &found)?;
-    if whole.fragment.is_part != 0 {
-        fragments::remember(whole, host, found.number());
+    if !is_for_vip {
+        return reply::error(ctx);
     }
-    let leaving = Leaving { frame: &frame, len, packet, hash: routed.hash };
-    Ok(forward(ctx, &leaving, &routed.backend)?.verdict(routed.reason))
+    inspected?;
+    let directory = maps::DIRECTORY.get_ptr(0).ok_or(Reason::DropInternal)?;
+    let found = service::find(directory, &in_hand.packet().tuple);
+    if !found.is_some() {
+        return Err(Reason::PassIcmp);
+    }
+    let routed = route::exactly::<RECORDS>(ctx, &frame(ctx), in_hand.packet(), &found)?;
+    (in_hand.hash, in_hand.backend) = (routed.hash, routed.backend);
+    send(ctx, Reason::ForwardIcmp)
+}
+
+/// Outcomes of [`classify`].
+const ECHO: u32 = 1;
+const ERROR: u32 = 2;
+
+/// Step: what the ICMP packet is. If it is an error, the packet in hand is one of the flow that it quotes from here on, as its
+/// client sends it: one that neither begins nor ends nor refreshes anything, and goes where the flow's packets go.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn classify(ctx: *mut xdp_md) -> u32 {
+    let (frame, Ok(hand)) = (frame(&context(ctx)), hand()) else { return 0 };
+    let packet = &mut hand.whole.packet;
+    let l4 = L3 + (packet.ip_header_len as usize & IP_HEADER_MOST);
+    match icmp::classify(&frame, l4, packet.is_v6) {
+        Kind::Echo => ECHO,
+        Kind::Error => match icmp::quoted(&frame, l4, packet.is_v6) {
+            Ok(quoted) => {
+                (packet.tuple, packet.signal) = (quoted.tuple, Signal::Stray);
+                (hand.quoted_ip, hand.quoted_l4) = (quoted.ip as u16, quoted.l4 as u16);
+                ERROR
+            }
+            Err(_) => 0,
+        },
+        Kind::Other | Kind::Truncated => 0,
+    }
 }
 
 /// A fragment without ports.
 #[inline(always)]
-fn later<const FRAGS: bool>(ctx: &XdpContext, whole: &Whole) -> Result<Verdict, Reason> {
-    let (frame, len) = frame_of::<FRAGS>(ctx);
-    let packet = &whole.packet;
-    let Some(backend) = fragments::follow(whole) else {
-        let vip = vip(packet);
-        let passes = vip == 0 || vip & VipFlags::PASS_FRAGMENTS != 0;
-        return Err(if passes { Reason::PassFragment } else { Reason::DropFragment });
-    };
-    if let Some(reason) = suspect::blame(&frame, packet, false) {
-        return Err(reason);
+fn later(ctx: &XdpContext) -> Result<Verdict, Reason> {
+    let in_hand = hand()?;
+    match fragments::follow(in_hand) {
+        Way::Backend => {
+            ended(inspect(ctx.ctx))?;
+            send(ctx, Reason::ForwardFragment)
+        }
+        Way::Reply if maps::features() & FEATURE_NAT != 0 => {
+            ended(inspect(ctx.ctx))?;
+            reply::fragment(ctx)
+        }
+        _ => {
+            let vip = vip(in_hand.packet());
+            let passes = vip == 0 || vip & VipFlags::PASS_FRAGMENTS != 0;
+            Err(if passes { Reason::PassFragment } else { Reason::DropFragment })
+        }
     }
-    if suspect::hops(&frame, packet) <= 1 {
-        return Err(Reason::DropTimeExceeded);
-    }
-    let leaving = Leaving { frame: &frame, len, packet, hash: fragments::hash_of(packet) };
-    Ok(forward(ctx, &leaving, &backend)?.verdict(Reason::ForwardFragment))
 }
 
 /// What is known of the packet's destination as a VIP: [`VipFlags`], 0 if it is none.
 #[inline(always)]
 fn vip(packet: &Packet) -> u32 {
-    let key = aya_ebpf::maps::lpm_trie::Key::new(128, packet.tuple.destination);
-    maps::VIPS.get(key).copied().unwrap_or(0)
+    match maps::vip(packet.tuple.destination) {
+        flags if flags & VipFlags::VIP != 0 => flags,
+        _ => 0,
+    }
 }

@@ -14,4 +14,5 @@ pub mod model;
 pub mod netlink;
 pub mod objects;
 pub mod plan;
+pub mod relay;
 pub mod ring;

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use lb_common::decap::GUE_PORT;
 use lb_laws::site::{PORTS, VIP_V4, VIP_V6};
 
-use crate::packets::{Packet, too_big};
+use crate::packets::{Packet, network_offset, too_big};
 
 /// A frame, and what it is called.
 pub type Seed = (String, Vec<u8>);
@@ -65,7 +66,7 @@ fn packets(from: SocketAddr, to: SocketAddr) -> [(&'static str, Packet); PACKETS
     ]
 }
 
-/// Frames for the decapsulator of a backend.
+/// Frames for the decapsulator of a backend: IP in IP, and GUE, some of them with VLAN tags.
 pub fn encapsulated() -> Vec<Seed> {
     let mut seeds = Vec::new();
     for (family, from, vip) in ends(*PORTS.start()) {
@@ -79,9 +80,29 @@ pub fn encapsulated() -> Vec<Seed> {
             let protocol = if vip.is_ipv4() { 4 } else { 41 };
             for (outer, ce) in [("v4", 0), ("v6", 0), ("v4", 3), ("v6", 3)] {
                 let [source, destination] = outer_ends(outer == "v6");
-                let frame =
-                    Packet::other(source, destination, protocol).traffic_class(ce).payload(&packet).build();
-                seeds.push((format!("decap-{family}-{what}-in-{outer}-{ce}"), frame));
+                let ipip = Packet::other(source, destination, protocol).traffic_class(ce).payload(&packet);
+                let gue = |header: [u8; 4], surplus: &[u8]| {
+                    let [source, destination] =
+                        [(source, 49999), (destination, GUE_PORT)].map(SocketAddr::from);
+                    let packet = [&header[..], surplus, &packet].concat();
+                    Packet::udp(source, destination).traffic_class(ce).payload(&packet)
+                };
+                let plain = gue([0, protocol, 0, 0], &[]);
+                let mut push = |how: &str, frame: Vec<u8>| {
+                    seeds.push((format!("decap-{family}-{what}-{how}-{outer}-{ce}"), frame));
+                };
+                push("in", ipip.build());
+                push("tagged-in", ipip.clone().vlan(7).build());
+                push("gue", plain.build());
+                push("gue-unsummed", with_checksum(0, &plain));
+                push("gue-tagged", with_checksum(0, &plain.clone().tag(0x88a8, 8).vlan(7)));
+                push("gue-surplus", with_checksum(0, &gue([2, protocol, 0, 0], &[7; 8])));
+                push("gue-unverified", gue([1, protocol, 0, 0], &[7; 4]).build());
+                push("gue-wrong", with_checksum(1, &plain));
+                push("gue-control", gue([0x20, 0, 0, 0], &[]).build());
+                push("gue-flags", gue([1, protocol, 0x80, 0], &[7; 4]).build());
+                push("gue-variant", gue([0x40, protocol, 0, 0], &[]).build());
+                push("gue-protocol", gue([0, 59, 0, 0], &[]).build());
             }
         }
     }
@@ -92,4 +113,13 @@ pub fn encapsulated() -> Vec<Seed> {
 fn outer_ends(is_v6: bool) -> [IpAddr; 2] {
     let ends = if is_v6 { ["2001:db8:b::1", "2001:db8:b::65"] } else { ["192.0.2.1", "192.0.2.101"] };
     ends.map(|end| end.parse().expect("an address"))
+}
+
+/// The frame of a UDP packet with another checksum.
+fn with_checksum(checksum: u16, packet: &Packet) -> Vec<u8> {
+    let mut frame = packet.build();
+    let ip = network_offset(&frame);
+    let udp = ip + if frame[ip] >> 4 == 6 { 40 } else { 20 };
+    frame[udp + 6..udp + 8].copy_from_slice(&checksum.to_be_bytes());
+    frame
 }

@@ -7,6 +7,7 @@ mod cold;
 mod decision;
 mod directory;
 mod egress;
+mod own;
 mod ring;
 mod service;
 mod settings;
@@ -19,6 +20,7 @@ pub use cold::{Cold, Overflow, Tuple};
 pub use decision::{DecisionRecord, Way};
 pub use directory::{BACKENDS, Directory, PAIRS, PLACES, SERVICES};
 pub use egress::{EGRESSES, Egress};
+pub use own::Own;
 pub use ring::{SLOTS_A_BLOCK, Slot};
 pub use service::{Policy, PortRange, Service, ServiceKey, Window, prefix_mark, prefix_mask};
 pub use settings::{

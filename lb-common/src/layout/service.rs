@@ -160,6 +160,8 @@ impl Policy {
     pub const GAP: u8 = 4;
     /// UDP in a slot in handover: a flow goes to the owner at once.
     pub const IMMEDIATE: u8 = 8;
+    /// Backends have another port than the service, which answers from them get (`nat`).
+    pub const PORT: u8 = 64;
     /// Bits 4–5: the timeout set of the service's pins, see [`crate::flow::Timeouts`].
     const SET_SHIFT: u8 = 4;
 

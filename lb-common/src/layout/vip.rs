@@ -6,6 +6,8 @@ pub struct VipFlags;
 impl VipFlags {
     /// Some service has it.
     pub const VIP: u32 = 1;
+    /// A backend of a `nat` service is there.
+    pub const NAT_HOST: u32 = 4;
     /// No service of it drops fragments whose first one was not seen: the kernel gets them.
     pub const PASS_FRAGMENTS: u32 = 2;
 }

@@ -59,6 +59,13 @@ impl Frame {
         self.start == self.end
     }
 
+    /// The frame without its first bytes, which a [`header`](Self::header) has shown to be there. The compiler is not to know
+    /// where that is: it would calculate with the frame's end instead, which the verifier forbids.
+    #[inline(always)]
+    pub(crate) fn skip(&self, bytes: usize) -> Frame {
+        Frame { start: opaque((self.start + bytes) as u64) as usize, end: self.end }
+    }
+
     /// `N` bytes from `offset`, if the frame is that long.
     #[inline(always)]
     pub fn header<const N: usize>(&self, offset: usize) -> Option<Header<N>> {

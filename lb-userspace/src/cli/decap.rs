@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use clap::Args;
+use lb_common::decap::GUE_PORT;
 
 use super::exit::Exit;
 use super::{Failure, Global, after_help};
@@ -10,9 +11,9 @@ use crate::decap::{self, DecapAction, DecapOptions};
 
 /// Unpack encapsulated packets on a backend, in XDP
 ///
-/// Attaches a program to an interface of a backend that takes the outer header off IP-in-IP packets from a
-/// balancer with `forward = "ipip"`, so that the backend needs no tunnel device. It stays when this command
-/// ends; --detach takes it off.
+/// Attaches a program to an interface of a backend that takes the outer headers off packets from a balancer: IP in
+/// IP (`forward = "ipip"`), and GUE, variant 0 (Generic UDP Encapsulation), so that the backend needs no tunnel
+/// device. VLAN tags, two at most, stay on. The program stays when this command ends; --detach takes it off.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct DecapArgs {
@@ -22,11 +23,14 @@ pub struct DecapArgs {
     /// Unpack only packets to this outer destination; may be repeated; default: the interface's own addresses
     #[arg(long = "address", value_name = "A")]
     pub addresses: Vec<IpAddr>,
+    /// Unpack GUE that comes to this UDP port; 0: leave GUE alone
+    #[arg(long, value_name = "N", default_value_t = GUE_PORT)]
+    pub gue_port: u16,
     /// Take the program off the interface instead
-    #[arg(long, conflicts_with = "addresses")]
+    #[arg(long, conflicts_with_all = ["addresses", "gue_port"])]
     pub detach: bool,
-    /// Show mode, addresses and packets by reason instead
-    #[arg(long, conflicts_with_all = ["addresses", "detach"])]
+    /// Show mode, addresses, port and packets by reason instead
+    #[arg(long, conflicts_with_all = ["addresses", "gue_port", "detach"])]
     pub status: bool,
     /// Print JSON for programs
     #[arg(long)]
@@ -36,6 +40,7 @@ pub struct DecapArgs {
 const EXAMPLES: &str = "  \
   sluice decap --interface eth0
   sluice decap --interface eth0 --address 10.0.0.1 --address 2001:db8::1
+  sluice decap --interface eth0 --gue-port 6081
   sluice decap --interface eth0 --detach";
 
 /// Attaches, detaches or shows.
@@ -47,6 +52,7 @@ pub fn run(global: &Global, args: &DecapArgs) -> Result<(), Failure> {
     };
     let mut options = DecapOptions::new(&global.instance, &args.interface, action);
     options.addresses.clone_from(&args.addresses);
+    options.gue_port = Some(args.gue_port).filter(|port| *port != 0);
     options.json = args.json;
     decap::run(&options, &mut std::io::stdout().lock()).map_err(|error| {
         let exit = if error.is_not_found() { Exit::NotFound } else { Exit::Failed };

@@ -28,7 +28,7 @@ pub mod default {
     pub const WEIGHT: u16 = 100;
     pub const FORWARD: Forward = Forward::L2;
     /// The port that GUE has by IANA's registry.
-    pub const GUE_PORT: u16 = 6080;
+    pub const GUE_PORT: u16 = lb_common::decap::GUE_PORT;
 }
 
 /// A host is numbered in 12 bits of a pin and of a slot, some numbers of which are reserved.

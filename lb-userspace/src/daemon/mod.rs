@@ -13,8 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::api::server;
 use crate::bpffs;
 use crate::cli::run::RunArgs;
-use crate::config::{self, Loaded};
-use crate::dataplane::{self, Abilities, Paths};
+use crate::config::{self, Loaded, Machine};
+use crate::dataplane::{self, Paths};
 use crate::engine::{Running, Start, data_path_key};
 use crate::journal::{Journal, Lock};
 use crate::model::{Model, VipMode};
@@ -46,8 +46,7 @@ pub fn run(instance: &str, socket: &Path, args: &RunArgs) -> anyhow::Result<()> 
     bpffs::ensure_mounted(Path::new(Paths::BPFFS))?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let abilities = abilities(&config.model, &machine);
-    runtime.block_on(serve(instance, socket, args, config, abilities))
+    runtime.block_on(serve(instance, socket, args, config, machine))
 }
 
 async fn serve(
@@ -55,7 +54,7 @@ async fn serve(
     socket: &Path,
     args: &RunArgs,
     config: Loaded,
-    abilities: Abilities,
+    machine: Machine,
 ) -> anyhow::Result<()> {
     let model = config.model;
     if let Some(key) = model.hash_key {
@@ -77,7 +76,8 @@ async fn serve(
         model: model.clone(),
         journal,
         next_hops: resolver.subscribe(),
-        abilities,
+        abilities: abilities(&model, &machine),
+        addresses: machine.addresses,
     };
     let engine = start.start()?;
     let (table, rest) = engine.memory();

@@ -3,7 +3,7 @@
 use aya::Ebpf;
 use aya::maps::{HashMap, LpmTrie, Map, MapData, PerCpuArray};
 use lb_common::hash::Key;
-use lb_common::layout::{BackendStats, Cold, DecisionRecord, HOST_MAX, Overflow, Tuple, state};
+use lb_common::layout::{BackendStats, Cold, DecisionRecord, HOST_MAX, Overflow, Own, Tuple, state};
 
 use super::{Error, Mapped, Services, Sizes};
 
@@ -13,6 +13,7 @@ pub struct Maps {
     pub services: Services,
     pub rings: Mapped<[u32; 16]>,
     pub egress: aya::maps::xdp::DevMapHash<MapData>,
+    pub own: HashMap<MapData, u32, Own>,
     pub vips: LpmTrie<MapData, [u8; 16], u32>,
     pub hot: Mapped<[u64; 8]>,
     pub cold: Mapped<Cold>,
@@ -52,6 +53,7 @@ impl Maps {
             services: Services::new(mapped!("DIRECTORY", 1), key),
             rings: mapped!("RINGS", sizes.ring_copies * sizes.blocks_a_ring()),
             egress: typed!("EGRESS"),
+            own: typed!("OWN"),
             vips: typed!("VIPS"),
             hot: mapped!("HOT", sizes.buckets),
             cold: mapped!("COLD", sizes.words()),
@@ -68,11 +70,12 @@ impl Maps {
     }
 
     /// Names of the maps that are pinned, as in the object.
-    pub const NAMES: [&'static str; 16] = [
+    pub const NAMES: [&'static str; 17] = [
         "DIRECTORY",
         "GATE",
         "RINGS",
         "EGRESS",
+        "OWN",
         "VIPS",
         "FRAGMENTS",
         "HOT",

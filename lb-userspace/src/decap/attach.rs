@@ -24,9 +24,11 @@ pub struct Attached {
     pub native_refused: Option<String>,
     /// Accepted outer destinations, sorted.
     pub addresses: Vec<IpAddr>,
+    /// UDP port that GUE is taken from.
+    pub gue_port: Option<u16>,
 }
 
-/// Attaches the decapsulator, or replaces the one that is attached: program and addresses in one moment, with its
+/// Attaches the decapsulator, or replaces the one that is attached: program, addresses and port in one moment, with its
 /// counters and its mode. It stays when this process ends.
 ///
 /// The interface's own addresses are read now; whoever adds one later calls this again.
@@ -59,18 +61,19 @@ fn attach_locked(
         // The last interface of this name has gone, and its link with it.
         Some(_) => {
             remove_file(&pins.link())?;
-            return attach_anew(pins, &interface, addresses);
+            return attach_anew(options, pins, &interface, addresses);
         }
-        None => return attach_anew(pins, &interface, addresses),
+        None => return attach_anew(options, pins, &interface, addresses),
     };
     let Some(mode) = interface.mode_of(info.program).filter(|_| interface.index == info.ifindex) else {
         return Err(elsewhere(options, pins, info));
     };
-    let loaded = load(pins, &addresses)?;
+    let gue_port = options.gue_port;
+    let loaded = load(pins, &addresses, gue_port.unwrap_or(0))?;
     sys::update_link(&link, loaded.program())
         .map_err(|source| DecapError::Update { interface: interface.name.clone(), source })?;
     loaded.pin_maps(pins)?;
-    Ok(Attached { mode, updated: true, native_refused: None, addresses })
+    Ok(Attached { mode, updated: true, native_refused: None, addresses, gue_port })
 }
 
 /// Takes the decapsulator off the interface and removes its pins; says whether there was anything. An interface that is
@@ -145,16 +148,22 @@ fn elsewhere(options: &DecapOptions, pins: &Pins, info: LinkInfo) -> DecapError 
 }
 
 /// Attaches where nothing of ours is attached.
-fn attach_anew(pins: &Pins, interface: &Interface, addresses: Vec<IpAddr>) -> Result<Attached, DecapError> {
+fn attach_anew(
+    options: &DecapOptions,
+    pins: &Pins,
+    interface: &Interface,
+    addresses: Vec<IpAddr>,
+) -> Result<Attached, DecapError> {
     let other = interface.programs.iter().find(|(mode, _)| *mode != Mode::Offloaded);
     if let Some((mode, program)) = other {
         return Err(DecapError::Busy { interface: interface.name.clone(), mode: *mode, program: *program });
     }
-    let loaded = load(pins, &addresses)?;
+    let gue_port = options.gue_port;
+    let loaded = load(pins, &addresses, gue_port.unwrap_or(0))?;
     loaded.pin_maps(pins)?;
     let (link, mode, native_refused) = create_link(&loaded, interface)?;
     sys::pin(link.as_fd(), &pins.link()).map_err(|source| pin_error("pin", &pins.link(), source))?;
-    Ok(Attached { mode, updated: false, native_refused, addresses })
+    Ok(Attached { mode, updated: false, native_refused, addresses, gue_port })
 }
 
 /// In native mode if the driver can, else in generic mode, with the reason.

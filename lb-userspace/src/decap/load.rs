@@ -4,13 +4,13 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use aya::maps::{HashMap, MapError};
+use aya::maps::{Array, HashMap, MapError};
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_common::layout::Tuple;
 
 use super::error::DecapError;
-use super::pins::{ADDRESSES, COUNTERS, Pins, are_counters_ours};
+use super::pins::{ADDRESSES, COUNTERS, GUE_PORT, Pins, are_counters_ours};
 use crate::objects;
 
 /// Programs of the object, the better first: the other is for kernels before 5.18.
@@ -24,15 +24,16 @@ pub struct Loaded {
     keeps_counters: bool,
 }
 
-/// Loads the program with a map of its own for the addresses, so that program and addresses change in one moment, and
-/// with the counters that are pinned already if they have the right shape.
-pub fn load(pins: &Pins, addresses: &[IpAddr]) -> Result<Loaded, DecapError> {
+/// Loads the program with maps of its own for the addresses and the port of GUE (0: none), so that they change in one moment
+/// with the program, and with the counters that are pinned already if they have the right shape.
+pub fn load(pins: &Pins, addresses: &[IpAddr], gue_port: u16) -> Result<Loaded, DecapError> {
     raise_memlock();
     let counters = pins.map(COUNTERS);
     let keeps_counters = are_counters_ours(&counters)?.unwrap_or(false);
     let mut ebpf = load_object(addresses.len(), keeps_counters.then_some(counters.as_path()))
         .map_err(DecapError::Maps)?;
     fill(&mut ebpf, addresses).map_err(|source| DecapError::Map { path: pins.map(ADDRESSES), source })?;
+    set_port(&mut ebpf, gue_port).map_err(|source| DecapError::Map { path: pins.map(GUE_PORT), source })?;
     let program = load_program(&mut ebpf).map_err(DecapError::Program)?;
     Ok(Loaded { ebpf, program, keeps_counters })
 }
@@ -48,6 +49,7 @@ impl Loaded {
     /// Pins the maps in the place of those that are pinned.
     pub fn pin_maps(&self, pins: &Pins) -> Result<(), DecapError> {
         pins.replace(ADDRESSES, self.map(ADDRESSES))?;
+        pins.replace(GUE_PORT, self.map(GUE_PORT))?;
         if !self.keeps_counters {
             pins.replace(COUNTERS, self.map(COUNTERS))?;
         }
@@ -57,7 +59,7 @@ impl Loaded {
     fn map(&self, name: &str) -> BorrowedFd<'_> {
         use aya::maps::Map;
         match self.ebpf.map(name) {
-            Some(Map::HashMap(map) | Map::PerCpuArray(map)) => map.fd().as_fd(),
+            Some(Map::Array(map) | Map::HashMap(map) | Map::PerCpuArray(map)) => map.fd().as_fd(),
             _ => unreachable!("the embedded object has the map {name}"),
         }
     }
@@ -80,6 +82,11 @@ fn fill(ebpf: &mut Ebpf, addresses: &[IpAddr]) -> Result<(), MapError> {
         map.insert(key(*address), 1, 0)?;
     }
     Ok(())
+}
+
+fn set_port(ebpf: &mut Ebpf, gue_port: u16) -> Result<(), MapError> {
+    let map = ebpf.map_mut(GUE_PORT).expect("the embedded object has the map");
+    Array::<_, u32>::try_from(map)?.set(0, u32::from(gue_port), 0)
 }
 
 fn load_program(ebpf: &mut Ebpf) -> Result<&'static str, ProgramError> {

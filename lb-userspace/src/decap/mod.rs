@@ -1,8 +1,9 @@
-//! The backend's side of forward mode `ipip`: an XDP program that takes the outer header off, for backends whose kernel
-//! has no tunnel module.
+//! The backend's side of encapsulation: an XDP program that takes the outer headers off, IP in IP and GUE, for backends whose
+//! kernel has no tunnel module.
 //!
 //! No process stays behind that could die: the command attaches the program by a link, pins the link and the maps, and
-//! ends. Running it again puts a new program with new addresses in the place of the old one between two packets.
+//! ends. Running it again puts a new program with new addresses and another port in the place of the old one between two
+//! packets.
 
 mod attach;
 mod error;
@@ -21,6 +22,8 @@ pub use error::DecapError;
 pub use interface::Mode;
 pub use load::{PROGRAMS, key};
 pub use status::{State, Status, status};
+
+use lb_common::decap::GUE_PORT;
 
 use crate::bpffs;
 
@@ -41,6 +44,8 @@ pub struct DecapOptions {
     pub interface: String,
     /// Accepted outer destinations; none: those of the interface.
     pub addresses: Vec<IpAddr>,
+    /// UDP port that GUE is taken from, not 0; `None`: GUE is left alone.
+    pub gue_port: Option<u16>,
     pub action: DecapAction,
     /// Answer in JSON.
     pub json: bool,
@@ -54,6 +59,7 @@ impl DecapOptions {
             instance: instance.to_owned(),
             interface: interface.to_owned(),
             addresses: Vec::new(),
+            gue_port: Some(GUE_PORT),
             action,
             json: false,
             bpffs: PathBuf::from(bpffs::DEFAULT_PATH),
@@ -71,11 +77,10 @@ pub fn run(options: &DecapOptions, out: &mut dyn Write) -> Result<(), DecapError
         DecapAction::Attach => {
             let attached = attach(options)?;
             let verb = if attached.updated { "updated" } else { "attached" };
-            let addresses: Vec<String> = attached.addresses.iter().map(IpAddr::to_string).collect();
             let mut said = format!(
-                "{interface}: {verb}, {} mode, accepts packets for {}",
+                "{interface}: {verb}, {} mode, {}",
                 attached.mode.name(),
-                addresses.join(", ")
+                accepts(&attached.addresses, attached.gue_port)
             );
             if let Some(why) = attached.native_refused {
                 said += &format!(
@@ -102,4 +107,11 @@ pub fn run(options: &DecapOptions, out: &mut dyn Write) -> Result<(), DecapError
         }
     };
     written.map_err(DecapError::Output)
+}
+
+/// What is taken apart, for people.
+fn accepts(addresses: &[IpAddr], gue_port: Option<u16>) -> String {
+    let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    let kinds = gue_port.map_or("IP in IP".to_owned(), |port| format!("IP in IP and GUE on UDP port {port}"));
+    format!("accepts packets for {}: {kinds}", addresses.join(", "))
 }

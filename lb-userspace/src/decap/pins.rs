@@ -16,6 +16,7 @@ use crate::bpffs::make_folder;
 
 /// Names of the maps in the object and of their pins.
 pub const ADDRESSES: &str = "ADDRESSES";
+pub const GUE_PORT: &str = "GUE_PORT";
 pub const COUNTERS: &str = "COUNTERS";
 
 /// The pins of one interface.

@@ -3,16 +3,16 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 
-use aya::maps::{HashMap, Map, MapType, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapType, PerCpuArray};
 use lb_common::decap::{DECAP_REASONS, DecapReason};
 use serde::{Serialize, Serializer};
 
-use super::DecapOptions;
 use super::attach::open_link;
 use super::error::DecapError;
 use super::interface::{Interface, Mode};
 use super::load::address;
-use super::pins::{ADDRESSES, COUNTERS, Pins, has_shape, open_map};
+use super::pins::{ADDRESSES, COUNTERS, GUE_PORT, Pins, has_shape, open_map};
+use super::{DecapOptions, accepts};
 
 /// Whether the program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -37,6 +37,8 @@ pub struct Status {
     pub program: Option<u32>,
     /// Accepted outer destinations, sorted.
     pub addresses: Vec<IpAddr>,
+    /// UDP port that GUE is taken from, if it is.
+    pub gue_port: Option<u16>,
     /// Packets by reason since the program was first attached; empty if it is not.
     #[serde(serialize_with = "as_map")]
     pub counters: Vec<(&'static str, u64)>,
@@ -46,7 +48,7 @@ fn as_map<S: Serializer>(counters: &[(&'static str, u64)], serializer: S) -> Res
     serializer.collect_map(counters.iter().copied())
 }
 
-/// Reads state, addresses and counters. An interface without a decapsulator is no error.
+/// Reads state, addresses, port and counters. An interface without a decapsulator is no error.
 ///
 /// # Errors
 /// A pin cannot be opened (who is not root may not), or another version of this program made it.
@@ -59,6 +61,7 @@ pub fn status(options: &DecapOptions) -> Result<Status, DecapError> {
         mode: None,
         program: None,
         addresses: Vec::new(),
+        gue_port: None,
         counters: Vec::new(),
     };
     // Without the lock an update could come between the link and the maps.
@@ -69,6 +72,7 @@ pub fn status(options: &DecapOptions) -> Result<Status, DecapError> {
         return Ok(status);
     };
     status.addresses = read_addresses(&pins)?;
+    status.gue_port = read_port(&pins)?;
     status.counters = read_counters(&pins)?;
     if info.ifindex == 0 {
         status.state = State::InterfaceGone;
@@ -108,6 +112,13 @@ fn read_addresses(pins: &Pins) -> Result<Vec<IpAddr>, DecapError> {
     Ok(addresses)
 }
 
+fn read_port(pins: &Pins) -> Result<Option<u16>, DecapError> {
+    let error = |source| DecapError::Map { path: pins.map(GUE_PORT), source };
+    let map = open(pins, GUE_PORT, MapType::Array, (4, 4), Some(1))?;
+    let port = Array::<_, u32>::try_from(map).map_err(error)?.get(&0, 0).map_err(error)?;
+    Ok(u16::try_from(port).ok().filter(|port| *port != 0))
+}
+
 fn read_counters(pins: &Pins) -> Result<Vec<(&'static str, u64)>, DecapError> {
     let error = |source| DecapError::Map { path: pins.map(COUNTERS), source };
     let map = open(pins, COUNTERS, MapType::PerCpuArray, (4, 8), Some(DECAP_REASONS))?;
@@ -134,8 +145,7 @@ impl Status {
         if self.counters.is_empty() {
             return Ok(());
         }
-        let addresses: Vec<String> = self.addresses.iter().map(IpAddr::to_string).collect();
-        writeln!(out, "accepts packets for {}", addresses.join(", "))?;
+        writeln!(out, "{}", accepts(&self.addresses, self.gue_port))?;
         for (reason, packets) in &self.counters {
             writeln!(out, "  {reason:<20} {packets:>14}")?;
         }

@@ -19,7 +19,7 @@ use crate::drain::{State, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
 use crate::model::{Interface, Model, Timeouts};
 use crate::netlink::NextHopState;
-use crate::plan::Ids;
+use crate::plan::{Ids, own};
 
 /// What the engine starts from.
 pub struct Start {
@@ -30,6 +30,8 @@ pub struct Start {
     pub next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
     /// By [`crate::plan::abilities`].
     pub abilities: Abilities,
+    /// This machine's own addresses, each with its interface; VIPs are not among them.
+    pub addresses: Vec<(String, IpAddr)>,
 }
 
 impl Start {
@@ -69,7 +71,7 @@ impl Start {
     }
 
     fn go_on(self, dataplane: Dataplane, clock: Clock, mut sets: TimeoutSets) -> Result<Engine, Error> {
-        let Start { instance, config, model, mut journal, next_hops, .. } = self;
+        let Start { instance, config, model, mut journal, next_hops, addresses, .. } = self;
         if !dataplane.adopted {
             // There are no pins that could carry the number of another one.
             let used = model.all_timeouts();
@@ -113,7 +115,7 @@ impl Start {
         }
         engine.publish()?;
         engine.note_starts()?;
-        engine.attach()?;
+        engine.attach(&addresses)?;
         engine.note_start()?;
         Ok(engine)
     }
@@ -172,7 +174,7 @@ impl Engine {
         Ok(())
     }
 
-    fn attach(&mut self) -> Result<(), Error> {
+    fn attach(&mut self, addresses: &[(String, IpAddr)]) -> Result<(), Error> {
         for Interface { name: interface, xdp_mode } in &self.model.interfaces {
             let attached = self.dataplane.attach(interface, *xdp_mode)?;
             match &attached.note {
@@ -181,6 +183,9 @@ impl Engine {
             }
             self.attached.push(attached);
         }
+        let own =
+            self.attached.iter().map(|attached| (attached.ifindex, own(&attached.interface, addresses)));
+        self.dataplane.set_own(&own.collect())?;
         let keep: Vec<u32> = self.attached.iter().map(|attached| attached.ifindex).collect();
         Ok(self.dataplane.detach_others(&keep)?)
     }

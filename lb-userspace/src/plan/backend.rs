@@ -36,12 +36,13 @@ pub fn record(
     };
     let Some(next_hop) = next_hop else { return record.into() };
     let tagged = if next_hop.tags == [0; 2] { 0 } else { BackendFlags::TAGGED };
+    let on_link = if next_hop.gateway.is_none() { BackendFlags::ON_LINK } else { 0 };
     let record = Backend {
         ifindex: next_hop.ifindex,
         destination_mac: next_hop.dst_mac,
         source_mac: next_hop.src_mac,
         mtu: u16::try_from(next_hop.mtu).unwrap_or(u16::MAX),
-        flags: outer_v6 | tagged | BackendFlags::REACHABLE,
+        flags: outer_v6 | tagged | on_link | BackendFlags::REACHABLE,
         ..record
     };
     let (source, spread) = match service.forward {

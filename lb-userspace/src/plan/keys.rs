@@ -88,7 +88,7 @@ fn address_in(octets: [u8; 16], is_v6: bool) -> IpAddr {
     if is_v6 { IpAddr::from(octets) } else { IpAddr::from([a, b, c, d]) }
 }
 
-/// The VIPs, and how fragments to them are treated: they pass where no service drops them, of the address or of a prefix that
+/// The VIPs and the hosts that answer by `nat`, and how fragments to them are treated: they pass where no service drops them, of the address or of a prefix that
 /// it lies in.
 pub fn vips(model: &Model) -> BTreeMap<VipKey, dataplane::Vip> {
     let mut passes: BTreeMap<Vip, bool> = BTreeMap::new();
@@ -101,7 +101,16 @@ pub fn vips(model: &Model) -> BTreeMap<VipKey, dataplane::Vip> {
         let passes = passes && !dropping.iter().any(|prefix| prefix.covers(*vip));
         VipFlags::VIP | if passes { VipFlags::PASS_FRAGMENTS } else { 0 }
     };
-    passes.iter().map(|(vip, &passes)| (vip_key(*vip), dataplane::Vip(flags(vip, passes)))).collect()
+    let vips = passes.iter().map(|(vip, &passes)| (vip_key(*vip), dataplane::Vip(flags(vip, passes))));
+    vips.chain(nat_hosts(model)).collect()
+}
+
+fn nat_hosts(model: &Model) -> impl Iterator<Item = (VipKey, dataplane::Vip)> {
+    let nat = model.services.iter().filter(|service| service.forward == Forward::Nat);
+    let addresses = nat.flat_map(|service| {
+        service.hosts.iter().filter_map(|name| model.hosts.get(name)?.address_for(service.vip))
+    });
+    addresses.map(|address| (vip_key(address.into()), dataplane::Vip(VipFlags::NAT_HOST)))
 }
 
 fn vip_key(vip: Vip) -> VipKey {

@@ -4,6 +4,7 @@ mod abilities;
 mod backend;
 mod ids;
 mod keys;
+mod own;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use crate::ring::Member;
 pub use abilities::abilities;
 pub use ids::Ids;
 use keys::{keys_of, keys_of_leaving, vips};
+pub use own::own;
 
 /// Everything that a publication rests on, the rings aside.
 pub struct Inputs<'a> {
@@ -125,7 +127,8 @@ pub fn policy_of(service: &Service) -> Policy {
         UdpHandover::Gap => Policy::GAP,
         UdpHandover::Immediate => Policy::IMMEDIATE,
     };
-    Policy(tracking | affinity | handover)
+    let port = if service.backend_port.is_some() { Policy::PORT } else { 0 };
+    Policy(tracking | affinity | handover | port)
 }
 
 /// An address as the data path keeps it.

@@ -179,10 +179,16 @@ fn a_record_says_how_its_packets_go() {
     assert_eq!(of(record("", ", forward = \"nat\", backend_port = 8443")), (MODE_NAT, 8443));
     let gue = record("", ", forward = \"gue\"").record;
     assert_eq!(gue.port.to_ne_bytes(), 6081u16.to_be_bytes(), "as it lies in a packet");
-    assert_eq!(gue.flags, BackendFlags::REACHABLE);
+    assert_eq!(gue.flags, BackendFlags::REACHABLE | BackendFlags::ON_LINK);
     for plain in ["", ", forward = \"nat\""] {
         assert_eq!(record("", plain).egress, lb_common::layout::Egress::default());
     }
+    let policy = |more: &str| {
+        let fields =
+            format!("vip = \"203.0.113.9\", protocol = \"tcp\", port = 443, forward = \"nat\"{more}");
+        Site::new(one("", &fields), [0; 2]).tables().services[&0].policy
+    };
+    assert!(policy(", backend_port = 8443").has(Policy::PORT) && !policy("").has(Policy::PORT));
 }
 
 #[test]
@@ -218,10 +224,21 @@ fn a_way_with_tags_says_so() {
     let tags = [[0x88, 0xa8, 0, 7], [0x81, 0, 0, 100]].map(u32::from_ne_bytes);
     let fields = "vip = \"203.0.113.9\", protocol = \"tcp\", port = 443";
     let backend = Site::new(one("", fields), tags).backend();
-    assert_eq!(backend.record.flags, BackendFlags::REACHABLE | BackendFlags::TAGGED);
+    assert_eq!(backend.record.flags, BackendFlags::REACHABLE | BackendFlags::ON_LINK | BackendFlags::TAGGED);
     assert_eq!(backend.egress, lb_common::layout::Egress { tags, ..Default::default() });
     assert_eq!(backend.needs(), lb_common::layout::FEATURE_TAGS);
     assert_eq!(Site::new(one("", fields), [0; 2]).backend().needs(), 0);
+}
+
+#[test]
+fn hosts_that_answer_by_nat_are_known() {
+    let vips = |forward: &str| {
+        let fields = format!("vip = \"203.0.113.9\", protocol = \"tcp\", port = 1, forward = \"{forward}\"");
+        Site::new(one("", &fields), [0; 2]).tables().vips
+    };
+    let all: Vec<u32> = vips("nat").into_values().map(|vip| vip.0).collect();
+    assert_eq!(all, [VipFlags::NAT_HOST, VipFlags::NAT_HOST, VipFlags::VIP]);
+    assert_eq!(vips("l2").len(), 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use lb_common::decap::{DecapClass, decapsulate};
+use lb_common::decap::{DecapClass, GUE_PORT, decapsulate};
 use lb_common::flow::{TIMEOUT_SETS, one_set};
 use lb_common::hash::{DestinationHash, Key};
 use lb_common::layout::{Directory, PLACES, Service as Record};
@@ -72,7 +72,7 @@ fn check_sent(before: &[u8], after: &[u8]) {
     assert_eq!(&after[after.len() - before.len() + L3..], &before[L3..]);
     assert_eq!(read(after).err(), Some(Reason::PassOtherProtocol), "IP in IP");
     let mut bytes = after.to_vec();
-    let verdict = decapsulate(&mut bytes, |_| true);
+    let verdict = decapsulate(&mut bytes, GUE_PORT, |_| true);
     assert_eq!(verdict.reason.class(), DecapClass::Decapsulate, "{:?}", verdict.reason);
     assert_eq!((&bytes[verdict.cut..][..12], &bytes[verdict.cut + 12..]), (&after[..12], &before[12..]));
 }

@@ -8,6 +8,7 @@ pub mod corpus;
 pub mod decap;
 pub mod flow_table;
 pub mod forwarding;
+pub mod icmp;
 pub mod memory;
 pub mod parse;
 pub mod site;

@@ -2,7 +2,7 @@
 
 use lb_laws::corpus::{Input, inputs};
 
-use lb_laws::{decap, flow_table, forwarding, parse, words};
+use lb_laws::{decap, flow_table, forwarding, icmp, parse, words};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
@@ -29,6 +29,7 @@ fn frames_keep_the_laws() {
     replay("parse", |bytes| {
         parse::check(bytes);
         decap::check(bytes);
+        icmp::check(bytes);
         forwarding::check(bytes);
     });
 }

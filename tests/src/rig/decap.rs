@@ -3,10 +3,10 @@
 
 use std::net::IpAddr;
 
-use aya::maps::{HashMap, PerCpuArray};
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::maps::{Array, HashMap, PerCpuArray};
+use aya::programs::{ProgramInfo, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use lb_common::decap::{DecapClass, DecapReason, decapsulate};
+use lb_common::decap::{DecapClass, DecapReason, GUE_PORT, decapsulate};
 use lb_userspace::decap::key;
 use lb_userspace::objects;
 
@@ -29,11 +29,17 @@ pub struct Answer {
 }
 
 impl Kernel {
-    /// Loads one of [`lb_userspace::decap::PROGRAMS`], which takes apart what comes to these addresses.
+    /// Loads one of [`lb_userspace::decap::PROGRAMS`], which takes apart what comes to these addresses, GUE on its
+    /// usual port.
     ///
     /// # Panics
     /// Where the program cannot be loaded, as do all methods when something fails.
     pub fn load(program: &'static str, accepted: &[IpAddr]) -> Kernel {
+        Self::load_with(program, accepted, GUE_PORT)
+    }
+
+    /// As [`Self::load`], with another port of GUE, or none (0).
+    pub fn load_with(program: &'static str, accepted: &[IpAddr], gue_port: u16) -> Kernel {
         let size = accepted.len() as u32;
         let mut ebpf = EbpfLoader::new().map_max_entries("ADDRESSES", size).load(objects::DECAP).unwrap();
         let mut addresses =
@@ -41,9 +47,17 @@ impl Kernel {
         for address in accepted {
             addresses.insert(key(*address), 1, 0).unwrap();
         }
+        let mut port = Array::<_, u32>::try_from(ebpf.map_mut("GUE_PORT").unwrap()).unwrap();
+        port.set(0, u32::from(gue_port), 0).unwrap();
         let xdp: &mut Xdp = ebpf.program_mut(program).unwrap().try_into().unwrap();
         xdp.load().unwrap();
         Kernel { ebpf, program }
+    }
+
+    /// What the kernel says of the program.
+    pub fn info(&self) -> ProgramInfo {
+        let xdp: &Xdp = self.ebpf.program(self.program).unwrap().try_into().unwrap();
+        xdp.info().unwrap()
     }
 
     fn counters(&self) -> Vec<u64> {
@@ -77,7 +91,7 @@ impl Kernel {
 pub fn on_host(frame: &[u8], accepted: &[IpAddr]) -> Answer {
     let mut bytes = frame.to_vec();
     let accepts = |destination: &[u64; 2]| accepted.iter().any(|address| key(*address) == *destination);
-    let decapsulated = decapsulate(&mut bytes, accepts);
+    let decapsulated = decapsulate(&mut bytes, GUE_PORT, accepts);
     bytes.drain(..decapsulated.cut);
     let verdict = if decapsulated.reason.class() == DecapClass::Drop { XDP_DROP } else { XDP_PASS };
     Answer { verdict, bytes, counted: vec![decapsulated.reason] }

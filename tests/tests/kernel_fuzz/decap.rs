@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use lb_common::decap::{DecapReason, decapsulate};
+use lb_common::decap::{DecapReason, GUE_PORT, decapsulate};
 use lb_laws::corpus::inputs;
 use lb_userspace::decap::PROGRAMS;
 use sluice_tests::rig::decap::{Kernel, on_host};
@@ -14,7 +14,7 @@ use super::bench::LENGTHS;
 /// Where a frame would be taken apart if it were for here.
 fn destination(frame: &[u8]) -> Option<IpAddr> {
     let mut destination = None;
-    let _ = decapsulate(&mut frame.to_vec(), |[upper, lower]| {
+    let _ = decapsulate(&mut frame.to_vec(), GUE_PORT, |[upper, lower]| {
         let bytes = [upper.to_ne_bytes(), lower.to_ne_bytes()].concat();
         let bytes: [u8; 16] = bytes.try_into().expect("an address has 16 bytes");
         destination = Some(IpAddr::from(bytes).to_canonical());
@@ -37,6 +37,7 @@ fn kernel_and_host_agree_on_what_is_taken_apart() {
     let kernels = PROGRAMS.map(|program| Kernel::load(program, &accepted));
     let mut seen = [0; DecapReason::ALL.len()];
     for (name, frame) in frames {
+        lb_laws::decap::check(&frame);
         let expected = on_host(&frame, &accepted);
         seen[expected.counted[0] as usize] += 1;
         for kernel in &kernels {

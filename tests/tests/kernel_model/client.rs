@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use lb_common::hash::{DestinationHash, FlowHash, Key};
+use lb_common::hash::{FlowHash, Key};
 use lb_common::layout::{ServiceKey, Tuple};
 use sluice_tests::packets::Packet;
 
@@ -51,7 +51,7 @@ impl Service {
 
     pub fn key(self) -> ServiceKey {
         let address = Tuple::v4(u32::from(VIP).to_be());
-        ServiceKey { address, port: self.port().to_be(), protocol: self.protocol() }
+        ServiceKey::exact(address, self.port(), self.protocol())
     }
 }
 

@@ -11,7 +11,7 @@ use lb_common::layout::{
 };
 use lb_common::reason::{Class, Reason};
 use lb_userspace::dataplane::{
-    Dataplane, Options, PairCounters, RingView, ServiceTable, Sizes, SweepInput, Swept, Tables,
+    Abilities, Dataplane, Options, PairCounters, RingView, ServiceTable, Sizes, SweepInput, Swept, Tables,
 };
 use lb_userspace::ring::SlotSet;
 use sluice_tests::packets::Packet;
@@ -52,6 +52,7 @@ pub fn options(sizes: Sizes, timeouts: [u32; 8]) -> Options {
         timeouts: flow::one_set(timeouts),
         udp_gap: [2; TIMEOUT_SETS],
         flood_gate: 0,
+        abilities: Abilities::default(),
         test_clock: true,
         records: false,
     }
@@ -96,16 +97,18 @@ impl Rig {
             self.stats.entry(host).or_insert(number);
         }
         let service = |service: Service| {
-            let key = service.key();
-            let backends = hosts.iter().map(|(&host, &state)| (host, self.backend(host, state, service)));
+            let keys = vec![service.key()];
+            let backends =
+                hosts.iter().map(|(&host, &state)| (host, self.backend(host, state, service).into()));
             (
                 service as u16,
-                ServiceTable { key, policy: self.policy(service), ring: 0, backends: backends.collect() },
+                ServiceTable { keys, policy: self.policy(service), ring: 0, backends: backends.collect() },
             )
         };
         let tables = Tables {
             services: Service::ALL.into_iter().map(service).collect(),
             rings: BTreeMap::from([(0, words.to_vec())]),
+            vips: BTreeMap::new(),
         };
         self.plane.publish(&tables).unwrap();
         self.published = (words.to_vec(), hosts.clone());
