@@ -1,5 +1,6 @@
 //! The service of a packet.
 
+use lb_common::bits::opaque;
 use lb_common::hash::{DestinationHash, FlowHash};
 use lb_common::layout::{
     Directory, FEATURE_RANGES, PLACES, Policy, SERVICES, Service, ServiceKey, Tuple, Window,
@@ -78,7 +79,8 @@ fn find_at(directory: *const Directory, address: &[u64; 2], transport: u32) -> F
     let mut found =
         Found { directory, record: sought.record, place: sought.place, policy: sought.policy, destination };
     if !found.is_some() && has_wide() {
-        let place = find_wide(address[0], address[1], transport);
+        // The compiler knows that it is a place, and the verifier does not: the mask below is to stay.
+        let place = opaque(find_wide(address[0], address[1], transport) as u64) as u32;
         if place != NOWHERE {
             let place = place & (PLACES as u32 - 1);
             // SAFETY: the map's element; the index is below the length.
