@@ -61,7 +61,8 @@ pub fn forward(
     if backend.flags & BackendFlags::REACHABLE == 0 {
         return Err(Reason::DropNoNextHop);
     }
-    if comes_from(leaving.frame, backend)? {
+    // Behind a gateway a backend cannot be told from others: clients' packets may come by the same one.
+    if backend.flags & BackendFlags::ON_LINK != 0 && comes_from(leaving.frame, backend)? {
         return Err(Reason::DropLoop);
     }
     if leaving.packet.ip_len > room(backend) {

@@ -51,6 +51,8 @@ impl BackendFlags {
     pub const OUTER_V6: u8 = 2;
     /// The way out has VLAN tags.
     pub const TAGGED: u8 = 4;
+    /// The next hop is the backend itself: a packet from that MAC address is the backend's own.
+    pub const ON_LINK: u8 = 8;
 }
 /// What the data path may do with a host, for one service.
 #[repr(u8)]

@@ -1,13 +1,16 @@
 //! Publishing: rings by the present members, journalled, then made the ones that packets go by.
 
+use lb_common::layout::FEATURE_TAGS;
+
 use super::rings::{Making, Rings};
 use super::{Engine, Error};
+use crate::netlink::NextHopState;
 
 impl Engine {
     /// Publishes rings and tables by the present state of drains, hosts and next hops. When it returns, no packet is
     /// decided by anything older.
     pub(super) fn publish(&mut self) -> Result<(), Error> {
-        self.published_hops = self.next_hops.borrow_and_update().clone();
+        self.take_in_hops();
         let down = self.unreachable(&self.published_hops);
         for host in down.difference(&self.down) {
             log::warn!("{host} is down: it has no next hop");
@@ -22,6 +25,23 @@ impl Engine {
             log::info!("{moved} slots change hands");
         }
         self.put_in_force(rings)
+    }
+
+    /// Takes in what is known of next hops. A program that was loaded without VLAN tags would send frames to the wrong network.
+    pub(super) fn take_in_hops(&mut self) {
+        let mut hops = self.next_hops.borrow_and_update().clone();
+        if self.dataplane.options.abilities.features & FEATURE_TAGS == 0 {
+            for state in hops.values_mut() {
+                if let Some(next_hop) = state.next_hop().filter(|next_hop| next_hop.tags != [0; 2]) {
+                    let why = format!(
+                        "{} was made after the daemon's start, which knew of no VLAN: restart the daemon",
+                        next_hop.interface
+                    );
+                    *state = NextHopState::Unresolved { why };
+                }
+            }
+        }
+        self.published_hops = hops;
     }
 
     /// Journals the rings and puts them in force, with tables by the present state.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_common::flow::{self, Phase, TIMEOUT_SETS};
+use lb_common::layout::BackendFlags;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -16,9 +17,9 @@ use super::{Clock, Engine, Error};
 use crate::dataplane::{Abilities, Dataplane, Options, Sizes};
 use crate::drain::{State, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
-use crate::model::{Model, Timeouts};
+use crate::model::{Interface, Model, Timeouts};
 use crate::netlink::NextHopState;
-use crate::plan::Ids;
+use crate::plan::{Ids, own};
 
 /// What the engine starts from.
 pub struct Start {
@@ -27,6 +28,10 @@ pub struct Start {
     pub model: Model,
     pub journal: Journal,
     pub next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
+    /// By [`crate::plan::abilities`].
+    pub abilities: Abilities,
+    /// This machine's own addresses, each with its interface; VIPs are not among them.
+    pub addresses: Vec<(String, IpAddr)>,
 }
 
 impl Start {
@@ -40,7 +45,7 @@ impl Start {
 
     /// What the data path is loaded with.
     fn options(&self, sets: &TimeoutSets) -> Options {
-        let Start { instance, model, journal, .. } = self;
+        let Start { instance, model, journal, abilities, .. } = self;
         let sets = by_number(model, sets);
         Options {
             instance: instance.clone(),
@@ -52,7 +57,7 @@ impl Start {
             timeouts: flow::timeouts(&sets.map(|set| by_phase(&set))),
             udp_gap: sets.map(|set| seconds(set.udp_gap)),
             flood_gate: model.flow_table.flood_gate,
-            abilities: Abilities::default(),
+            abilities: abilities.clone(),
             test_clock: false,
             records: false,
         }
@@ -66,7 +71,7 @@ impl Start {
     }
 
     fn go_on(self, dataplane: Dataplane, clock: Clock, mut sets: TimeoutSets) -> Result<Engine, Error> {
-        let Start { instance, config, model, mut journal, next_hops } = self;
+        let Start { instance, config, model, mut journal, next_hops, addresses, .. } = self;
         if !dataplane.adopted {
             // There are no pins that could carry the number of another one.
             let used = model.all_timeouts();
@@ -101,7 +106,7 @@ impl Start {
         };
         engine.resume_drains()?;
         engine.continue_edges();
-        engine.published_hops = engine.next_hops.borrow_and_update().clone();
+        engine.take_in_hops();
         engine.down = engine.unreachable(&engine.published_hops);
         engine.find_leaving();
         engine.continue_rings()?;
@@ -110,7 +115,7 @@ impl Start {
         }
         engine.publish()?;
         engine.note_starts()?;
-        engine.attach()?;
+        engine.attach(&addresses)?;
         engine.note_start()?;
         Ok(engine)
     }
@@ -149,9 +154,14 @@ impl Engine {
             })
             .collect();
         let services: BTreeSet<u16> = known.iter().map(|(service, _)| *service).collect();
-        for ((service, host), record) in self.dataplane.published_backends() {
+        let features = self.dataplane.options.abilities.features;
+        for ((service, host), mut backend) in self.dataplane.published_backends() {
             if services.contains(&service) && !known.contains(&(service, host)) {
-                self.leaving.insert((service, host), record);
+                if backend.needs() & !features != 0 {
+                    // Nothing that the config names goes this way any more, so the program cannot go it.
+                    backend.record.flags &= !BackendFlags::REACHABLE;
+                }
+                self.leaving.insert((service, host), backend);
             }
         }
     }
@@ -164,15 +174,18 @@ impl Engine {
         Ok(())
     }
 
-    fn attach(&mut self) -> Result<(), Error> {
-        for interface in &self.model.interfaces {
-            let attached = self.dataplane.attach(interface, self.model.xdp_mode)?;
+    fn attach(&mut self, addresses: &[(String, IpAddr)]) -> Result<(), Error> {
+        for Interface { name: interface, xdp_mode } in &self.model.interfaces {
+            let attached = self.dataplane.attach(interface, *xdp_mode)?;
             match &attached.note {
                 Some(note) => log::warn!("{interface}: {} mode: {note}", attached.mode),
                 None => log::info!("{interface}: {} mode", attached.mode),
             }
             self.attached.push(attached);
         }
+        let own =
+            self.attached.iter().map(|attached| (attached.ifindex, own(&attached.interface, addresses)));
+        self.dataplane.set_own(&own.collect())?;
         let keep: Vec<u32> = self.attached.iter().map(|attached| attached.ifindex).collect();
         Ok(self.dataplane.detach_others(&keep)?)
     }

@@ -77,8 +77,8 @@ impl Engine {
         Ok(ServiceStatus {
             name: service.name.clone(),
             vip: service.vip.to_string(),
-            protocol: service.protocol.to_string(),
-            port: service.port,
+            protocols: service.protocols.clone(),
+            ports: service.ports.clone(),
             forward: service.forward.to_string(),
             ring: self.rings.ring_of(&service.name).unwrap_or(0),
             live_flows: LiveFlows {

@@ -1,21 +1,27 @@
 //! From what should be and what is known to what the data path is to do. Pure: the same inputs give the same tables.
 
+mod abilities;
 mod backend;
 mod ids;
+mod keys;
+mod own;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lb_common::layout::{
-    Backend, BackendFlags, Control, HostId, HostState, Policy, ServiceKey, Tuple, VipFlags,
-};
+use lb_common::layout::{Backend, BackendFlags, Control, HostId, HostState, Policy, Tuple};
 
-use crate::dataplane::{BackendTable, ServiceTable, Tables, Vip, VipKey};
-use crate::model::{Affinity, FlowPolicy, Model, Protocol, Service, Tracking, UdpHandover};
+use crate::dataplane::{BackendTable, ServiceTable, Tables};
+use crate::model::{Affinity, FlowPolicy, Model, Service, Tracking, UdpHandover};
 use crate::netlink::NextHopState;
 use crate::ring::Member;
 
+pub use abilities::abilities;
 pub use ids::Ids;
+use keys::{keys_of, keys_of_leaving, vips};
+pub use own::own;
 
 /// Everything that a publication rests on, the rings aside.
 pub struct Inputs<'a> {
@@ -70,15 +76,18 @@ impl Inputs<'_> {
             {
                 let backends = self.backends(number, service);
                 let set = self.ids.timeout_set(service);
-                let (keys, policy) = (vec![key_of(service)], policy_of(service).with_set(set));
+                let (keys, policy) = (keys_of(self.model, service), policy_of(service).with_set(set));
                 services.insert(number, ServiceTable { keys, policy, ring, backends });
             }
         }
-        Tables { services, rings, vips: self.vips() }
-    }
-
-    fn vips(&self) -> BTreeMap<VipKey, Vip> {
-        self.model.services.iter().map(|service| (vip_key(service.vip, 128), Vip(VipFlags::VIP))).collect()
+        let claimed =
+            || services.values().flat_map(|service: &ServiceTable| &service.keys).copied().collect();
+        for (number, key) in keys_of_leaving(self.model, &self.ids.services, self.leaving, claimed) {
+            if let Some(service) = services.get_mut(&number) {
+                service.keys.push(key);
+            }
+        }
+        Tables { services, rings, vips: vips(self.model) }
     }
 
     fn backends(&self, number: u16, service: &Service) -> BTreeMap<HostId, BackendTable> {
@@ -102,7 +111,7 @@ impl Inputs<'_> {
             let Some(address) = host.address_for(service.vip) else { continue };
             let next_hop = self.next_hops.get(&address).and_then(NextHopState::next_hop);
             let control = Control::new(self.state(name)).0;
-            backends.insert(id, backend::record(service.forward, address, next_hop, stats, control));
+            backends.insert(id, backend::record(self.model, service, address, next_hop, stats, control));
         }
         backends
     }
@@ -118,25 +127,8 @@ pub fn policy_of(service: &Service) -> Policy {
         UdpHandover::Gap => Policy::GAP,
         UdpHandover::Immediate => Policy::IMMEDIATE,
     };
-    Policy(tracking | affinity | handover)
-}
-
-/// Key of a service in the data path.
-pub fn key_of(service: &Service) -> ServiceKey {
-    let protocol = match service.protocol {
-        Protocol::Tcp => lb_common::parse::TCP,
-        Protocol::Udp => lb_common::parse::UDP,
-    };
-    ServiceKey::exact(address_words(service.vip), service.port, protocol)
-}
-
-/// Key of an address, or of a prefix, in the map of VIPs; `prefix` counts 96 more for IPv4.
-pub fn vip_key(address: IpAddr, prefix: u8) -> VipKey {
-    let address = match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped(),
-        IpAddr::V6(address) => address,
-    };
-    (address.octets(), prefix)
+    let port = if service.backend_port.is_some() { Policy::PORT } else { 0 };
+    Policy(tracking | affinity | handover | port)
 }
 
 /// An address as the data path keeps it.
@@ -153,21 +145,4 @@ pub fn address_of(words: [u64; 2]) -> IpAddr {
     octets[..8].copy_from_slice(&words[0].to_ne_bytes());
     octets[8..].copy_from_slice(&words[1].to_ne_bytes());
     std::net::Ipv6Addr::from(octets).to_canonical()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_come_back() {
-        for text in ["203.0.113.9", "2001:db8::7", "fd00:1:2:3:4:5:6:7"] {
-            let address: IpAddr = text.parse().unwrap();
-            assert_eq!(address_of(address_words(address)), address);
-        }
-        assert_eq!(
-            address_words("1.2.3.4".parse().unwrap())[1].to_ne_bytes(),
-            [0, 0, 0xff, 0xff, 1, 2, 3, 4]
-        );
-    }
 }

@@ -124,7 +124,7 @@ pub fn l2(host: u8) -> Backend {
         source_mac: [0x02, 0x1b, 0, 0, 0, host],
         mtu: 1500,
         mode: MODE_L2,
-        flags: BackendFlags::REACHABLE,
+        flags: BackendFlags::REACHABLE | BackendFlags::ON_LINK,
         ..Backend::default()
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use lb_common::layout::HostId;
 use lb_userspace::model::{
-    self, Affinity, FlowPolicy, Forward, Host, Model, Protocol, Tracking, UdpHandover, VipMode, XdpMode,
+    self, Affinity, FlowPolicy, Forward, Fragments, Host, Model, OuterSource, Ping, Protocol, Tracking,
+    UdpHandover, VipMode,
 };
 use lb_userspace::ring::{Member, SHARE_FULL};
 
@@ -111,8 +112,11 @@ impl Setup {
         };
         Model {
             interfaces: Vec::new(),
-            xdp_mode: XdpMode::Auto,
             vip_mode: VipMode::External,
+            ping: Ping::Pass,
+            mss_clamp: None,
+            outer_source: OuterSource::default(),
+            gue_port: 6080,
             ring_size: self.ring,
             hash_key: Some(key()),
             flow_table: model::FlowTable { pins: 64, overflow: 64, flood_gate: 0 },
@@ -126,10 +130,12 @@ impl Setup {
         let Policy { edges, client, moves } = self.policy(service);
         model::Service {
             name: service.name().to_owned(),
-            vip: Service::vip(),
-            protocol: if service.is_udp() { Protocol::Udp } else { Protocol::Tcp },
-            port: service.port(),
+            vip: Service::vip().into(),
+            protocols: if service.is_udp() { Protocol::Udp } else { Protocol::Tcp }.into(),
+            ports: service.port().into(),
             forward: Forward::L2,
+            backend_port: None,
+            fragments: Fragments::Drop,
             flows: FlowPolicy {
                 tracking: if edges { Tracking::Edges } else { Tracking::Full },
                 affinity: if client { Affinity::Client } else { Affinity::None },
