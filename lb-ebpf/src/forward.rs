@@ -4,7 +4,8 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::encap::{GUE_LEN, IPV4_IN_IP, IPV6_IN_IP, entropy_port, gue, outer_v4, outer_v6};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{
-    Backend, BackendFlags, FEATURE_GUE, FEATURE_NAT, FEATURE_TAGS, MODE_GUE, MODE_IPIP, MODE_NAT, Tuple,
+    Backend, BackendFlags, FEATURE_GUE, FEATURE_NAT, FEATURE_TAGS, MODE_GUE, MODE_IPIP, MODE_L2, MODE_NAT,
+    Tuple,
 };
 use lb_common::nat::{self, Endpoint, Headers, Refusal, Transport};
 use lb_common::parse::tags::Tags;
@@ -159,14 +160,17 @@ pub fn clamp(frame: &Frame, packet: &Packet) {
     unsafe { mss::clamp(frame, packet.ip_header_len, max) };
 }
 
-/// Whether the frame comes from the very backend: it sent it on instead of taking it for its own, or it is its own client.
+/// Whether the frame comes from the very backend: it sent it on instead of taking it for its own, or it is its own client. Only of
+/// `l2` it is known that the MAC address is the backend's; of other modes it may be that of a router, which clients' packets
+/// come from as well. There a packet that goes in circles ends with its time to live.
 #[inline(always)]
 fn comes_from(frame: &Frame, backend: &Backend) -> Result<bool, Reason> {
     let ethernet = frame.header::<L3>(0).ok_or(Reason::DropInternal)?;
     let mac = backend.destination_mac.as_ptr();
     // SAFETY: the record's 6 bytes lie at a multiple of 4.
     let (first, last) = unsafe { (mac.cast::<u32>().read(), mac.add(4).cast::<u16>().read()) };
-    Ok((ethernet.read::<u32>(6) ^ first) as u64 | (ethernet.read::<u16>(10) ^ last) as u64 == 0)
+    let differs = (ethernet.read::<u32>(6) ^ first) as u64 | (ethernet.read::<u16>(10) ^ last) as u64;
+    Ok(differs | (backend.mode ^ MODE_L2) as u64 == 0)
 }
 
 /// New MAC addresses.
