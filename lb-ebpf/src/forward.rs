@@ -28,6 +28,8 @@ pub struct Leaving<'a> {
     pub packet: &'a Packet,
     /// Of its flow: what outer headers vary by.
     pub hash: FlowHash,
+    /// TCP or UDP with its ports, and not an ICMP error about such.
+    pub is_flow: bool,
 }
 
 /// How the frame leaves.
@@ -68,7 +70,8 @@ pub fn forward(
     if leaving.packet.ip_len > room(backend) {
         return Err(Reason::DropTooBig);
     }
-    if maps::mss() != 0 && matches!(leaving.packet.signal, Signal::Syn | Signal::Stray) {
+    let may_be_syn = matches!(leaving.packet.signal, Signal::Syn | Signal::Stray);
+    if maps::mss() != 0 && leaving.is_flow && may_be_syn {
         clamp(leaving.frame, leaving.packet);
     }
     if maps::features() & FEATURE_NAT != 0 && backend.mode == MODE_NAT {

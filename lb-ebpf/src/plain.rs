@@ -37,7 +37,7 @@ pub fn balance_plain<const FRAGS: bool>(ctx: &XdpContext) -> Verdict {
         Ok(routed) => routed,
         Err(reason) => return Verdict::drop(reason),
     };
-    let leaving = Leaving { frame: &frame, len, packet: &packet, hash: routed.hash };
+    let leaving = Leaving { frame: &frame, len, packet: &packet, hash: routed.hash, is_flow: true };
     match forward(ctx, &leaving, &routed.backend, |to| translate(&frame, &packet, to)) {
         Ok(way) => way.verdict(routed.reason),
         // Its sender is to be told, for which the whole program decides once more: the pin is there, so it decides the same.

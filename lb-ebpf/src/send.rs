@@ -35,8 +35,13 @@ extern "C" fn send_on(ctx: *mut xdp_md) -> Step {
         let directory = maps::DIRECTORY.get_ptr(0).ok_or(Reason::DropInternal)?;
         let record = numbered(directory, hand.backend);
         let frame = frame(&ctx);
-        let leaving =
-            Leaving { frame: &frame, len: hand.len as usize, packet: hand.packet(), hash: hand.hash };
+        let leaving = Leaving {
+            frame: &frame,
+            len: hand.len as usize,
+            packet: hand.packet(),
+            hash: hand.hash,
+            is_flow: matches!(hand.whole.what, What::Flow),
+        };
         let sent = forward(&ctx, &leaving, &record, |to| translate(&frame, hand, to));
         if let Err(Reason::DropTooBig) = sent {
             hand.mtu = room(record.get());
