@@ -5,7 +5,7 @@ use lb_common::encap::{GUE_LEN, IPV4_IN_IP, IPV6_IN_IP, entropy_port, gue, outer
 use lb_common::hash::FlowHash;
 use lb_common::layout::{
     Backend, BackendFlags, FEATURE_GUE, FEATURE_NAT, FEATURE_TAGS, MODE_GUE, MODE_IPIP, MODE_L2, MODE_NAT,
-    Tuple,
+    Tuple, VipFlags,
 };
 use lb_common::nat::{self, Endpoint, Headers, Refusal, Transport};
 use lb_common::parse::tags::Tags;
@@ -102,9 +102,10 @@ pub fn forward(
     Ok(out)
 }
 
-/// Destination NAT of a TCP or UDP packet.
+/// Destination NAT of a TCP or UDP packet, which goes to its backend for `reason`.
 #[inline(always)]
-pub fn translate(frame: &Frame, packet: &Packet, to: &Endpoint) -> Result<(), Reason> {
+pub fn translate(frame: &Frame, packet: &Packet, to: &Endpoint, reason: Reason) -> Result<(), Reason> {
+    refuse_hairpin(packet, reason)?;
     let headers = Headers {
         is_v6: packet.is_v6,
         transport: Transport::of(packet.tuple.protocol as u8),
@@ -112,6 +113,17 @@ pub fn translate(frame: &Frame, packet: &Packet, to: &Endpoint) -> Result<(), Re
     };
     // SAFETY: the frame is this program run's own.
     unsafe { nat::to_backend(frame, &headers, to) }.map_err(refused)
+}
+
+/// Refuses a new flow that comes from a host which has a backend of a `nat` service: its answers would go from host to host, past
+/// the balancer and untranslated. A SYN is asked each time, as a client repeats it; else the flow's first packet.
+#[inline(always)]
+pub fn refuse_hairpin(packet: &Packet, reason: Reason) -> Result<(), Reason> {
+    let begins = matches!(packet.signal, Signal::Syn) || matches!(reason, Reason::ForwardNew);
+    if begins && maps::vip(packet.tuple.source) & VipFlags::NAT_HOST != 0 {
+        return Err(Reason::DropHairpin);
+    }
+    Ok(())
 }
 
 /// What a refusal of the translator means here, where all of it has been looked at before.
