@@ -97,7 +97,7 @@ pub fn parse_whole_into(frame: &Frame, len: usize, whole: &mut Whole) -> Option<
     let Whole { packet, fragment, .. } = whole;
     let unread = match ethernet.u16(12) {
         ETHERTYPE_IPV4 => parse_v4(frame, packet, fragment),
-        ETHERTYPE_IPV6 => parse_v6(frame, packet, fragment),
+        ETHERTYPE_IPV6 => parse_v6(frame, len, packet, fragment),
         _ => return Some(Reason::PassNotIp),
     };
     if unread.is_some() {
@@ -159,7 +159,7 @@ fn parse_v4(frame: &Frame, packet: &mut Packet, fragment: &mut Fragment) -> Opti
 
 /// RFC 8200, with a bounded chain of extension headers.
 #[inline(always)]
-fn parse_v6(frame: &Frame, packet: &mut Packet, fragment: &mut Fragment) -> Option<Reason> {
+fn parse_v6(frame: &Frame, len: usize, packet: &mut Packet, fragment: &mut Fragment) -> Option<Reason> {
     let Some(ip) = frame.header::<{ Ipv6Hdr::LEN }>(L3) else { return Some(Reason::PassMalformed) };
     let first = ip.u16(0);
     let payload_len = ip.u16(4);
@@ -179,6 +179,10 @@ fn parse_v6(frame: &Frame, packet: &mut Packet, fragment: &mut Fragment) -> Opti
         ip_len: payload_len + Ipv6Hdr::LEN as u16,
         ip_header_len: 0,
     };
+    // Before its headers: whatever they are, it is cut.
+    if L3 + packet.ip_len as usize > len {
+        return Some(Reason::PassMalformed);
+    }
     let mut next = ip.u8(6);
     let mut at = Ipv6Hdr::LEN as u64;
     let mut i = 0;
