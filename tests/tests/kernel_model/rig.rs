@@ -15,7 +15,7 @@ use lb_userspace::dataplane::{
     Abilities, Dataplane, Options, PairCounters, RingView, ServiceTable, Sizes, SweepInput, Swept, Tables,
 };
 use lb_userspace::ring::SlotSet;
-use sluice_tests::packets::Packet;
+use sluice_tests::packets::{DESTINATION_MAC, Packet};
 
 use crate::client::{KEY, Service};
 use crate::rules::{Moves, Policy};
@@ -227,7 +227,8 @@ impl Drop for Rig {
 
 /// The host that the packet is sent to, as the fifth and the sixth byte of its MAC address tell; [`HOST_NONE`] if it is dropped.
 pub fn send(plane: &mut Dataplane, packet: &Packet) -> HostId {
-    let frame = packet.build();
+    // From no host's address.
+    let frame = packet.clone().macs([2, 0, 0, 2, 0, 0], DESTINATION_MAC).build();
     let mut out = vec![0; frame.len() + 258];
     let options = TestRunOptions { data_in: Some(&frame), data_out: Some(&mut out), ..TestRunOptions::new() };
     let result = plane.program().unwrap().test_run(options).unwrap();

@@ -1,23 +1,33 @@
-//! The balancer's program on the host: the same parser, hash, decision and outer headers as in the kernel, and a plain
-//! map in place of the flow table. It has room for everything, and its pins stay until their flow makes them anew: so it
-//! is to be compared with a table that is far from full, and that nothing is swept out of.
+//! The balancer's programs on the host: the same parser, hash and decision as in the kernel, other code for what is written into
+//! frames, and plain maps in place of the flow table and of the map of fragments. They have room for everything, and pins stay until
+//! their flow makes them anew: so it is to be compared with a table that is far from full, and that nothing is swept out of.
+//!
+//! It knows no routes: a backend's answer to a client has none.
+
+mod answer;
+mod blame;
+mod data_path;
+mod nat;
+mod route;
+mod send;
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use lb_common::decide::{Decision, Pin, PinAction, View, decide, stateless};
-use lb_common::encap::{IPV4_IN_IP, IPV6_IN_IP, outer_v4, outer_v6};
 use lb_common::flow::{Phase, TIMEOUT_SETS, Timeouts};
-use lb_common::hash::{DestinationHash, FlowHash, Key};
-use lb_common::layout::{
-    Backend, BackendFlags, BackendStats, Control, Egress, HOST_NONE, HostId, HostState, MODE_IPIP,
-    PHASES_COUNTED, Policy, Slot, Tuple,
-};
-use lb_common::parse::{L3, Packet, Segment, Signal};
-use lb_common::reason::Reason;
+use lb_common::hash::{FlowHash, Key};
+use lb_common::icmp::{Kind, Problem, Quoted};
+use lb_common::layout::{FEATURE_NAT, FEATURE_PING, HostId, PHASES_COUNTED, ServiceKey, Tuple, VipFlags};
+use lb_common::parse::{L3, Segment, Signal, What, Whole};
+use lb_common::reason::{Class, Reason};
 
-use crate::parse::read;
-use crate::site::{BackendTable, Service, Site};
+use crate::site::{Service, Site};
+use crate::wire::{tags, untagged};
+use crate::{icmp, parse};
+use blame::inspect;
+use route::Route;
+use send::{Leaving, room};
 
 /// What becomes of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +45,7 @@ pub struct Change {
     pub packets: i64,
     pub bytes: i64,
     pub new_flows: i64,
-    /// By [`BackendStats::gauge_of`].
+    /// By [`lb_common::layout::BackendStats::gauge_of`].
     pub live: [i64; PHASES_COUNTED],
 }
 
@@ -49,9 +59,11 @@ pub struct Outcome {
     pub reasons: Vec<Reason>,
     /// By service and host; what did not change is left out.
     pub changes: BTreeMap<(u16, HostId), Change>,
+    /// Number of the service that the packet was for, or that a packet of it was quoted.
+    pub service: Option<u16>,
 }
 
-/// What is fixed for one load of the program.
+/// What is fixed for one load of the programs.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub key: Key,
@@ -60,9 +72,16 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Seconds of silence after which a UDP flow may change its host, by timeout set.
     pub udp_gap: [u32; TIMEOUT_SETS],
+    /// `FEATURE_…` bits.
+    pub features: u32,
+    /// [`lb_common::layout::Settings::mss`]
+    pub mss: u32,
+    /// The balancer's addresses on the interface that frames come in by.
+    pub own_v4: Option<Ipv4Addr>,
+    pub own_v6: Option<Ipv6Addr>,
 }
 
-/// The program with its maps.
+/// The programs with their maps.
 #[derive(Debug, Clone)]
 pub struct Balancer {
     pub settings: Settings,
@@ -70,6 +89,7 @@ pub struct Balancer {
     /// Seconds.
     pub now: u32,
     pins: BTreeMap<Tuple, Kept>,
+    fragments: BTreeMap<Tuple, First>,
 }
 
 /// A pin, live or not.
@@ -85,21 +105,41 @@ struct Kept {
     service: u16,
 }
 
-/// A packet under way.
-struct Way<'a> {
-    balancer: &'a mut Balancer,
-    packet: Packet,
-    segment: Segment,
-    number: u16,
-    service: Service,
-    slot: Slot,
+/// Where a packet's first fragment went.
+#[derive(Debug, Clone, Copy)]
+struct First {
+    service: u16,
+    /// `None`: to a client.
+    host: Option<HostId>,
+    seen: u32,
+}
+
+/// Seconds for which a packet's fragments are waited for.
+const PATIENCE: u32 = 30;
+
+/// What is counted beside the verdict.
+#[derive(Debug, Default)]
+struct Books {
     reasons: Vec<Reason>,
     changes: BTreeMap<(u16, HostId), Change>,
+    service: Option<u16>,
 }
+
+impl Books {
+    fn change(&mut self, service: u16, host: HostId) -> &mut Change {
+        self.changes.entry((service, host)).or_default()
+    }
+}
+
+/// The frame as it leaves, and why; `Err`: it is passed or dropped.
+type Ended = Result<(Reason, Vec<u8>), Reason>;
+
+/// A service, with its number and the key that it was found by.
+type Found<'a> = (u16, &'a Service, ServiceKey);
 
 impl Balancer {
     pub fn new(settings: Settings, site: Arc<Site>, now: u32) -> Self {
-        Balancer { settings, site, now, pins: BTreeMap::new() }
+        Balancer { settings, site, now, pins: BTreeMap::new(), fragments: BTreeMap::new() }
     }
 
     /// Flows that have a pin.
@@ -112,230 +152,177 @@ impl Balancer {
         self.pins.clear();
     }
 
-    /// The service that a frame is for.
-    pub fn service_of(&self, frame: &[u8]) -> Option<u16> {
-        let (Packet { tuple, .. }, _) = read(frame).ok()?;
-        self.site.find(&tuple.destination, tuple.transport()).map(|(number, _)| number)
-    }
-
-    /// Runs the program on a frame.
+    /// Runs the programs on a frame.
     pub fn run(&mut self, frame: &[u8]) -> Outcome {
-        let passed = |reason| Outcome {
-            verdict: Verdict::Pass,
-            bytes: frame.to_vec(),
-            reasons: vec![reason],
-            changes: BTreeMap::new(),
+        let mut books = Books::default();
+        let tags = tags(frame);
+        // What follows the tags must be there to be seen.
+        let is_cut = frame.len() < L3 + tags;
+        let bare = if is_cut { frame.to_vec() } else { untagged(frame) };
+        let ended = if is_cut { Err(Reason::PassMalformed) } else { self.handle(&bare, &mut books) };
+        let (verdict, bytes, reason) = match ended {
+            Ok((reason, bytes)) if reason.class() == Class::Answer => {
+                (Verdict::Transmit, [&bytes[..12], &frame[12..12 + tags], &bytes[12..]].concat(), reason)
+            }
+            Ok((reason, bytes)) => (Verdict::Transmit, bytes, reason),
+            Err(reason) if reason.class() == Class::Pass => (Verdict::Pass, frame.to_vec(), reason),
+            Err(reason) => (Verdict::Drop, bare, reason),
         };
-        let (packet, segment) = match read(frame) {
-            Ok(read) => read,
-            Err(reason) => return passed(reason),
-        };
-        let Tuple { destination, .. } = &packet.tuple;
-        let Some((number, service)) = self.site.find(destination, packet.tuple.transport()) else {
-            return passed(Reason::PassNoService);
-        };
-        let service = service.clone();
-        let slot = self.slot(&packet.tuple, &service);
-        let (reasons, changes) = (Vec::new(), BTreeMap::new());
-        Way { balancer: self, packet, segment, number, service, slot, reasons, changes }.go(frame)
+        let Books { mut reasons, mut changes, service } = books;
+        reasons.push(reason);
+        changes.retain(|_, change| *change != Change::default());
+        Outcome { verdict, bytes, reasons, changes, service }
     }
 
-    fn slot(&self, tuple: &Tuple, service: &Service) -> Slot {
-        let Settings { key, ring_size, .. } = self.settings;
-        let destination = DestinationHash::of(&tuple.destination, tuple.transport(), key);
-        let hash = if service.policy.has(Policy::CLIENT) {
-            FlowHash::of_client(tuple, &service.key.place().0, key)
-        } else {
-            destination.flow(tuple, key)
-        };
-        self.site.rings[&service.ring][hash.slot(ring_size) as usize]
-    }
-}
-
-impl Way<'_> {
-    fn go(mut self, frame: &[u8]) -> Outcome {
-        let host =
-            if self.is_untracked() { (self.slot.owner(), Reason::ForwardOwner) } else { self.decide() };
-        let (verdict, bytes, reason) = match host {
-            (HOST_NONE, reason) => (Verdict::Drop, frame.to_vec(), reason),
-            (host, reason) => match self.send(frame, host) {
-                Ok(bytes) => {
-                    let change = self.change(self.number, host);
-                    change.packets += 1;
-                    change.bytes += frame.len() as i64;
-                    (Verdict::Transmit, bytes, reason)
-                }
-                Err(reason) => (Verdict::Drop, frame.to_vec(), reason),
-            },
-        };
-        self.reasons.push(reason);
-        self.changes.retain(|_, change| *change != Change::default());
-        Outcome { verdict, bytes, reasons: self.reasons, changes: self.changes }
-    }
-
-    /// A service that tracks edges looks at no pin in a settled slot, but for packets that may begin a flow.
-    fn is_untracked(&self) -> bool {
-        self.service.policy.has(Policy::EDGES)
-            && !matches!(self.packet.signal, Signal::Syn | Signal::Datagram)
-            && !self.slot.is_open()
-            && self.state(self.slot.owner()) == HostState::Up
-    }
-
-    /// Decides, and does to the pin what was decided. Host and reason; [`HOST_NONE`]: it is dropped.
-    fn decide(&mut self) -> (HostId, Reason) {
-        let home = stateless(self.slot, |host| self.state(host));
-        let kept = self.balancer.pins.get(&self.packet.tuple).copied();
-        let live = kept.filter(|kept| self.is_live(kept, home));
-        let pin = live.map_or(Pin::NONE, |kept| Pin { host: kept.host, phase: kept.phase });
-        let decision = decide(self.packet.signal, self.slot, pin, &Asked { way: self, kept: live });
-        let state = self.state(decision.host);
-        if state == HostState::Gone && decision.host != HOST_NONE {
-            self.reasons.push(if pin.is_some() {
-                Reason::ViolationPinNamesNobody
-            } else {
-                Reason::ViolationSlotNamesNobody
-            });
-            return (HOST_NONE, Reason::DropInternal);
+    fn handle(&mut self, frame: &[u8], books: &mut Books) -> Ended {
+        let (whole, segment) = parse::whole(frame)?;
+        match whole.what {
+            What::Flow => self.flow(frame, &whole, segment, books),
+            What::Icmp => self.icmp(frame, &whole, books),
+            What::Later => self.later(frame, &whole, books),
+            What::Overlap if self.vip(&whole) != 0 => Err(Reason::DropFragmentOverlap),
+            What::Overlap => Err(Reason::PassFragment),
         }
-        self.apply(kept, &decision, state);
-        (decision.host, decision.reason)
     }
 
-    /// A closing pin that alone keeps its flow at its host stays for as long as an established one.
-    fn is_live(&self, kept: &Kept, home: HostId) -> bool {
-        let Settings { timeouts, .. } = self.balancer.settings;
-        let phase =
-            if kept.phase == Phase::Closing && kept.host != home { Phase::Established } else { kept.phase };
-        let limit = |phase: Phase| timeouts[usize::from(kept.set) * 8 + phase as usize];
-        self.balancer.now - kept.seen <= limit(phase).max(limit(kept.phase))
+    /// TCP or UDP with its ports.
+    fn flow(&mut self, frame: &[u8], whole: &Whole, segment: Segment, books: &mut Books) -> Ended {
+        let site = Arc::clone(&self.site);
+        let tuple = &whole.packet.tuple;
+        let Some(found) = find(&site, tuple) else {
+            let number = self.answering(&site, tuple).ok_or(Reason::PassNoService)?;
+            match inspect(frame, whole) {
+                Err(Reason::DropTimeExceeded) => return self.answer(frame, whole, Problem::TimeExceeded),
+                inspected => inspected?,
+            }
+            self.remember(whole, number, None);
+            return Err(Reason::DropNoRoute);
+        };
+        books.service = Some(found.0);
+        match inspect(frame, whole) {
+            Err(Reason::DropTimeExceeded) => return self.answer(frame, whole, Problem::TimeExceeded),
+            inspected => inspected?,
+        }
+        let (host, reason) = Route::new(self, books, &whole.packet, segment, found).go()?;
+        self.remember(whole, found.0, Some(host));
+        match self.send(frame, whole, None, (found.0, host), reason, books) {
+            Err(Reason::DropTooBig) => {
+                let mtu = room(&found.1.backends[&host].record);
+                self.answer(frame, whole, Problem::TooBig { mtu })
+            }
+            sent => sent,
+        }
     }
 
-    fn apply(&mut self, kept: Option<Kept>, decision: &Decision, state: HostState) {
-        let Segment { sequence, sequence_after } = self.segment;
-        let (now, phase, set) = (self.balancer.now, decision.pin.phase, self.service.policy.set());
-        match (decision.pin.action, kept) {
-            (PinAction::Refresh, Some(kept)) => {
-                let sequence = match self.packet.signal {
-                    Signal::Fin if phase == Phase::Closing => sequence_after,
-                    Signal::Rst if phase == Phase::Closing && kept.phase != Phase::Closing => {
-                        sequence ^ 1 << 31
+    /// ICMP: a ping, or an error about a packet that a backend or a client has sent.
+    fn icmp(&mut self, frame: &[u8], whole: &Whole, books: &mut Books) -> Ended {
+        let is_for_vip = self.vip(whole) != 0;
+        let has = |feature| self.settings.features & feature != 0;
+        if !is_for_vip && !has(FEATURE_NAT) {
+            return Err(Reason::PassIcmp);
+        }
+        let l4 = L3 + usize::from(whole.packet.ip_header_len);
+        let inspected = if is_for_vip { inspect(frame, whole) } else { Ok(()) };
+        let quoted = match icmp::look(frame, l4, whole.packet.is_v6) {
+            (Kind::Echo, _) if is_for_vip && has(FEATURE_PING) => {
+                return match inspected {
+                    Ok(()) | Err(Reason::DropTimeExceeded) => {
+                        let reply = icmp::reply_to(frame, whole.packet.is_v6).ok_or(Reason::PassIcmp)?;
+                        Ok((Reason::AnswerEcho, reply))
                     }
-                    _ => kept.sequence,
+                    Err(reason) => Err(reason),
                 };
-                self.book(&kept, Some(kept.phase), Some(phase));
-                self.balancer
-                    .pins
-                    .insert(self.packet.tuple, Kept { phase, set, seen: now, sequence, ..kept });
             }
-            (PinAction::Make, kept) => {
-                let host = decision.pin.host;
-                // Nobody is there to be pinned to.
-                if self.state(host) == HostState::Gone {
-                    return;
-                }
-                let sequence = if self.packet.signal == Signal::Fin { sequence_after } else { sequence };
-                let made = Kept { host, phase, set, seen: now, sequence, service: self.number };
-                if let Some(kept) = kept {
-                    self.book(&kept, Some(kept.phase), None);
-                }
-                self.book(&made, None, Some(phase));
-                self.balancer.pins.insert(self.packet.tuple, made);
-                if matches!(phase, Phase::HalfOpen | Phase::Udp) {
-                    self.change(self.number, host).new_flows += 1;
-                    if state == HostState::Draining {
-                        self.reasons.push(Reason::ViolationNewFlowOnDraining);
-                    }
-                }
-            }
-            (PinAction::Leave | PinAction::Refresh, _) => {}
-        }
-    }
-
-    /// The frame as it goes to a host, or why it cannot.
-    fn send(&self, frame: &[u8], host: HostId) -> Result<Vec<u8>, Reason> {
-        let BackendTable { record: backend, egress } = &self.service.backends[&host];
-        if backend.flags & BackendFlags::REACHABLE == 0 {
-            return Err(Reason::DropNoNextHop);
-        }
-        let outer =
-            if backend.mode == MODE_IPIP { outer_header(backend, egress, &self.packet)? } else { Vec::new() };
-        if usize::from(self.packet.ip_len) + outer.len() > usize::from(backend.mtu) {
-            return Err(Reason::DropTooBig);
-        }
-        let is_v6 = match backend.mode {
-            MODE_IPIP => backend.flags & BackendFlags::OUTER_V6 != 0,
-            _ => self.packet.is_v6,
+            (Kind::Error, Ok(quoted)) => quoted,
+            _ => return Err(Reason::PassIcmp),
         };
-        let ether_type: [u8; 2] = if is_v6 { [0x86, 0xdd] } else { [0x08, 0x00] };
-        Ok([&backend.destination_mac[..], &backend.source_mac, &ether_type, &outer, &frame[L3..]].concat())
+        inspected?;
+        // As of a packet that its client sends, and that changes nothing.
+        let mut whole = *whole;
+        (whole.packet.tuple, whole.packet.signal) = (quoted.tuple, Signal::Stray);
+        let site = Arc::clone(&self.site);
+        if !is_for_vip {
+            self.answering(&site, &quoted.tuple).ok_or(Reason::PassIcmp)?;
+            inspect(frame, &whole)?;
+            return Err(Reason::DropNoRoute);
+        }
+        let found = find(&site, &quoted.tuple).ok_or(Reason::PassIcmp)?;
+        books.service = Some(found.0);
+        let (host, _) = Route::new(self, books, &whole.packet, Segment::default(), found).go()?;
+        self.send(frame, &whole, Some(&quoted), (found.0, host), Reason::ForwardIcmp, books)
     }
 
-    fn state(&self, host: HostId) -> HostState {
-        self.service
-            .backends
-            .get(&host)
-            .map_or(HostState::Gone, |backend| Control(backend.record.control).state())
-    }
-
-    fn change(&mut self, service: u16, host: HostId) -> &mut Change {
-        self.changes.entry((service, host)).or_default()
-    }
-
-    /// Books a pin that left a phase and entered another.
-    fn book(&mut self, kept: &Kept, from: Option<Phase>, to: Option<Phase>) {
-        let change = self.change(kept.service, kept.host);
-        for (phase, by) in [(from, -1), (to, 1)] {
-            if let Some(gauge) = phase.and_then(BackendStats::gauge_of) {
-                change.live[gauge] += by;
+    /// A fragment without ports.
+    fn later(&mut self, frame: &[u8], whole: &Whole, books: &mut Books) -> Ended {
+        let first = self.fragments.get(&shared(whole)).filter(|first| self.now - first.seen <= PATIENCE);
+        match first.copied() {
+            Some(First { service, host: Some(host), .. }) => {
+                books.service = Some(service);
+                inspect(frame, whole)?;
+                self.send(frame, whole, None, (service, host), Reason::ForwardFragment, books)
             }
+            Some(_) => {
+                inspect(frame, whole)?;
+                Err(Reason::DropNoRoute)
+            }
+            None => match self.vip(whole) {
+                0 => Err(Reason::PassFragment),
+                flags if flags & VipFlags::PASS_FRAGMENTS != 0 => Err(Reason::PassFragment),
+                _ => Err(Reason::DropFragment),
+            },
         }
     }
+
+    /// Notes where a first fragment goes.
+    fn remember(&mut self, whole: &Whole, service: u16, host: Option<HostId>) {
+        if whole.fragment.is_part != 0 {
+            self.fragments.insert(shared(whole), First { service, host, seen: self.now });
+        }
+    }
+
+    /// Sends a packet to a host of a service, and counts it there.
+    fn send(
+        &self,
+        frame: &[u8],
+        whole: &Whole,
+        quoted: Option<&Quoted>,
+        (service, host): (u16, HostId),
+        reason: Reason,
+        books: &mut Books,
+    ) -> Ended {
+        // Who has no such backend any more finds an empty record.
+        let backend = self.site.services[&service].backends.get(&host).ok_or(Reason::DropNoNextHop)?;
+        let hash = FlowHash::of(&whole.packet.tuple, self.settings.key);
+        let leaving = Leaving { frame, whole, quoted, hash, reason, balancer: self };
+        let bytes = leaving.send(backend)?;
+        let change = books.change(service, host);
+        change.packets += 1;
+        change.bytes += frame.len() as i64;
+        Ok((reason, bytes))
+    }
+
+    /// Number of the service that answers from where the tuple comes from.
+    fn answering(&self, site: &Site, tuple: &Tuple) -> Option<u16> {
+        let is_on = self.settings.features & FEATURE_NAT != 0;
+        let found = site.find(&tuple.source, tuple.source_port(), tuple.protocol as u8, true);
+        found.filter(|_| is_on).map(|(number, ..)| number)
+    }
+
+    /// [`VipFlags`] of the packet's destination, 0 if it is no VIP.
+    fn vip(&self, whole: &Whole) -> u32 {
+        let flags = self.site.vip(&whole.packet.tuple.destination);
+        if flags & VipFlags::VIP != 0 { flags } else { 0 }
+    }
 }
 
-/// The bytes of an outer IP header.
-fn outer_header(backend: &Backend, egress: &Egress, packet: &Packet) -> Result<Vec<u8>, Reason> {
-    let inner = if packet.is_v6 { IPV6_IN_IP } else { IPV4_IN_IP };
-    if packet.ip_len > backend.mtu {
-        // Also keeps the outer header's length from overflowing.
-        return Err(Reason::DropTooBig);
-    }
-    Ok(if backend.flags & BackendFlags::OUTER_V6 != 0 {
-        let first = outer_v6(inner, packet.traffic_class, packet.ip_len).to_ne_bytes();
-        let [upper, lower] = egress.source.map(u64::to_ne_bytes);
-        [&first[..], &upper, &lower, &backend.address].concat()
-    } else {
-        let [a, b, c, d, ..] = backend.address;
-        let (source, destination) = (egress.source[0] as u32, u32::from_ne_bytes([a, b, c, d]));
-        outer_v4(source, destination, inner, packet.traffic_class, packet.ip_len)
-            .map(u32::to_ne_bytes)
-            .concat()
-    })
+/// The service that a flow is for.
+fn find<'a>(site: &'a Site, tuple: &Tuple) -> Option<Found<'a>> {
+    site.find(&tuple.destination, tuple.destination_port(), tuple.protocol as u8, false)
 }
 
-/// What the decision asks.
-struct Asked<'a, 'b> {
-    way: &'a Way<'b>,
-    kept: Option<Kept>,
-}
-
-impl View for Asked<'_, '_> {
-    fn state(&self, host: HostId) -> HostState {
-        self.way.state(host)
-    }
-
-    fn is_same_syn(&self) -> bool {
-        self.kept.is_some_and(|kept| kept.sequence == self.way.segment.sequence)
-    }
-
-    fn is_after_fin(&self) -> bool {
-        self.is_same_syn()
-    }
-
-    fn gives_way(&self) -> bool {
-        let Balancer { now, settings, .. } = &*self.way.balancer;
-        let policy = self.way.service.policy;
-        policy.has(Policy::IMMEDIATE)
-            || policy.has(Policy::GAP)
-                && self.kept.is_some_and(|kept| now - kept.seen > settings.udp_gap[usize::from(policy.set())])
-    }
+/// What the fragments of a packet share.
+fn shared(whole: &Whole) -> Tuple {
+    let tuple = whole.packet.tuple;
+    let protocol = if whole.packet.is_v6 { 0 } else { tuple.protocol };
+    Tuple { ports: whole.fragment.id, protocol, ..tuple }
 }
