@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lb_common::flow::{Phase, Timeouts, Word, one_set};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{Cold, HostId, Overflow, Tuple};
-use lb_common::table::{self, Found, Home, Inserted};
+use lb_common::table::{self, BUCKET, Found, Home, Inserted};
 use lb_laws::memory::Memory;
 
 /// Idle timeouts by phase, in ticks: established pins end by a FIN only.
@@ -284,6 +284,74 @@ fn live(stage: &Stage, n: u32, packets: u32) {
     let _packet = stage.packet.read().unwrap();
     let found = find(memory, n);
     assert!(table::update(memory, &found, found.word.seen(stage.now(), Phase::Closing)));
+}
+
+/// Two CPUs reserve words for one flow, the lower of which takes the higher from its CPU while that one gives it up by itself:
+/// once both are done, one of them has made the pin, or neither, and no word is left to nobody.
+#[test]
+fn a_reservation_that_is_lost_is_given_back() {
+    // Both prefer the last word. It holds a dead pin of another tag, so the short way takes the first free word instead, and the
+    // long way takes the pin's.
+    let word = u64::from(BUCKET) - 1;
+    let (tag, dead) = (word << 19 | 1, word << 19 | 2);
+    let of = |tag: u64| FlowHash(tag << 20);
+    let tuple = tuple(0);
+    let entry = |tag: u64, now: u32| Overflow {
+        word: Word::new(of(tag).tag(), host(0, 0), Phase::HalfOpen, now).0,
+        ..entry(0, 0, Phase::HalfOpen, now)
+    };
+    let stage = Stage::new(1, 4);
+    let home = || Home::of(&stage.memory, of(tag)).expect("the table has the bucket");
+    // Rounds that the other thread is let into, and those that it is through.
+    let (begun, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    let wait = |count: &AtomicU64, round: u64| {
+        for turn in 0u32.. {
+            if count.load(SeqCst) == round || stage.is_over.load(SeqCst) {
+                return;
+            }
+            // Not for long: the other may have been put aside for this very thread.
+            if turn % 10_000 == 9_999 { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+    };
+    let pause = |random: &mut Random| (0..random.below(16)).for_each(|_| std::hint::spin_loop());
+    std::thread::scope(|scope| {
+        let _over = Over(&stage.is_over);
+        scope.spawn(|| {
+            let _over = Over(&stage.is_over);
+            let mut random = Random(7);
+            for round in 1.. {
+                wait(&begun, round);
+                if stage.is_over.load(SeqCst) {
+                    break;
+                }
+                let now = stage.now();
+                pause(&mut random);
+                table::insert(&stage.memory, of(tag), &tuple, &mut entry(tag, now), now);
+                done.store(round, SeqCst);
+            }
+        });
+        let (started, mut random, mut met, mut rounds) = (Instant::now(), Random(8), 0, 0);
+        for round in 1.. {
+            if started.elapsed() >= LASTING || stage.is_over.load(SeqCst) {
+                break;
+            }
+            let now = stage.clock.fetch_add(100, SeqCst) + 100;
+            assert!(table::begin(&stage.memory, of(dead), &home(), &entry(dead, now - 50), now - 50));
+            begun.store(round, SeqCst);
+            pause(&mut random);
+            table::begin(&stage.memory, of(tag), &home(), &entry(tag, now), now);
+            wait(&done, round);
+            let left = stage.memory.words(0);
+            assert!(left.iter().all(|word| *word == Word::EMPTY || word.phase().is_pin()), "{left:?}");
+            // Either has taken the dead pin, and given its place up again.
+            met += u32::from(left[7] == Word::EMPTY);
+            rounds += 1;
+            stage.memory.sweep(now + 50);
+            assert_eq!(stage.memory.words(0), [Word::EMPTY; BUCKET as usize]);
+        }
+        println!("{rounds} rounds, in {met} of which both had a word");
+        assert!(met > 10, "the threads met {met} times");
+    });
 }
 
 /// Flows of one tag lie in one word by turns, while another thread looks for one of them. Each turn has a host of its own,
