@@ -173,7 +173,7 @@ impl Stage {
 /// Two threads throw packets at `flows` flows while a third sweeps. Live pins that had to go.
 fn storm(flows: u32, overflow: usize, is_settled: bool) -> u64 {
     let stage = Stage::new(flows, overflow);
-    stage.memory.is_settled.store(is_settled, SeqCst);
+    stage.memory.settled.store(if is_settled { u32::MAX } else { 0 }, SeqCst);
     stage.memory.over_quota.store(is_settled, SeqCst);
     std::thread::scope(|scope| {
         for seed in [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93] {

@@ -3,7 +3,7 @@
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use lb_common::atomic;
 use lb_common::flow::{Phase, Timeouts, Word};
@@ -22,7 +22,8 @@ pub struct Memory {
     overflow: Mutex<Entries>,
     gauges: Vec<[AtomicI64; PHASES_COUNTED]>,
     pub evicted: AtomicU64,
-    pub is_settled: AtomicBool,
+    /// The settled ones of slots 0 to 31, a bit for each.
+    pub settled: AtomicU32,
     pub over_quota: AtomicBool,
 }
 
@@ -69,7 +70,7 @@ impl Memory {
             }),
             gauges: (0..stats).map(|_| Default::default()).collect(),
             evicted: AtomicU64::new(0),
-            is_settled: AtomicBool::new(false),
+            settled: AtomicU32::new(0),
             over_quota: AtomicBool::new(false),
         }
     }
@@ -243,8 +244,8 @@ impl Table for Memory {
         self.evicted.fetch_add(1, SeqCst);
     }
 
-    fn is_settled(&self, _service: u16, _slot: u32) -> bool {
-        self.is_settled.load(SeqCst)
+    fn is_settled(&self, _service: u16, slot: u32) -> bool {
+        self.settled.load(SeqCst) >> (slot & 31) & 1 == 1
     }
 
     fn half_open_over_quota(&self) -> bool {
