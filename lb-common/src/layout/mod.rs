@@ -22,7 +22,7 @@ pub use settings::{FEATURE_TEST_CLOCK, Settings};
 pub use stats::{BackendStats, PHASES_COUNTED};
 
 /// Compared when a daemon finds maps of another one; other values are refused.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Number of a host, 1 to [`HOST_MAX`], stable for as long as a pin may name it.
 pub type HostId = u16;

@@ -174,11 +174,11 @@ impl Rings {
         self.rings.values().all(|ring| ring.slots.all_open_longer_than(host, now, t, lost_at))
     }
 
-    /// Whether the host is the previous owner of an open slot.
-    pub fn is_previous(&self, host: HostId) -> bool {
+    /// Whether the host is the previous owner of an open slot of the service.
+    pub fn is_previous_of(&self, service: &str, host: HostId) -> bool {
         let names =
             |ring: &Ring| ring.slots.open().iter().any(|slot| ring.slots.previous(slot) == Some(host));
-        self.rings.values().any(names)
+        self.rings.values().find(|ring| ring.services.contains(service)).is_some_and(names)
     }
 }
 

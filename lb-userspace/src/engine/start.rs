@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_common::flow::{self, Phase, TIMEOUT_SETS};
+use lb_common::layout::HostState;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -13,12 +14,12 @@ use super::edges::Edges;
 use super::rates::Rates;
 use super::rings::Rings;
 use super::{Clock, Engine, Error};
-use crate::dataplane::{Dataplane, Options, Sizes};
+use crate::dataplane::{Dataplane, Options, Sizes, grace_period};
 use crate::drain::{State, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
 use crate::model::{Model, Timeouts};
 use crate::netlink::NextHopState;
-use crate::plan::Ids;
+use crate::plan::{Ids, state_of_leaving};
 
 /// What the engine starts from.
 pub struct Start {
@@ -108,6 +109,7 @@ impl Start {
             engine.uncounted = engine.ids.stats.values().copied().collect();
         }
         engine.publish()?;
+        engine.note_lost()?;
         engine.note_starts()?;
         engine.attach()?;
         engine.note_start()?;
@@ -153,6 +155,22 @@ impl Engine {
                 self.leaving.insert((service, host), record);
             }
         }
+    }
+
+    /// Hosts that left the config while they could not be reached. Their pins end with the next sweep; from the grace period on no
+    /// packet takes one of them for alive.
+    fn note_lost(&mut self) -> Result<(), Error> {
+        let lost = self.leaving.iter().filter(|(_, record)| state_of_leaving(record) == HostState::Lost);
+        let lost: BTreeSet<u16> = lost.map(|(&(_, host), _)| host).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        for name in lost.iter().filter_map(|&host| self.ids.host_name(host)) {
+            log::warn!(
+                "{name} has left the config while it could not be reached: its flows go to other hosts"
+            );
+        }
+        Ok(grace_period()?)
     }
 
     fn continue_rings(&mut self) -> Result<(), Error> {

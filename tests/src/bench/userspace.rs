@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lb_common::layout::{Control, HostId, HostState};
-use lb_userspace::dataplane::{Dataplane, RingView, Sizes, SweepInput, Tables, grace_period};
+use lb_userspace::dataplane::{Dataplane, Sizes, SweepInput, Tables, grace_period};
 use lb_userspace::ring::{Base, Slots};
 
 use super::cases::flows;
@@ -56,8 +56,10 @@ pub fn sweeps(subject: &mut Subject, pins: u32, goal: f64) -> Result<Vec<Work>> 
     let sweep = |subject: &mut Subject, loses: &dyn Fn(HostId) -> bool| {
         let swept = subject.dataplane.sweep(&SweepInput {
             ring_of: &|service| tables.services.get(&service).map(|table| table.ring),
-            ring: &|ring| Some(RingView { slots: tables.rings.get(&ring)?, serves: &|_| true }),
+            slots: &|ring| tables.rings.get(&ring).map(Vec::as_slice),
+            state: &|_, _| HostState::Up,
             losers: loses,
+            leaving: &|_, _| false,
         })?;
         anyhow::ensure!(swept.total() >= u64::from(pins) * 999 / 1000, "{} pins were found", swept.total());
         Ok(())
