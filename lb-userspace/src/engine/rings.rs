@@ -1,6 +1,6 @@
 //! The rings of this instance: which services share one, its slots, and the history behind its open handovers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -155,6 +155,14 @@ impl Rings {
             }
         }
         self.rings.iter().map(|(&number, ring)| (number, ring.words.to_vec())).collect()
+    }
+
+    /// Number of every service's ring, where many are asked for.
+    pub fn by_service(&self) -> HashMap<&str, u32> {
+        let rings = self.rings.iter();
+        rings
+            .flat_map(|(&number, ring)| ring.services.iter().map(move |service| (service.as_str(), number)))
+            .collect()
     }
 
     pub fn ring_of(&self, service: &str) -> Option<u32> {

@@ -67,9 +67,10 @@ impl Engine {
 
     fn sweep(&mut self) -> Result<(), Error> {
         let rings = &self.rings.rings;
-        let ring_of: HashMap<u16, u32> = rings
-            .iter()
-            .flat_map(|(&number, ring)| ring.services.iter().map(move |service| (service, number)))
+        let ring_of: HashMap<u16, u32> = self
+            .rings
+            .by_service()
+            .into_iter()
             .filter_map(|(service, number)| Some((*self.ids.services.get(service)?, number)))
             .collect();
         let sealed: BTreeSet<HostId> =
