@@ -6,21 +6,17 @@ use std::time::{Duration, Instant};
 
 use lb_common::flow::{Phase, Timeouts, Word, one_set};
 use lb_common::hash::FlowHash;
-use lb_common::layout::{Cold, HostId, Overflow, Tuple};
+use lb_common::layout::{HostId, Overflow, Tuple};
 use lb_common::table::{self, BUCKET, Found, Home, Inserted};
-use lb_laws::memory::Memory;
+use lb_laws::memory::{Memory, pin, tuple};
 
 /// Idle timeouts by phase, in ticks: established pins end by a FIN only.
 const TIMEOUTS: Timeouts = one_set([0, 0, 3, 1 << 20, 2, 4, 1, 0]);
 const BUCKETS: u32 = 4;
 const LASTING: Duration = Duration::from_secs(3);
 
-/// Flow number `n`: every four have one tag, and home buckets are in turn, so that tags meet in one bucket and between
+/// Of flow number `n`: every four have one tag, and home buckets are in turn, so that tags meet in one bucket and between
 /// a home and a second bucket.
-fn tuple(n: u32) -> Tuple {
-    Tuple { source: [0, n.into()], destination: [0, 1], ports: 0x5000_0050, protocol: 6 }
-}
-
 fn hash_of(tuple: &Tuple) -> FlowHash {
     let n = tuple.source[1];
     let (tag, home) = (n / 4 + 1, n / 2 % u64::from(BUCKETS));
@@ -33,34 +29,14 @@ fn host(n: u32, which: u32) -> HostId {
 }
 
 fn entry(n: u32, which: u32, phase: Phase, now: u32) -> Overflow {
-    let tuple = tuple(n);
     let host = host(n, which);
-    Overflow {
-        word: Word::new(hash_of(&tuple).tag(), host, phase, now).0,
-        cold: Cold {
-            source: tuple.source,
-            destination: tuple.destination,
-            ports: tuple.ports,
-            kind: tuple.protocol,
-            stats: host.into(),
-            ..Cold::default()
-        },
-    }
+    pin(n, hash_of(&tuple(n)), host, phase, now, host.into())
 }
 
 /// As the data path finds the pin of a flow.
 fn find(memory: &Memory, n: u32) -> Found {
     let tuple = tuple(n);
-    let hash = hash_of(&tuple);
-    let found = table::find(memory, hash, &tuple);
-    if found.is_some() && !table::is_of(memory, &found, &tuple) {
-        return if table::has_overflow(memory, hash) {
-            table::find_overflow(memory, &tuple)
-        } else {
-            Found::NONE
-        };
-    }
-    found
+    memory.find(hash_of(&tuple), &tuple)
 }
 
 /// As the data path makes a pin where there was none.

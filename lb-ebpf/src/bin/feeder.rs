@@ -8,6 +8,9 @@
 #![no_std]
 #![no_main]
 
+#[path = "../program.rs"]
+mod program;
+
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_xdp_adjust_head};
@@ -200,14 +203,3 @@ unsafe fn restore<const N: usize>(to: *mut u8, from: *const u8) {
     }
     copy(N * 8 - 8);
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    // SAFETY: the verifier accepts the program only if no path leads here.
-    unsafe { core::hint::unreachable_unchecked() }
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -9,7 +9,9 @@ use lb_common::atomic;
 use lb_common::flow::{Phase, Timeouts, Word};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{BackendStats, Cold, HostId, Overflow, PHASES_COUNTED, Tuple};
-use lb_common::table::{BUCKET, IN_OVERFLOW, MARK_OVERFLOW, MARK_SECOND, MARKED, Table, keeps, unmark};
+use lb_common::table::{
+    self, BUCKET, Found, IN_OVERFLOW, MARK_OVERFLOW, MARK_SECOND, MARKED, Table, keeps, unmark,
+};
 
 /// Words and records that several threads write at once, as the map's memory is.
 pub struct Memory {
@@ -45,6 +47,20 @@ pub struct Pin {
     pub index: u32,
 }
 
+/// The tuple of flow number `n`.
+pub fn tuple(n: u32) -> Tuple {
+    Tuple { source: [0, n.into()], destination: [0, 1], ports: 0x5000_0050, protocol: 6 }
+}
+
+/// A pin of flow number `n`, to be made.
+pub fn pin(n: u32, hash: FlowHash, host: HostId, phase: Phase, now: u32, stats: u32) -> Overflow {
+    let Tuple { source, destination, ports, protocol } = tuple(n);
+    Overflow {
+        word: Word::new(hash.tag(), host, phase, now).0,
+        cold: Cold { source, destination, ports, kind: protocol, start: now, stats, ..Cold::default() },
+    }
+}
+
 // SAFETY: shared words are accessed atomically. Cold records are written by the one that reserved the word, and whoever
 // reads them meanwhile makes sure afterwards that the word is the same: the very thing that is tested.
 unsafe impl Sync for Memory {}
@@ -72,6 +88,18 @@ impl Memory {
             evicted: AtomicU64::new(0),
             settled: AtomicU32::new(0),
             over_quota: AtomicBool::new(false),
+        }
+    }
+
+    /// Finds the pin of a flow, as the data path does.
+    pub fn find(&self, hash: FlowHash, tuple: &Tuple) -> Found {
+        let found = table::find(self, hash, tuple);
+        if !found.is_some() || table::is_of(self, &found, tuple) {
+            found
+        } else if table::has_overflow(self, hash) {
+            table::find_overflow(self, tuple)
+        } else {
+            Found::NONE
         }
     }
 

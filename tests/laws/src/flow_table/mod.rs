@@ -9,12 +9,12 @@ mod garbage;
 use std::ops::Add;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use lb_common::flow::{Phase, Timeouts, Word, one_set};
+use lb_common::flow::{Phase, Timeouts, one_set};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{Cold, HostId, Overflow, Tuple};
 use lb_common::table::{self, Found};
 
-use crate::memory::Memory;
+use crate::memory::{self, Memory, tuple};
 
 /// Few, so that flows meet in them, and overflow.
 const BUCKETS: u32 = 4;
@@ -207,10 +207,6 @@ fn slot(flow: u32) -> u32 {
     flow / BUCKETS % 2
 }
 
-fn tuple(flow: u32) -> Tuple {
-    Tuple { source: [0, flow.into()], destination: [0, 1], ports: 0x5000_0050, protocol: 6 }
-}
-
 /// Sixteen flows a bucket. Flows 0 to 11 have tag and home bucket in common with 48 to 59, and 12 to 15 only the tag with
 /// 60 to 63.
 fn hash_of(tuple: &Tuple) -> FlowHash {
@@ -224,33 +220,12 @@ fn hash_of(tuple: &Tuple) -> FlowHash {
 
 /// The pin that an operation makes.
 fn entry(flow: u32, host: HostId, phase: Phase, now: u32) -> Overflow {
-    let tuple = tuple(flow);
-    Overflow {
-        word: Word::new(hash_of(&tuple).tag(), host, phase, now).0,
-        cold: Cold {
-            source: tuple.source,
-            destination: tuple.destination,
-            ports: tuple.ports,
-            kind: tuple.protocol,
-            start: now,
-            stats: stats(flow, host),
-            slot: slot(flow),
-            ..Cold::default()
-        },
-    }
+    let pin = memory::pin(flow, hash_of(&tuple(flow)), host, phase, now, stats(flow, host));
+    Overflow { cold: Cold { slot: slot(flow), ..pin.cold }, ..pin }
 }
 
 /// As the data path finds the pin of a flow.
 fn find(memory: &Memory, flow: u32) -> Found {
     let tuple = tuple(flow);
-    let hash = hash_of(&tuple);
-    let found = table::find(memory, hash, &tuple);
-    if found.is_some() && !table::is_of(memory, &found, &tuple) {
-        return if table::has_overflow(memory, hash) {
-            table::find_overflow(memory, &tuple)
-        } else {
-            Found::NONE
-        };
-    }
-    found
+    memory.find(hash_of(&tuple), &tuple)
 }

@@ -6,8 +6,8 @@ use super::balancer::Balancer;
 use super::random::{RING, roomy};
 use super::run::run;
 use super::setup::HOSTS;
-use super::steps::{Change, FLOWS, Flags, Forged, Step, UDP_CLIENTS};
-use crate::client::Service;
+use super::steps::{Change, FLOWS, Forged, Step, UDP_CLIENTS};
+use crate::client::{Flags, Service};
 use crate::rules::{Moves, Policy};
 
 const EDGES: Policy = Policy { edges: true, client: false, moves: Moves::Never };
