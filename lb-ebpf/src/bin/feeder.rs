@@ -116,11 +116,11 @@ fn refresh(ctx: &XdpContext) -> Option<()> {
     let tuple = Tuple { source: Tuple::v4(source), destination: Tuple::v4(destination), ports, protocol: 6 };
     // SAFETY: takes no argument.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
-    match CONNECTIONS.get_ptr_mut(&tuple) {
+    match CONNECTIONS.get_ptr_mut(tuple) {
         // SAFETY: the map's memory; one run at a time uses it.
         Some(connection) => unsafe { (*connection)[1] = now },
         None => {
-            CONNECTIONS.insert(&tuple, &[1, now], 0).ok()?;
+            CONNECTIONS.insert(tuple, [1, now], 0).ok()?;
             let misses = MISSES.get_ptr_mut(0)?;
             // SAFETY: as above.
             unsafe { *misses += 1 };

@@ -157,16 +157,12 @@ impl Rings {
         self.rings.iter().map(|(&number, ring)| (number, ring.words.to_vec())).collect()
     }
 
-    /// Number of every service's ring, where many are asked for.
+    /// Number of each service's ring.
     pub fn by_service(&self) -> HashMap<&str, u32> {
         let rings = self.rings.iter();
         rings
             .flat_map(|(&number, ring)| ring.services.iter().map(move |service| (service.as_str(), number)))
             .collect()
-    }
-
-    pub fn ring_of(&self, service: &str) -> Option<u32> {
-        self.rings.iter().find(|(_, ring)| ring.services.contains(service)).map(|(&number, _)| number)
     }
 
     /// Whether the host may have pins in slots that another host owns.
