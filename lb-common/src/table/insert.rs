@@ -32,6 +32,7 @@ pub fn insert(table: &impl Table, hash: FlowHash, tuple: &Tuple, entry: &mut Ove
         match place(table, home, tuple, entry, now) {
             Tried::Placed => return Inserted::Placed,
             Tried::Race => return Inserted::Race,
+            Tried::Conflict if marked & (MARK_OVERFLOW - 1) != 0 => forget(table, second, tag, now),
             Tried::Conflict => {}
             Tried::Full => {
                 // The mark goes up before the pin can be seen, so that no reader misses it.
@@ -52,6 +53,34 @@ pub fn insert(table: &impl Table, hash: FlowHash, tuple: &Tuple, entry: &mut Ove
         }
     }
     insert_overflow(table, mark, tuple, entry, now)
+}
+
+/// Gives up the word of a bucket that has the tag, if it may be taken. It may be the flow's last pin, which another flow's has
+/// hidden since: when that one ends, it would be found in place of the pin that the flow is about to get in overflow.
+#[inline(always)]
+fn forget(table: &impl Table, bucket: u32, tag: u32, now: u32) {
+    let Some(words) = table.bucket(bucket) else { return };
+    let same = scan(table, words, tag, now).same;
+    if same == 0 {
+        return;
+    }
+    let i = lowest(same) & (BUCKET - 1);
+    let Some(cold) = table.cold(bucket * BUCKET + i) else { return };
+    // SAFETY: a bucket has 8 aligned words.
+    let at = unsafe { words.add(i as usize) };
+    // SAFETY: as above.
+    let old = Word(unsafe { atomic::load(at) });
+    if !old.phase().is_pin() || is_kept(table, old, now) != 0 {
+        return;
+    }
+    // SAFETY: the map's memory; if the swap succeeds, the record was that of the word.
+    let (stats, kind) =
+        unsafe { ((&raw const (*cold).stats).read_volatile(), (&raw const (*cold).kind).read_volatile()) };
+    // SAFETY: as above.
+    if unsafe { atomic::swap(at, old.0, Word::EMPTY.0) } {
+        table.account(stats, old.phase(), Phase::Empty);
+        unmark(table, bucket, old, kind);
+    }
 }
 
 #[inline(always)]

@@ -84,6 +84,11 @@ pub(super) fn attached<'a>(ebpf: &'a mut Ebpf, options: &Options) -> Result<&'a 
     program(ebpf, Names::of(options).attached)
 }
 
+/// The program that it calls.
+pub(super) fn called<'a>(ebpf: &'a mut Ebpf, options: &Options) -> Result<&'a mut Xdp, Error> {
+    program(ebpf, Names::of(options).called)
+}
+
 fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, Error> {
     Ok(ebpf.program_mut(name).ok_or(Error::Missing(name))?.try_into()?)
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use lb_common::checksum;
 use lb_common::layout::Tuple;
 use lb_common::parse;
 
@@ -93,7 +94,7 @@ impl Flows {
         Flows { template, varies: Some(if vip.is_ipv4() { (26, 34) } else { (34, 54) }) }
     }
 
-    /// The packet of flow number `flow`. Checksums are those of the first flow: nobody looks at them.
+    /// The packet of flow number `flow`. Checksums of TCP and UDP are those of the first flow: nobody looks at them.
     pub fn frame(&self, flow: u32) -> Frame {
         let mut bytes = self.template.clone();
         if let Some((address, port)) = self.varies {
@@ -101,6 +102,13 @@ impl Flows {
             let (client, source) = (0x0a00_0000 + flow / 1000, 1024 + (flow % 1000) as u16 * 61);
             bytes[address..address + 4].copy_from_slice(&client.to_be_bytes());
             bytes[port..port + 2].copy_from_slice(&source.to_be_bytes());
+            if address == 26 {
+                bytes[24..26].fill(0);
+                let word =
+                    |i: usize| u32::from_ne_bytes(bytes[14 + i * 4..18 + i * 4].try_into().expect("4 bytes"));
+                let sum = checksum::ipv4(&std::array::from_fn(word));
+                bytes[24..26].copy_from_slice(&sum.to_ne_bytes());
+            }
         }
         Frame::new(&bytes)
     }
