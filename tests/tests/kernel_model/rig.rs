@@ -10,6 +10,7 @@ use lb_common::layout::{
     self, Backend, BackendFlags, BackendStats, Control, HOST_NONE, HostId, HostState, MODE_L2, PHASES_COUNTED,
 };
 use lb_common::reason::{Class, Reason};
+use lb_laws::wire::hop;
 use lb_userspace::dataplane::{
     Abilities, Dataplane, Options, PairCounters, ServiceTable, Sizes, SweepInput, Swept, Tables,
 };
@@ -235,7 +236,13 @@ pub fn send(plane: &mut Dataplane, packet: &Packet) -> HostId {
     match result.return_value {
         XDP_TX => {
             out.truncate(result.data_size_out as usize);
-            assert_eq!(out[12..], frame[12..], "only the MAC addresses change");
+            let mut sent = frame[14..].to_vec();
+            hop(&mut sent);
+            assert_eq!(
+                (&out[12..14], &out[14..]),
+                (&frame[12..14], &sent[..]),
+                "MAC addresses and a hop change"
+            );
             assert_eq!((&out[..4], &out[6..12]), (&[2, 0, 0, 0][..], &[2, 0, 0, 1, 0, 0][..]));
             u16::from_be_bytes([out[4], out[5]])
         }
