@@ -56,16 +56,12 @@ pub fn feed_tested(ctx: XdpContext) -> u32 {
     call(&ctx, 2)
 }
 
-<<<<<<< HEAD
 #[xdp]
 pub fn feed_reference(ctx: XdpContext) -> u32 {
     call(&ctx, 3)
 }
 
-/// As [`feed_tested`], but each packet comes from another address of 64.0.0.0/2 and another port: a flood. IPv4 only.
-=======
 /// As [`feed_tested`], but each packet comes from another address of 64.0.0.0/3 and another port: a flood. IPv4 only.
->>>>>>> helper-b-2
 #[xdp]
 pub fn feed_flood(ctx: XdpContext) -> u32 {
     if feed(&ctx).is_some() && disguise(&ctx).is_some() {
