@@ -10,6 +10,7 @@ use super::frames::{Flows, Kind};
 use super::report::Figure;
 use super::subject::Subject;
 
+const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 pub(super) const XDP_TX: u32 = 3;
 /// Packets of a case that may be counted as something else, one in so many: pins that found no place.
@@ -35,8 +36,11 @@ pub fn measure(case: &Case, options: &Options, feeder: &mut Feeder, subject: &mu
     let packets =
         if case.forget { case.flows } else { case.flows * options.packets.div_ceil(case.flows).max(1) };
     let repeats = if case.forget { (options.packets / case.flows).clamp(1, 20) } else { 1 };
-    let is_pass = case.reason.class() == Class::Pass;
-    let (empty, verdict) = if is_pass { (Called::Passer, XDP_PASS) } else { (Called::Sender, XDP_TX) };
+    let (empty, verdict) = match case.reason.class() {
+        Class::Pass => (Called::Passer, XDP_PASS),
+        Class::Drop => (Called::Sender, XDP_DROP),
+        _ => (Called::Sender, XDP_TX),
+    };
 
     let (mut differences, mut floors) = (Vec::new(), Vec::new());
     let mut loads = Vec::new();

@@ -19,6 +19,7 @@ mod userspace;
 pub mod veth;
 
 use anyhow::Result;
+use lb_userspace::dataplane::Abilities;
 
 pub use report::Report;
 
@@ -44,8 +45,11 @@ pub struct Options {
 pub fn run(options: &Options, mut say: impl FnMut(&str)) -> Result<Report> {
     machine::stay_on_one_cpu()?;
     let machine = machine::Machine::look()?;
-    let mut subject =
-        subject::Subject::open(&format!("bench-{}", std::process::id()), options.pins, subject::INGRESS)?;
+    let open = |what: &str, abilities| {
+        let instance = format!("bench-{what}{}", std::process::id());
+        subject::Subject::open(&instance, options.pins, subject::INGRESS, abilities)
+    };
+    let mut subject = open("", Abilities::default())?;
     let most = options.flows.iter().copied().max().unwrap_or(1).max(1);
     let places = subject.dataplane.maps.sizes.words();
     let mut feeder = feeder::Feeder::with_reference(subject.program()?, most, places)?;
@@ -53,7 +57,7 @@ pub fn run(options: &Options, mut say: impl FnMut(&str)) -> Result<Report> {
     let mut cases = Vec::new();
     let is_wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only));
     for case in cases::all(&options.flows) {
-        if is_wanted(&case.name()) {
+        if is_wanted(&case.name()) && !case.by_everything {
             say(&case.name());
             cases.push(measure::measure(&case, options, &mut feeder, &mut subject)?);
         }
@@ -64,6 +68,17 @@ pub fn run(options: &Options, mut say: impl FnMut(&str)) -> Result<Report> {
         }
     }
     drop(feeder);
+    let by_everything = || {
+        cases::all(&options.flows).into_iter().filter(|case| case.by_everything && is_wanted(&case.name()))
+    };
+    if by_everything().next().is_some() {
+        let mut subject = open("everything-", subject::everything())?;
+        let mut feeder = feeder::Feeder::load(subject.program()?, most)?;
+        for case in by_everything() {
+            say(&case.name());
+            cases.push(measure::measure(&case, options, &mut feeder, &mut subject)?);
+        }
+    }
     let work = if options.only.is_none() { userspace::measure(&mut subject, &mut say)? } else { Vec::new() };
     Ok(Report { machine, program, cases, scale: Vec::new(), work })
 }

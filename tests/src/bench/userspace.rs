@@ -13,7 +13,7 @@ use super::feeder::{Called, Feeder};
 use super::frames::{Flows, Kind};
 use super::machine::thread_time;
 use super::report::Work;
-use super::subject::{KEY, RING_SIZE, Subject, Vips, members, service, tables};
+use super::subject::{KEY, Mode, RING_SIZE, Subject, Vips, members, service, tables};
 
 /// Members of a large ring.
 const HOSTS: HostId = 100;
@@ -49,7 +49,7 @@ pub fn sweeps(subject: &mut Subject, pins: u32, goal: f64) -> Result<Vec<Work>> 
     }
     subject.forget_all()?;
     let mut feeder = Feeder::load(subject.program()?, pins)?;
-    let packets = Flows::new(Kind::TcpAck, Vips::of(false, false, false));
+    let packets = Flows::new(Kind::TcpAck, Vips::of(false, false, Mode::L2));
     feeder.set((0..pins as usize).map(|flow| packets.frame(flow as u32)))?;
     feeder.run(Called::Tested, pins)?;
     drop(feeder);
@@ -82,9 +82,9 @@ fn publications(dataplane: &mut Dataplane, hosts: HostId, services: u16) -> Resu
         slots.publish(&base.owners(&members(hosts, out.then_some(7))), generation);
         let state = if out { HostState::Draining } else { HostState::Up };
         let tables = (0..services).map(|number| {
-            let vip = Vips::of(false, false, false);
+            let vip = Vips::of(false, false, Mode::L2);
             let vip = std::net::SocketAddr::new(vip.ip(), 8000 + number);
-            let mut table = service(number, hosts, vip, false, false, 0);
+            let mut table = service(number, hosts, vip, false, Mode::L2, 0);
             if let Some(backend) = table.backends.get_mut(&7) {
                 backend.record.control = Control::new(state).0;
             }
