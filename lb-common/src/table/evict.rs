@@ -27,7 +27,8 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
         return Inserted::NoPlace;
     }
     let Some(words) = table.bucket(bucket) else { return Inserted::NoPlace };
-    let i = chosen as u32 & (BUCKET - 1);
+    // The compiler would leave the mask out, and the verifier of Linux 6.1 does not know the bound by then.
+    let i = opaque(chosen) as u32 & (BUCKET - 1);
     // SAFETY: a bucket has 8 aligned words.
     let old = Word(unsafe { atomic::load(words.add(i as usize)) });
     if !may_go(table, bucket * BUCKET + i, old, now) {
