@@ -69,12 +69,11 @@ impl Programs {
     /// Lets those of earlier loads go; once nothing runs any more that calls through them.
     pub fn forget_others(&self, paths: &Paths) -> Result<(), Error> {
         let folder = paths.programs();
-        let entries = match fs::read_dir(&folder) {
-            // Nothing was ever attached.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(Error::path(&folder))?,
-        };
-        for entry in entries {
+        // Not there where nothing was ever attached.
+        if !folder.try_exists().map_err(Error::path(&folder))? {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&folder).map_err(Error::path(&folder))? {
             let path = entry.map_err(Error::path(&folder))?.path();
             if self.pin.as_ref() != Some(&path) {
                 fs::remove_file(&path).map_err(Error::path(&path))?;

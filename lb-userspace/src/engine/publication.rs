@@ -55,7 +55,8 @@ impl Engine {
         self.generation = self.journal.next_generation(&kept, &done)?;
         let words = rings.words(self.generation);
         self.rings = rings;
-        let tables = self.with_inputs(|inputs| inputs.tables(|name| self.rings.ring_of(name), words));
+        let ring_of = self.rings.by_service();
+        let tables = self.with_inputs(|inputs| inputs.tables(|name| ring_of.get(name).copied(), words));
         if let Err(error) = self.dataplane.publish(&tables) {
             self.publication_failed();
             return Err(error.into());

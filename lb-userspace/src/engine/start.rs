@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_common::flow::{self, Phase, TIMEOUT_SETS};
-use lb_common::layout::BackendFlags;
+use lb_common::layout::{BackendFlags, HostState};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -14,12 +14,12 @@ use super::edges::Edges;
 use super::rates::Rates;
 use super::rings::Rings;
 use super::{Clock, Engine, Error};
-use crate::dataplane::{Abilities, Dataplane, Options, Sizes};
+use crate::dataplane::{Abilities, Dataplane, Options, Sizes, grace_period};
 use crate::drain::{State, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
 use crate::model::{Interface, Model, Timeouts};
 use crate::netlink::NextHopState;
-use crate::plan::{Ids, own};
+use crate::plan::{Ids, own, state_of_leaving};
 
 /// What the engine starts from.
 pub struct Start {
@@ -114,6 +114,7 @@ impl Start {
             engine.uncounted = engine.ids.stats.values().copied().collect();
         }
         engine.publish()?;
+        engine.note_lost()?;
         engine.note_starts()?;
         engine.attach(&addresses)?;
         engine.note_start()?;
@@ -164,6 +165,23 @@ impl Engine {
                 self.leaving.insert((service, host), backend);
             }
         }
+    }
+
+    /// Hosts that left the config while they could not be reached. Their pins end with the next sweep; from the grace period on no
+    /// packet takes one of them for alive.
+    fn note_lost(&mut self) -> Result<(), Error> {
+        let lost =
+            self.leaving.iter().filter(|(_, backend)| state_of_leaving(&backend.record) == HostState::Lost);
+        let lost: BTreeSet<u16> = lost.map(|(&(_, host), _)| host).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        for name in lost.iter().filter_map(|&host| self.ids.host_name(host)) {
+            log::warn!(
+                "{name} has left the config while it could not be reached: its flows go to other hosts"
+            );
+        }
+        Ok(grace_period()?)
     }
 
     fn continue_rings(&mut self) -> Result<(), Error> {

@@ -94,10 +94,7 @@ impl Inputs<'_> {
         let leaving = self.leaving.range((number, 0)..=(number, HostId::MAX));
         let mut backends: BTreeMap<HostId, BackendTable> = leaving
             .map(|(&(_, host), &BackendTable { record, egress })| {
-                // The last word on a host that left while it could not be reached: nobody resolves its next hop any more.
-                let is_reachable = record.flags & BackendFlags::REACHABLE != 0;
-                let state = if is_reachable { HostState::Draining } else { HostState::Down };
-                let record = Backend { control: Control::new(state).0, ..record };
+                let record = Backend { control: Control::new(state_of_leaving(&record)).0, ..record };
                 (host, BackendTable { record, egress })
             })
             .collect();
@@ -115,6 +112,12 @@ impl Inputs<'_> {
         }
         backends
     }
+}
+
+/// What the data path may do with a host that the config does not name any more, by its last record: nobody resolves its next hop
+/// again, so one that left while it could not be reached has no flow that can go on.
+pub fn state_of_leaving(record: &Backend) -> HostState {
+    if record.flags & BackendFlags::REACHABLE != 0 { HostState::Draining } else { HostState::Lost }
 }
 
 /// A service's policy in the data path, but for its timeout set.

@@ -28,6 +28,11 @@ impl Case {
     pub fn name(&self) -> String {
         format!("{}, {}", self.what, flows(self.flows))
     }
+
+    /// Whether it is the plainest of all: the one that a reader compares with what others do.
+    pub fn has_reference(&self) -> bool {
+        self.kind == Kind::TcpAck && self.vip == Vips::of(false, false, false) && self.flows >= 1000
+    }
 }
 
 /// `1`, `1 k`, `1 M`

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use lb_common::checksum;
 use lb_common::layout::Tuple;
 use lb_common::parse;
+use lb_laws::wire::mend_checksum;
 
 use crate::packets::Packet;
 
@@ -30,14 +30,13 @@ impl Frame {
         Frame { words, len: bytes.len() }
     }
 
-    /// The same packet from another client. IPv4 only; the checksums stay, as nobody looks at them.
-    pub fn from(mut self, address: u32, port: u16) -> Frame {
-        let words = &mut self.words;
-        // The address is bytes 26 to 29, the port 34 and 35.
-        let (address, port) = (u64::from(address.swap_bytes()), u64::from(port.swap_bytes()));
-        words[3] = words[3] & !(0xffff_ffff << 16) | address << 16;
-        words[4] = words[4] & !(0xffff << 16) | port << 16;
-        self
+    /// The same packet from another client. IPv4 only; TCP's checksum stays, as nobody looks at it.
+    pub fn from(self, address: u32, port: u16) -> Frame {
+        let mut bytes = self.bytes();
+        bytes[26..30].copy_from_slice(&address.to_be_bytes());
+        bytes[34..36].copy_from_slice(&port.to_be_bytes());
+        mend_checksum(&mut bytes[14..]);
+        Frame::new(&bytes)
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -102,13 +101,7 @@ impl Flows {
             let (client, source) = (0x0a00_0000 + flow / 1000, 1024 + (flow % 1000) as u16 * 61);
             bytes[address..address + 4].copy_from_slice(&client.to_be_bytes());
             bytes[port..port + 2].copy_from_slice(&source.to_be_bytes());
-            if address == 26 {
-                bytes[24..26].fill(0);
-                let word =
-                    |i: usize| u32::from_ne_bytes(bytes[14 + i * 4..18 + i * 4].try_into().expect("4 bytes"));
-                let sum = checksum::ipv4(&std::array::from_fn(word));
-                bytes[24..26].copy_from_slice(&sum.to_ne_bytes());
-            }
+            mend_checksum(&mut bytes[14..]);
         }
         Frame::new(&bytes)
     }
