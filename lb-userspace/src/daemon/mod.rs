@@ -18,6 +18,7 @@ use crate::engine::{Running, Start, data_path_key};
 use crate::journal::{Journal, Lock};
 use crate::model::{Model, VipMode};
 use crate::netlink::{self, Resolver};
+use crate::relay::{self, Relay};
 
 /// How long a start waits for neighbours to answer. What is not known by then counts as down until it is.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
@@ -66,12 +67,15 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, config: Loaded) ->
 
     let resolver = Resolver::spawn(backend_addresses(&model))?;
     resolver.settled(NEIGHBOUR_PATIENCE).await;
+    let relay = Relay::spawn(relay::Paths::of(&model), resolver.subscribe());
     let start = Start {
         instance: instance.to_owned(),
         config: args.config.canonicalize().unwrap_or_else(|_| args.config.clone()),
         model: model.clone(),
         journal,
         next_hops: resolver.subscribe(),
+        own: resolver.subscribe_own(),
+        relay: relay.as_ref().map(Relay::view),
     };
     let engine = start.start()?;
     let (table, rest) = engine.memory();
@@ -102,7 +106,7 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, config: Loaded) ->
         .await?
         .map_err(|_| anyhow!("the engine has panicked"))?;
     let _ = std::fs::remove_file(socket);
-    drop(resolver);
+    drop((relay, resolver));
     served.context("the API server failed")
 }
 

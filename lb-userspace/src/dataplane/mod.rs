@@ -10,6 +10,7 @@ mod flows;
 mod load;
 mod mapped;
 mod maps;
+mod own;
 mod paths;
 mod pins;
 mod programs;

@@ -8,6 +8,9 @@ impl Engine {
     /// decided by anything older.
     pub(super) fn publish(&mut self) -> Result<(), Error> {
         self.published_hops = self.next_hops.borrow_and_update().clone();
+        if let Some(relay) = &mut self.relay {
+            self.path_mtus = relay.paths.borrow_and_update().clone();
+        }
         let down = self.unreachable(&self.published_hops);
         for host in down.difference(&self.down) {
             log::warn!("{host} is down: it has no next hop");

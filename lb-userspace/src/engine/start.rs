@@ -17,8 +17,9 @@ use crate::dataplane::{Abilities, Dataplane, Options, Sizes};
 use crate::drain::{State, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
 use crate::model::{Model, Timeouts};
-use crate::netlink::NextHopState;
+use crate::netlink::{self, NextHopState};
 use crate::plan::Ids;
+use crate::relay::{self, PathMtus};
 
 /// What the engine starts from.
 pub struct Start {
@@ -27,6 +28,9 @@ pub struct Start {
     pub model: Model,
     pub journal: Journal,
     pub next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
+    pub own: watch::Receiver<netlink::Own>,
+    /// `None`: errors from the paths to backends are not heard.
+    pub relay: Option<relay::View>,
 }
 
 impl Start {
@@ -66,7 +70,7 @@ impl Start {
     }
 
     fn go_on(self, dataplane: Dataplane, clock: Clock, mut sets: TimeoutSets) -> Result<Engine, Error> {
-        let Start { instance, config, model, mut journal, next_hops } = self;
+        let Start { instance, config, model, mut journal, next_hops, own, relay } = self;
         if !dataplane.adopted {
             // There are no pins that could carry the number of another one.
             let used = model.all_timeouts();
@@ -90,6 +94,10 @@ impl Start {
             leaving: BTreeMap::new(),
             published_hops: BTreeMap::new(),
             next_hops,
+            relay,
+            path_mtus: PathMtus::new(),
+            own,
+            published_own: None,
             stale: false,
             started_at: clock.now(),
             clock,
@@ -110,6 +118,7 @@ impl Start {
         }
         engine.publish()?;
         engine.note_starts()?;
+        engine.follow_own()?;
         engine.attach()?;
         engine.note_start()?;
         Ok(engine)

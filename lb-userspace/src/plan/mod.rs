@@ -2,6 +2,7 @@
 
 mod backend;
 mod ids;
+mod path_mtu;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use lb_common::layout::{
 use crate::dataplane::{BackendTable, ServiceTable, Tables, Vip, VipKey};
 use crate::model::{Affinity, FlowPolicy, Model, Protocol, Service, Tracking, UdpHandover};
 use crate::netlink::NextHopState;
+use crate::relay::PathMtus;
 use crate::ring::Member;
 
 pub use ids::Ids;
@@ -28,6 +30,7 @@ pub struct Inputs<'a> {
     /// Hosts that cannot be reached.
     pub down: &'a BTreeSet<String>,
     pub next_hops: &'a BTreeMap<IpAddr, NextHopState>,
+    pub path_mtus: &'a PathMtus,
     /// Backends that the config does not name any more, but that still have flows: (service, host) → record.
     pub leaving: &'a BTreeMap<(u16, HostId), BackendTable>,
 }
@@ -102,7 +105,11 @@ impl Inputs<'_> {
             let Some(address) = host.address_for(service.vip) else { continue };
             let next_hop = self.next_hops.get(&address).and_then(NextHopState::next_hop);
             let control = Control::new(self.state(name)).0;
-            backends.insert(id, backend::record(service.forward, address, next_hop, stats, control));
+            let mut backend = backend::record(service.forward, address, next_hop, stats, control);
+            if let Some(&mtu) = self.path_mtus.get(&address) {
+                path_mtu::lower(&mut backend.record, service.vip.is_ipv6(), mtu);
+            }
+            backends.insert(id, backend);
         }
         backends
     }

@@ -122,6 +122,8 @@ impl Balancer {
             model: setup.model(),
             journal,
             next_hops: self.hops.subscribe(),
+            own: tokio::sync::watch::channel(Default::default()).1,
+            relay: None,
         };
         self.life = Some(start.start_on(plane, clock)?);
         Ok(())
