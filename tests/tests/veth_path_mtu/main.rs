@@ -2,6 +2,7 @@
 //! does not, and only ICMP says so.
 
 mod ear;
+mod forger;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -218,4 +219,37 @@ fn answers_come_from_the_address_that_the_interface_has() {
     change("flush dev c0 scope global");
     from(v4, &v4.to_string());
     from(v6, &v6.to_string());
+}
+
+/// Whoever can send a packet to the balancer can forge errors about its tunnels. They make clients' packets small, and no smaller
+/// than every host takes; many of them are not passed on; and those about packets that are not ours do nothing.
+#[test]
+fn forged_errors_do_little() {
+    let site = Site::start(Topology::builder().layout(Layout::Routed), &Plan::new("ipip", 1)).unwrap();
+    let (client, ear) = (site.topology.client(), Ear::open(&site.topology.client().ns));
+    let vip = site.topology.vip4();
+    let (balancer, host) = (site.topology.balancer().ipv4[0], site.topology.host(1).ipv4[0]);
+    let errors = |name: &str| status(&site)["path_errors"][name].as_u64().unwrap();
+    let forge = |from, to, count| {
+        let error = forger::too_big(68, (from, to), (client.ipv4[0], vip));
+        site.topology.host(1).ns.enter(|| forger::send(balancer, &error, count)).unwrap();
+    };
+    forge(host, balancer, 10);
+    forge(balancer, client.ipv4[0], 10);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(errors("heard"), 0, "no packets of ours");
+    let begin = std::time::Instant::now();
+    forge(balancer, host, 8000);
+    until("what was learnt", || learnt(&site, "web-v4").filter(|mtu| *mtu == 576));
+    let seconds = begin.elapsed().as_secs() + 2;
+    let [heard, told, suppressed] = ["heard", "told", "suppressed"].map(errors);
+    println!("{heard} heard, {told} told, {suppressed} suppressed in {seconds} s at most");
+    assert!((1000..=8000).contains(&heard), "{heard}");
+    assert_eq!(told + suppressed, heard);
+    assert!(suppressed > 0 && told <= 1000 * seconds, "{told} told, {suppressed} not, in {seconds} s");
+    assert!(ear.heard().len() as u64 <= told);
+
+    post(&site, vip.into());
+    assert_eq!(route_mtu(&client.ns, vip.into()), Some(576));
+    converse(&site, vip.into());
 }
