@@ -11,6 +11,9 @@ impl Engine {
     /// decided by anything older.
     pub(super) fn publish(&mut self) -> Result<(), Error> {
         self.take_in_hops();
+        if let Some(relay) = &mut self.relay {
+            self.path_mtus = relay.paths.borrow_and_update().clone();
+        }
         let down = self.unreachable(&self.published_hops);
         for host in down.difference(&self.down) {
             log::warn!("{host} is down: it has no next hop");

@@ -18,8 +18,9 @@ use crate::dataplane::{Abilities, Dataplane, Options, Sizes, grace_period};
 use crate::drain::{State, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
 use crate::model::{Interface, Model, Timeouts};
-use crate::netlink::NextHopState;
-use crate::plan::{Ids, own, state_of_leaving};
+use crate::netlink::{self, NextHopState};
+use crate::plan::{Ids, state_of_leaving};
+use crate::relay::{self, PathMtus};
 
 /// What the engine starts from.
 pub struct Start {
@@ -30,8 +31,10 @@ pub struct Start {
     pub next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
     /// By [`crate::plan::abilities`].
     pub abilities: Abilities,
-    /// This machine's own addresses, each with its interface; VIPs are not among them.
-    pub addresses: Vec<(String, IpAddr)>,
+    /// This machine's own addresses, by interface.
+    pub own: watch::Receiver<netlink::Own>,
+    /// `None`: errors from the paths to backends are not heard.
+    pub relay: Option<relay::View>,
 }
 
 impl Start {
@@ -71,7 +74,7 @@ impl Start {
     }
 
     fn go_on(self, dataplane: Dataplane, clock: Clock, mut sets: TimeoutSets) -> Result<Engine, Error> {
-        let Start { instance, config, model, mut journal, next_hops, addresses, .. } = self;
+        let Start { instance, config, model, mut journal, next_hops, own, relay, .. } = self;
         if !dataplane.adopted {
             // There are no pins that could carry the number of another one.
             let used = model.all_timeouts();
@@ -95,6 +98,10 @@ impl Start {
             leaving: BTreeMap::new(),
             published_hops: BTreeMap::new(),
             next_hops,
+            relay,
+            path_mtus: PathMtus::new(),
+            own,
+            published_own: None,
             stale: false,
             started_at: clock.now(),
             clock,
@@ -116,7 +123,8 @@ impl Start {
         engine.publish()?;
         engine.note_lost()?;
         engine.note_starts()?;
-        engine.attach(&addresses)?;
+        engine.follow_own()?;
+        engine.attach()?;
         engine.note_start()?;
         Ok(engine)
     }
@@ -192,7 +200,7 @@ impl Engine {
         Ok(())
     }
 
-    fn attach(&mut self, addresses: &[(String, IpAddr)]) -> Result<(), Error> {
+    fn attach(&mut self) -> Result<(), Error> {
         for Interface { name: interface, xdp_mode } in &self.model.interfaces {
             let attached = self.dataplane.attach(interface, *xdp_mode)?;
             match &attached.note {
@@ -201,9 +209,6 @@ impl Engine {
             }
             self.attached.push(attached);
         }
-        let own =
-            self.attached.iter().map(|attached| (attached.ifindex, own(&attached.interface, addresses)));
-        self.dataplane.set_own(&own.collect())?;
         let keep: Vec<u32> = self.attached.iter().map(|attached| attached.ifindex).collect();
         Ok(self.dataplane.detach_others(&keep)?)
     }

@@ -1,15 +1,17 @@
 //! The status that the API gives.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use super::edges::tracks_edges;
 use super::gauges::Sum;
 use super::{Engine, Error};
 use crate::api::types::{
     AdminState, BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows, OperState,
-    ServiceStatus, Status,
+    PathErrors, ServiceStatus, Status,
 };
 use crate::model::{Host, Service, VipMode};
+use crate::relay::{Counts, encapsulates};
 
 impl Engine {
     pub fn status(&self) -> Result<Status, Error> {
@@ -53,6 +55,7 @@ impl Engine {
             services,
             hosts,
             flow_table: self.flow_table(),
+            path_errors: self.relay.as_ref().map(|relay| PathErrors::from(&*relay.counts)),
             reasons: reasons.map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             violations,
         })
@@ -73,6 +76,9 @@ impl Engine {
                 live_flows: self.marked(sum.live(), name, tracks_edges(service)),
                 traffic,
                 next_hop: hop.map_or_else(|| "not known yet".to_owned(), ToString::to_string),
+                path_mtu: address
+                    .filter(|_| encapsulates(service.forward))
+                    .and_then(|address| self.path_mtus.get(&address).copied()),
             });
         }
         let (sum, traffic) = self.traffic(all)?;
@@ -164,5 +170,14 @@ impl Engine {
         problems.sort();
         problems.dedup();
         problems
+    }
+}
+
+impl From<&Counts> for PathErrors {
+    fn from(counts: &Counts) -> Self {
+        let [heard, told, suppressed, failed] =
+            [&counts.heard, &counts.told, &counts.suppressed, &counts.failed]
+                .map(|count| count.load(Ordering::Relaxed));
+        PathErrors { heard, told, suppressed, failed }
     }
 }

@@ -15,7 +15,8 @@ impl Engine {
     pub(super) fn tick(&mut self) -> Result<(), Error> {
         self.dataplane.log();
         // Pins end and drains go on, whether or not something can be published.
-        let published = self.catch_up();
+        let own = self.follow_own();
+        let published = self.catch_up().and(own);
         self.note_edges();
         self.sweep()?;
         self.recount()?;
@@ -36,9 +37,10 @@ impl Engine {
         self.note_starts()
     }
 
-    /// Publishes anew when a next hop changed.
+    /// Publishes anew when a next hop changed, or what is known of the path behind it.
     fn follow_next_hops(&mut self) -> Result<(), Error> {
-        if !self.next_hops.has_changed().unwrap_or(false) {
+        let path = self.relay.as_ref().is_some_and(|relay| relay.paths.has_changed().unwrap_or(false));
+        if !path && !self.next_hops.has_changed().unwrap_or(false) {
             return Ok(());
         }
         self.publish()

@@ -87,6 +87,10 @@ pub(super) struct Address {
     pub address: IpAddr,
     /// Length of the prefix in bits.
     pub prefix: u8,
+    /// `RT_SCOPE_*`
+    pub scope: u8,
+    /// `IFA_F_*`
+    pub flags: u32,
 }
 
 impl Address {
@@ -219,16 +223,19 @@ pub(super) fn neighbour(body: &[u8]) -> Option<Neighbour> {
 /// `struct ifaddrmsg` and attributes.
 pub(super) fn address(body: &[u8]) -> Option<Address> {
     let family = *body.first()?;
-    let (mut own, mut peer) = (None, None);
+    let (mut own, mut peer, mut flags) = (None, None, u32::from(*body.get(2)?));
     for (kind, value) in attributes(body.get(8..)?) {
         match kind {
             libc::IFA_LOCAL => own = address_of(family, value),
             libc::IFA_ADDRESS => peer = address_of(family, value),
+            // All of them; the header has room for eight.
+            libc::IFA_FLAGS => flags = u32_at(value, 0)?,
             _ => {}
         }
     }
     // On a point-to-point interface IFA_ADDRESS is the other end; IPv6 mostly has IFA_ADDRESS alone.
-    Some(Address { ifindex: u32_at(body, 4)?, address: own.or(peer)?, prefix: *body.get(1)? })
+    let (address, prefix, scope) = (own.or(peer)?, *body.get(1)?, *body.get(3)?);
+    Some(Address { ifindex: u32_at(body, 4)?, address, prefix, scope, flags })
 }
 
 /// `struct rtmsg` and attributes, as a reply to a request for one destination.

@@ -4,7 +4,7 @@ mod abilities;
 mod backend;
 mod ids;
 mod keys;
-mod own;
+mod path_mtu;
 #[cfg(test)]
 mod tests;
 
@@ -16,12 +16,12 @@ use lb_common::layout::{Backend, BackendFlags, Control, HostId, HostState, Polic
 use crate::dataplane::{BackendTable, ServiceTable, Tables};
 use crate::model::{Affinity, FlowPolicy, Model, Service, Tracking, UdpHandover};
 use crate::netlink::NextHopState;
+use crate::relay::PathMtus;
 use crate::ring::Member;
 
 pub use abilities::abilities;
 pub use ids::Ids;
 use keys::{keys_of, keys_of_leaving, vips};
-pub use own::own;
 
 /// Everything that a publication rests on, the rings aside.
 pub struct Inputs<'a> {
@@ -34,6 +34,7 @@ pub struct Inputs<'a> {
     /// Hosts that cannot be reached.
     pub down: &'a BTreeSet<String>,
     pub next_hops: &'a BTreeMap<IpAddr, NextHopState>,
+    pub path_mtus: &'a PathMtus,
     /// Backends that the config does not name any more, but that still have flows: (service, host) → record.
     pub leaving: &'a BTreeMap<(u16, HostId), BackendTable>,
 }
@@ -108,7 +109,11 @@ impl Inputs<'_> {
             let Some(address) = host.address_for(service.vip) else { continue };
             let next_hop = self.next_hops.get(&address).and_then(NextHopState::next_hop);
             let control = Control::new(self.state(name)).0;
-            backends.insert(id, backend::record(self.model, service, address, next_hop, stats, control));
+            let mut backend = backend::record(self.model, service, address, next_hop, stats, control);
+            if let Some(&mtu) = self.path_mtus.get(&address) {
+                path_mtu::lower(&mut backend.record, !service.vip.is_ipv4(), mtu);
+            }
+            backends.insert(id, backend);
         }
         backends
     }
