@@ -10,7 +10,9 @@
 
 use crate::bits::opaque;
 use crate::hash::{DestinationHash, Key};
-use crate::layout::{Directory, FEATURE_RANGES, PLACES, PREFIXES, Policy, PortRange, Prefix, Service};
+use crate::layout::{
+    Directory, FEATURE_RANGES, PLACES, PREFIXES, Policy, PortRange, Prefix, Service, ServiceKey,
+};
 
 /// Places that a search visits at most. With the key secret and a third of the places in use, longer searches are rarer than
 /// one in 10⁶ tables.
@@ -73,7 +75,7 @@ pub unsafe fn find_wide(
         })
         .has(port)
     };
-    let any_port = transport & !0xffff;
+    let any_port = transport & !0xffff | ServiceKey::RANGE;
     let look = |address: &[u64; 2], mark: u32| {
         if mark != 0 {
             let transport = transport | mark;
@@ -104,7 +106,7 @@ pub unsafe fn find_wide(
             break;
         }
         let prefix = [address[0] & mask[0] | mark[0], address[1] & mask[1] | mark[1]];
-        let found = look(&prefix, crate::layout::ServiceKey::PREFIX);
+        let found = look(&prefix, ServiceKey::PREFIX);
         if found != NOWHERE {
             return found;
         }

@@ -5,21 +5,26 @@ use lb_common::layout::{HostId, Tuple, Window};
 use lb_common::parse::{Packet, Whole};
 
 use crate::hand::Hand;
-use crate::{backend, maps, service};
+use crate::{backend, clock, maps, service};
 
-/// What the fragments of a packet share, in the form of a tuple: addresses, number of the packet, protocol.
+/// What the fragments of a packet share, in the form of a tuple: addresses, number of the packet, and of IPv4 the protocol (RFC 791,
+/// 3.2; RFC 8200, 4.5).
 #[inline(always)]
 fn key_of(whole: &Whole) -> Tuple {
-    Tuple { ports: whole.fragment.id, ..whole.packet.tuple }
+    let protocol = if whole.packet.is_v6 { 0 } else { whole.packet.tuple.protocol };
+    Tuple { ports: whole.fragment.id, protocol, ..whole.packet.tuple }
 }
 
 /// In place of a host, which has no such number: the packet is a backend's answer to a client.
 const REPLY: HostId = 0;
 
-/// Where the first fragment went: host in bits 0–15, number of the service in bits 16–31.
+/// Seconds for which a packet's fragments are waited for (`ipfrag_time` of Linux): after that its identification may be another's.
+const PATIENCE: u32 = 30;
+
+/// Where the first fragment went: host in bits 0–15, number of the service in bits 16–31, the second in the upper half.
 #[inline(always)]
-const fn pack(host: HostId, service: u16) -> u32 {
-    host as u32 | (service as u32) << 16
+fn pack(host: HostId, service: u16) -> u64 {
+    host as u64 | (service as u64) << 16 | (clock::now() as u64) << 32
 }
 
 /// Notes where a first fragment goes.
@@ -51,6 +56,9 @@ pub fn follow(hand: &mut Hand) -> Way {
     // SAFETY: the value is one word.
     let Some(noted) = (unsafe { maps::FRAGMENTS.get(key_of(&hand.whole)) }) else { return Way::Unknown };
     let (host, number) = (*noted as u16, (*noted >> 16) as u16);
+    if clock::now().wrapping_sub((*noted >> 32) as u32) > PATIENCE {
+        return Way::Unknown;
+    }
     if host == REPLY {
         hand.service = number;
         return Way::Reply;

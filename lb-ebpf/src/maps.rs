@@ -34,7 +34,7 @@ pub static EGRESS: DevMapHash = DevMapHash::with_max_entries(64, 0);
 pub static VIPS: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 /// Packets in fragments: where the first one went.
 #[map]
-pub static FRAGMENTS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(16_384, 0);
+pub static FRAGMENTS: LruHashMap<Tuple, u64> = LruHashMap::with_max_entries(16_384, 0);
 /// The balancer's own addresses, by interface.
 #[map]
 pub static OWN: HashMap<u32, Own> = HashMap::with_max_entries(64, 0);

@@ -1,5 +1,6 @@
 //! The service of a packet.
 
+use lb_common::bits::opaque;
 use lb_common::hash::{DestinationHash, FlowHash};
 use lb_common::layout::{
     Directory, FEATURE_RANGES, PLACES, Policy, SERVICES, Service, ServiceKey, Tuple, Window,
@@ -80,7 +81,8 @@ fn find_at(directory: *const Directory, address: &[u64; 2], transport: u32) -> F
     if !found.is_some() && has_wide() {
         let place = find_wide(address[0], address[1], transport);
         if place != NOWHERE {
-            let place = place & (PLACES as u32 - 1);
+            // The compiler knows what that function may return, and would leave the bound out, which the verifier does not.
+            let place = opaque(place as u64) as u32 & (PLACES as u32 - 1);
             // SAFETY: the map's element; the index is below the length.
             let record = unsafe { (&raw const (*directory).services).cast::<Service>().add(place as usize) };
             // SAFETY: as above.

@@ -115,12 +115,18 @@ fn error_or_ping<const RECORDS: bool>(ctx: &XdpContext) -> Result<Verdict, Reaso
     if !is_for_vip && maps::features() & FEATURE_NAT == 0 {
         return Err(Reason::PassIcmp);
     }
-    if is_for_vip {
-        ended(inspect(ctx.ctx))?;
-    }
+    // Asked before `classify` puts the flow that is quoted in hand, and heeded only for what is ours: neighbours, whose addresses
+    // are of the link, ask for VIPs as well.
+    let inspected = if is_for_vip { ended(inspect(ctx.ctx)) } else { Ok(()) };
     match classify(ctx.ctx) {
-        ECHO if is_for_vip && maps::features() & FEATURE_PING != 0 => return echo(ctx),
-        ERROR => {}
+        ECHO if is_for_vip && maps::features() & FEATURE_PING != 0 => {
+            return match inspected {
+                // It goes no further than to here.
+                Ok(()) | Err(Reason::DropTimeExceeded) => echo(ctx),
+                Err(reason) => Err(reason),
+            };
+        }
+        ERROR => inspected?,
         _ => return Err(Reason::PassIcmp),
     }
     if !is_for_vip {

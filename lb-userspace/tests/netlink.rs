@@ -136,6 +136,7 @@ fn neighbours_on_the_link_are_found_in_both_families() {
         let resolver = Resolver::spawn([a("10.0.0.2"), a("fd00::2"), a("10.1.0.2")]).unwrap();
         let states = resolver.settled(PATIENCE).await;
         let expected = NextHop {
+            tags: [0; 2],
             ifindex: index_of("eth0").unwrap(),
             interface: "eth0".into(),
             src_mac: mac("02:00:00:00:00:01"),

@@ -1,4 +1,4 @@
-//! The whole balancer on this kernel: whether its verifier takes the program, how far it has to walk for that, and what
+//! The whole balancer on this kernel: whether its verifier takes the programs, how far it has to walk for that, and what
 //! becomes of one packet of each kind. Needs root, but neither network nor much time: `cargo xtask vm` runs it on an older
 //! kernel as well, whose verifier knows less.
 
@@ -7,12 +7,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lb_common::flow::{self, Timeouts as Limits};
-use lb_common::layout::Slot;
+use lb_common::icmp::Problem;
+use lb_common::layout::{
+    FEATURE_GUE, FEATURE_NAT, FEATURE_PING, FEATURE_RANGES, FEATURE_TAGS, PREFIXES, Slot,
+};
+use lb_laws::wire::{error, hop, untagged};
 use lb_userspace::config::limits::{PINS, RING_SIZE, TIMEOUT, default};
-use lb_userspace::dataplane::{Options, Sizes};
+use lb_userspace::dataplane::{Abilities, Options, Sizes};
 use lb_userspace::engine::by_phase;
 use lb_userspace::model::Timeouts;
-use sluice_tests::packets::{Packet, too_big};
+use sluice_tests::packets::{Packet, too_big, with_byte};
 use sluice_tests::rig::{Delta, PairDelta, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, ipip_v4, ipip_v6, l2};
 
 /// The verifier walks a million instructions at most, over all ways through the program. A change that comes near is
@@ -29,21 +33,24 @@ fn defaults() -> Options {
     }
 }
 
-/// Loads the program, holds it against the budget, and sends it the packets.
+/// Loads the programs, holds them against the budget, and sends them the packets.
 fn check(settings: &str, options: Options) {
     let mut rig = Rig::open_with(options);
-    let info = rig.dataplane.program().unwrap().info().unwrap();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let walked = info.verified_instruction_count().expect("Linux 5.16 tells it");
-    let translated = info.size_translated().map_or("?".to_owned(), |bytes| (bytes / 8).to_string());
-    let counts = format!(
-        "Linux {}, {settings}: {walked} instructions verified, {translated} translated, {} bytes of machine code\n",
-        kernel.trim(),
-        info.size_jitted(),
-    );
-    // Not by a macro, whose output the test harness keeps back: the counts are to be seen, and belong into docs/performance.md.
-    io::stderr().write_all(counts.as_bytes()).unwrap();
-    assert!(walked <= MOST_WALKED, "{settings}: {walked} instructions, {MOST_WALKED} at most");
+    let attached = rig.dataplane.program().unwrap().info().unwrap();
+    let called = rig.dataplane.called_program().unwrap().info().unwrap();
+    for (program, info) in [("attached", attached), ("called", called)] {
+        let walked = info.verified_instruction_count().expect("Linux 5.16 tells it");
+        let translated = info.size_translated().map_or("?".to_owned(), |bytes| (bytes / 8).to_string());
+        let counts = format!(
+            "Linux {}, {settings}, {program}: {walked} instructions verified, {translated} translated, {} bytes of machine code\n",
+            kernel.trim(),
+            info.size_jitted(),
+        );
+        // Not by a macro, whose output the test harness keeps back: the counts are to be seen, and belong into docs/performance.md.
+        io::stderr().write_all(counts.as_bytes()).unwrap();
+        assert!(walked <= MOST_WALKED, "{settings}, {program}: {walked} instructions, {MOST_WALKED} at most");
+    }
     forwards(&mut rig);
 }
 
@@ -66,6 +73,77 @@ fn with_the_flood_gate() {
 #[test]
 fn with_records_of_decisions() {
     check("records", Options { records: true, ..defaults() });
+    let options = Options { records: true, abilities: everything(), ..defaults() };
+    check("records and every ability", options);
+}
+
+/// Each is code that the verifier takes away where it is off, as the defaults have all of them.
+#[test]
+fn with_one_ability() {
+    for (what, feature) in FEATURES {
+        let abilities = Abilities { features: feature, ..Abilities::default() };
+        check(what, Options { abilities, ..defaults() });
+    }
+    check(
+        "segment sizes",
+        Options { abilities: Abilities { mss: 1440, ..Abilities::default() }, ..defaults() },
+    );
+    check(
+        "prefixes",
+        Options { abilities: Abilities { prefixes: prefixes(), ..Abilities::default() }, ..defaults() },
+    );
+}
+
+#[test]
+fn with_all_abilities_but_one() {
+    for (what, feature) in FEATURES {
+        let abilities = Abilities { features: everything().features & !feature, ..everything() };
+        check(&format!("all but {what}"), Options { abilities, ..defaults() });
+    }
+    check("all but segment sizes", Options { abilities: Abilities { mss: 0, ..everything() }, ..defaults() });
+    check(
+        "all but prefixes",
+        Options { abilities: Abilities { prefixes: Vec::new(), ..everything() }, ..defaults() },
+    );
+}
+
+#[test]
+fn with_every_ability() {
+    check("every ability", Options { abilities: everything(), ..defaults() });
+    let options = Options { flood_gate: 100_000, test_clock: true, abilities: everything(), ..defaults() };
+    check("every ability, the flood gate and the test clock", options);
+}
+
+/// Frames in several pieces, which Linux 5.18 and later know.
+#[test]
+fn with_frames_in_pieces() {
+    check("pieces", Options { abilities: Abilities { frags: true, ..Abilities::default() }, ..defaults() });
+    let options = Options { abilities: Abilities { frags: true, ..everything() }, ..defaults() };
+    check("pieces and every ability", options);
+}
+
+const FEATURES: [(&str, u32); 5] = [
+    ("port ranges", FEATURE_RANGES),
+    ("GUE", FEATURE_GUE),
+    ("NAT", FEATURE_NAT),
+    ("tags", FEATURE_TAGS),
+    ("pings", FEATURE_PING),
+];
+
+fn everything() -> Abilities {
+    Abilities {
+        features: FEATURES.iter().fold(0, |all, (_, feature)| all | feature),
+        mss: 1440,
+        prefixes: prefixes(),
+        ..Abilities::default()
+    }
+}
+
+/// As many as there may be, of both families.
+fn prefixes() -> Vec<u8> {
+    let lengths = vec![124, 120, 119, 112, 104, 64, 56, 48];
+    assert_eq!(lengths.len(), PREFIXES);
+    lengths
 }
 
 /// Sizes and timeouts are constants to the verifier, which may take a branch for dead or a bound for too wide.
@@ -147,8 +225,11 @@ fn forwards(rig: &mut Rig) {
     for service in [UDP_V4, UDP_V6] {
         sent(rig, udp(service, 9), "forward_new", (service, 1), began_udp);
         sent(rig, udp(service, 9), "forward_pin", (service, 1), none);
-        let answer = rig.run(&udp(service, 1472).build());
-        assert_eq!((answer.verdict, answer.delta), (XDP_DROP, Delta::of(["drop_too_big"])));
+        let frame = udp(service, 1472).build();
+        let answer = rig.run(&frame);
+        assert_eq!((answer.verdict, answer.delta), (XDP_TX, Delta::of(["answer_too_big"])));
+        let mtu = if service == UDP_V4 { 1480 } else { 1460 };
+        assert_eq!(answer.bytes, error(&frame, ends(service).1.ip(), Problem::TooBig { mtu }));
     }
 
     let other = |port| {
@@ -161,22 +242,57 @@ fn forwards(rig: &mut Rig) {
     let reset = PairDelta { half_open: -1, closing: 1, ..none };
     sent(rig, other(2).seq(6).rst(), "forward_pin", (MOVING, 2), reset);
 
+    // What the attached program leaves to the other one.
+    let more = |packet: Packet| packet.seq(1).ack(1).payload(b"more");
+    sent(rig, more(tcp(TCP_V4)).vlan(7), "forward_pin", (TCP_V4, 1), back_again());
+    sent(rig, more(tcp(TCP_V6)).extension(0, &[1, 4, 0, 0, 0, 0]), "forward_pin", (TCP_V6, 1), back_again());
+    sent(rig, more(tcp(TCP_V4)).options(&[1; 40]).tag(0x88a8, 7).vlan(8), "forward_pin", (TCP_V4, 1), none);
+    for service in [UDP_V4, UDP_V6] {
+        let (mut reason, packet) = ("forward_pin", udp(service, 90));
+        for frame in packet.fragments(48) {
+            sent_frame(rig, frame, reason, (service, 1), none);
+            reason = "forward_fragment";
+        }
+    }
+    let spent = tcp(TCP_V4).ack(1).ttl(1).build();
+    let answer = rig.run(&spent);
+    assert_eq!((answer.verdict, answer.delta), (XDP_TX, Delta::of(["answer_time_exceeded"])));
+    assert_eq!(answer.bytes, error(&spent, ends(TCP_V4).1.ip(), Problem::TimeExceeded));
+    let answer = rig.run(&with_byte(tcp(TCP_V4).ack(1).build(), 14 + 10, 0));
+    assert_eq!((answer.verdict, answer.delta), (XDP_DROP, Delta::of(["drop_checksum"])));
+
     let (from, to) = ends(TCP_V4);
     let elsewhere = SocketAddr::new(to.ip(), 8080);
     passed(rig, Packet::tcp(from, elsewhere).syn(1).build(), "pass_no_service");
-    passed(rig, Packet::ping(from.ip(), to.ip(), 1, 1).build(), "pass_other_protocol");
-    passed(rig, tcp(TCP_V4).syn(1).vlan(7).build(), "pass_not_ip");
+    passed(rig, Packet::tcp(from, elsewhere).syn(1).vlan(7).build(), "pass_no_service");
+    // No address is known as a VIP.
+    passed(rig, Packet::ping(from.ip(), to.ip(), 1, 1).build(), "pass_icmp");
     let answer = Packet::tcp(to, from).ack(1).payload(&[0; 100]).build();
-    passed(rig, too_big(from.ip(), &answer, 1300), "pass_other_protocol");
-    passed(rig, tcp(TCP_V6).syn(1).extension(0, &[1, 4, 0, 0, 0, 0]).build(), "pass_other_protocol");
+    passed(rig, too_big(from.ip(), &answer, 1300), "pass_icmp");
     rig.audit();
+}
+
+/// Of a flow that was closing.
+fn back_again() -> PairDelta {
+    PairDelta { established: 1, closing: -1, ..PairDelta::default() }
 }
 
 /// Checks that a packet goes to a host of a service for this reason, as the host's backend has it, and what else it changes.
 #[track_caller]
-fn sent(rig: &mut Rig, packet: Packet, reason: &'static str, (service, host): (u16, u16), change: PairDelta) {
-    let frame = packet.build();
+fn sent(rig: &mut Rig, packet: Packet, reason: &'static str, to: (u16, u16), change: PairDelta) {
+    sent_frame(rig, packet.build(), reason, to, change);
+}
+
+#[track_caller]
+fn sent_frame(
+    rig: &mut Rig,
+    frame: Vec<u8>,
+    reason: &'static str,
+    (service, host): (u16, u16),
+    change: PairDelta,
+) {
     let answer = rig.run(&frame);
+    let frame = untagged(&frame);
     let counters =
         Delta::of([reason]).pair(service, host, PairDelta::packet(frame.len())).pair(service, host, change);
     assert_eq!((answer.verdict, answer.delta), (XDP_TX, counters), "verdict and counters");
@@ -187,8 +303,10 @@ fn sent(rig: &mut Rig, packet: Packet, reason: &'static str, (service, host): (u
         _ => ([frame[12], frame[13]], 0),
     };
     let ethernet = [&backend.record.destination_mac[..], &backend.record.source_mac, &ether_type].concat();
+    let mut packet = frame[14..].to_vec();
+    hop(&mut packet);
     assert_eq!(answer.bytes[..14], ethernet, "Ethernet header");
-    assert_eq!(answer.bytes[14 + added..], frame[14..], "IP packet behind {added} bytes of outer header");
+    assert_eq!(answer.bytes[14 + added..], packet, "IP packet behind {added} bytes of outer header");
 }
 
 /// Checks that a frame goes to the kernel untouched, for this reason.

@@ -47,9 +47,13 @@ fn parse_v4(frame: &Frame, len: usize) -> Result<Packet, Reason> {
         ip_len: ip.u16(2),
         ip_header_len: Ipv4Hdr::LEN as u16,
     };
+    if L3 + packet.ip_len as usize > len {
+        return Err(Reason::PassMalformed);
+    }
     match packet.tuple.protocol as u8 {
-        TCP | UDP => whole_packet(frame, len, &mut packet, Ipv4Hdr::LEN).map(|()| packet),
+        TCP | UDP => ports(frame, &mut packet, Ipv4Hdr::LEN).map(|()| packet),
         ICMP => Err(Reason::PassUnhandled),
+        _ if (packet.ip_len as usize) < Ipv4Hdr::LEN => Err(Reason::PassMalformed),
         _ => Err(Reason::PassOtherProtocol),
     }
 }
@@ -81,8 +85,11 @@ fn parse_v6(frame: &Frame, len: usize) -> Result<Packet, Reason> {
         ip_len,
         ip_header_len: Ipv6Hdr::LEN as u16,
     };
+    if L3 + packet.ip_len as usize > len {
+        return Err(Reason::PassMalformed);
+    }
     match packet.tuple.protocol as u8 {
-        TCP | UDP => whole_packet(frame, len, &mut packet, Ipv6Hdr::LEN).map(|()| packet),
+        TCP | UDP => ports(frame, &mut packet, Ipv6Hdr::LEN).map(|()| packet),
         ICMPV6 => Err(Reason::PassUnhandled),
         other if is_extension(other) => Err(Reason::PassUnhandled),
         _ => Err(Reason::PassOtherProtocol),
@@ -90,10 +97,7 @@ fn parse_v6(frame: &Frame, len: usize) -> Result<Packet, Reason> {
 }
 
 #[inline(always)]
-fn whole_packet(frame: &Frame, len: usize, packet: &mut Packet, ip_header_len: usize) -> Result<(), Reason> {
-    if L3 + packet.ip_len as usize > len {
-        return Err(Reason::PassMalformed);
-    }
+fn ports(frame: &Frame, packet: &mut Packet, ip_header_len: usize) -> Result<(), Reason> {
     match parse_l4(frame, packet, ip_header_len) {
         None => Ok(()),
         Some(reason) => Err(reason),

@@ -62,7 +62,7 @@ pub enum What {
     Flow,
     /// ICMP or ICMPv6, whole.
     Icmp,
-    /// A fragment that tells no ports: another than the first, or of ICMP.
+    /// A fragment that tells no ports: another than the first, or of ICMP. Of IPv6 the protocol may be that of an extension header.
     Later,
     /// A fragment that would overwrite the headers of TCP or UDP once it is put together (RFC 3128), or a first one that does not hold
     /// them whole.
@@ -121,6 +121,8 @@ pub fn parse_whole_into(frame: &Frame, len: usize, whole: &mut Whole) -> Option<
         },
         ICMP | ICMPV6 if (protocol == ICMPV6) != packet.is_v6 => return Some(Reason::PassOtherProtocol),
         ICMP | ICMPV6 if is_part => What::Later,
+        // What the first fragment has behind its fragment header is not here, and who it is for was told by it (RFC 8200, 4.5).
+        other if fragment.offset != 0 && packet.is_v6 && is_extension(other) => What::Later,
         ICMP | ICMPV6 => What::Icmp,
         _ => return Some(Reason::PassOtherProtocol),
     };

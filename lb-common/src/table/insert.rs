@@ -27,11 +27,17 @@ pub fn insert(table: &impl Table, hash: FlowHash, tuple: &Tuple, entry: &mut Ove
 
     // SAFETY: the map's memory, aligned.
     let marked = unsafe { mark.read_volatile() };
-    let hidden = marked & (MARK_OVERFLOW - 1) != 0 && has_tag(table, second, tag, now);
-    if !hidden {
+    // A pin with the tag in the second bucket would be hidden by one in the first. It may be the flow's, by another CPU's doing.
+    let hidden =
+        if marked & (MARK_OVERFLOW - 1) != 0 { twin(table, second, tuple, tag, now) } else { Tried::Full };
+    if let Tried::Race = hidden {
+        return Inserted::Race;
+    }
+    if let Tried::Full = hidden {
         match place(table, home, tuple, entry, now) {
             Tried::Placed => return Inserted::Placed,
             Tried::Race => return Inserted::Race,
+            Tried::Conflict if marked & (MARK_OVERFLOW - 1) != 0 => forget(table, second, tag, now),
             Tried::Conflict => {}
             Tried::Full => {
                 // The mark goes up before the pin can be seen, so that no reader misses it.
@@ -52,6 +58,34 @@ pub fn insert(table: &impl Table, hash: FlowHash, tuple: &Tuple, entry: &mut Ove
         }
     }
     insert_overflow(table, mark, tuple, entry, now)
+}
+
+/// Gives up the word of a bucket that has the tag, if it may be taken. It may be the flow's last pin, which another flow's has
+/// hidden since: when that one ends, it would be found in place of the pin that the flow is about to get in overflow.
+#[inline(always)]
+fn forget(table: &impl Table, bucket: u32, tag: u32, now: u32) {
+    let Some(words) = table.bucket(bucket) else { return };
+    let same = scan(table, words, tag, now).same;
+    if same == 0 {
+        return;
+    }
+    let i = lowest(same) & (BUCKET - 1);
+    let Some(cold) = table.cold(bucket * BUCKET + i) else { return };
+    // SAFETY: a bucket has 8 aligned words.
+    let at = unsafe { words.add(i as usize) };
+    // SAFETY: as above.
+    let old = Word(unsafe { atomic::load(at) });
+    if !old.phase().is_pin() || is_kept(table, old, now) != 0 {
+        return;
+    }
+    // SAFETY: the map's memory; if the swap succeeds, the record was that of the word.
+    let (stats, kind) =
+        unsafe { ((&raw const (*cold).stats).read_volatile(), (&raw const (*cold).kind).read_volatile()) };
+    // SAFETY: as above.
+    if unsafe { atomic::swap(at, old.0, Word::EMPTY.0) } {
+        table.account(stats, old.phase(), Phase::Empty);
+        unmark(table, bucket, old, kind);
+    }
 }
 
 #[inline(always)]
@@ -125,6 +159,16 @@ pub(super) fn has_tag(table: &impl Table, bucket: u32, tag: u32, now: u32) -> bo
     match table.bucket(bucket) {
         Some(words) => scan(table, words, tag, now).conflict != 0,
         None => false,
+    }
+}
+
+/// Whether a bucket has a word with the tag that may not be taken: of this flow, or of another; [`Tried::Full`] if it has none.
+#[inline(always)]
+fn twin(table: &impl Table, bucket: u32, tuple: &Tuple, tag: u32, now: u32) -> Tried {
+    let Some(words) = table.bucket(bucket) else { return Tried::Full };
+    match scan(table, words, tag, now).conflict {
+        0 => Tried::Full,
+        conflict => whose(table, bucket, words, lowest(conflict), tuple),
     }
 }
 

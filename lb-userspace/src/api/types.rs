@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::{Ports, Protocols};
+
 /// `GET /v1/status`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
@@ -47,9 +49,14 @@ pub struct InterfaceStatus {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ServiceStatus {
     pub name: String,
+    /// An address, or a prefix such as `203.0.113.0/28`.
     pub vip: String,
-    pub protocol: String,
-    pub port: u16,
+    /// `protocols`, and `protocol`, which is null if there are two.
+    #[serde(flatten)]
+    pub protocols: Protocols,
+    /// `ports`: each with `first` and `last`; and `port`, which is null if there is more than one.
+    #[serde(flatten)]
+    pub ports: Ports,
     pub forward: String,
     pub ring: u32,
     pub live_flows: LiveFlows,

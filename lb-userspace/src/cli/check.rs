@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -12,7 +13,7 @@ use comfy_table::presets::NOTHING;
 use super::output::Out;
 use super::{Failure, after_help};
 use crate::config;
-use crate::model::{Model, Service, VipMode, XdpMode};
+use crate::model::{Forward, Fragments, Interface, Model, Ping, Service, VipMode};
 
 /// Check a config file, without a daemon and without touching anything
 ///
@@ -76,15 +77,8 @@ fn general(model: &Model) -> String {
     let mut row = |name: &str, value: String| {
         table.add_row([name.to_owned(), value]);
     };
-    row("interfaces", model.interfaces.join(", "));
-    row(
-        "XDP mode",
-        match model.xdp_mode {
-            XdpMode::Auto => "auto".to_owned(),
-            XdpMode::Native => "native".to_owned(),
-            XdpMode::Generic => "generic".to_owned(),
-        },
-    );
+    row("interfaces", list(model.interfaces.iter().map(|interface| &interface.name)));
+    row("XDP mode", xdp_modes(model));
     row(
         "VIP mode",
         match model.vip_mode {
@@ -92,6 +86,23 @@ fn general(model: &Model) -> String {
             VipMode::Local => "local".to_owned(),
         },
     );
+    if model.ping == Ping::Answer {
+        row("ping", "answered".to_owned());
+    }
+    if let Some(mss) = model.mss_clamp {
+        row("MSS", format!("{mss} at most, over IPv6 {}", mss - 20));
+    }
+    let encapsulates = |service: &Service| matches!(service.forward, Forward::Ipip | Forward::Gue);
+    if model.services.iter().any(encapsulates) {
+        let prefixes = list(model.outer_source.iter());
+        row(
+            "outer source",
+            if prefixes.is_empty() { "this machine's addresses".to_owned() } else { prefixes },
+        );
+    }
+    if model.services.iter().any(|service| service.forward == Forward::Gue) {
+        row("GUE port", model.gue_port.to_string());
+    }
     row(
         "hash key",
         if model.hash_key.is_some() { "from the file" } else { "made at the first start" }.to_owned(),
@@ -143,8 +154,8 @@ fn services(model: &Model) -> String {
         table.add_row([
             service.name.clone(),
             service.vip.to_string(),
-            service.protocol.to_string(),
-            service.port.to_string(),
+            service.protocols.to_string(),
+            ports(service),
             service.forward.to_string(),
             flows(model, service),
             backends(model, service),
@@ -156,6 +167,9 @@ fn services(model: &Model) -> String {
 /// What is not the default about a service's flows.
 fn flows(model: &Model, service: &Service) -> String {
     let mut parts = vec![service.flows.to_string()];
+    if service.fragments == Fragments::Pass {
+        parts.push("fragments pass".to_owned());
+    }
     for ((name, own), (_, instance)) in service.timeouts.named().iter().zip(model.timeouts.named()) {
         if *own != instance {
             parts.push(format!("{name} {}", humantime::format_duration(*own)));
@@ -173,11 +187,35 @@ fn backends(model: &Model, service: &Service) -> String {
     for name in &service.hosts {
         let address = model.hosts.get(name).and_then(|host| host.address_for(service.vip));
         let separator = if text.is_empty() { "" } else { "\n" };
-        let address = address.map_or("-".to_owned(), |address| address.to_string());
+        let address = match (address, service.backend_port) {
+            (None, _) => "-".to_owned(),
+            (Some(address), None) => address.to_string(),
+            (Some(address), Some(port)) => SocketAddr::new(address, port).to_string(),
+        };
         // Writing to a string cannot fail.
         let _ = write!(text, "{separator}{name} {address}");
     }
     text
+}
+
+/// Ports and ranges, some to a line.
+fn ports(service: &Service) -> String {
+    let ports: Vec<_> = service.ports.iter().collect();
+    ports.chunks(4).map(|some| list(some.iter())).collect::<Vec<_>>().join(",\n")
+}
+
+/// The mode, or that of each interface if they differ.
+fn xdp_modes(model: &Model) -> String {
+    let modes: BTreeSet<String> =
+        model.interfaces.iter().map(|interface| interface.xdp_mode.to_string()).collect();
+    if modes.len() == 1 {
+        return list(modes.iter());
+    }
+    list(model.interfaces.iter().map(|Interface { name, xdp_mode }| format!("{name} {xdp_mode}")))
+}
+
+fn list(items: impl Iterator<Item = impl ToString>) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn memory(bytes: u64) -> String {
@@ -215,6 +253,9 @@ mod tests {
 interfaces           eth0
 XDP mode             auto
 VIP mode             external
+MSS                  1400 at most, over IPv6 1380
+outer source         100.64.0.0/24
+GUE port             6080
 hash key             made at the first start
 rings                2 of 65537 slots
 flow table           1000000 pins, 128 MiB (hot 16 MiB + cold 112 MiB)
@@ -227,17 +268,59 @@ timeout udp_gap      2s
 
 HOST   WEIGHT  IPV4       IPV6      SERVICES
 dns-1  50      10.0.0.21  -         1
-web-1  100     10.0.0.11  fd00::11  2
-web-2  100     10.0.0.12  fd00::12  2
+web-1  100     10.0.0.11  fd00::11  4
+web-2  100     10.0.0.12  fd00::12  4
 
-SERVICE  VIP           PROTOCOL  PORT  FORWARD  FLOWS  BACKENDS
-web      203.0.113.10  tcp       80    l2       -      web-1 10.0.0.11
-                                                       web-2 10.0.0.12
-web-v6   2001:db8::10  tcp       80    ipip     -      web-1 fd00::11
-                                                       web-2 fd00::12
-dns      203.0.113.53  udp       53    l2       gap    dns-1 10.0.0.21
+SERVICE  VIP              PROTOCOL  PORT     FORWARD  FLOWS  BACKENDS
+web      203.0.113.10     tcp       80, 443  l2       -      web-1 10.0.0.11
+                                                             web-2 10.0.0.12
+web-v6   2001:db8::10     tcp       80       ipip     -      web-1 fd00::11
+                                                             web-2 fd00::12
+sites    203.0.113.64/28  tcp       443      gue      -      web-1 10.0.0.11
+                                                             web-2 10.0.0.12
+api      203.0.113.20     tcp       443      nat      -      web-1 10.0.0.11:8443
+                                                             web-2 10.0.0.12:8443
+dns      203.0.113.53     udp       53       l2       gap    dns-1 10.0.0.21
 ";
         assert_eq!(render(&model), expected);
+    }
+
+    #[test]
+    fn what_is_not_usual_is_shown() {
+        let model = |top: &str, service: &str| {
+            let toml = format!(
+                "interfaces = [\"eth0\", {{ name = \"eth1\", xdp_mode = \"generic\" }}]\n{top}\n\
+                 [hosts.a]\naddresses = [\"fd00::1\"]\n\
+                 [[services]]\nname = \"s\"\nvip = \"2001:db8::/64\"\n{service}\n"
+            );
+            config::parse(&toml, "f").unwrap_or_else(|errors| panic!("{errors}")).model
+        };
+        let few = model("ping = \"answer\"", "protocol = \"tcp\"\nport = 1\nforward = \"ipip\"");
+        let text = general(&few);
+        for line in [
+            "interfaces           eth0, eth1\n",
+            "XDP mode             eth0 auto, eth1 generic\n",
+            "ping                 answered\n",
+            "outer source         this machine's addresses\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("MSS") && !text.contains("GUE"), "{text}");
+        let many = model(
+            "",
+            "protocol = [\"tcp\", \"udp\"]\nport = [1, 2, 3, \"4-9\", 10]\nfragments = \"pass\"\naffinity = \"client\"",
+        );
+        let expected = "\
+SERVICE  VIP            PROTOCOL  PORT           FORWARD  FLOWS           BACKENDS
+s        2001:db8::/64  tcp, udp  1, 2, 3, 4-9,  l2       client          a fd00::1
+                                  10                      fragments pass
+";
+        assert_eq!(services(&many), expected);
+        let json = serde_json::to_value(&many).unwrap();
+        let service = &json["services"][0];
+        assert_eq!((&service["vip"], &service["port"]), (&"2001:db8::/64".into(), &serde_json::Value::Null));
+        assert_eq!(service["ports"][3], serde_json::json!({"first": 4, "last": 9}));
+        assert_eq!(serde_json::to_value(&few).unwrap()["services"][0]["port"], 1);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Checks of hosts and their addresses.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::limits::{MAX_HOSTS, MAX_NAME};
 use super::raw::RawHost;
@@ -14,7 +16,7 @@ pub(super) struct Hosts {
     /// Hosts with an address that is wrong, whose families are therefore unknown.
     pub unclear: HashSet<String>,
     /// The host that has an address.
-    pub by_address: HashMap<IpAddr, String>,
+    pub by_address: BTreeMap<IpAddr, String>,
 }
 
 pub(super) fn check(report: &mut Report, raw: Vec<RawHost>) -> Hosts {
@@ -22,7 +24,7 @@ pub(super) fn check(report: &mut Report, raw: Vec<RawHost>) -> Hosts {
         let message = format!("{} hosts are too many", raw.len());
         report.add(&first_over.path, message, format!("keep to {MAX_HOSTS} hosts"));
     }
-    let mut hosts = Hosts { by_name: BTreeMap::new(), unclear: HashSet::new(), by_address: HashMap::new() };
+    let mut hosts = Hosts { by_name: BTreeMap::new(), unclear: HashSet::new(), by_address: BTreeMap::new() };
     for raw in raw {
         check_name(report, &raw.path, "host", &raw.name);
         let mut host = Host { name: raw.name.clone(), weight: raw.weight, ipv4: None, ipv6: None };
@@ -42,6 +44,12 @@ pub(super) fn check(report: &mut Report, raw: Vec<RawHost>) -> Hosts {
 }
 
 impl Hosts {
+    /// The first host with an address in the prefix.
+    pub fn within(&self, prefix: IpNet) -> Option<(IpAddr, &String)> {
+        let mut found = self.by_address.range(prefix.network()..=prefix.broadcast());
+        found.next().map(|(address, host)| (*address, host))
+    }
+
     /// Whether the address can be a backend's and no other host has it.
     fn check_address(&mut self, report: &mut Report, path: &str, name: &str, address: IpAddr) -> bool {
         if let Some(reason) = unusable(address) {

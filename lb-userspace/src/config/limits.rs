@@ -27,6 +27,8 @@ pub mod default {
     };
     pub const WEIGHT: u16 = 100;
     pub const FORWARD: Forward = Forward::L2;
+    /// The port that GUE has by IANA's registry.
+    pub const GUE_PORT: u16 = lb_common::decap::GUE_PORT;
 }
 
 /// A host is numbered in 12 bits of a pin and of a slot, some numbers of which are reserved.
@@ -34,6 +36,22 @@ pub const MAX_HOSTS: usize = 4094;
 /// Each set of hosts with its own members takes a ring.
 pub const MAX_MEMBER_SETS: usize = 64;
 pub const MAX_SERVICES: usize = 10_000;
+/// Records of services in the data path: one a protocol and port or range. A third of its places, so that searches are short.
+pub const MAX_RECORDS: usize = 10_240;
+const _: () = assert!(MAX_RECORDS * 3 <= lb_common::layout::PLACES);
+/// Ranges of ports of one address and protocol: their records are searched one after the other.
+pub const MAX_RANGES: usize = 16;
+const _: () = assert!(MAX_RANGES * 2 <= lb_common::services::PROBES as usize);
+/// Lengths of prefixes that VIPs have: each is another search.
+pub const MAX_PREFIX_LENGTHS: usize = lb_common::layout::PREFIXES;
+/// Lengths of VIPs' prefixes: a shorter one is a slip.
+pub const VIP_V4: RangeInclusive<u8> = 8..=32;
+pub const VIP_V6: RangeInclusive<u8> = 32..=128;
+/// Of prefixes that outer headers come from; with no bit left nothing would spread.
+pub const OUTER_V4: RangeInclusive<u8> = 8..=31;
+pub const OUTER_V6: RangeInclusive<u8> = 32..=127;
+/// From the least that every IPv4 host takes (RFC 9293, 3.7.1) to what the largest packet holds.
+pub const MSS: RangeInclusive<u16> = 536..=65_495;
 /// Sets of timeouts that services have of their own: a pin has 2 bits for its set, and one set is the instance's.
 pub const MAX_OWN_TIMEOUTS: usize = lb_common::flow::TIMEOUT_SETS - 1;
 /// Pairs of a service and a host.

@@ -3,9 +3,12 @@
 //! Nothing is accepted in part. All problems of a file are reported together, each with its place, its field and
 //! what would be right, so that one round of mending is enough.
 
+mod endpoints;
 mod hosts;
 pub mod limits;
 mod machine;
+mod ports;
+mod prefix;
 mod problem;
 mod raw;
 mod reader;
@@ -23,7 +26,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-pub use machine::check_against_machine;
+pub use machine::{FRAGS_SINCE, Machine, ONE_PIECE, check_against_machine, switches};
 pub use problem::{ConfigErrors, Problem};
 pub use report::Spans;
 

@@ -2,20 +2,27 @@
 
 use std::net::IpAddr;
 
-use toml::de::DeTable;
+use ipnet::IpNet;
+use toml::de::{DeTable, DeValue};
 
 use super::limits::{self, default};
-use super::reader::{Read, Section, address, child};
+use super::reader::{Read, Section, address, child, choice, describe};
 use super::report::Report;
-use super::schema;
+use super::{ports, prefix, schema};
 use crate::model::{
-    Affinity, FlowTable, Forward, Protocol, Timeouts, Tracking, UdpHandover, VipMode, XdpMode,
+    Affinity, FlowTable, Forward, Fragments, Interface, Ping, Ports, Protocol, Protocols, Timeouts, Tracking,
+    UdpHandover, Vip, VipMode, XdpMode,
 };
 
 pub(super) struct RawConfig {
-    pub interfaces: Vec<Option<String>>,
-    pub xdp_mode: XdpMode,
+    /// Each with the path of its name; `None` for what names none, which has been reported.
+    pub interfaces: Vec<(String, Option<Interface>)>,
     pub vip_mode: VipMode,
+    pub ping: Ping,
+    pub mss_clamp: Option<u16>,
+    /// Each with its path.
+    pub outer_source: Vec<(String, IpNet)>,
+    pub gue_port: u16,
     pub ring_size: Read<u32>,
     pub hash_key: Option<[u8; 16]>,
     pub flow_table: FlowTable,
@@ -36,10 +43,12 @@ pub(super) struct RawHost {
 pub(super) struct RawService {
     pub path: String,
     pub name: Option<String>,
-    pub vip: Option<IpAddr>,
-    pub protocol: Option<Protocol>,
-    pub port: Option<u16>,
+    pub vip: Option<Vip>,
+    pub protocols: Option<Protocols>,
+    pub ports: Option<Ports>,
     pub forward: Forward,
+    pub backend_port: Option<u16>,
+    pub fragments: Fragments,
     pub tracking: Option<Tracking>,
     pub affinity: Affinity,
     pub udp_handover: Option<UdpHandover>,
@@ -50,24 +59,18 @@ pub(super) struct RawService {
 impl RawConfig {
     pub fn read(report: &mut Report, table: &DeTable<'_>) -> Self {
         let top = Section::open(report, table, "", schema::TOP);
-        let interfaces = top.strings(report, "interfaces", "[\"eth0\"]");
-        let interfaces = top.required(report, "interfaces", interfaces, "[\"eth0\"]");
-        if interfaces == Read::Value(Vec::new()) {
-            report.add("interfaces", "no interface is named", "name at least one, the clients' side first");
-        }
         let timeouts = read_timeouts(report, &top, "[timeouts]", default::TIMEOUTS);
         RawConfig {
-            interfaces: owned(interfaces).or(Vec::new()),
-            xdp_mode: top
-                .choice(
-                    report,
-                    "xdp_mode",
-                    &[("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)],
-                )
-                .or(default::XDP_MODE),
+            interfaces: read_interfaces(report, &top),
             vip_mode: top
                 .choice(report, "vip_mode", &[("external", VipMode::External), ("local", VipMode::Local)])
                 .or(default::VIP_MODE),
+            ping: top
+                .choice(report, "ping", &[("pass", Ping::Pass), ("answer", Ping::Answer)])
+                .or(Ping::default()),
+            mss_clamp: top.integer(report, "mss_clamp", limits::MSS).value(),
+            outer_source: read_outer_source(report, &top),
+            gue_port: top.integer(report, "gue_port", 1..=u16::MAX).or(default::GUE_PORT),
             ring_size: top.integer(report, "ring_size", limits::RING_SIZE),
             hash_key: top.key(report, "hash_key").value(),
             flow_table: read_flow_table(report, &top),
@@ -76,6 +79,51 @@ impl RawConfig {
             services: read_services(report, &top, timeouts),
         }
     }
+}
+
+const XDP_MODES: &[(&str, XdpMode)] =
+    &[("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
+
+fn read_interfaces(report: &mut Report, top: &Section<'_>) -> Vec<(String, Option<Interface>)> {
+    const EXAMPLE: &str = "[\"eth0\"]";
+    let mode = top.choice(report, "xdp_mode", XDP_MODES).or(default::XDP_MODE);
+    let interfaces = top.values(report, "interfaces", "an array of strings", EXAMPLE);
+    let interfaces = top.required(report, "interfaces", interfaces, EXAMPLE);
+    if matches!(&interfaces, Read::Value(names) if names.is_empty()) {
+        report.add("interfaces", "no interface is named", "name at least one, the clients' side first");
+    }
+    let read = |(path, value): (String, &DeValue<'_>)| match value {
+        DeValue::String(name) => {
+            let interface = Interface { name: name.to_string(), xdp_mode: mode };
+            (path, Some(interface))
+        }
+        DeValue::Table(table) => {
+            let section = Section::open(report, table, &path, schema::INTERFACE);
+            let name = section.string(report, "name", "\"eth1\"");
+            let name = section.required(report, "name", name, "\"eth1\"").value();
+            let xdp_mode = section.choice(report, "xdp_mode", XDP_MODES).or(mode);
+            (section.path_of("name"), name.map(|name| Interface { name: name.to_owned(), xdp_mode }))
+        }
+        other => {
+            let message = format!("expected a string, found {}", describe(other));
+            let hint = format!(
+                "write it as in interfaces = {EXAMPLE}, or {{ name = \"eth0\", xdp_mode = \"generic\" }} for a mode of its own"
+            );
+            report.add(&path, message, hint);
+            (path, None)
+        }
+    };
+    interfaces.or(Vec::new()).into_iter().map(read).collect()
+}
+
+fn read_outer_source(report: &mut Report, top: &Section<'_>) -> Vec<(String, IpNet)> {
+    let texts = top.strings(report, "outer_source", "[\"100.64.0.0/24\", \"fd00:5::/64\"]").or(Vec::new());
+    let read = |(index, text): (usize, Option<&str>)| {
+        let path = format!("outer_source[{index}]");
+        let prefix = prefix::outer_source(report, &path, text?)?;
+        Some((path, prefix))
+    };
+    texts.into_iter().enumerate().filter_map(read).collect()
 }
 
 fn read_flow_table(report: &mut Report, top: &Section<'_>) -> FlowTable {
@@ -166,6 +214,9 @@ fn read_services(report: &mut Report, top: &Section<'_>, timeouts: Timeouts) -> 
     tables.into_iter().enumerate().filter_map(read).collect()
 }
 
+const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+const FORWARDS: &[(&str, Forward)] =
+    &[("l2", Forward::L2), ("ipip", Forward::Ipip), ("gue", Forward::Gue), ("nat", Forward::Nat)];
 const UDP_HANDOVERS: &[(&str, UdpHandover)] =
     &[("pin", UdpHandover::Pin), ("gap", UdpHandover::Gap), ("immediate", UdpHandover::Immediate)];
 
@@ -175,18 +226,20 @@ fn read_service(report: &mut Report, table: &DeTable<'_>, path: String, timeouts
     let name = section.required(report, "name", name, "\"web\"");
     let vip = section.string(report, "vip", "\"203.0.113.10\"");
     let vip = section.required(report, "vip", vip, "\"203.0.113.10\"");
-    let protocol = section.choice(report, "protocol", &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)]);
-    let protocol = section.required(report, "protocol", protocol, "\"tcp\"");
-    let port = section.integer(report, "port", 1..=u16::MAX);
-    let port = section.required(report, "port", port, "80");
+    let protocols = read_protocols(report, &section);
+    let protocols = section.required(report, "protocol", protocols, "\"tcp\"");
+    let ports = ports::read(report, &section);
+    let ports = section.required(report, "port", ports, "80");
     RawService {
         name: name.value().map(str::to_owned),
-        vip: vip.and_then(|text| address(report, &section.path_of("vip"), text)).value(),
-        protocol: protocol.value(),
-        port: port.value(),
-        forward: section
-            .choice(report, "forward", &[("l2", Forward::L2), ("ipip", Forward::Ipip)])
-            .or(default::FORWARD),
+        vip: vip.and_then(|text| prefix::vip(report, &section.path_of("vip"), text)).value(),
+        protocols: protocols.value(),
+        ports: ports.value(),
+        forward: section.choice(report, "forward", FORWARDS).or(default::FORWARD),
+        backend_port: section.integer(report, "backend_port", 1..=u16::MAX).value(),
+        fragments: section
+            .choice(report, "fragments", &[("drop", Fragments::Drop), ("pass", Fragments::Pass)])
+            .or(Fragments::default()),
         tracking: section
             .choice(report, "tracking", &[("full", Tracking::Full), ("edges", Tracking::Edges)])
             .value(),
@@ -203,6 +256,31 @@ fn read_service(report: &mut Report, table: &DeTable<'_>, path: String, timeouts
         hosts: owned(section.strings(report, "hosts", "[\"web-1\", \"web-2\"]")),
         path,
     }
+}
+
+fn read_protocols(report: &mut Report, section: &Section<'_>) -> Read<Protocols> {
+    const EXAMPLE: &str = "\"tcp\", \"udp\" or [\"tcp\", \"udp\"]";
+    section.one_or_more(report, "protocol", EXAMPLE).and_then(|values| {
+        let mut protocols = Vec::with_capacity(values.len());
+        let mut is_right = true;
+        for (path, value) in values {
+            let protocol = match value {
+                DeValue::String(text) => choice(report, &path, text, PROTOCOLS),
+                other => {
+                    let message = format!("expected a string, found {}", describe(other));
+                    report.add(&path, message, format!("write {EXAMPLE}"));
+                    None
+                }
+            };
+            if protocol.is_some_and(|protocol| protocols.contains(&protocol)) {
+                report.add(&path, "the protocol is listed twice", "list it once");
+                is_right = false;
+            }
+            is_right &= protocol.is_some();
+            protocols.extend(protocol);
+        }
+        is_right.then(|| Protocols::of(protocols))
+    })
 }
 
 fn owned(strings: Read<Vec<Option<&str>>>) -> Read<Vec<Option<String>>> {

@@ -8,7 +8,7 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
 use super::limits;
 use super::report::Report;
@@ -138,38 +138,45 @@ impl<'t> Section<'t> {
             None => format!("write a number from {} to {}", bounds.start(), bounds.end()),
         };
         let read = self.take(report, name, "an integer", |value| value.as_integer(), hint);
-        read.and_then(|number| {
-            // The parser takes any text that begins like a number.
-            let parsed = i128::from_str_radix(number.as_str(), number.radix());
-            let value = parsed.as_ref().ok().copied().filter(|value| bounds.contains(value));
-            if value.is_none() {
-                let wrong = match parsed.map_err(|error| *error.kind()) {
-                    Err(IntErrorKind::InvalidDigit | IntErrorKind::Empty) => "is not a whole number",
-                    _ => "is out of range",
-                };
-                let message = format!("{} {wrong}", shorten(&number.to_string()));
-                let hint = format!("write a number from {} to {}", bounds.start(), bounds.end());
-                report.add(&self.path_of(name), message, hint);
-            }
-            T::try_from(value?).ok()
-        })
+        read.and_then(|number| integer(report, &self.path_of(name), number, range))
     }
 
     pub fn choice<T: Copy>(&self, report: &mut Report, name: &str, choices: &[(&str, T)]) -> Read<T> {
-        let names = || choices.iter().map(|(name, _)| *name);
         let example = format!("{:?}", choices.first().map_or("", |(name, _)| name));
-        self.string(report, name, &example).and_then(|text| {
-            let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
-            if found.is_none() {
-                let list = one_of(names());
-                let hint = match nearest(text, names()) {
-                    Some(near) => format!("did you mean {near:?}? It is {list}"),
-                    None => format!("write {list}"),
-                };
-                report.add(&self.path_of(name), format!("{text:?} is not known"), hint);
-            }
-            found
-        })
+        self.string(report, name, &example)
+            .and_then(|text| choice(report, &self.path_of(name), text, choices))
+    }
+
+    /// The field's value, or its elements if it is an array: each with its path.
+    pub fn one_or_more(
+        &self,
+        report: &mut Report,
+        name: &str,
+        example: &str,
+    ) -> Read<Vec<(String, &'t DeValue<'t>)>> {
+        let Some(value) = self.get(name) else { return Read::Absent };
+        let path = self.path_of(name);
+        let Some(array) = value.get_ref().as_array() else {
+            return Read::Value(vec![(path, value.get_ref())]);
+        };
+        if array.is_empty() {
+            report.add(&path, "the list is empty", format!("write {example}"));
+            return Read::Broken;
+        }
+        Read::Value(elements(report, &path, array))
+    }
+
+    /// The elements of an array, of whatever type: each with its path.
+    pub fn values(
+        &self,
+        report: &mut Report,
+        name: &str,
+        wanted: &str,
+        example: &str,
+    ) -> Read<Vec<(String, &'t DeValue<'t>)>> {
+        let hint = |_: &DeValue<'_>| format!("write it as in {name} = {example}");
+        let array = self.take(report, name, wanted, |value| value.as_array(), hint);
+        array.and_then(|array| Some(elements(report, &self.path_of(name), array)))
     }
 
     /// An array of strings, `None` for an element that is none.
@@ -177,13 +184,10 @@ impl<'t> Section<'t> {
         let hint = |_: &DeValue<'_>| format!("write it as in {name} = {example}");
         let array = self.take(report, name, "an array of strings", |value| value.as_array(), hint);
         array.and_then(|array| {
-            let path = self.path_of(name);
-            let strings = array.iter().enumerate().map(|(index, element)| {
-                let path = format!("{path}[{index}]");
-                report.place(&path, element.span());
-                let text = element.get_ref().as_str();
+            let strings = elements(report, &self.path_of(name), array).into_iter().map(|(path, element)| {
+                let text = element.as_str();
                 if text.is_none() {
-                    let message = format!("expected a string, found {}", describe(element.get_ref()));
+                    let message = format!("expected a string, found {}", describe(element));
                     report.add(&path, message, format!("write it as in {name} = {example}"));
                 }
                 text
@@ -293,7 +297,62 @@ pub(super) fn address(report: &mut Report, path: &str, text: &str) -> Option<IpA
     None
 }
 
-fn describe(value: &DeValue<'_>) -> String {
+/// The elements of an array, each with its path, whose place is noted.
+fn elements<'t>(report: &mut Report, path: &str, array: &'t DeArray<'t>) -> Vec<(String, &'t DeValue<'t>)> {
+    let element = |(index, element): (usize, &'t Spanned<DeValue<'t>>)| {
+        let path = format!("{path}[{index}]");
+        report.place(&path, element.span());
+        (path, element.get_ref())
+    };
+    array.iter().enumerate().map(element).collect()
+}
+
+/// A number within bounds; reports any other.
+pub(super) fn integer<T>(
+    report: &mut Report,
+    path: &str,
+    number: &DeInteger<'_>,
+    range: RangeInclusive<T>,
+) -> Option<T>
+where
+    T: TryFrom<i128> + Into<i128> + Copy,
+{
+    let bounds: RangeInclusive<i128> = (*range.start()).into()..=(*range.end()).into();
+    // The parser takes any text that begins like a number.
+    let parsed = i128::from_str_radix(number.as_str(), number.radix());
+    let value = parsed.as_ref().ok().copied().filter(|value| bounds.contains(value));
+    if value.is_none() {
+        let wrong = match parsed.map_err(|error| *error.kind()) {
+            Err(IntErrorKind::InvalidDigit | IntErrorKind::Empty) => "is not a whole number",
+            _ => "is out of range",
+        };
+        let message = format!("{} {wrong}", shorten(&number.to_string()));
+        report.add(path, message, format!("write a number from {} to {}", bounds.start(), bounds.end()));
+    }
+    T::try_from(value?).ok()
+}
+
+/// One of some words; reports any other.
+pub(super) fn choice<T: Copy>(
+    report: &mut Report,
+    path: &str,
+    text: &str,
+    choices: &[(&str, T)],
+) -> Option<T> {
+    let names = || choices.iter().map(|(name, _)| *name);
+    let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+    if found.is_none() {
+        let list = one_of(names());
+        let hint = match nearest(text, names()) {
+            Some(near) => format!("did you mean {near:?}? It is {list}"),
+            None => format!("write {list}"),
+        };
+        report.add(path, format!("{text:?} is not known"), hint);
+    }
+    found
+}
+
+pub(super) fn describe(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => format!("the string {:?}", shorten(text)),
         DeValue::Integer(number) => format!("the integer {number}"),
@@ -305,7 +364,7 @@ fn describe(value: &DeValue<'_>) -> String {
     }
 }
 
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     if text.chars().count() <= 40 { text.to_owned() } else { text.chars().take(39).chain(['…']).collect() }
 }
 

@@ -2,24 +2,30 @@
 
 use std::collections::HashMap;
 
-use super::hosts;
+use ipnet::IpNet;
+
+use super::hosts::{self, Hosts};
 use super::limits::{MAX_INTERFACE_NAME, RING_SIZE, SLOTS_PER_MEMBER, default, is_prime, next_ring_size};
 use super::raw::RawConfig;
 use super::reader::Read;
 use super::report::Report;
 use super::services::{self, Services};
-use crate::model::Model;
+use crate::model::{Interface, Model, OuterSource};
 
 /// Checks everything; the result counts only when the report has stayed empty.
 pub(super) fn resolve(report: &mut Report, raw: RawConfig) -> Model {
     check_interfaces(report, &raw.interfaces);
     let hosts = hosts::check(report, raw.hosts);
-    let services = services::check(report, raw.services, &hosts, raw.timeouts);
+    let services = services::check(report, raw.services, &hosts, raw.timeouts, raw.vip_mode);
+    let outer_source = check_outer_source(report, &raw.outer_source, &hosts, &services);
     check_ring_size(report, &raw.ring_size, &services);
     Model {
-        interfaces: raw.interfaces.into_iter().flatten().collect(),
-        xdp_mode: raw.xdp_mode,
+        interfaces: raw.interfaces.into_iter().filter_map(|(_, interface)| interface).collect(),
         vip_mode: raw.vip_mode,
+        ping: raw.ping,
+        mss_clamp: raw.mss_clamp,
+        outer_source,
+        gue_port: raw.gue_port,
         ring_size: raw.ring_size.or(default::RING_SIZE),
         hash_key: raw.hash_key,
         flow_table: raw.flow_table,
@@ -29,21 +35,57 @@ pub(super) fn resolve(report: &mut Report, raw: RawConfig) -> Model {
     }
 }
 
-fn check_interfaces(report: &mut Report, interfaces: &[Option<String>]) {
-    let mut seen: HashMap<&str, String> = HashMap::new();
-    for (index, name) in interfaces.iter().enumerate() {
-        let Some(name) = name else { continue };
-        let path = format!("interfaces[{index}]");
+fn check_interfaces(report: &mut Report, interfaces: &[(String, Option<Interface>)]) {
+    let mut seen: HashMap<&str, &str> = HashMap::new();
+    for (path, interface) in interfaces {
+        let Some(Interface { name, .. }) = interface else { continue };
         if let Some(first) = seen.get(name.as_str()) {
             let message = format!("interface {} is named twice", report.mention(name, first));
-            report.add(&path, message, "name it once");
+            report.add(path, message, "name it once");
         } else if let Some(reason) = wrong_interface_name(name) {
             let hint = format!("use a name that `ip link` shows: 1 to {MAX_INTERFACE_NAME} characters");
-            report.add(&path, format!("{name:?} cannot be an interface: {reason}"), hint);
+            report.add(path, format!("{name:?} cannot be an interface: {reason}"), hint);
         } else {
             seen.insert(name, path);
         }
     }
+}
+
+/// One prefix of a family, of addresses that nobody here has.
+fn check_outer_source(
+    report: &mut Report,
+    prefixes: &[(String, IpNet)],
+    hosts: &Hosts,
+    services: &Services,
+) -> OuterSource {
+    const HINT: &str = "name a prefix in which nobody has an address";
+    let mut source = OuterSource::default();
+    for (path, prefix) in prefixes {
+        let (is_second, family) = match *prefix {
+            IpNet::V4(prefix) => (source.ipv4.replace(prefix).is_some(), "IPv4"),
+            IpNet::V6(prefix) => (source.ipv6.replace(prefix).is_some(), "IPv6"),
+        };
+        if is_second {
+            report.add(path, format!("there is a second {family} prefix"), "keep one of each family");
+        }
+        if let Some((address, host)) = hosts.within(*prefix) {
+            let first = report.path_of_address(address).unwrap_or_default().to_owned();
+            let message =
+                format!("{address} in {prefix} is an address of host {}", report.mention(host, &first));
+            report.add(path, message, HINT);
+        }
+        let overlaps = |vip: IpNet| vip.contains(prefix) || prefix.contains(&vip);
+        let mut listed = services.list.iter().zip(&services.paths);
+        if let Some((service, first)) = listed.find(|(service, _)| overlaps(service.vip.prefix())) {
+            let message = format!(
+                "{prefix} overlaps {}, the VIP of service {}",
+                service.vip,
+                report.mention(&service.name, first)
+            );
+            report.add(path, message, HINT);
+        }
+    }
+    source
 }
 
 /// The rule of `dev_valid_name` in the kernel's `net/core/dev.c`.

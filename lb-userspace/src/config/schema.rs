@@ -6,6 +6,10 @@ pub(super) const TOP: Fields = &[
     "interfaces",
     "xdp_mode",
     "vip_mode",
+    "ping",
+    "mss_clamp",
+    "outer_source",
+    "gue_port",
     "ring_size",
     "hash_key",
     "flow_table",
@@ -13,6 +17,8 @@ pub(super) const TOP: Fields = &[
     "hosts",
     "services",
 ];
+/// Of an element of `interfaces` that is a table.
+pub(super) const INTERFACE: Fields = &["name", "xdp_mode"];
 pub(super) const FLOW_TABLE: Fields = &["pins", "overflow", "flood_gate"];
 pub(super) const TIMEOUTS: Fields = &["half_open", "established", "closing", "udp", "udp_gap"];
 pub(super) const HOST: Fields = &["addresses", "weight"];
@@ -22,6 +28,8 @@ pub(super) const SERVICE: Fields = &[
     "protocol",
     "port",
     "forward",
+    "backend_port",
+    "fragments",
     "tracking",
     "affinity",
     "udp_handover",

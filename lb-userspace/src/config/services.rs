@@ -1,15 +1,18 @@
 //! Checks of services and their members.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::IpAddr;
+use std::collections::{BTreeSet, HashSet};
 
-use super::hosts::{Hosts, check_name, unusable, unusable_hint};
+use super::endpoints::Endpoints;
+use super::hosts::{Hosts, check_name, unusable_hint};
 use super::limits::{MAX_BACKENDS, MAX_MEMBER_SETS, MAX_OWN_TIMEOUTS, MAX_SERVICES};
+use super::prefix::unusable_prefix;
 use super::raw::RawService;
 use super::reader::Read;
 use super::report::Report;
 use super::suggest::did_you_mean;
-use crate::model::{FlowPolicy, Protocol, Service, Timeouts, Tracking, UdpHandover};
+use crate::model::{
+    FlowPolicy, Forward, Host, Protocol, Service, Timeouts, Tracking, UdpHandover, Vip, VipMode,
+};
 
 /// Services that are whole; the path of each is that of the same index in `paths`.
 pub(super) struct Services {
@@ -23,23 +26,29 @@ pub(super) fn check(
     raw: Vec<RawService>,
     hosts: &Hosts,
     timeouts: Timeouts,
+    vip_mode: VipMode,
 ) -> Services {
     if let Some(first_over) = raw.get(MAX_SERVICES) {
         let message = format!("{} services are too many", raw.len());
         report.add(&first_over.path, message, format!("keep to {MAX_SERVICES} services"));
         return Services { list: Vec::new(), paths: Vec::new() };
     }
-    let mut uniqueness = Uniqueness::default();
+    let mut endpoints = Endpoints::default();
     let mut counts = Counts::default();
     let mut services = Services { list: Vec::with_capacity(raw.len()), paths: Vec::new() };
     for raw in raw {
         if let Some(name) = &raw.name {
             check_name(report, &format!("{}.name", raw.path), "service", name);
+            endpoints.check_name(report, &raw.path, name);
         }
         if let Some(vip) = raw.vip {
-            check_vip(report, &raw.path, vip, hosts);
+            check_vip(report, &raw.path, vip, hosts, vip_mode);
         }
-        uniqueness.check(report, &raw);
+        if let (Some(vip), Some(protocols), Some(ports)) = (raw.vip, &raw.protocols, &raw.ports) {
+            let name = raw.name.as_deref().unwrap_or_default();
+            endpoints.claim(report, &raw.path, name, vip, (protocols, ports));
+        }
+        check_backend_port(report, &raw);
         // Past the limit the config is refused; thousands of long lists would only take time and memory.
         let vip = raw.vip.filter(|_| !counts.over);
         let members = vip.and_then(|vip| members(report, &raw, vip, hosts));
@@ -53,15 +62,20 @@ pub(super) fn check(
             Some(Service {
                 name: raw.name?,
                 vip: raw.vip?,
-                protocol: raw.protocol?,
-                port: raw.port?,
+                protocols: raw.protocols?,
+                ports: raw.ports?,
                 forward: raw.forward,
+                backend_port: raw.backend_port,
+                fragments: raw.fragments,
                 flows,
                 timeouts: raw.timeouts,
                 hosts: members,
             })
         });
         if let Some(service) = service {
+            let members: Vec<&Host> =
+                service.hosts.iter().filter_map(|name| hosts.by_name.get(name)).collect();
+            endpoints.claim_whole(report, &path, &service, &members);
             services.list.push(service);
             services.paths.push(path);
         }
@@ -72,11 +86,12 @@ pub(super) fn check(
 /// Fields that make no sense for the service's protocol are refused, not ignored.
 fn flow_policy(report: &mut Report, raw: &RawService) -> FlowPolicy {
     let (tracking, udp_handover) = (raw.tracking, raw.udp_handover);
-    if raw.protocol == Some(Protocol::Udp) && tracking == Some(Tracking::Edges) {
+    let only = raw.protocols.as_ref().and_then(|protocols| protocols.single());
+    if only == Some(Protocol::Udp) && tracking == Some(Tracking::Edges) {
         let message = "edges are SYNs, and UDP has none";
         report.add(&format!("{}.tracking", raw.path), message, "take the line out: UDP is tracked in full");
     }
-    if raw.protocol == Some(Protocol::Tcp) && udp_handover.unwrap_or_default() != UdpHandover::Pin {
+    if only == Some(Protocol::Tcp) && udp_handover.unwrap_or_default() != UdpHandover::Pin {
         let message = "this is a TCP service, whose connections stay where they are";
         report.add(&format!("{}.udp_handover", raw.path), message, "take the line out");
     }
@@ -87,51 +102,51 @@ fn flow_policy(report: &mut Report, raw: &RawService) -> FlowPolicy {
     }
 }
 
-fn check_vip(report: &mut Report, path: &str, vip: IpAddr, hosts: &Hosts) {
+fn check_vip(report: &mut Report, path: &str, vip: Vip, hosts: &Hosts, vip_mode: VipMode) {
     let path = format!("{path}.vip");
-    if let Some(reason) = unusable(vip) {
-        report.add(&path, format!("{vip} {reason}"), unusable_hint(vip, "service"));
-    } else if let Some(host) = hosts.by_address.get(&vip) {
-        let first = report.path_of_address(vip).unwrap_or_default().to_owned();
-        let message = format!("{vip} is an address of host {}", report.mention(host, &first));
+    if let Some(reason) = unusable_prefix(vip.prefix()) {
+        report.add(&path, format!("{vip} {reason}"), unusable_hint(vip.address(), "service"));
+    } else if let Some((address, host)) = hosts.within(vip.prefix()) {
+        let first = report.path_of_address(address).unwrap_or_default().to_owned();
+        let host = report.mention(host, &first);
+        let message = if vip.is_single() {
+            format!("{address} is an address of host {host}")
+        } else {
+            format!("{address} in {vip} is an address of host {host}")
+        };
         report.add(&path, message, "clients reach a service on an address that no host has as its own");
+    } else if !vip.is_single() && vip_mode == VipMode::Local {
+        let message = format!("{vip} is a prefix, and only single addresses can be put on an interface");
+        let hint = format!(
+            "write vip_mode = \"external\" and have your router send {vip} to this machine, or name single addresses"
+        );
+        report.add(&path, message, hint);
     }
 }
 
-/// What no two services may share.
-#[derive(Default)]
-struct Uniqueness {
-    /// The path of the service that has a name.
-    names: HashMap<String, String>,
-    /// The name and the path of the service that has an address, protocol and port.
-    endpoints: HashMap<(IpAddr, Protocol, u16), (String, String)>,
-}
-
-impl Uniqueness {
-    fn check(&mut self, report: &mut Report, raw: &RawService) {
-        if let Some(name) = &raw.name {
-            if let Some(first) = self.names.get(name) {
-                let message = format!("service {} has the same name", report.mention(name, first));
-                report.add(&format!("{}.name", raw.path), message, "give each service a name of its own");
-            } else {
-                self.names.insert(name.clone(), format!("{}.name", raw.path));
-            }
-        }
-        let (Some(vip), Some(protocol), Some(port)) = (raw.vip, raw.protocol, raw.port) else { return };
-        let name = raw.name.clone().unwrap_or_default();
-        if let Some((name, first)) = self.endpoints.get(&(vip, protocol, port)) {
-            let message = format!(
-                "service {} has the same VIP, protocol and port: {vip}, {protocol}, {port}",
-                report.mention(name, first)
-            );
-            report.add(
-                &format!("{}.vip", raw.path),
-                message,
-                "change one of the three, or take one service out",
-            );
-        } else {
-            self.endpoints.insert((vip, protocol, port), (name, format!("{}.vip", raw.path)));
-        }
+/// What only `nat` can do, and what it cannot.
+fn check_backend_port(report: &mut Report, raw: &RawService) {
+    let path = format!("{}.backend_port", raw.path);
+    let is_nat = raw.forward == Forward::Nat;
+    if let Some(vip) = raw.vip.filter(|vip| is_nat && !vip.is_single()) {
+        let message =
+            format!("with nat {vip} must be one address: an answer does not tell which one it is from");
+        let hint = "name one address, or let forward be \"ipip\", \"gue\" or \"l2\"";
+        report.add(&format!("{}.vip", raw.path), message, hint);
+    }
+    if raw.backend_port.is_none() {
+        return;
+    }
+    if !is_nat {
+        let message = format!("with forward = \"{}\" packets keep their port", raw.forward);
+        report.add(&path, message, "take the line out, or write forward = \"nat\"");
+    } else if raw.ports.as_ref().is_some_and(|ports| ports.single().is_none()) {
+        let message = "the service has several ports, and answers from one would not tell which";
+        report.add(
+            &path,
+            message,
+            "let the service have one port, or take the line out: ports then stay as they are",
+        );
     }
 }
 
@@ -178,7 +193,7 @@ impl Counts {
 }
 
 /// Names of the members, sorted; `None` when they are wrong or not clear because something else is.
-fn members(report: &mut Report, raw: &RawService, vip: IpAddr, hosts: &Hosts) -> Option<Vec<String>> {
+fn members(report: &mut Report, raw: &RawService, vip: Vip, hosts: &Hosts) -> Option<Vec<String>> {
     let family = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
     let path = format!("{}.hosts", raw.path);
     match &raw.hosts {
@@ -218,7 +233,7 @@ fn members(report: &mut Report, raw: &RawService, vip: IpAddr, hosts: &Hosts) ->
     }
 }
 
-fn check_member(report: &mut Report, path: &str, name: &str, vip: IpAddr, hosts: &Hosts) -> bool {
+fn check_member(report: &mut Report, path: &str, name: &str, vip: Vip, hosts: &Hosts) -> bool {
     let Some(host) = hosts.by_name.get(name) else {
         let otherwise = || format!("define it under {}", header(name));
         let known = hosts.by_name.keys().map(String::as_str);

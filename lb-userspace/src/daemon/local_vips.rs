@@ -25,8 +25,9 @@ fn note(instance: &str) -> PathBuf {
 
 /// Adds the VIPs that are not there yet to the first interface.
 pub fn add(instance: &str, model: &Model) -> anyhow::Result<()> {
-    let Some(interface) = model.interfaces.first() else { return Ok(()) };
-    let vips: BTreeSet<IpAddr> = model.services.iter().map(|service| service.vip).collect();
+    let Some(interface) = model.interfaces.first().map(|interface| &interface.name) else { return Ok(()) };
+    // The config has no prefix then.
+    let vips: BTreeSet<IpAddr> = model.services.iter().map(|service| service.vip.address()).collect();
     let vips: Vec<IpAddr> = vips.into_iter().collect();
     let mut added = read(instance)?;
     if added.interface != *interface {

@@ -1,6 +1,7 @@
 //! `sluice run` and `sluice detach`: the daemon's life around the engine.
 
 mod local_vips;
+mod machine;
 mod privileges;
 
 use std::path::{Path, PathBuf};
@@ -12,12 +13,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::api::server;
 use crate::bpffs;
 use crate::cli::run::RunArgs;
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, Machine};
 use crate::dataplane::{self, Paths};
 use crate::engine::{Running, Start, data_path_key};
 use crate::journal::{Journal, Lock};
 use crate::model::{Model, VipMode};
-use crate::netlink::{self, Resolver};
+use crate::netlink::Resolver;
+use crate::plan::abilities;
 use crate::relay::{self, Relay};
 
 /// How long a start waits for neighbours to answer. What is not known by then counts as down until it is.
@@ -40,19 +42,21 @@ pub fn run(instance: &str, socket: &Path, args: &RunArgs) -> anyhow::Result<()> 
         .map_err(|error| anyhow!(error))?;
     let config = config::load(&args.config)?;
     privileges::check()?;
-    let addresses = netlink::addresses().context("cannot list this machine's addresses")?;
-    let vips: Vec<_> = config.model.services.iter().map(|service| service.vip).collect();
-    let own: Vec<_> = addresses.into_iter().filter(|(_, address)| !vips.contains(address)).collect();
-    let interfaces = netlink::interfaces().context("cannot list this machine's interfaces")?;
-    let names: Vec<String> = interfaces.into_iter().map(|interface| interface.name).collect();
-    config::check_against_machine(&config, &own, &names)?;
+    let machine = machine::look(&config.model)?;
+    config::check_against_machine(&config, &machine)?;
     bpffs::ensure_mounted(Path::new(Paths::BPFFS))?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(instance, socket, args, config))
+    runtime.block_on(serve(instance, socket, args, config, machine))
 }
 
-async fn serve(instance: &str, socket: &Path, args: &RunArgs, config: Loaded) -> anyhow::Result<()> {
+async fn serve(
+    instance: &str,
+    socket: &Path,
+    args: &RunArgs,
+    config: Loaded,
+    machine: Machine,
+) -> anyhow::Result<()> {
     let model = config.model;
     if let Some(key) = model.hash_key {
         // The journal would take it for good.
@@ -74,6 +78,7 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, config: Loaded) ->
         model: model.clone(),
         journal,
         next_hops: resolver.subscribe(),
+        abilities: abilities(&model, &machine),
         own: resolver.subscribe_own(),
         relay: relay.as_ref().map(Relay::view),
     };

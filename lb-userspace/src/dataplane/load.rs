@@ -138,9 +138,14 @@ impl Dataplane {
         Ok(Dataplane { ebpf, maps, paths, options, adopted, publisher, programs, logger })
     }
 
-    /// The XDP program; for test runs.
+    /// The XDP program that is attached; for test runs.
     pub fn program(&mut self) -> Result<&mut Xdp, Error> {
         programs::attached(&mut self.ebpf, &self.options)
+    }
+
+    /// The XDP program that it calls; for who wants to know how large it is.
+    pub fn called_program(&mut self) -> Result<&mut Xdp, Error> {
+        programs::called(&mut self.ebpf, &self.options)
     }
 
     /// How the last packet came to its verdict; all zeros unless decisions are recorded.

@@ -1,4 +1,4 @@
-//! The balancer's own addresses, which its answers come from.
+//! The interfaces that are this instance's, for answers of its own and for `nat`.
 
 use std::collections::BTreeMap;
 

@@ -69,6 +69,10 @@ impl Programs {
     /// Lets those of earlier loads go; once nothing runs any more that calls through them.
     pub fn forget_others(&self, paths: &Paths) -> Result<(), Error> {
         let folder = paths.programs();
+        // Not there where nothing was ever attached.
+        if !folder.try_exists().map_err(Error::path(&folder))? {
+            return Ok(());
+        }
         for entry in fs::read_dir(&folder).map_err(Error::path(&folder))? {
             let path = entry.map_err(Error::path(&folder))?.path();
             if self.pin.as_ref() != Some(&path) {
@@ -82,6 +86,11 @@ impl Programs {
 /// The program that is attached.
 pub(super) fn attached<'a>(ebpf: &'a mut Ebpf, options: &Options) -> Result<&'a mut Xdp, Error> {
     program(ebpf, Names::of(options).attached)
+}
+
+/// The program that it calls.
+pub(super) fn called<'a>(ebpf: &'a mut Ebpf, options: &Options) -> Result<&'a mut Xdp, Error> {
+    program(ebpf, Names::of(options).called)
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, Error> {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::layout::{Backend, Egress, HostId, Policy, ServiceKey};
+use lb_common::layout::{
+    Backend, BackendFlags, Egress, FEATURE_GUE, FEATURE_NAT, FEATURE_TAGS, HostId, MODE_GUE, MODE_NAT,
+    Policy, ServiceKey,
+};
 
 /// Everything that is published together, as one generation.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -29,6 +32,19 @@ pub struct ServiceTable {
 pub struct BackendTable {
     pub record: Backend,
     pub egress: Egress,
+}
+
+impl BackendTable {
+    /// Features without which the program cannot send to it.
+    pub fn needs(&self) -> u32 {
+        let mode = match self.record.mode {
+            MODE_GUE => FEATURE_GUE,
+            MODE_NAT => FEATURE_NAT,
+            _ => 0,
+        };
+        let is_tagged = self.record.flags & BackendFlags::TAGGED != 0;
+        mode | if is_tagged { FEATURE_TAGS } else { 0 }
+    }
 }
 
 impl From<Backend> for BackendTable {

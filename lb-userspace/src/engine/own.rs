@@ -23,8 +23,10 @@ impl Engine {
 
 /// Every interface of the config that exists has an entry: the data path takes those for its own.
 fn own_of(model: &Model, interfaces: &netlink::Own) -> BTreeMap<u32, Own> {
-    let is_vip = |address: &IpAddr| model.services.iter().any(|service| service.vip == *address);
-    let ours = interfaces.iter().filter(|(_, own)| model.interfaces.contains(&own.name));
+    let is_vip = |address: &IpAddr| model.services.iter().any(|service| service.vip.contains(*address));
+    let ours = interfaces
+        .iter()
+        .filter(|(_, own)| model.interfaces.iter().any(|interface| interface.name == own.name));
     ours.map(|(&ifindex, own)| (ifindex, first_of_each_family(&own.addresses, is_vip))).collect()
 }
 

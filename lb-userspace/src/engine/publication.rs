@@ -1,13 +1,16 @@
 //! Publishing: rings by the present members, journalled, then made the ones that packets go by.
 
+use lb_common::layout::FEATURE_TAGS;
+
 use super::rings::{Making, Rings};
 use super::{Engine, Error};
+use crate::netlink::NextHopState;
 
 impl Engine {
     /// Publishes rings and tables by the present state of drains, hosts and next hops. When it returns, no packet is
     /// decided by anything older.
     pub(super) fn publish(&mut self) -> Result<(), Error> {
-        self.published_hops = self.next_hops.borrow_and_update().clone();
+        self.take_in_hops();
         if let Some(relay) = &mut self.relay {
             self.path_mtus = relay.paths.borrow_and_update().clone();
         }
@@ -27,6 +30,23 @@ impl Engine {
         self.put_in_force(rings)
     }
 
+    /// Takes in what is known of next hops. A program that was loaded without VLAN tags would send frames to the wrong network.
+    pub(super) fn take_in_hops(&mut self) {
+        let mut hops = self.next_hops.borrow_and_update().clone();
+        if self.dataplane.options.abilities.features & FEATURE_TAGS == 0 {
+            for state in hops.values_mut() {
+                if let Some(next_hop) = state.next_hop().filter(|next_hop| next_hop.tags != [0; 2]) {
+                    let why = format!(
+                        "{} was made after the daemon's start, which knew of no VLAN: restart the daemon",
+                        next_hop.interface
+                    );
+                    *state = NextHopState::Unresolved { why };
+                }
+            }
+        }
+        self.published_hops = hops;
+    }
+
     /// Journals the rings and puts them in force, with tables by the present state.
     pub(super) fn put_in_force(&mut self, mut rings: Rings) -> Result<(), Error> {
         // The journal first: a restart after a kill right here replays what the data path has not seen yet, and
@@ -38,7 +58,8 @@ impl Engine {
         self.generation = self.journal.next_generation(&kept, &done)?;
         let words = rings.words(self.generation);
         self.rings = rings;
-        let tables = self.with_inputs(|inputs| inputs.tables(|name| self.rings.ring_of(name), words));
+        let ring_of = self.rings.by_service();
+        let tables = self.with_inputs(|inputs| inputs.tables(|name| ring_of.get(name).copied(), words));
         if let Err(error) = self.dataplane.publish(&tables) {
             self.publication_failed();
             return Err(error.into());

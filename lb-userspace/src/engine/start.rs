@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_common::flow::{self, Phase, TIMEOUT_SETS};
+use lb_common::layout::{BackendFlags, HostState};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -13,12 +14,12 @@ use super::edges::Edges;
 use super::rates::Rates;
 use super::rings::Rings;
 use super::{Clock, Engine, Error};
-use crate::dataplane::{Abilities, Dataplane, Options, Sizes};
+use crate::dataplane::{Abilities, Dataplane, Options, Sizes, grace_period};
 use crate::drain::{State, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
-use crate::model::{Model, Timeouts};
+use crate::model::{Interface, Model, Timeouts};
 use crate::netlink::{self, NextHopState};
-use crate::plan::Ids;
+use crate::plan::{Ids, state_of_leaving};
 use crate::relay::{self, PathMtus};
 
 /// What the engine starts from.
@@ -28,6 +29,9 @@ pub struct Start {
     pub model: Model,
     pub journal: Journal,
     pub next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
+    /// By [`crate::plan::abilities`].
+    pub abilities: Abilities,
+    /// This machine's own addresses, by interface.
     pub own: watch::Receiver<netlink::Own>,
     /// `None`: errors from the paths to backends are not heard.
     pub relay: Option<relay::View>,
@@ -44,7 +48,7 @@ impl Start {
 
     /// What the data path is loaded with.
     fn options(&self, sets: &TimeoutSets) -> Options {
-        let Start { instance, model, journal, .. } = self;
+        let Start { instance, model, journal, abilities, .. } = self;
         let sets = by_number(model, sets);
         Options {
             instance: instance.clone(),
@@ -56,7 +60,7 @@ impl Start {
             timeouts: flow::timeouts(&sets.map(|set| by_phase(&set))),
             udp_gap: sets.map(|set| seconds(set.udp_gap)),
             flood_gate: model.flow_table.flood_gate,
-            abilities: Abilities::default(),
+            abilities: abilities.clone(),
             test_clock: false,
             records: false,
         }
@@ -70,7 +74,7 @@ impl Start {
     }
 
     fn go_on(self, dataplane: Dataplane, clock: Clock, mut sets: TimeoutSets) -> Result<Engine, Error> {
-        let Start { instance, config, model, mut journal, next_hops, own, relay } = self;
+        let Start { instance, config, model, mut journal, next_hops, own, relay, .. } = self;
         if !dataplane.adopted {
             // There are no pins that could carry the number of another one.
             let used = model.all_timeouts();
@@ -109,7 +113,7 @@ impl Start {
         };
         engine.resume_drains()?;
         engine.continue_edges();
-        engine.published_hops = engine.next_hops.borrow_and_update().clone();
+        engine.take_in_hops();
         engine.down = engine.unreachable(&engine.published_hops);
         engine.find_leaving();
         engine.continue_rings()?;
@@ -117,6 +121,7 @@ impl Start {
             engine.uncounted = engine.ids.stats.values().copied().collect();
         }
         engine.publish()?;
+        engine.note_lost()?;
         engine.note_starts()?;
         engine.follow_own()?;
         engine.attach()?;
@@ -158,11 +163,33 @@ impl Engine {
             })
             .collect();
         let services: BTreeSet<u16> = known.iter().map(|(service, _)| *service).collect();
-        for ((service, host), record) in self.dataplane.published_backends() {
+        let features = self.dataplane.options.abilities.features;
+        for ((service, host), mut backend) in self.dataplane.published_backends() {
             if services.contains(&service) && !known.contains(&(service, host)) {
-                self.leaving.insert((service, host), record);
+                if backend.needs() & !features != 0 {
+                    // Nothing that the config names goes this way any more, so the program cannot go it.
+                    backend.record.flags &= !BackendFlags::REACHABLE;
+                }
+                self.leaving.insert((service, host), backend);
             }
         }
+    }
+
+    /// Hosts that left the config while they could not be reached. Their pins end with the next sweep; from the grace period on no
+    /// packet takes one of them for alive.
+    fn note_lost(&mut self) -> Result<(), Error> {
+        let lost =
+            self.leaving.iter().filter(|(_, backend)| state_of_leaving(&backend.record) == HostState::Lost);
+        let lost: BTreeSet<u16> = lost.map(|(&(_, host), _)| host).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        for name in lost.iter().filter_map(|&host| self.ids.host_name(host)) {
+            log::warn!(
+                "{name} has left the config while it could not be reached: its flows go to other hosts"
+            );
+        }
+        Ok(grace_period()?)
     }
 
     fn continue_rings(&mut self) -> Result<(), Error> {
@@ -174,8 +201,8 @@ impl Engine {
     }
 
     fn attach(&mut self) -> Result<(), Error> {
-        for interface in &self.model.interfaces {
-            let attached = self.dataplane.attach(interface, self.model.xdp_mode)?;
+        for Interface { name: interface, xdp_mode } in &self.model.interfaces {
+            let attached = self.dataplane.attach(interface, *xdp_mode)?;
             match &attached.note {
                 Some(note) => log::warn!("{interface}: {} mode: {note}", attached.mode),
                 None => log::info!("{interface}: {} mode", attached.mode),

@@ -18,8 +18,10 @@ impl Engine {
         let counters = self.dataplane.counters([])?;
         let reasons = counters.reasons.iter().filter(|(_, count)| *count != 0);
         let violations: BTreeMap<String, u64> = Self::violations(&counters.reasons).collect();
-        let services: Vec<_> =
-            self.model.services.iter().map(|service| self.service(service)).collect::<Result<_, _>>()?;
+        let ring_of = self.rings.by_service();
+        let ring_of = |service: &Service| ring_of.get(service.name.as_str()).copied().unwrap_or(0);
+        let services = self.model.services.iter().map(|service| self.service(service, ring_of(service)));
+        let services: Vec<_> = services.collect::<Result<_, _>>()?;
         let (shares, edges) = (self.shares(), self.hosts_of_edges());
         let hosts = self.model.hosts.values().map(|host| {
             let share = shares.get(host.name.as_str()).copied().unwrap_or_default();
@@ -59,7 +61,7 @@ impl Engine {
         })
     }
 
-    fn service(&self, service: &Service) -> Result<ServiceStatus, Error> {
+    fn service(&self, service: &Service, ring: u32) -> Result<ServiceStatus, Error> {
         let mut backends = Vec::new();
         let mut all = Vec::new();
         for name in &service.hosts {
@@ -83,10 +85,10 @@ impl Engine {
         Ok(ServiceStatus {
             name: service.name.clone(),
             vip: service.vip.to_string(),
-            protocol: service.protocol.to_string(),
-            port: service.port,
+            protocols: service.protocols.clone(),
+            ports: service.ports.clone(),
             forward: service.forward.to_string(),
-            ring: self.rings.ring_of(&service.name).unwrap_or(0),
+            ring,
             live_flows: LiveFlows {
                 hidden: backends.iter().any(|backend| backend.live_flows.hidden),
                 ..sum.live()

@@ -2,20 +2,30 @@
 //!
 //! Nothing here knows of TOML, of BPF or of time; a value of [`Model`] is always whole and consistent.
 
+mod endpoint;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+
+pub use endpoint::{PortRange, Ports, Protocol, Protocols, Vip};
 
 /// The resolved configuration of one balancer instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Model {
     /// Interfaces that get the XDP program, in the order of the config.
-    pub interfaces: Vec<String>,
-    pub xdp_mode: XdpMode,
+    pub interfaces: Vec<Interface>,
     pub vip_mode: VipMode,
+    pub ping: Ping,
+    /// Maximum segment size that SYNs over IPv4 may announce, over IPv6 20 less; `None`: any.
+    pub mss_clamp: Option<u16>,
+    pub outer_source: OuterSource,
+    /// UDP port of backends that unpack GUE.
+    pub gue_port: u16,
     /// Slots of every ring: a prime, at least 100 × the members of the largest ring.
     pub ring_size: u32,
     /// Secret key of the flow hash and of the rings, 16 bytes; `None`: the journal makes one and keeps it.
@@ -27,6 +37,34 @@ pub struct Model {
     /// By name; the name is the operator's handle for a drain.
     pub hosts: BTreeMap<String, Host>,
     pub services: Vec<Service>,
+}
+
+/// An interface that gets the XDP program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Interface {
+    pub name: String,
+    pub xdp_mode: XdpMode,
+}
+
+/// The sources of outer headers, by family; `None`: this machine's own address towards the backend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct OuterSource {
+    pub ipv4: Option<Ipv4Net>,
+    pub ipv6: Option<Ipv6Net>,
+}
+
+impl OuterSource {
+    /// The prefix for outer headers to `backend`.
+    pub fn towards(&self, backend: IpAddr) -> Option<IpNet> {
+        match backend {
+            IpAddr::V4(_) => self.ipv4.map(IpNet::V4),
+            IpAddr::V6(_) => self.ipv6.map(IpNet::V6),
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = IpNet> {
+        self.ipv4.map(IpNet::V4).into_iter().chain(self.ipv6.map(IpNet::V6))
+    }
 }
 
 /// Sizes of the flow table, and what may be put into it.
@@ -93,44 +131,30 @@ pub struct Host {
 
 impl Host {
     /// The host's address of the family of `vip`, which is where its backend for a service on `vip` lives.
-    pub fn address_for(&self, vip: IpAddr) -> Option<IpAddr> {
-        match vip {
-            IpAddr::V4(_) => self.ipv4.map(IpAddr::V4),
-            IpAddr::V6(_) => self.ipv6.map(IpAddr::V6),
-        }
+    pub fn address_for(&self, vip: Vip) -> Option<IpAddr> {
+        if vip.is_ipv4() { self.ipv4.map(IpAddr::V4) } else { self.ipv6.map(IpAddr::V6) }
     }
 }
 
-/// A virtual address, protocol and port, and the hosts that serve it.
+/// A virtual address or a prefix of them, with protocols and ports, and the hosts that serve it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Service {
     pub name: String,
-    pub vip: IpAddr,
-    pub protocol: Protocol,
-    pub port: u16,
+    pub vip: Vip,
+    #[serde(flatten)]
+    pub protocols: Protocols,
+    #[serde(flatten)]
+    pub ports: Ports,
     pub forward: Forward,
+    /// Port of the backends, of a service of one port that forwards by `nat`; `None`: that which clients use.
+    pub backend_port: Option<u16>,
+    pub fragments: Fragments,
     #[serde(flatten)]
     pub flows: FlowPolicy,
     /// Its own, or the instance's.
     pub timeouts: Timeouts,
     /// Names of the member hosts, sorted, without repetition; each has an address of the VIP's family.
     pub hosts: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    Tcp,
-    Udp,
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        })
-    }
 }
 
 /// How the flows of a service are treated.
@@ -203,6 +227,11 @@ pub enum Forward {
     L2,
     /// Encapsulate IP in IP (RFC 2003, RFC 2473); backends decapsulate and answer the client themselves.
     Ipip,
+    /// Encapsulate in UDP with a GUE header, variant 0 (draft-ietf-intarea-gue); backends decapsulate and answer the client
+    /// themselves.
+    Gue,
+    /// Rewrite the destination; backends' answers come back through this machine, which sends them on in the VIP's name.
+    Nat,
 }
 
 impl fmt::Display for Forward {
@@ -210,8 +239,31 @@ impl fmt::Display for Forward {
         f.pad(match self {
             Forward::L2 => "l2",
             Forward::Ipip => "ipip",
+            Forward::Gue => "gue",
+            Forward::Nat => "nat",
         })
     }
+}
+
+/// What becomes of a fragment whose packet's first fragment was not seen: it has no ports that would tell where to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fragments {
+    #[default]
+    Drop,
+    /// This kernel gets it.
+    Pass,
+}
+
+/// Who answers echo requests to VIPs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ping {
+    /// This kernel, if it has the address.
+    #[default]
+    Pass,
+    /// The XDP program.
+    Answer,
 }
 
 /// Who answers ARP and neighbour discovery for the VIPs.
@@ -232,4 +284,14 @@ pub enum XdpMode {
     Auto,
     Native,
     Generic,
+}
+
+impl fmt::Display for XdpMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            XdpMode::Auto => "auto",
+            XdpMode::Native => "native",
+            XdpMode::Generic => "generic",
+        })
+    }
 }

@@ -23,6 +23,27 @@ pub(super) struct Link {
     pub carrier: bool,
     /// The driver's kind (`veth`, `bridge` …); `None` for hardware and the loopback.
     pub kind: Option<String>,
+    /// What a VLAN device does to frames; `None` for all others.
+    pub vlan: Option<Vlan>,
+}
+
+/// A VLAN device (IEEE 802.1Q): its frames leave by another interface, with a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Vlan {
+    /// The interface beneath; `None` if it is in another network namespace.
+    pub parent: Option<u32>,
+    /// Ethertype of the tag: 0x8100, or 0x88a8 of an outer tag (802.1ad).
+    pub protocol: u16,
+    /// 0 to 4094
+    pub id: u16,
+}
+
+impl Vlan {
+    /// Its tag as it lies in a frame, with priority 0.
+    pub fn tag(self) -> u32 {
+        let ([a, b], [c, d]) = (self.protocol.to_be_bytes(), (self.id & 0x0fff).to_be_bytes());
+        u32::from_ne_bytes([a, b, c, d])
+    }
 }
 
 impl Link {
@@ -140,19 +161,45 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
         up: flags & libc::IFF_UP as u32 != 0,
         carrier: flags & LOWER_UP != 0,
         kind: None,
+        vlan: None,
     };
+    let (mut parent, mut is_elsewhere, mut data) = (None, false, &[][..]);
     for (kind, value) in attributes(body.get(16..)?) {
         match kind {
             libc::IFLA_ADDRESS => link.mac = mac(value).filter(|mac| *mac != [0; 6]),
             libc::IFLA_IFNAME => link.name = text(value),
             libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
+            libc::IFLA_LINK => parent = u32_at(value, 0),
+            libc::IFLA_LINK_NETNSID => is_elsewhere = true,
             libc::IFLA_LINKINFO => {
-                link.kind = attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND).map(|(_, v)| text(v));
+                for (kind, value) in attributes(value) {
+                    match kind {
+                        IFLA_INFO_KIND => link.kind = Some(text(value)),
+                        IFLA_INFO_DATA => data = value,
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }
     }
+    if link.kind.as_deref() == Some("vlan") {
+        link.vlan = Some(vlan(data, parent.filter(|_| !is_elsewhere)));
+    }
     (link.mtu != 0 && !link.name.is_empty()).then_some(link)
+}
+
+/// What a VLAN device says of itself. Linux before 3.10 does not name the tag's protocol.
+fn vlan(data: &[u8], parent: Option<u32>) -> Vlan {
+    let mut vlan = Vlan { parent, protocol: libc::ETH_P_8021Q as u16, id: 0 };
+    for (kind, value) in attributes(data) {
+        match (kind, value) {
+            (IFLA_VLAN_ID, &[a, b]) => vlan.id = u16::from_ne_bytes([a, b]),
+            (IFLA_VLAN_PROTOCOL, &[a, b]) => vlan.protocol = u16::from_be_bytes([a, b]),
+            _ => {}
+        }
+    }
+    vlan
 }
 
 /// `struct ndmsg` and attributes. `None` for a bridge's forwarding table and for proxy entries.
@@ -217,6 +264,9 @@ const RTAX_MTU: u16 = 2;
 
 /// linux/if_link.h.
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VLAN_PROTOCOL: u16 = 5;
 
 /// The destination of a route message; the default route has no attribute for it.
 pub(super) fn route_prefix(body: &[u8]) -> Option<Prefix> {
@@ -300,8 +350,47 @@ mod tests {
             up: true,
             carrier: true,
             kind: Some("veth".into()),
+            vlan: None,
         };
         assert_eq!(link(&body), Some(expected));
+    }
+
+    fn vlan_device(more: &[Vec<u8>], data: &[Vec<u8>]) -> Link {
+        let mut body = link_header(0, 0x1_0001);
+        body.extend(attribute(libc::IFLA_IFNAME, b"eth0.100\0"));
+        body.extend(attribute(libc::IFLA_MTU, &1500u32.to_ne_bytes()));
+        body.extend(attribute(libc::IFLA_LINK, &3u32.to_ne_bytes()));
+        body.extend(more.concat());
+        let info = [attribute(IFLA_INFO_KIND, b"vlan\0"), attribute(IFLA_INFO_DATA, &data.concat())].concat();
+        body.extend(attribute(libc::IFLA_LINKINFO, &info));
+        link(&body).expect("a link")
+    }
+
+    /// As `ip -d link show` has it: `vlan protocol 802.1ad id 100 <REORDER_HDR>`.
+    #[test]
+    fn a_vlan_device_has_a_parent_and_a_tag() {
+        let id = attribute(IFLA_VLAN_ID, &100u16.to_ne_bytes());
+        let flags = attribute(2, &[1, 0, 0, 0, 255, 255, 255, 255]);
+        let protocol = |ethertype: u16| attribute(IFLA_VLAN_PROTOCOL, &ethertype.to_be_bytes());
+        let service = vlan_device(&[], &[id.clone(), flags.clone(), protocol(0x88a8)]).vlan.unwrap();
+        assert_eq!(service, Vlan { parent: Some(3), protocol: 0x88a8, id: 100 });
+        assert_eq!(service.tag().to_ne_bytes(), [0x88, 0xa8, 0, 100]);
+        let customer = vlan_device(&[], &[protocol(0x8100), id.clone()]).vlan.unwrap();
+        assert_eq!(customer.tag().to_ne_bytes(), [0x81, 0, 0, 100]);
+        // An old kernel, and a parent in another namespace.
+        let netnsid = attribute(libc::IFLA_LINK_NETNSID, &0u32.to_ne_bytes());
+        let old = vlan_device(&[netnsid], &[attribute(IFLA_VLAN_ID, &4094u16.to_ne_bytes())]).vlan.unwrap();
+        assert_eq!(old, Vlan { parent: None, protocol: 0x8100, id: 4094 });
+    }
+
+    #[test]
+    fn a_veth_names_its_peer_where_a_vlan_device_names_its_parent() {
+        let mut body = link_header(0, 0x1_0001);
+        body.extend(attribute(libc::IFLA_IFNAME, b"eth0\0"));
+        body.extend(attribute(libc::IFLA_MTU, &1500u32.to_ne_bytes()));
+        body.extend(attribute(libc::IFLA_LINK, &3u32.to_ne_bytes()));
+        body.extend(attribute(libc::IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"veth\0")));
+        assert_eq!(link(&body).unwrap().vlan, None);
     }
 
     #[test]

@@ -90,6 +90,9 @@ impl Memory {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Egress<'a> {
     pub link: &'a Link,
+    /// Index of the interface beneath it, or its own.
+    ifindex: u32,
+    tags: [u32; 2],
     /// Whose MAC is needed: the gateway's or the backend's own.
     pub neighbour: Key,
     src_mac: [u8; 6],
@@ -127,6 +130,10 @@ pub(super) fn egress<'a>(
     if let Some(trouble) = trouble(link) {
         return unresolved(trouble);
     }
+    let (ifindex, tags) = match beneath(link, links) {
+        Ok(beneath) => beneath,
+        Err(why) => return unresolved(why),
+    };
     let Some(src_mac) = link.mac.filter(|_| link.is_ethernet()) else {
         return Err(NextHopState::NoEthernet { interface: name.clone() });
     };
@@ -135,6 +142,8 @@ pub(super) fn egress<'a>(
     };
     Ok(Egress {
         link,
+        ifindex,
+        tags,
         neighbour: (link.index, route.gateway.unwrap_or(address)),
         src_mac,
         source,
@@ -142,6 +151,30 @@ pub(super) fn egress<'a>(
         gateway: route.gateway,
     })
 }
+
+/// The interface by which frames of `link` leave, and the tags that they leave with, the outer one first.
+fn beneath(link: &Link, links: &HashMap<u32, Link>) -> Result<(u32, [u32; 2]), String> {
+    let (mut lowest, mut tags) = (link, Vec::new());
+    while let Some(vlan) = lowest.vlan {
+        // From the top down the inner tags come first.
+        tags.insert(0, vlan.tag());
+        if tags.len() > MOST_TAGS {
+            return Err(format!("frames by {} have more than {MOST_TAGS} VLAN tags", link.name));
+        }
+        let Some(parent) = vlan.parent.and_then(|parent| links.get(&parent)) else {
+            return Err(format!("the interface beneath {} is not in this network namespace", lowest.name));
+        };
+        if let Some(trouble) = trouble(parent) {
+            return Err(trouble);
+        }
+        lowest = parent;
+    }
+    tags.resize(MOST_TAGS, 0);
+    Ok((lowest.index, [tags[0], tags[1]]))
+}
+
+/// VLAN tags of a frame at most.
+const MOST_TAGS: usize = 2;
 
 /// Why nothing can leave by an interface.
 pub(super) fn trouble(link: &Link) -> Option<String> {
@@ -166,8 +199,9 @@ pub(super) fn judge(egress: Egress<'_>, memory: &Memory) -> NextHopState {
         return NextHopState::Unresolved { why };
     };
     let next_hop = NextHop {
-        ifindex: egress.link.index,
+        ifindex: egress.ifindex,
         interface: interface.clone(),
+        tags: egress.tags,
         src_mac: egress.src_mac,
         dst_mac,
         source: egress.source,
@@ -185,6 +219,7 @@ pub(super) fn judge(egress: Egress<'_>, memory: &Memory) -> NextHopState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netlink::decode::Vlan;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 
@@ -243,7 +278,65 @@ mod tests {
             up: true,
             carrier: true,
             kind: None,
+            vlan: None,
         }
+    }
+
+    /// A VLAN device over the interface with this index.
+    fn vlan(index: u32, parent: Option<u32>, protocol: u16, id: u16) -> Link {
+        Link {
+            index,
+            name: format!("vlan{id}"),
+            mac: Some([2, 0, 0, 0, 0, index as u8]),
+            mtu: 1496,
+            kind: Some("vlan".into()),
+            vlan: Some(Vlan { parent, protocol, id }),
+            ..eth0()
+        }
+    }
+
+    /// The way out by interface 5 and those beneath it.
+    fn by(links: &[Link]) -> NextHopState {
+        let links = links.iter().map(|link| (link.index, link.clone())).collect();
+        let route = Route { oif: Some(5), mtu: Some(1480), ..route() };
+        match egress("10.0.0.9".parse().unwrap(), &Answer::Route(route), &links) {
+            Ok(egress) => judge(egress, &Memory { mac: Some(MAC), ..Memory::default() }),
+            Err(state) => state,
+        }
+    }
+
+    #[test]
+    fn frames_to_a_vlan_leave_by_the_interface_beneath_with_its_tags() {
+        let state = by(&[eth0(), vlan(5, Some(1), 0x8100, 100)]);
+        let next_hop = state.next_hop().unwrap();
+        assert_eq!((next_hop.ifindex, next_hop.interface.as_str(), next_hop.mtu), (1, "vlan100", 1480));
+        assert_eq!(next_hop.src_mac, [2, 0, 0, 0, 0, 5], "the VLAN device's own");
+        assert_eq!(next_hop.tags.map(u32::to_ne_bytes), [[0x81, 0, 0, 100], [0; 4]]);
+        let state = by(&[eth0(), vlan(4, Some(1), 0x88a8, 7), vlan(5, Some(4), 0x8100, 0x234)]);
+        let next_hop = state.next_hop().unwrap();
+        assert_eq!((next_hop.ifindex, next_hop.interface.as_str()), (1, "vlan564"));
+        assert_eq!(next_hop.tags.map(u32::to_ne_bytes), [[0x88, 0xa8, 0, 7], [0x81, 0, 2, 0x34]]);
+        // Its neighbours are asked for on the VLAN device.
+        let links = HashMap::from([(1, eth0()), (5, vlan(5, Some(1), 0x8100, 100))]);
+        let answer = Answer::Route(Route { oif: Some(5), ..route() });
+        assert_eq!(egress("10.0.0.9".parse().unwrap(), &answer, &links).unwrap().neighbour.0, 5);
+    }
+
+    #[test]
+    fn a_vlan_that_leads_nowhere_says_why() {
+        let words = |links: &[Link]| by(links).to_string();
+        let device = vlan(5, Some(1), 0x8100, 100);
+        let down = Link { up: false, ..eth0() };
+        assert_eq!(words(&[down, device.clone()]), "eth0 is down");
+        assert_eq!(words(&[Link { carrier: false, ..eth0() }, device.clone()]), "eth0 has no carrier");
+        let gone = "the interface beneath vlan100 is not in this network namespace";
+        assert_eq!(words(std::slice::from_ref(&device)), gone);
+        assert_eq!(words(&[eth0(), vlan(5, None, 0x8100, 100)]), gone);
+        let three =
+            [eth0(), vlan(3, Some(1), 0x88a8, 1), vlan(4, Some(3), 0x88a8, 2), vlan(5, Some(4), 0x8100, 3)];
+        assert_eq!(words(&three), "frames by vlan3 have more than 2 VLAN tags");
+        // A loop, which the kernel does not let anybody make.
+        assert_eq!(words(&[vlan(5, Some(5), 0x8100, 9)]), "frames by vlan9 have more than 2 VLAN tags");
     }
 
     fn route() -> Route {

@@ -25,9 +25,12 @@ pub use vips::{add_vips, remove_vips};
 /// How frames for a backend leave this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextHop {
+    /// The interface that frames leave by: beneath VLAN devices, if there are any.
     pub ifindex: u32,
-    /// Name of the egress interface.
+    /// Name of the egress interface; a VLAN device's own.
     pub interface: String,
+    /// VLAN tags that frames need, the outer one first, as they lie in a frame: TPID and TCI. 0: none.
+    pub tags: [u32; 2],
     /// MAC of the egress interface.
     pub src_mac: [u8; 6],
     /// MAC of the backend, or of the gateway towards it.

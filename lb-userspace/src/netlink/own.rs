@@ -54,6 +54,7 @@ mod tests {
             up: true,
             carrier: true,
             kind: None,
+            vlan: None,
         }
     }
 

@@ -1,23 +1,27 @@
 //! From what should be and what is known to what the data path is to do. Pure: the same inputs give the same tables.
 
+mod abilities;
 mod backend;
 mod ids;
+mod keys;
 mod path_mtu;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lb_common::layout::{
-    Backend, BackendFlags, Control, HostId, HostState, Policy, ServiceKey, Tuple, VipFlags,
-};
+use lb_common::layout::{Backend, BackendFlags, Control, HostId, HostState, Policy, Tuple};
 
-use crate::dataplane::{BackendTable, ServiceTable, Tables, Vip, VipKey};
-use crate::model::{Affinity, FlowPolicy, Model, Protocol, Service, Tracking, UdpHandover};
+use crate::dataplane::{BackendTable, ServiceTable, Tables};
+use crate::model::{Affinity, FlowPolicy, Model, Service, Tracking, UdpHandover};
 use crate::netlink::NextHopState;
 use crate::relay::PathMtus;
 use crate::ring::Member;
 
+pub use abilities::abilities;
 pub use ids::Ids;
+use keys::{keys_of, keys_of_leaving, vips};
 
 /// Everything that a publication rests on, the rings aside.
 pub struct Inputs<'a> {
@@ -73,25 +77,25 @@ impl Inputs<'_> {
             {
                 let backends = self.backends(number, service);
                 let set = self.ids.timeout_set(service);
-                let (keys, policy) = (vec![key_of(service)], policy_of(service).with_set(set));
+                let (keys, policy) = (keys_of(self.model, service), policy_of(service).with_set(set));
                 services.insert(number, ServiceTable { keys, policy, ring, backends });
             }
         }
-        Tables { services, rings, vips: self.vips() }
-    }
-
-    fn vips(&self) -> BTreeMap<VipKey, Vip> {
-        self.model.services.iter().map(|service| (vip_key(service.vip, 128), Vip(VipFlags::VIP))).collect()
+        let claimed =
+            || services.values().flat_map(|service: &ServiceTable| &service.keys).copied().collect();
+        for (number, key) in keys_of_leaving(self.model, &self.ids.services, self.leaving, claimed) {
+            if let Some(service) = services.get_mut(&number) {
+                service.keys.push(key);
+            }
+        }
+        Tables { services, rings, vips: vips(self.model) }
     }
 
     fn backends(&self, number: u16, service: &Service) -> BTreeMap<HostId, BackendTable> {
         let leaving = self.leaving.range((number, 0)..=(number, HostId::MAX));
         let mut backends: BTreeMap<HostId, BackendTable> = leaving
             .map(|(&(_, host), &BackendTable { record, egress })| {
-                // The last word on a host that left while it could not be reached: nobody resolves its next hop any more.
-                let is_reachable = record.flags & BackendFlags::REACHABLE != 0;
-                let state = if is_reachable { HostState::Draining } else { HostState::Down };
-                let record = Backend { control: Control::new(state).0, ..record };
+                let record = Backend { control: Control::new(state_of_leaving(&record)).0, ..record };
                 (host, BackendTable { record, egress })
             })
             .collect();
@@ -105,14 +109,20 @@ impl Inputs<'_> {
             let Some(address) = host.address_for(service.vip) else { continue };
             let next_hop = self.next_hops.get(&address).and_then(NextHopState::next_hop);
             let control = Control::new(self.state(name)).0;
-            let mut backend = backend::record(service.forward, address, next_hop, stats, control);
+            let mut backend = backend::record(self.model, service, address, next_hop, stats, control);
             if let Some(&mtu) = self.path_mtus.get(&address) {
-                path_mtu::lower(&mut backend.record, service.vip.is_ipv6(), mtu);
+                path_mtu::lower(&mut backend.record, !service.vip.is_ipv4(), mtu);
             }
             backends.insert(id, backend);
         }
         backends
     }
+}
+
+/// What the data path may do with a host that the config does not name any more, by its last record: nobody resolves its next hop
+/// again, so one that left while it could not be reached has no flow that can go on.
+pub fn state_of_leaving(record: &Backend) -> HostState {
+    if record.flags & BackendFlags::REACHABLE != 0 { HostState::Draining } else { HostState::Lost }
 }
 
 /// A service's policy in the data path, but for its timeout set.
@@ -125,25 +135,8 @@ pub fn policy_of(service: &Service) -> Policy {
         UdpHandover::Gap => Policy::GAP,
         UdpHandover::Immediate => Policy::IMMEDIATE,
     };
-    Policy(tracking | affinity | handover)
-}
-
-/// Key of a service in the data path.
-pub fn key_of(service: &Service) -> ServiceKey {
-    let protocol = match service.protocol {
-        Protocol::Tcp => lb_common::parse::TCP,
-        Protocol::Udp => lb_common::parse::UDP,
-    };
-    ServiceKey::exact(address_words(service.vip), service.port, protocol)
-}
-
-/// Key of an address, or of a prefix, in the map of VIPs; `prefix` counts 96 more for IPv4.
-pub fn vip_key(address: IpAddr, prefix: u8) -> VipKey {
-    let address = match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped(),
-        IpAddr::V6(address) => address,
-    };
-    (address.octets(), prefix)
+    let port = if service.backend_port.is_some() { Policy::PORT } else { 0 };
+    Policy(tracking | affinity | handover | port)
 }
 
 /// An address as the data path keeps it.
@@ -160,21 +153,4 @@ pub fn address_of(words: [u64; 2]) -> IpAddr {
     octets[..8].copy_from_slice(&words[0].to_ne_bytes());
     octets[8..].copy_from_slice(&words[1].to_ne_bytes());
     std::net::Ipv6Addr::from(octets).to_canonical()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_come_back() {
-        for text in ["203.0.113.9", "2001:db8::7", "fd00:1:2:3:4:5:6:7"] {
-            let address: IpAddr = text.parse().unwrap();
-            assert_eq!(address_of(address_words(address)), address);
-        }
-        assert_eq!(
-            address_words("1.2.3.4".parse().unwrap())[1].to_ne_bytes(),
-            [0, 0, 0xff, 0xff, 1, 2, 3, 4]
-        );
-    }
 }

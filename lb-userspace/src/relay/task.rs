@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use lb_common::decap::GUE_PORT;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
@@ -41,7 +40,8 @@ impl Paths {
         let services = model.services.iter().filter(|service| encapsulates(service.forward));
         let pairs = services.flat_map(|service| service.hosts.iter().map(|host| (service.vip, host)));
         let backends = pairs.filter_map(|(vip, host)| model.hosts.get(host)?.address_for(vip)).collect();
-        Paths { backends, prefixes: Vec::new(), gue_port: Some(GUE_PORT) }
+        let prefixes = [model.outer_source.ipv4.map(IpNet::from), model.outer_source.ipv6.map(IpNet::from)];
+        Paths { backends, prefixes: prefixes.into_iter().flatten().collect(), gue_port: Some(model.gue_port) }
     }
 
     /// Whether packets from `source` to `backend` are ours: from the address that the kernel has for it, or from a prefix.
@@ -55,8 +55,8 @@ impl Paths {
 /// Whether packets get an outer header, from the balancer's own address: errors about them come to the balancer.
 pub fn encapsulates(forward: Forward) -> bool {
     match forward {
-        Forward::L2 => false,
-        Forward::Ipip => true,
+        Forward::L2 | Forward::Nat => false,
+        Forward::Ipip | Forward::Gue => true,
     }
 }
 
@@ -294,6 +294,7 @@ mod tests {
                 source: a(source),
                 mtu: 1500,
                 gateway: None,
+                tags: [0; 2],
             })
         };
         let hops = Hops::from([

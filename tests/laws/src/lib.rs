@@ -12,4 +12,5 @@ pub mod icmp;
 pub mod memory;
 pub mod parse;
 pub mod site;
+pub mod wire;
 pub mod words;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use lb_common::flow::Phase;
 use lb_common::layout::{HostId, Slot, Tuple};
 use lb_common::table::LIMBO;
+use lb_laws::wire::{hop, tags, untagged};
 use lb_userspace::dataplane::{BackendTable, Sizes};
 use sluice_tests::packets::Packet;
 use sluice_tests::rig::{Delta, PairDelta, Pin, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, l2, timeout, tuple};
@@ -40,6 +41,19 @@ impl Fixture {
     pub fn drop(description: impl Into<String>, input: Vec<u8>, counters: Delta) -> Self {
         let output = input.clone();
         Fixture { description: description.into(), input, verdict: XDP_DROP, output, counters }
+    }
+
+    /// Back to its sender, as an answer. `flow` is what else it changes at host 1 of the service.
+    pub fn answer(
+        description: impl Into<String>,
+        input: Vec<u8>,
+        output: Vec<u8>,
+        reason: &'static str,
+        service: u16,
+        flow: PairDelta,
+    ) -> Self {
+        let counters = Delta::of([reason]).pair(service, 1, flow);
+        Fixture { description: description.into(), input, verdict: XDP_TX, output, counters }
     }
 
     /// Back out with other bytes. What `flow` changes is beside the packet's own counts.
@@ -126,7 +140,9 @@ impl Bench {
         elsewhere: Delta,
     ) {
         let output = to_l2(&frame, host as u8);
-        let service = service_of(&frame);
+        let service = service_of(&untagged(&frame));
+        // Tags are not among the bytes that are counted.
+        let flow = PairDelta { bytes: flow.bytes - tags(&frame) as i64, ..flow };
         let mut fixture = Fixture::transmit(reason, frame, output, (reason, service, host), flow);
         for ((service, host), change) in elsewhere.pairs {
             fixture.counters = fixture.counters.pair(service, host, change);
@@ -243,9 +259,12 @@ fn service_of(frame: &[u8]) -> u16 {
     u16::from(protocol == UDP) + 2 * u16::from(is_v6)
 }
 
-/// A frame as `l2` sends it to a host.
+/// A frame as `l2` sends it to a host: without tags, under other MAC addresses, and a hop less.
 pub fn to_l2(frame: &[u8], host: u8) -> Vec<u8> {
-    [&[0x02, 0xbe, 0, 0, 0, host, 0x02, 0x1b, 0, 0, 0, host], &frame[12..]].concat()
+    let mut sent = untagged(frame);
+    sent[..12].copy_from_slice(&[0x02, 0xbe, 0, 0, 0, host, 0x02, 0x1b, 0, 0, 0, host]);
+    hop(&mut sent[14..]);
+    sent
 }
 
 pub const NOTHING: PairDelta = PairDelta {

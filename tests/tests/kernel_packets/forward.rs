@@ -1,7 +1,9 @@
 //! The way out: what is written, what is kept, and what does not fit.
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header};
+use lb_common::icmp::Problem;
 use lb_common::layout::{Backend, BackendFlags, HOST_NONE, Slot};
+use lb_laws::wire::{error, hop};
 use lb_userspace::dataplane::BackendTable;
 use sluice_tests::packets::Packet;
 use sluice_tests::rig::{Delta, PairDelta, Rig, XDP_DROP, XDP_REDIRECT, XDP_TX, ipip_v4, ipip_v6, l2};
@@ -35,7 +37,8 @@ fn encapsulated(frame: &[u8], to: &BackendTable, traffic_class: u8) -> Vec<u8> {
     let mut source = [0; 16];
     source[..8].copy_from_slice(&egress.source[0].to_ne_bytes());
     source[8..].copy_from_slice(&egress.source[1].to_ne_bytes());
-    let packet = &frame[L3..];
+    let mut packet = frame[L3..].to_vec();
+    hop(&mut packet);
     let length = if packet[0] >> 4 == 4 {
         usize::from(u16::from_be_bytes([packet[2], packet[3]]))
     } else {
@@ -66,17 +69,17 @@ fn encapsulated(frame: &[u8], to: &BackendTable, traffic_class: u8) -> Vec<u8> {
         out.extend([0x08, 0x00]);
         out.extend(header.to_bytes());
     }
-    out.extend_from_slice(packet);
+    out.extend(packet);
     out
 }
 
 #[test]
-fn l2_rewrites_the_mac_addresses_and_nothing_else() {
+fn l2_rewrites_the_mac_addresses_and_takes_a_hop_off_and_nothing_else() {
     let mut bench = Bench::new();
     for service in 0..4 {
         for (number, payload) in [0, 1, 2, 7, 8, 63, 512].into_iter().enumerate() {
             let flow = Flow::of(service, number as u32);
-            let frame = packet(flow, 0xb9, payload).ttl(1).flow_label(0xabcde).build();
+            let frame = packet(flow, 0xb9, payload).ttl(2).flow_label(0xabcde).build();
             let (reason, change) = first(flow);
             bench.sent(frame.clone(), reason, 1, change);
             bench.sent(frame, "forward_pin", 1, NOTHING);
@@ -104,6 +107,107 @@ fn options_are_stepped_over() {
     let fin = flow.tcp().seq(100).ack(1).fin().payload(&[0; 7]).options(&[1; 8]).tcp_options(&[1; 4]);
     bench.sent(fin.build(), "forward_owner", 1, phases(0, 0, 1));
     assert_eq!(bench.pin(flow).unwrap().cold.sequence, 108);
+    bench.ends_empty();
+}
+
+/// Of IPv6: what stands between the IP header and ports.
+#[test]
+fn extension_headers_are_stepped_over() {
+    let mut bench = Bench::new();
+    let option = [1, 4, 0, 0, 0, 0];
+    for (service, payload) in [(2, 0), (3, 0), (2, 7), (3, 7)] {
+        let flow = Flow::of(service, payload);
+        let packet = || packet(flow, 0xb9, payload as usize);
+        let (mut reason, mut change) = first(flow);
+        for packet in [
+            packet().extension(0, &option),
+            packet().extension(43, &[4, 0, 0, 0, 0, 0]),
+            packet().extension(60, &[1; 22]),
+            packet()
+                .extension(0, &option)
+                .extension(60, &option)
+                .extension(43, &[0; 14])
+                .extension(60, &option),
+            (0..6).fold(packet(), |packet, _| packet.extension(60, &option)),
+        ] {
+            let frame = packet.build();
+            let output = to_l2(&frame, 1);
+            bench.check(&Fixture::transmit("extended", frame, output, (reason, service, 1), change));
+            (reason, change) = ("forward_pin", NOTHING);
+        }
+        assert_eq!(bench.pin(flow).unwrap().cold.tuple(), flow.tuple());
+    }
+    // The headers are no part of the payload that a FIN's sequence number counts.
+    let flow = Flow::of(2, 99);
+    let frame = flow.tcp().seq(100).ack(1).fin().payload(&[0; 7]).extension(60, &[1; 14]).build();
+    let output = to_l2(&frame, 1);
+    let sent = ("forward_owner", 2, 1);
+    bench.check(&Fixture::transmit("a FIN", frame, output, sent, phases(0, 0, 1)));
+    assert_eq!(bench.pin(flow).unwrap().cold.sequence, 108);
+    bench.ends_empty();
+}
+
+/// A frame leaves without the tags that it came with.
+#[test]
+fn tags_are_taken_off() {
+    let mut bench = Bench::new();
+    for service in 0..4 {
+        let flow = Flow::of(service, 1);
+        let (mut reason, mut change) = first(flow);
+        let packet = || packet(flow, 0, 11);
+        for packet in [packet().vlan(7), packet().vlan(0), packet().tag(0x88a8, 7).vlan(8), packet()] {
+            let frame = packet.build();
+            bench.sent(frame, reason, 1, change);
+            (reason, change) = ("forward_pin", NOTHING);
+        }
+    }
+    bench.ends_empty();
+}
+
+/// Later fragments have no ports, and go where the first one went, even when its flow would go elsewhere by now.
+#[test]
+fn fragments_follow_their_first_one() {
+    let modes: [fn(u8) -> BackendTable; 3] = [|host| l2(host).into(), ipip_v4, ipip_v6];
+    for (mode, backend) in modes.into_iter().enumerate() {
+        let mut bench = Bench::with(Rig::small(), backend);
+        for service in 0..4 {
+            let flow = Flow::of(service, 1);
+            let (mut reason, mut change) = first(flow);
+            for (number, frame) in packet(flow, 0xb9, 90).fragments(48).into_iter().enumerate() {
+                let output =
+                    if mode == 0 { to_l2(&frame, 1) } else { encapsulated(&frame, &backend(1), 0xb9) };
+                let description = format!("mode {mode}, service {service}, fragment {number}");
+                bench.check(&Fixture::transmit(description, frame, output, (reason, service, 1), change));
+                (reason, change) = ("forward_fragment", NOTHING);
+                bench.slots(Slot::settled(2));
+            }
+            bench.slots(Slot::settled(1));
+            // Of another packet.
+            let other = packet(flow, 0, 90).identification(0x4321).fragments(48).pop().unwrap();
+            bench.check(&Fixture::pass("of another packet", other, "pass_fragment"));
+        }
+        bench.ends_empty();
+    }
+}
+
+/// What would come back for ever, or has come too far.
+#[test]
+fn hops_end_here_and_loops_are_cut() {
+    let mut bench = Bench::new();
+    for service in 0..4 {
+        let flow = Flow::of(service, 1);
+        for ttl in [0, 1] {
+            let frame = packet(flow, 0, 99).ttl(ttl).build();
+            let output = error(&frame, flow.to.ip(), Problem::TimeExceeded);
+            let counted = "answer_time_exceeded";
+            bench.check(&Fixture::answer(format!("TTL {ttl}"), frame, output, counted, service, NOTHING));
+        }
+        bench.not_pinned(flow);
+        let looped = packet(flow, 0, 9).macs([0x02, 0xbe, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]).build();
+        let (_, change) = first(flow);
+        bench.dropped(looped, Delta::of(["drop_loop"]).pair(service, 1, change));
+        bench.sent(packet(flow, 0, 9).ttl(2).build(), "forward_pin", 1, NOTHING);
+    }
     bench.ends_empty();
 }
 
@@ -145,9 +249,10 @@ fn ip_in_ip_is_exact() {
     }
 }
 
-/// At the MTU it fits, one byte more does not: the flow lives on, only this packet goes nowhere.
+/// At the MTU it fits, one byte more does not: the flow lives on, and its sender is told what would fit. A balancer without an
+/// address of its own speaks for the VIP.
 #[test]
-fn what_does_not_fit_is_dropped() {
+fn what_does_not_fit_is_answered() {
     let modes: [fn(u8) -> BackendTable; 3] = [|host| l2(host).into(), ipip_v4, ipip_v6];
     for (backend, added) in modes.into_iter().zip([0, 20, 40]) {
         let small = |host| changed(backend(host), |record| record.mtu = 1280);
@@ -158,7 +263,9 @@ fn what_does_not_fit_is_dropped() {
             let too_long = packet(flow, 0, 1281 - added - headers).build();
             assert_eq!(too_long.len(), L3 + 1281 - added);
             let (reason, change) = first(flow);
-            bench.dropped(too_long, Delta::of(["drop_too_big"]).pair(service, 1, change));
+            let output = error(&too_long, flow.to.ip(), Problem::TooBig { mtu: 1280 - added as u16 });
+            let description = format!("too long, {added} more");
+            bench.check(&Fixture::answer(description, too_long, output, "answer_too_big", service, change));
             let frame = packet(flow, 0, 1280 - added - headers).build();
             // Padding is no part of the packet.
             let frame = [&frame[..], &[0; 30]].concat();
@@ -177,7 +284,9 @@ fn no_packet_fits_an_mtu_of_nothing() {
     for mtu in [0, 19, 20, 39, 40] {
         let mut bench = Bench::with(Rig::small(), |host| changed(ipip_v6(host), |record| record.mtu = mtu));
         let flow = Flow::of(1, 1);
-        bench.dropped(flow.datagram(), Delta::of(["drop_too_big"]).pair(1, 1, BEGAN_UDP));
+        let datagram = flow.datagram();
+        let output = error(&datagram, flow.to.ip(), Problem::TooBig { mtu: mtu.saturating_sub(40) });
+        bench.check(&Fixture::answer(format!("MTU {mtu}"), datagram, output, "answer_too_big", 1, BEGAN_UDP));
     }
 }
 

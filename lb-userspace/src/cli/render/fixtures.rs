@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::types::*;
+use crate::model::{PortRange, Ports, Protocol, Protocols};
 
 /// The Unix second at which the fixtures are looked at.
 pub const NOW: u64 = 1_800_000_000;
@@ -107,8 +108,8 @@ pub fn status() -> Status {
         services: vec![ServiceStatus {
             name: "web".to_owned(),
             vip: "192.0.2.10".to_owned(),
-            protocol: "tcp".to_owned(),
-            port: 443,
+            protocols: Protocol::Tcp.into(),
+            ports: 443.into(),
             forward: "l2".to_owned(),
             ring: 0,
             live_flows: live(37),
@@ -166,6 +167,9 @@ pub fn widest() -> Status {
     for service in &mut status.services {
         service.name = "a-service-with-a-long-name".to_owned();
         service.vip = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff".to_owned();
+        service.protocols = Protocols::of([Protocol::Tcp, Protocol::Udp]);
+        let range = |first| PortRange { first, last: first + 1000 };
+        service.ports = Ports::of([10_000, 20_000, 30_000].map(range));
         (service.live_flows, service.traffic, service.ring) = (live, traffic, 4095);
         for backend in &mut service.backends {
             backend.address = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff".to_owned();

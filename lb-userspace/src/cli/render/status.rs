@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::api::types::{AdminState, DrainStatus, HostStatus, LiveFlows, OperState, ServiceStatus, Status};
 use crate::cli::terminal::Style;
+use crate::model::Ports;
 
 use super::number::{count, duration, exact, memory, percent, plural, rate};
 use super::text::{Align, Grid, clean, wrap};
@@ -207,9 +208,10 @@ fn live(live: LiveFlows) -> String {
 fn service_row(service: &ServiceStatus) -> [String; 11] {
     let traffic = service.traffic;
     let vip = if service.vip.contains(':') { format!("[{}]", service.vip) } else { service.vip.clone() };
+    let protocols: Vec<String> = service.protocols.iter().map(|protocol| protocol.to_string()).collect();
     [
         service.name.clone(),
-        format!("{vip}:{}/{}", service.port, service.protocol),
+        format!("{vip}:{}/{}", ports(&service.ports), protocols.join("+")),
         service.forward.clone(),
         service.ring.to_string(),
         service.backends.len().to_string(),
@@ -220,6 +222,16 @@ fn service_row(service: &ServiceStatus) -> [String; 11] {
         rate(traffic.packets_per_second),
         rate(traffic.bytes_per_second),
     ]
+}
+
+/// All of them if they are few.
+fn ports(ports: &Ports) -> String {
+    const FEW: usize = 3;
+    let mut texts: Vec<String> = ports.iter().take(FEW).map(|range| range.to_string()).collect();
+    if ports.iter().len() > FEW {
+        texts[FEW - 1] = "...".to_owned();
+    }
+    texts.join(",")
 }
 
 /// `now` is in Unix seconds.

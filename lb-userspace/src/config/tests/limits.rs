@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use super::super::limits::{MAX_BACKENDS, MAX_HOSTS, MAX_MEMBER_SETS, MAX_SERVICES};
+use super::super::limits::{
+    MAX_BACKENDS, MAX_HOSTS, MAX_MEMBER_SETS, MAX_PREFIX_LENGTHS, MAX_RANGES, MAX_RECORDS, MAX_SERVICES,
+};
 use super::super::parse;
 use super::{line, refused};
 
@@ -66,6 +68,71 @@ fn backends() {
     parse(&full, "f").unwrap();
     let over = config(1024, (0..17).map(|_| String::new()));
     assert_eq!(only(&over), "1044:1 services[16]: with this service there are 17408 backends");
+}
+
+/// Services on VIPs of their own, over two hosts.
+fn services_with(fields: impl IntoIterator<Item = String>) -> String {
+    let mut toml =
+        "interfaces = [\"eth0\"]\nhosts.a.addresses = [\"10.0.0.1\"]\nhosts.b.addresses = [\"10.0.0.2\"]\n\
+                    hosts.c.addresses = [\"fd00::1\"]\nservices = [\n"
+            .to_owned();
+    for (index, fields) in fields.into_iter().enumerate() {
+        let vip = format!(", vip = \"203.0.{}.{}\"", index / 250, index % 250 + 1);
+        let vip = if fields.contains("vip =") { "" } else { &vip };
+        writeln!(toml, "{{ name = \"s{index}\"{vip}, protocol = \"tcp\", {fields} }},").unwrap();
+    }
+    toml + "]\n"
+}
+
+#[test]
+fn records() {
+    let ports = |count: usize| format!("port = {:?}", (1..=count).collect::<Vec<_>>());
+    parse(&services_with([ports(MAX_RECORDS)]), "f").unwrap();
+    let over = services_with([ports(MAX_RECORDS - 1), ports(1), ports(1)]);
+    assert_eq!(only(&over), "8:1 services[2]: with this service there are 10241 records");
+    parse(&services_with([ports(MAX_RECORDS - 1), "port = \"all\"".to_owned()]), "f").unwrap();
+    // One for clients, and one for each of the two hosts.
+    let nat = |count| format!("{}, forward = \"nat\"", ports(count));
+    parse(&services_with([nat(MAX_RECORDS / 3), ports(1)]), "f").unwrap();
+    let over = services_with([nat(MAX_RECORDS / 3 + 1)]);
+    assert_eq!(only(&over), "6:1 services[0]: with this service there are 10242 records");
+}
+
+#[test]
+fn ranges() {
+    let ranges = |from: usize, count: usize| {
+        let ranges = (from..from + count).map(|n| format!("{}-{}", n * 10, n * 10 + 1)).collect::<Vec<_>>();
+        format!("vip = \"203.0.113.1\", port = {ranges:?}")
+    };
+    parse(&services_with([ranges(1, MAX_RANGES), "vip = \"203.0.113.1\", port = 11".to_owned()]), "f")
+        .unwrap();
+    let over = services_with([ranges(1, MAX_RANGES - 1), ranges(100, 2)]);
+    assert_eq!(
+        only(&over),
+        "7:62 services[1].port: with this service 203.0.113.1, tcp has 17 ranges of ports"
+    );
+    // Of a host that answers for several VIPs.
+    let nat = |from, count, vip: &str| {
+        format!("{}, forward = \"nat\", hosts = [\"a\"]", ranges(from, count).replace("113.1", vip))
+    };
+    parse(&services_with([nat(1, 8, "113.1"), nat(100, 8, "113.2")]), "f").unwrap();
+    let over = services_with([nat(1, 8, "113.1"), nat(100, 9, "113.2")]);
+    assert_eq!(
+        only(&over),
+        "7:62 services[1].port: with this service host \"a\" answers from 17 ranges of ports over tcp"
+    );
+}
+
+#[test]
+fn lengths_of_prefixes() {
+    let v4 = |length: usize| format!("vip = \"198.0.0.0/{length}\", port = 80");
+    // An IPv4 prefix is as long as an IPv6 one with 96 bits more.
+    let v6 = |length: usize| format!("vip = \"2001:db8::/{length}\", port = 80");
+    let full =
+        (0..MAX_PREFIX_LENGTHS).map(|n| v4(16 + n)).chain([v6(112), v6(128), v4(16).replace("80", "81")]);
+    parse(&services_with(full.clone()), "f").unwrap();
+    let over = services_with(full.chain([v6(111)]));
+    assert_eq!(only(&over), "17:41 services[11].vip: with this service VIPs have 9 lengths of prefixes");
 }
 
 #[test]

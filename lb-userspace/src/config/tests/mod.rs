@@ -4,6 +4,7 @@ mod files;
 mod limits;
 mod machine;
 mod mutations;
+mod packets;
 mod reference;
 mod rules;
 

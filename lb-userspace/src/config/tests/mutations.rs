@@ -5,15 +5,16 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::super::limits::next_ring_size;
-use super::super::{check_against_machine, parse};
+use super::super::limits::{self, next_ring_size};
+use super::super::{Machine, check_against_machine, parse};
 use super::EXAMPLE;
 use crate::model::{
-    Affinity, FlowPolicy, FlowTable, Forward, Host, Model, Protocol, Service, Timeouts, Tracking,
-    UdpHandover, VipMode, XdpMode,
+    Affinity, FlowPolicy, FlowTable, Forward, Fragments, Host, Interface, Model, OuterSource, Ping,
+    PortRange, Ports, Protocol, Protocols, Service, Timeouts, Tracking, UdpHandover, Vip, VipMode, XdpMode,
 };
 
 /// A change to the bytes of a text.
@@ -62,6 +63,14 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         "web-1",
         "\\",
         "[hosts.web-1.y]",
+        "port = \"8000-8010\"",
+        "port = [80, \"all\"]",
+        "forward = \"nat\"",
+        "backend_port = 80",
+        "/24",
+        "/0",
+        "-",
+        "outer_source = [\"10.0.0.0/8\"]",
         "services = 3",
     ]);
     prop_oneof![
@@ -112,8 +121,9 @@ fn mutate(text: &str, mutations: &[Mutation]) -> String {
 fn stands(text: &str) -> bool {
     match parse(text, "mutated.toml") {
         Ok(loaded) => {
-            let local = [("eth0".to_owned(), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11)))];
-            if let Err(errors) = check_against_machine(&loaded, &local, &["eth0".to_owned()]) {
+            let addresses = vec![("eth0".to_owned(), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11)))];
+            let machine = Machine { addresses, ..Machine::default() };
+            if let Err(errors) = check_against_machine(&loaded, &machine) {
                 assert!(!errors.to_string().is_empty());
             }
             let written = write(&loaded.model);
@@ -206,73 +216,152 @@ prop_compose! {
     }
 }
 
+/// What a service is to be like, where that fits the rest.
+#[derive(Debug, Clone)]
+struct Wish {
+    is_v6: bool,
+    /// Bit 0: TCP, bit 1: UDP.
+    protocols: u8,
+    ports: Vec<PortRange>,
+    /// Bits of the VIP's prefix that are left out.
+    short: u8,
+    forward: Forward,
+    policy: u8,
+    backend_port: Option<u16>,
+    chosen: Vec<bool>,
+}
+
+prop_compose! {
+    fn wish()(
+        is_v6: bool,
+        protocols in 1..=3u8,
+        firsts in prop::collection::btree_set(1..=6000u16, 1..5),
+        widths in prop::collection::vec(prop_oneof![Just(0u16), 1..10u16], 5),
+        is_all in prop::bool::weighted(0.1),
+        short in prop_oneof![Just(0u8), 1..6u8],
+        forward in select(vec![Forward::L2, Forward::Ipip, Forward::Gue, Forward::Nat]),
+        policy: u8,
+        backend_port in prop::option::of(1..=u16::MAX),
+        chosen in prop::collection::vec(any::<bool>(), 8),
+    ) -> Wish {
+        // Apart, whatever their widths.
+        let range = |(first, width): (u16, u16)| PortRange { first: first * 10, last: first * 10 + width.min(9) };
+        let ports = firsts.into_iter().zip(widths).map(range).collect();
+        let ports = if is_all { vec![PortRange::ALL] } else { ports };
+        Wish { is_v6, protocols, ports, short, forward, policy, backend_port, chosen }
+    }
+}
+
 /// A service on a VIP of its own, or nothing when no host has an address of its family.
 fn service(
     index: u8,
-    wish: (bool, bool, u16, bool, Vec<bool>),
+    wish: Wish,
     hosts: &BTreeMap<String, Host>,
     timeouts: [Timeouts; 2],
+    vip_mode: VipMode,
 ) -> Option<Service> {
-    let (v6, udp, port, ipip, chosen) = wish;
-    let vip = match v6 {
-        true => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(index))),
-        false => IpAddr::V4(Ipv4Addr::new(203, 0, 113, index)),
+    let address = match wish.is_v6 {
+        true => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(index) << 8)),
+        false => IpAddr::V4(Ipv4Addr::new(203, 0, index, 0)),
     };
+    let is_single = wish.forward == Forward::Nat || vip_mode == VipMode::Local;
+    let whole = if wish.is_v6 { 128 } else { 32 };
+    let length = if is_single { whole } else { whole - wish.short };
+    let vip = Vip::of(IpNet::new(address, length).unwrap());
     let fit: Vec<&Host> = hosts.values().filter(|host| host.address_for(vip).is_some()).collect();
+    let chosen = fit.iter().zip(wish.chosen);
     let mut names: Vec<String> =
-        fit.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(host, _)| host.name.clone()).collect();
+        chosen.filter(|(_, chosen)| *chosen).map(|(host, _)| host.name.clone()).collect();
     if names.is_empty() {
         names.push(fit.first()?.name.clone());
     }
-    let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
-    let forward = if ipip { Forward::Ipip } else { Forward::L2 };
+    let (tcp, udp) = (wish.protocols & 1 != 0, wish.protocols & 2 != 0);
+    let protocols = Protocols::of(
+        [(tcp, Protocol::Tcp), (udp, Protocol::Udp)].into_iter().filter(|(has, _)| *has).map(|(_, p)| p),
+    );
+    let policy = wish.policy;
     let flows = FlowPolicy {
-        tracking: if !udp && port & 1 != 0 { Tracking::Edges } else { Tracking::Full },
-        affinity: if port & 2 != 0 { Affinity::Client } else { Affinity::None },
-        udp_handover: match port >> 2 & 3 {
+        tracking: if tcp && policy & 1 != 0 { Tracking::Edges } else { Tracking::Full },
+        affinity: if policy & 2 != 0 { Affinity::Client } else { Affinity::None },
+        udp_handover: match policy >> 2 & 3 {
             1 if udp => UdpHandover::Gap,
             2 if udp => UdpHandover::Immediate,
             _ => UdpHandover::Pin,
         },
     };
-    let timeouts = timeouts[usize::from(port >> 4 & 1)];
+    // With nat ports of one's own on the hosts.
+    let ports = if wish.forward == Forward::Nat {
+        Ports::from(40_000 + u16::from(index))
+    } else {
+        Ports::of(wish.ports)
+    };
+    let backend_port = wish.backend_port.map(|_| 50_000 + u16::from(index));
     Some(Service {
         name: format!("service-{index}"),
         vip,
-        protocol,
-        port,
-        forward,
+        protocols,
+        ports,
+        forward: wish.forward,
+        backend_port: backend_port.filter(|_| wish.forward == Forward::Nat),
+        fragments: if policy & 32 != 0 { Fragments::Pass } else { Fragments::Drop },
         flows,
-        timeouts,
+        timeouts: timeouts[usize::from(policy >> 4 & 1)],
         hosts: names,
     })
 }
 
+prop_compose! {
+    /// What there is once, but for sizes and timeouts.
+    fn general()(
+        modes in prop::array::uniform2(select(vec![XdpMode::Auto, XdpMode::Native, XdpMode::Generic])),
+        vip_mode in select(vec![VipMode::External, VipMode::Local]),
+        ping in select(vec![Ping::Pass, Ping::Answer]),
+        mss_clamp in prop::option::of(536..=65_495u16),
+        v4 in prop::option::of(8..=31u8),
+        v6 in prop::option::of(32..=127u8),
+        gue_port in 1..=u16::MAX,
+    ) -> Model {
+        let [one, other] = modes;
+        let v4 = v4.map(|length| Ipv4Net::new(Ipv4Addr::new(100, 0, 0, 0), length).unwrap());
+        let v6 = v6.map(|length| Ipv6Net::new(Ipv6Addr::new(0xfd05, 0, 0, 0, 0, 0, 0, 0), length).unwrap());
+        Model {
+            interfaces: vec![
+                Interface { name: "eth0".to_owned(), xdp_mode: one },
+                Interface { name: "bond1.7".to_owned(), xdp_mode: other },
+            ],
+            vip_mode,
+            ping,
+            mss_clamp,
+            outer_source: OuterSource { ipv4: v4, ipv6: v6 },
+            gue_port,
+            ring_size: 101,
+            hash_key: None,
+            flow_table: FlowTable { pins: 1024, overflow: 1024, flood_gate: 0 },
+            timeouts: limits::default::TIMEOUTS,
+            hosts: BTreeMap::new(),
+            services: Vec::new(),
+        }
+    }
+}
+
 fn model() -> impl Strategy<Value = Model> {
     let hosts = (0..8u8).prop_flat_map(|count| (0..count).map(host).collect::<Vec<_>>());
-    let wish =
-        (any::<bool>(), any::<bool>(), 1..=u16::MAX, any::<bool>(), prop::collection::vec(any::<bool>(), 8));
-    let modes = (
-        select(vec![XdpMode::Auto, XdpMode::Native, XdpMode::Generic]),
-        select(vec![VipMode::External, VipMode::Local]),
-    );
     let numbers = (801..=1_048_573u32, 1024..=16_777_216u32, any::<Option<[u8; 16]>>());
-    (hosts, prop::collection::vec(wish, 0..10), modes, numbers, [timeouts(), timeouts()]).prop_map(
-        |(hosts, wishes, (xdp_mode, vip_mode), (size, pins, hash_key), sets)| {
+    (hosts, prop::collection::vec(wish(), 0..10), general(), numbers, [timeouts(), timeouts()]).prop_map(
+        |(hosts, wishes, general, (size, pins, hash_key), sets)| {
             let hosts: BTreeMap<String, Host> =
                 hosts.into_iter().map(|host| (host.name.clone(), host)).collect();
             let wishes = wishes.into_iter().zip(1..);
-            let services = wishes.filter_map(|(wish, index)| service(index, wish, &hosts, sets)).collect();
+            let service = |(wish, index)| service(index, wish, &hosts, sets, general.vip_mode);
+            let services = wishes.filter_map(service).collect();
             Model {
-                interfaces: vec!["eth0".to_owned(), "bond1.7".to_owned()],
-                xdp_mode,
-                vip_mode,
                 ring_size: next_ring_size(size).expect("the range ends with a prime"),
                 hash_key,
                 flow_table: FlowTable { pins, overflow: 1024 + pins / 10, flood_gate: size % 7 * 1000 },
                 timeouts: sets[0],
                 hosts,
                 services,
+                ..general
             }
         },
     )
@@ -282,9 +371,22 @@ fn model() -> impl Strategy<Value = Model> {
 fn write(model: &Model) -> String {
     let mut toml = String::new();
     let lower = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
-    writeln!(toml, "interfaces = {:?}", model.interfaces).unwrap();
-    writeln!(toml, "xdp_mode = {:?}", lower(&model.xdp_mode)).unwrap();
-    writeln!(toml, "vip_mode = {:?}", lower(&model.vip_mode)).unwrap();
+    let mode = model.interfaces[0].xdp_mode;
+    let interface = |Interface { name, xdp_mode }: &Interface| {
+        if *xdp_mode == mode {
+            format!("{name:?}")
+        } else {
+            format!("{{ name = {name:?}, xdp_mode = \"{xdp_mode}\" }}")
+        }
+    };
+    let interfaces: Vec<String> = model.interfaces.iter().map(interface).collect();
+    writeln!(toml, "interfaces = [{}]\nxdp_mode = \"{mode}\"", interfaces.join(", ")).unwrap();
+    writeln!(toml, "vip_mode = {:?}\nping = {:?}", lower(&model.vip_mode), lower(&model.ping)).unwrap();
+    if let Some(mss) = model.mss_clamp {
+        writeln!(toml, "mss_clamp = {mss}").unwrap();
+    }
+    let prefixes: Vec<String> = model.outer_source.iter().map(|prefix| prefix.to_string()).collect();
+    writeln!(toml, "outer_source = {prefixes:?}\ngue_port = {}", model.gue_port).unwrap();
     writeln!(toml, "ring_size = {}", model.ring_size).unwrap();
     if let Some(key) = model.hash_key {
         writeln!(toml, "hash_key = \"{:032x}\"", u128::from_be_bytes(key)).unwrap();
@@ -302,13 +404,32 @@ fn write(model: &Model) -> String {
             .unwrap();
     }
     for service in &model.services {
-        let Service { name, vip, protocol, port, forward, flows, timeouts, hosts } = service;
-        writeln!(toml, "[[services]]\nname = {name:?}\nvip = \"{vip}\"\nprotocol = \"{protocol}\"").unwrap();
-        writeln!(toml, "port = {port}\nforward = \"{forward}\"\nhosts = {hosts:?}").unwrap();
-        writeln!(toml, "affinity = {:?}", lower(&flows.affinity)).unwrap();
-        match protocol {
-            Protocol::Tcp => writeln!(toml, "tracking = {:?}", lower(&flows.tracking)).unwrap(),
-            Protocol::Udp => writeln!(toml, "udp_handover = {:?}", lower(&flows.udp_handover)).unwrap(),
+        let Service { name, vip, protocols, ports, forward, backend_port, fragments, flows, timeouts, hosts } =
+            service;
+        writeln!(toml, "[[services]]\nname = {name:?}\nvip = \"{vip}\"").unwrap();
+        match protocols.single() {
+            Some(protocol) => writeln!(toml, "protocol = \"{protocol}\"").unwrap(),
+            None => writeln!(toml, "protocol = [\"udp\", \"tcp\"]").unwrap(),
+        }
+        let port = |range: PortRange| {
+            if range.is_single() { range.to_string() } else { format!("\"{range}\"") }
+        };
+        let ports: Vec<String> = ports.iter().rev().map(port).collect();
+        match ports.as_slice() {
+            [port] => writeln!(toml, "port = {port}").unwrap(),
+            ports => writeln!(toml, "port = [{}]", ports.join(", ")).unwrap(),
+        }
+        writeln!(toml, "forward = \"{forward}\"\nhosts = {hosts:?}").unwrap();
+        if let Some(port) = backend_port {
+            writeln!(toml, "backend_port = {port}").unwrap();
+        }
+        writeln!(toml, "fragments = {:?}\naffinity = {:?}", lower(fragments), lower(&flows.affinity))
+            .unwrap();
+        if protocols.has(Protocol::Tcp) {
+            writeln!(toml, "tracking = {:?}", lower(&flows.tracking)).unwrap();
+        }
+        if protocols.has(Protocol::Udp) {
+            writeln!(toml, "udp_handover = {:?}", lower(&flows.udp_handover)).unwrap();
         }
         if *timeouts != model.timeouts {
             writeln!(toml, "[services.timeouts]").unwrap();

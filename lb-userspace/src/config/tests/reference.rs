@@ -45,6 +45,15 @@ fn every_field_has_a_row_in_its_section_and_no_other_has() {
     }
 }
 
+/// Their table is one of an array, so they have no row of their own.
+#[test]
+fn what_an_interface_may_have_of_its_own_is_shown() {
+    let [name, mode] = schema::INTERFACE else { panic!("{:?}", schema::INTERFACE) };
+    for text in [REFERENCE, EXAMPLE] {
+        assert!(text.contains(&format!("{{ {name} = \"eth1\", {mode} = \"generic\" }}")));
+    }
+}
+
 #[test]
 fn defaults_of_the_reference_are_those_of_the_code() {
     let hosts_and_service = |host: &str, service: &str| {
@@ -64,7 +73,7 @@ fn defaults_of_the_reference_are_those_of_the_code() {
             }
         }
     }
-    assert_eq!(count, 3 + 2 + 5 + 1 + 4, "defaults that are values: {written:?}");
+    assert_eq!(count, 5 + 2 + 5 + 1 + 5, "defaults that are values: {written:?}");
     let full = format!(
         "interfaces = [\"eth0\"]\n{}[flow_table]\n{}[timeouts]\n{}{}",
         written[0],
@@ -95,6 +104,12 @@ fn the_limits_of_the_reference_are_those_of_the_code() {
         limits::MAX_MEMBER_SETS as u64,
         limits::MAX_SERVICES as u64,
         limits::MAX_BACKENDS as u64,
+        limits::MAX_RECORDS as u64,
+        limits::MAX_RANGES as u64,
+        limits::MAX_PREFIX_LENGTHS as u64,
+        (*limits::MSS.start()).into(),
+        (*limits::MSS.end()).into(),
+        super::super::ONE_PIECE.into(),
         limits::MAX_NAME as u64,
         limits::MAX_INTERFACE_NAME as u64,
         (*limits::RING_SIZE.start()).into(),
@@ -111,6 +126,10 @@ fn the_limits_of_the_reference_are_those_of_the_code() {
     for number in numbers {
         assert!(plain.contains(&number.to_string()), "{number} is not in the reference");
     }
+    let lengths = [limits::VIP_V4, limits::VIP_V6, limits::OUTER_V4, limits::OUTER_V6];
+    assert_eq!(lengths, [8..=32, 32..=128, 8..=31, 32..=127], "as the reference has them");
+    let default = format!("| `gue_port` | `{}` |", default::GUE_PORT);
+    assert!(REFERENCE.contains(&default));
     assert_eq!(limits::TIMEOUT, Duration::from_secs(1)..=Duration::from_secs(86_400));
     assert!(REFERENCE.contains("1s to 24h"));
 }

@@ -1,19 +1,20 @@
 //! Each rule, broken once: what is reported, where, and what is said to be right.
 
+use super::packets::PACKETS;
 use super::{line, refused};
 
-struct Case {
-    description: &'static str,
+pub(super) struct Case {
+    pub description: &'static str,
     /// Where it begins with an empty line, that line is `interfaces = ["eth0"]`.
-    toml: &'static str,
+    pub toml: &'static str,
     /// Each problem as `line:column path: message`, and a part of its hint.
-    expected: &'static [(&'static str, &'static str)],
+    pub expected: &'static [(&'static str, &'static str)],
 }
 
 #[test]
 fn broken_rules_are_reported_with_place_and_mend() {
     let mut wrong = Vec::new();
-    for case in FILE.iter().chain(FIELDS).chain(HOSTS).chain(SERVICES) {
+    for case in FILE.iter().chain(FIELDS).chain(HOSTS).chain(SERVICES).chain(PACKETS) {
         let toml = match case.toml.starts_with('\n') {
             true => format!("interfaces = [\"eth0\"]{}", case.toml),
             false => case.toml.to_owned(),
@@ -114,7 +115,7 @@ const FIELDS: &[Case] = &[
             ("1:61 interfaces[5]: interface \"eth0\" (line 1) is named twice", "once"),
             ("1:69 interfaces[6]: \"..\" cannot be an interface: the kernel refuses this name", "ip link"),
             ("1:75 interfaces[7]: \"a:1\" cannot be an interface: the name has the character ':'", "ip link"),
-            ("1:82 interfaces[8]: expected a string, found the integer 7", "[\"eth0\"]"),
+            ("1:82 interfaces[8]: expected a string, found the integer 7", "{ name = \"eth0\""),
         ],
     },
     Case {
@@ -451,7 +452,7 @@ affinity = \"clients\"
 hosts.a.addresses = [\"10.0.0.1\"]
 [[services]]
 name = \"we b\"
-vip = \"203.0.113.10/32\"
+vip = \"203.0.113.10:80\"
 protocol = \"TCP\"
 port = 0
 forward = \"ip-ip\"
@@ -459,7 +460,7 @@ hosts = \"a\"
 ",
         expected: &[
             ("4:8 services[0].name: service name \"we b\" has the character ' '", "1 to 63"),
-            ("5:7 services[0].vip: \"203.0.113.10/32\" is not an IP address", "write \"203.0.113.10\" alone"),
+            ("5:7 services[0].vip: \"203.0.113.10:80\" is not an IP address", "write \"203.0.113.10\" alone"),
             ("6:12 services[0].protocol: \"TCP\" is not known", "did you mean \"tcp\"?"),
             ("7:8 services[0].port: 0 is out of range", "from 1 to 65535"),
             ("8:11 services[0].forward: \"ip-ip\" is not known", "did you mean \"ipip\"?"),

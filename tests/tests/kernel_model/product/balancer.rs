@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use lb_common::layout::{Control, HOST_NONE, HostId, HostState, Slot};
 use lb_userspace::api::types::{DrainRequest, Status};
-use lb_userspace::dataplane::{Dataplane, Sizes};
+use lb_userspace::dataplane::{Abilities, Dataplane, Sizes};
 use lb_userspace::engine::{self, Clock, Engine, Start, by_phase};
 use lb_userspace::journal::Journal;
 use lb_userspace::netlink::{NextHop, NextHopState};
@@ -122,6 +122,7 @@ impl Balancer {
             model: setup.model(),
             journal,
             next_hops: self.hops.subscribe(),
+            abilities: Abilities::default(),
             own: tokio::sync::watch::channel(Default::default()).1,
             relay: None,
         };
@@ -161,6 +162,7 @@ impl Balancer {
                 NextHopState::Resolved(NextHop {
                     ifindex: 1,
                     interface: "lo".to_owned(),
+                    tags: [0; 2],
                     src_mac: [2, 0, 0, 1, 0, 0],
                     dst_mac: [2, 0, 0, 0, 0, host as u8],
                     source: [10, 9, 0, 254].into(),

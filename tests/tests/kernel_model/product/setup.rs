@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use lb_common::layout::HostId;
 use lb_userspace::model::{
-    self, Affinity, FlowPolicy, Forward, Host, Model, Protocol, Tracking, UdpHandover, VipMode, XdpMode,
+    self, Affinity, FlowPolicy, Forward, Fragments, Host, Model, OuterSource, Ping, Protocol, Tracking,
+    UdpHandover, VipMode,
 };
 use lb_userspace::ring::{Member, SHARE_FULL};
 
@@ -31,6 +32,8 @@ pub struct Setup {
     pub policies: BTreeMap<Service, Policy>,
     /// Hosts by number, with their weights.
     pub weights: BTreeMap<HostId, u16>,
+    /// A service that the config does not name.
+    pub without: Option<Service>,
 }
 
 pub fn name(host: HostId) -> String {
@@ -60,7 +63,7 @@ pub fn backend(host: HostId) -> IpAddr {
 impl Setup {
     pub fn new(ring: u32, policies: BTreeMap<Service, Policy>) -> Setup {
         let weights = (1..=HOSTS).map(|host| (host, 1 + host % 2)).collect();
-        Setup { ring, policies, weights }
+        Setup { ring, policies, weights, without: None }
     }
 
     pub fn policy(&self, service: Service) -> Policy {
@@ -83,6 +86,10 @@ impl Setup {
 
     pub fn services(&self, host: HostId) -> impl Iterator<Item = Service> {
         Service::ALL.into_iter().filter(move |&service| self.hosts(service).contains(&host))
+    }
+
+    fn services_named(&self) -> impl Iterator<Item = Service> {
+        Service::ALL.into_iter().filter(|service| self.without != Some(*service))
     }
 
     /// Whether some of the flows of a host of this config are not tracked while their slots are settled.
@@ -111,14 +118,17 @@ impl Setup {
         };
         Model {
             interfaces: Vec::new(),
-            xdp_mode: XdpMode::Auto,
             vip_mode: VipMode::External,
+            ping: Ping::Pass,
+            mss_clamp: None,
+            outer_source: OuterSource::default(),
+            gue_port: 6080,
             ring_size: self.ring,
             hash_key: Some(key()),
             flow_table: model::FlowTable { pins: 64, overflow: 64, flood_gate: 0 },
             timeouts: timeouts(),
             hosts: self.weights.iter().map(host).collect(),
-            services: Service::ALL.into_iter().map(|service| self.service(service)).collect(),
+            services: self.services_named().map(|service| self.service(service)).collect(),
         }
     }
 
@@ -126,10 +136,12 @@ impl Setup {
         let Policy { edges, client, moves } = self.policy(service);
         model::Service {
             name: service.name().to_owned(),
-            vip: Service::vip(),
-            protocol: if service.is_udp() { Protocol::Udp } else { Protocol::Tcp },
-            port: service.port(),
+            vip: Service::vip().into(),
+            protocols: if service.is_udp() { Protocol::Udp } else { Protocol::Tcp }.into(),
+            ports: service.port().into(),
             forward: Forward::L2,
+            backend_port: None,
+            fragments: Fragments::Drop,
             flows: FlowPolicy {
                 tracking: if edges { Tracking::Edges } else { Tracking::Full },
                 affinity: if client { Affinity::Client } else { Affinity::None },

@@ -1,0 +1,107 @@
+//! What the balancer writes into packets, by other code than the data path's: etherparse, and plain sums.
+
+use std::net::IpAddr;
+
+use etherparse::{
+    Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, Ipv4Header, Ipv4HeaderSlice, Ipv6Header,
+    Ipv6HeaderSlice, icmpv4, icmpv6, ip_number,
+};
+use lb_common::icmp::Problem;
+use lb_common::parse::L3;
+
+/// Bytes of a frame's VLAN tags, of which two count at most.
+pub fn tags(frame: &[u8]) -> usize {
+    let is_tag = |at: usize| matches!(frame.get(at..at + 2), Some([0x81, 0x00] | [0x88, 0xa8]));
+    if !is_tag(12) {
+        0
+    } else if !is_tag(16) {
+        4
+    } else {
+        8
+    }
+}
+
+/// The frame without its tags.
+pub fn untagged(frame: &[u8]) -> Vec<u8> {
+    [&frame[..12], &frame[12 + tags(frame)..]].concat()
+}
+
+/// Takes a hop off an IP packet whose header's checksum is right.
+pub fn hop(packet: &mut [u8]) {
+    if packet[0] >> 4 == 6 {
+        packet[7] -= 1;
+        return;
+    }
+    packet[8] -= 1;
+    mend_checksum(packet);
+}
+
+/// Makes the checksum of an IPv4 header right, if there is one.
+pub fn mend_checksum(packet: &mut [u8]) {
+    let len = packet.first().map_or(0, |first| usize::from(first & 0xf) * 4);
+    if len >= 20 && packet[0] >> 4 == 4 && packet.len() >= len {
+        packet[10..12].fill(0);
+        let checksum = !sum(&packet[..len]);
+        packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
+/// Sum of bytes in pairs, in one's complement (RFC 1071).
+pub fn sum(bytes: &[u8]) -> u16 {
+    let pairs = bytes.chunks(2).map(|pair| u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0)));
+    let mut sum: u64 = pairs.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// The frame by which `own` says what is wrong with a frame without tags.
+pub fn error(frame: &[u8], own: IpAddr, problem: Problem) -> Vec<u8> {
+    let packet = &frame[L3..];
+    // All headers that packets usually have, or the least that the RFCs want.
+    let quote = |ip_len: usize, least: usize| &packet[..if ip_len < 128 { least } else { 128 }];
+    let (ether_type, header, body) = match own {
+        IpAddr::V4(own) => {
+            let about = Ipv4HeaderSlice::from_slice(packet).expect("an IPv4 header");
+            let kind =
+                match problem {
+                    Problem::TooBig { mtu: next_hop_mtu } => Icmpv4Type::DestinationUnreachable(
+                        icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu },
+                    ),
+                    Problem::TimeExceeded => {
+                        Icmpv4Type::TimeExceeded(icmpv4::TimeExceededCode::TtlExceededInTransit)
+                    }
+                };
+            let quote = quote(about.total_len().into(), 28);
+            let icmp = Icmpv4Header::with_checksum(kind, quote).to_bytes().to_vec();
+            let body = [&icmp, quote].concat();
+            let (to, len) = (about.source(), body.len() as u16);
+            let mut header = Ipv4Header::new(len, 64, ip_number::ICMP, own.octets(), to).expect("it fits");
+            header.dscp = 0x30.try_into().expect("CS6");
+            header.dont_fragment = true;
+            header.header_checksum = header.calc_header_checksum();
+            ([0x08, 0x00], header.to_bytes().to_vec(), body)
+        }
+        IpAddr::V6(own) => {
+            let about = Ipv6HeaderSlice::from_slice(packet).expect("an IPv6 header");
+            let kind = match problem {
+                Problem::TooBig { mtu } => Icmpv6Type::PacketTooBig { mtu: u32::from(mtu).max(1280) },
+                Problem::TimeExceeded => Icmpv6Type::TimeExceeded(icmpv6::TimeExceededCode::HopLimitExceeded),
+            };
+            let quote = quote(40 + usize::from(about.payload_length()), 48);
+            let icmp = Icmpv6Header::with_checksum(kind, own.octets(), about.source(), quote);
+            let body = [&icmp.expect("it fits").to_bytes(), quote].concat();
+            let header = Ipv6Header {
+                payload_length: body.len() as u16,
+                next_header: ip_number::IPV6_ICMP,
+                hop_limit: 64,
+                source: own.octets(),
+                destination: about.source(),
+                ..Ipv6Header::default()
+            };
+            ([0x86, 0xdd], header.to_bytes().to_vec(), body)
+        }
+    };
+    [&frame[6..12], &frame[..6], &ether_type, &header, &body].concat()
+}
