@@ -418,6 +418,20 @@ mod tests {
     }
 
     #[test]
+    fn an_address_has_all_its_flags() {
+        let mut body = vec![libc::AF_INET as u8, 24, 0x81, libc::RT_SCOPE_LINK];
+        body.extend(3u32.to_ne_bytes());
+        body.extend(attribute(libc::IFA_ADDRESS, &[10, 0, 0, 2]));
+        body.extend(attribute(libc::IFA_LOCAL, &[10, 0, 0, 1]));
+        let own = "10.0.0.1".parse().unwrap();
+        let expected =
+            Address { ifindex: 3, address: own, prefix: 24, scope: libc::RT_SCOPE_LINK, flags: 0x81 };
+        assert_eq!(address(&body), Some(expected.clone()));
+        body.extend(attribute(libc::IFA_FLAGS, &0x381u32.to_ne_bytes()));
+        assert_eq!(address(&body), Some(Address { flags: 0x381, ..expected }));
+    }
+
+    #[test]
     fn a_route_may_have_a_gateway_of_the_other_family_and_an_mtu() {
         let gateway: std::net::Ipv6Addr = "fe80::1".parse().unwrap();
         let mut via = (libc::AF_INET6 as u16).to_ne_bytes().to_vec();

@@ -4,13 +4,16 @@
 mod ear;
 mod forger;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 
+use aya::maps::{HashMap, Map, MapData};
 use ear::{Ear, Said, forget_paths, route_mtu, until};
-use sluice_tests::site::{ECHO, Plan, Site, WEB};
-use sluice_tests::topology::{Layout, Topology, leftovers_of};
+use lb_common::layout::{Own, Tuple};
+use sluice_tests::site::{ECHO, Plan, Site, WEB, config};
+use sluice_tests::topology::{Layout, Namespace, Topology, leftovers_of};
 use sluice_tests::traffic::{Connections, ConnectionsOptions};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -126,7 +129,7 @@ fn a_narrow_link_is_discovered(layout: Layout) {
 }
 
 /// Errors that a kernel has sent, of both families.
-fn router_errors(ns: &sluice_tests::topology::Namespace) -> u64 {
+fn router_errors(ns: &Namespace) -> u64 {
     let text = ns.shell("cat /proc/thread-self/net/snmp /proc/thread-self/net/snmp6").unwrap();
     let mut icmp = text.lines().filter_map(|line| line.strip_prefix("Icmp:"));
     let (names, values) = (icmp.next().unwrap(), icmp.next().unwrap());
@@ -221,6 +224,39 @@ fn answers_come_from_the_address_that_the_interface_has() {
     from(v6, &v6.to_string());
 }
 
+/// The data path takes the interfaces of the config for its own, with or without addresses, and no others.
+#[test]
+fn own_interfaces_are_those_of_the_config() {
+    let plan = Plan::new("l2", 1);
+    let mut site = Site::start(Topology::builder().layout(Layout::Routed), &plan).unwrap();
+    let balancer = site.topology.balancer().ns.clone();
+    let index = |name: &str| {
+        let link = balancer.shell(&format!("ip -o link show {name}")).unwrap();
+        link.split(':').next().unwrap().parse::<u32>().unwrap()
+    };
+    let pin = format!("/sys/fs/bpf/sluice/{}/maps/OWN", site.daemon.instance());
+    let own = || -> BTreeMap<u32, Own> {
+        let map = Map::HashMap(MapData::from_pin(&pin).unwrap());
+        HashMap::try_from(map).unwrap().iter().collect::<Result<_, _>>().unwrap()
+    };
+    let of = |v4: [u8; 4], v6: &str| Own {
+        v4: u32::from_ne_bytes(v4),
+        v6: Tuple::words(v6.parse::<Ipv6Addr>().unwrap().octets()),
+        pad: 0,
+    };
+    let c0 = (index("c0"), of([10, 78, 0, 254], "fd78::fe"));
+    let b0 = index("b0");
+    assert_eq!(own(), [c0, (b0, of([10, 77, 0, 1], "fd77::1"))].into());
+    balancer.shell("ip addr flush dev b0 scope global").unwrap();
+    until("an interface without addresses", || (own() == [c0, (b0, Own::default())].into()).then_some(()));
+    let config = config(&site.topology, &plan);
+    site.daemon.terminate().unwrap();
+    site.daemon.write_config(&config.replace("\"c0\", \"b0\"", "\"c0\"")).unwrap();
+    balancer.shell("ip addr add 10.77.0.1/16 dev b0; ip addr add fd77::1/64 dev b0 nodad").unwrap();
+    site.daemon.start_again().unwrap();
+    assert_eq!(own(), [c0].into());
+}
+
 /// Whoever can send a packet to the balancer can forge errors about its tunnels. They make clients' packets small, and no smaller
 /// than every host takes; many of them are not passed on; and those about packets that are not ours do nothing.
 #[test]
@@ -238,7 +274,7 @@ fn forged_errors_do_little() {
     forge(balancer, client.ipv4[0], 10);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(errors("heard"), 0, "no packets of ours");
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     forge(balancer, host, 8000);
     until("what was learnt", || learnt(&site, "web-v4").filter(|mtu| *mtu == 576));
     let seconds = begin.elapsed().as_secs() + 2;
