@@ -146,7 +146,7 @@ fn frame(random: &mut Random) -> Vec<u8> {
 #[test]
 fn both_programs_decide_the_same() {
     let [mut plain, mut record] = [bench(false), bench(true)];
-    let mut random = Random(0x5eed_0f_5a_11ce);
+    let mut random = Random(0x5eed_0f5a_11ce);
     let mut seen = std::collections::BTreeMap::<&'static str, u32>::new();
     for number in 0..PACKETS {
         if number.is_multiple_of(500) {
