@@ -79,10 +79,10 @@ fn find_at(directory: *const Directory, address: &[u64; 2], transport: u32) -> F
     let mut found =
         Found { directory, record: sought.record, place: sought.place, policy: sought.policy, destination };
     if !found.is_some() && has_wide() {
-        // The compiler knows that it is a place, and the verifier does not: the mask below is to stay.
-        let place = opaque(find_wide(address[0], address[1], transport) as u64) as u32;
+        let place = find_wide(address[0], address[1], transport);
         if place != NOWHERE {
-            let place = place & (PLACES as u32 - 1);
+            // The compiler knows what that function may return, and would leave the bound out, which the verifier does not.
+            let place = opaque(place as u64) as u32 & (PLACES as u32 - 1);
             // SAFETY: the map's element; the index is below the length.
             let record = unsafe { (&raw const (*directory).services).cast::<Service>().add(place as usize) };
             // SAFETY: as above.

@@ -47,14 +47,10 @@ fn parse_v4(frame: &Frame, len: usize) -> Result<Packet, Reason> {
         ip_len: ip.u16(2),
         ip_header_len: Ipv4Hdr::LEN as u16,
     };
-    if L3 + packet.ip_len as usize > len {
-        return Err(Reason::PassMalformed);
-    }
     match packet.tuple.protocol as u8 {
-        TCP | UDP => ports(frame, &mut packet, Ipv4Hdr::LEN).map(|()| packet),
+        TCP | UDP => whole_packet(frame, len, &mut packet, Ipv4Hdr::LEN).map(|()| packet),
         ICMP => Err(Reason::PassUnhandled),
-        _ if (packet.ip_len as usize) < Ipv4Hdr::LEN => Err(Reason::PassMalformed),
-        _ => Err(Reason::PassOtherProtocol),
+        _ => Err(other_protocol(len, &packet, Ipv4Hdr::LEN)),
     }
 }
 
@@ -85,22 +81,33 @@ fn parse_v6(frame: &Frame, len: usize) -> Result<Packet, Reason> {
         ip_len,
         ip_header_len: Ipv6Hdr::LEN as u16,
     };
-    if L3 + packet.ip_len as usize > len {
-        return Err(Reason::PassMalformed);
-    }
     match packet.tuple.protocol as u8 {
-        TCP | UDP => ports(frame, &mut packet, Ipv6Hdr::LEN).map(|()| packet),
+        TCP | UDP => whole_packet(frame, len, &mut packet, Ipv6Hdr::LEN).map(|()| packet),
         ICMPV6 => Err(Reason::PassUnhandled),
         other if is_extension(other) => Err(Reason::PassUnhandled),
-        _ => Err(Reason::PassOtherProtocol),
+        _ => Err(other_protocol(len, &packet, Ipv6Hdr::LEN)),
     }
 }
 
 #[inline(always)]
-fn ports(frame: &Frame, packet: &mut Packet, ip_header_len: usize) -> Result<(), Reason> {
+fn whole_packet(frame: &Frame, len: usize, packet: &mut Packet, ip_header_len: usize) -> Result<(), Reason> {
+    if L3 + packet.ip_len as usize > len {
+        return Err(Reason::PassMalformed);
+    }
     match parse_l4(frame, packet, ip_header_len) {
         None => Ok(()),
         Some(reason) => Err(reason),
+    }
+}
+
+/// What is wrong with a packet that is neither TCP nor UDP, as [`super::parse_whole`] says it.
+#[inline(always)]
+fn other_protocol(len: usize, packet: &Packet, ip_header_len: usize) -> Reason {
+    let ip_len = packet.ip_len as usize;
+    if L3 + ip_len > len || ip_len < ip_header_len {
+        Reason::PassMalformed
+    } else {
+        Reason::PassOtherProtocol
     }
 }
 

@@ -2,18 +2,23 @@
 //!
 //! `BPF_PROG_TEST_RUN` with `repeat` gives each round the packet that the round before left, so an encapsulating
 //! program would see its own output. The feeder takes off what was put in front and writes the first bytes anew.
-//! Three programs that differ in what they call, so that the call is direct, as the kernel makes it for an index that
-//! is constant: what the two empty programs take is what feeding costs.
+//! Programs that differ in what they call, so that the call is direct, as the kernel makes it for an index that is constant:
+//! what the two empty programs take is what feeding costs, and the reference tells what a connection table costs at least that is
+//! made of the kernel's LRU hash.
 #![no_std]
 #![no_main]
 
+#[path = "../program.rs"]
+mod program;
+
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_TX};
-use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_xdp_adjust_head};
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_xdp_adjust_head};
 use aya_ebpf::macros::{map, xdp};
-use aya_ebpf::maps::{Array, ProgramArray};
+use aya_ebpf::maps::{Array, LruHashMap, ProgramArray};
 use aya_ebpf::programs::XdpContext;
 use lb_common::checksum::Delta;
+use lb_common::layout::Tuple;
 
 /// 8-byte words of a packet that are restored: its headers.
 const WORDS: usize = 10;
@@ -26,9 +31,15 @@ static PACKETS: Array<[u64; WORDS]> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 /// Number of packets in the set; length of each of them, 64 bytes or at least 80; number of the next one.
 #[map]
 static FEED: Array<[u64; 3]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// 0: sends at once; 1: passes at once; 2: the program under test.
+/// 0: sends at once; 1: passes at once; 2: the program under test; 3: the reference.
 #[map]
-static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(3, 0);
+static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(4, 0);
+/// The reference's connection table: where the flow goes, and when it was seen. The loader sets the size.
+#[map]
+static CONNECTIONS: LruHashMap<Tuple, [u64; 2]> = LruHashMap::with_max_entries(1, 0);
+/// Flows that the reference did not find in it.
+#[map]
+static MISSES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[xdp]
 pub fn feed_sender(ctx: XdpContext) -> u32 {
@@ -43,6 +54,11 @@ pub fn feed_passer(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn feed_tested(ctx: XdpContext) -> u32 {
     call(&ctx, 2)
+}
+
+#[xdp]
+pub fn feed_reference(ctx: XdpContext) -> u32 {
+    call(&ctx, 3)
 }
 
 /// As [`feed_tested`], but each packet comes from another address of 64.0.0.0/3 and another port: a flood. IPv4 only.
@@ -65,6 +81,53 @@ pub fn sender(_ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn passer(_ctx: XdpContext) -> u32 {
     XDP_PASS
+}
+
+/// One look-up and refresh of a connection table for a TCP packet over IPv4, and nothing else: no service, no backend, no new
+/// headers, no counters.
+#[xdp]
+pub fn reference(ctx: XdpContext) -> u32 {
+    match refresh(&ctx) {
+        Some(()) => XDP_TX,
+        None => XDP_ABORTED,
+    }
+}
+
+#[inline(always)]
+fn refresh(ctx: &XdpContext) -> Option<()> {
+    let start = ctx.data();
+    if start + SHORT * 8 > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: checked; BPF needs no alignment.
+    let (ethertype, version, protocol, source, destination, ports) = unsafe {
+        (
+            *((start + 12) as *const u16),
+            *((start + 14) as *const u8),
+            *((start + 23) as *const u8),
+            *((start + 26) as *const u32),
+            *((start + 30) as *const u32),
+            *((start + 34) as *const u32),
+        )
+    };
+    // A header without options.
+    if ethertype != 0x0800_u16.to_be() || version != 0x45 || protocol != 6 {
+        return None;
+    }
+    let tuple = Tuple { source: Tuple::v4(source), destination: Tuple::v4(destination), ports, protocol: 6 };
+    // SAFETY: takes no argument.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    match CONNECTIONS.get_ptr_mut(tuple) {
+        // SAFETY: the map's memory; one run at a time uses it.
+        Some(connection) => unsafe { (*connection)[1] = now },
+        None => {
+            CONNECTIONS.insert(tuple, [1, now], 0).ok()?;
+            let misses = MISSES.get_ptr_mut(0)?;
+            // SAFETY: as above.
+            unsafe { *misses += 1 };
+        }
+    }
+    Some(())
 }
 
 #[inline(always)]
@@ -145,14 +208,3 @@ unsafe fn restore<const N: usize>(to: *mut u8, from: *const u8) {
     }
     copy(N * 8 - 8);
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    // SAFETY: the verifier accepts the program only if no path leads here.
-    unsafe { core::hint::unreachable_unchecked() }
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

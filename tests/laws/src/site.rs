@@ -201,7 +201,7 @@ fn kinds() -> Vec<Kind> {
         Kind { states: &[(1, HostState::Down)], policy: Policy::EDGES, ..plain(Mode::L2) },
         Kind { mtu: 60, ..plain(Mode::L2) },
         Kind { mtu: 90, ..plain(Mode::IpipV6) },
-        Kind { is_reachable: false, ..plain(Mode::L2) },
+        Kind { is_reachable: false, states: &[(1, HostState::Lost)], ..moving(Mode::L2) },
         Kind { ring: MIXED, policy: Policy::CLIENT, ..plain(Mode::IpipV4) },
         Kind { policy: Policy::GAP, ..moving(Mode::IpipV6) },
         Kind {

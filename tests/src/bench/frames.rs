@@ -58,6 +58,10 @@ impl Frame {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     TcpAck,
+    /// The same behind a VLAN tag.
+    TaggedAck,
+    /// The same from 127/8.
+    MartianAck,
     TcpSyn,
     Udp,
     Arp,
@@ -69,6 +73,10 @@ pub struct Flows {
     template: Vec<u8>,
     /// Where the last four bytes of the client's address, and its port, lie.
     varies: Option<(usize, usize)>,
+    /// The first client's, or its last four bytes.
+    first: u32,
+    /// Where the IP header lies.
+    ip: usize,
 }
 
 impl Flows {
@@ -76,21 +84,28 @@ impl Flows {
     pub fn new(kind: Kind, vip: SocketAddr) -> Flows {
         let client: SocketAddr =
             if vip.is_ipv4() { "10.0.0.0:1024" } else { "[2001:db8:c::]:1024" }.parse().expect("an address");
-        let len = if vip.is_ipv4() { 64 } else { 80 };
+        let (tag, first) = match kind {
+            Kind::TaggedAck => (4, 0x0a00_0000),
+            Kind::MartianAck => (0, 0x7f00_0000),
+            _ => (0, 0x0a00_0000),
+        };
+        let len = if vip.is_ipv4() && tag == 0 { 64 } else { 80 };
         let packet = match kind {
-            Kind::TcpAck => Packet::tcp(client, vip).seq(1000).ack(2000),
+            Kind::TaggedAck => Packet::tcp(client, vip).seq(1000).ack(2000).vlan(7),
+            Kind::TcpAck | Kind::MartianAck => Packet::tcp(client, vip).seq(1000).ack(2000),
             Kind::TcpSyn => Packet::tcp(client, vip).syn(999),
             Kind::Udp => Packet::udp(client, vip),
             Kind::Arp => {
                 let mut template = vec![0xff; 6];
                 template.extend([2, 0, 0, 0, 0, 1, 0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1]);
                 template.resize(64, 0);
-                return Flows { template, varies: None };
+                return Flows { template, varies: None, first, ip: 14 };
             }
         };
         let headers = packet.build().len();
         let template = packet.payload(&vec![0; len - headers]).build();
-        Flows { template, varies: Some(if vip.is_ipv4() { (26, 34) } else { (34, 54) }) }
+        let (address, port) = if vip.is_ipv4() { (26, 34) } else { (34, 54) };
+        Flows { template, varies: Some((address + tag, port + tag)), first, ip: 14 + tag }
     }
 
     /// The packet of flow number `flow`. Checksums of TCP and UDP are those of the first flow: nobody looks at them.
@@ -98,10 +113,10 @@ impl Flows {
         let mut bytes = self.template.clone();
         if let Some((address, port)) = self.varies {
             // 1000 flows a client.
-            let (client, source) = (0x0a00_0000 + flow / 1000, 1024 + (flow % 1000) as u16 * 61);
+            let (client, source) = (self.first + flow / 1000, 1024 + (flow % 1000) as u16 * 61);
             bytes[address..address + 4].copy_from_slice(&client.to_be_bytes());
             bytes[port..port + 2].copy_from_slice(&source.to_be_bytes());
-            mend_checksum(&mut bytes[14..]);
+            mend_checksum(&mut bytes[self.ip..]);
         }
         Frame::new(&bytes)
     }

@@ -12,7 +12,7 @@ use lb_common::layout::{
 use lb_common::reason::{Class, Reason};
 use lb_laws::wire::hop;
 use lb_userspace::dataplane::{
-    Abilities, Dataplane, Options, PairCounters, RingView, ServiceTable, Sizes, SweepInput, Swept, Tables,
+    Abilities, Dataplane, Options, PairCounters, ServiceTable, Sizes, SweepInput, Swept, Tables,
 };
 use lb_userspace::ring::SlotSet;
 use sluice_tests::packets::{DESTINATION_MAC, Packet};
@@ -203,8 +203,10 @@ impl Rig {
         };
         let input = SweepInput {
             ring_of: &|service| (service < 3).then_some(0),
-            ring: &|ring| (ring == 0).then_some(RingView { slots: words, serves: &serves }),
+            slots: &|ring| (ring == 0).then_some(words),
+            state: &|_, host| hosts.get(&host).copied().unwrap_or(HostState::Gone),
             losers: &serves,
+            leaving: &|_, _| false,
         };
         let swept = self.plane.sweep(&input).unwrap();
         let mut foreign = SlotSet::new(words.len() as u32);

@@ -74,6 +74,9 @@ impl<'a> Route<'a> {
 
     /// A closing pin that alone keeps its flow at its host stays for as long as an established one.
     fn is_live(&self, kept: &Kept, home: HostId) -> bool {
+        if self.state(kept.host) == HostState::Lost {
+            return false;
+        }
         let Settings { timeouts, .. } = self.balancer.settings;
         let phase =
             if kept.phase == Phase::Closing && kept.host != home { Phase::Established } else { kept.phase };
