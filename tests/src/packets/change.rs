@@ -51,6 +51,6 @@ impl Packet {
     pub fn part(&self, offset: usize, len: usize, more: bool) -> Vec<u8> {
         let (protocol, body) = self.body();
         let end = (offset + len).min(body.len());
-        self.frame(protocol, &body[offset..end], Some((offset, more)))
+        self.frame(protocol, &body[offset.min(end)..end], Some((offset, more)))
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lb_common::layout::FEATURE_PING;
 use sluice_tests::packets::{DESTINATION_MAC, Packet, SOURCE_MAC, check};
-use sluice_tests::rig::{Delta, INGRESS};
+use sluice_tests::rig::{Delta, INGRESS, stay_on, two_cpus};
 
 use super::answers::{pong, time_exceeded, too_big};
 use super::bench::{Bench, Flow, L3, Mode, NOTHING, TCP, all_flows, flows, pattern};
@@ -85,6 +85,8 @@ fn other_pings_pass() {
 /// So many of each kind in a second, and none more; a flood of one kind does not keep the others back.
 #[test]
 fn answers_are_rated() {
+    // Each CPU has a rate of its own.
+    stay_on(two_cpus()[0]);
     for rate in [0, 1, 3] {
         let change = |abilities: &mut lb_userspace::dataplane::Abilities| {
             abilities.features |= FEATURE_PING;

@@ -276,6 +276,32 @@ fn answers_that_do_not_fit_are_told_to_the_backend() {
     });
 }
 
+/// Of a page and more.
+#[test]
+fn long_answers() {
+    with_ways(|ways| {
+        ip("link set clients mtu 9000");
+        let mut bench = Bench::with(|abilities| abilities.frags = true, |backend| backend);
+        own_all(&mut bench, &ways);
+        bench.ingress = ways.backends;
+        for flow in clients(0) {
+            for payload in [1400, 4000, 8900] {
+                let answer = flow.answer(flow.backend(1), payload);
+                let output =
+                    with_macs(&answer.clone().from(flow.to).hop().build(), NEXT_HOP, ways.clients_mac);
+                for answer in [answer.clone(), answer.vlan(7)] {
+                    replied(&mut bench, answer.build(), XDP_REDIRECT, output.clone(), "forward_reply");
+                }
+            }
+            let long = flow.answer(flow.backend(1), 9000);
+            let own: IpAddr = if flow.is_v6() { "2001:db8:b:2::ff" } else { "203.0.113.1" }.parse().unwrap();
+            let turned = Flow { from: flow.backend(1), to: flow.from, ..flow };
+            let answer = super::answers::too_big(&turned, &long.build(), own, 9000);
+            replied(&mut bench, long.build(), XDP_TX, answer, "answer_too_big");
+        }
+    });
+}
+
 #[test]
 fn answers_are_inspected() {
     with_ways(|ways| {
