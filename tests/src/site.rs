@@ -18,7 +18,7 @@ pub const WEB: u16 = 80;
 /// What the balancer is to do.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// `l2` or `ipip`
+    /// `l2`, `ipip` or `gue`
     pub forward: &'static str,
     /// Weight of each host, by its number from 1.
     pub weights: Vec<u16>,
@@ -58,7 +58,7 @@ pub struct Site {
 impl Site {
     /// Builds the topology, starts nginx and echo servers on all hosts and the daemon on the balancer.
     pub fn start(builder: Builder, plan: &Plan) -> Result<Self> {
-        let is_tunnelled = plan.forward == "ipip";
+        let is_tunnelled = ["ipip", "gue"].contains(&plan.forward);
         let topology = builder.hosts(plan.weights.len()).xdp_on_hosts(is_tunnelled).build()?;
         let vips = vips(&topology);
         let at: Vec<SocketAddr> = vips.iter().map(|&vip| SocketAddr::new(vip, ECHO)).collect();

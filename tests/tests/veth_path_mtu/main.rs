@@ -13,7 +13,7 @@ use aya::maps::{HashMap, Map, MapData};
 use ear::{Ear, Said, forget_paths, route_mtu, until};
 use lb_common::layout::{Own, Tuple};
 use sluice_tests::site::{ECHO, Plan, Site, WEB, config};
-use sluice_tests::topology::{Layout, Namespace, Topology, leftovers_of};
+use sluice_tests::topology::{Layout, Namespace, Topology};
 use sluice_tests::traffic::{Connections, ConnectionsOptions};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -22,8 +22,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 const NARROW: u32 = 1400;
 
 /// What is left of it in an outer header.
-fn inner(outer: u32, vip: IpAddr) -> u32 {
-    outer - if vip.is_ipv4() { 20 } else { 40 }
+fn inner(outer: u32, vip: IpAddr, forward: &str) -> u32 {
+    outer - if vip.is_ipv4() { 20 } else { 40 } - if forward == "gue" { 12 } else { 0 }
 }
 
 /// Sends 600 kB to nginx, which answers with its name when it has read all of it.
@@ -89,43 +89,44 @@ fn balancer(topology: &Topology, vip: IpAddr) -> IpAddr {
 }
 
 /// The router's error reaches the client by way of the daemon; what the daemon learns makes the XDP program answer from then on.
-fn a_narrow_link_is_discovered(layout: Layout) {
-    let site = Site::start(Topology::builder().layout(layout).router(NARROW), &Plan::new("ipip", 1)).unwrap();
+fn a_narrow_link_is_discovered(layout: Layout, forward: &'static str) {
+    let topology = Topology::builder().layout(layout).router(NARROW);
+    discover(&Site::start(topology, &Plan::new(forward, 1)).unwrap(), forward);
+}
+
+fn discover(site: &Site, forward: &str) {
     let (client, router) = (&site.topology.client().ns, site.topology.router().unwrap());
     let ear = Ear::open(client);
     for (vip, service) in site.vips().into_iter().zip(["web-v4", "web-v6"]) {
-        let mtu = inner(NARROW, vip);
+        let mtu = inner(NARROW, vip, forward);
         let too_big = (balancer(&site.topology, vip), Said::TooBig(mtu));
-        let told = || status(&site)["path_errors"]["told"].as_u64().unwrap();
-        let (told_before, answered_before) = (told(), reason(&site, "answer_too_big"));
-        assert_eq!((route_mtu(client, vip), learnt(&site, service)), (None, None));
-        post(&site, vip);
+        let told = || status(site)["path_errors"]["told"].as_u64().unwrap();
+        let (told_before, answered_before) = (told(), reason(site, "answer_too_big"));
+        assert_eq!((route_mtu(client, vip), learnt(site, service)), (None, None));
+        post(site, vip);
         assert_eq!(route_mtu(client, vip), Some(mtu));
         let heard = ear.heard();
         assert!(!heard.is_empty() && heard.iter().all(|error| *error == too_big), "{heard:?}");
-        assert!(told() > told_before, "{}", status(&site)["path_errors"]);
-        converse(&site, vip);
+        assert!(told() > told_before, "{}", status(site)["path_errors"]);
+        converse(site, vip);
 
         // From here on the data path knows. The router has nothing to say any more.
-        until("what was learnt", || learnt(&site, service).filter(|mtu| *mtu == u64::from(NARROW)));
+        until("what was learnt", || learnt(site, service).filter(|mtu| *mtu == u64::from(NARROW)));
         let (told_after, errors) = (told(), router_errors(router));
         forget_paths(client);
         assert_eq!(route_mtu(client, vip), None);
         let _ = ear.heard();
-        post(&site, vip);
+        post(site, vip);
         assert_eq!(route_mtu(client, vip), Some(mtu));
         let heard = ear.heard();
         assert!(!heard.is_empty() && heard.iter().all(|error| *error == too_big), "{heard:?}");
-        assert!(reason(&site, "answer_too_big") > answered_before);
+        assert!(reason(site, "answer_too_big") > answered_before);
         assert_eq!((told(), router_errors(router)), (told_after, errors));
     }
     assert_eq!(site.violations().unwrap(), "{}");
     let log = site.daemon.log();
     let said = log.lines().filter(|line| line.contains("takes packets of 1400 bytes")).count();
     assert_eq!(said, 2, "once a backend: {log}");
-    let prefix = site.topology.prefix().to_owned();
-    drop(site);
-    assert_eq!(leftovers_of(&prefix), [""; 0]);
 }
 
 /// Errors that a kernel has sent, of both families.
@@ -141,12 +142,36 @@ fn router_errors(ns: &Namespace) -> u64 {
 
 #[test]
 fn a_narrow_link_behind_a_router_is_discovered_when_hosts_and_clients_share_a_side() {
-    a_narrow_link_is_discovered(Layout::Flat);
+    a_narrow_link_is_discovered(Layout::Flat, "ipip");
 }
 
 #[test]
 fn a_narrow_link_behind_a_router_is_discovered_when_hosts_are_on_the_other_side() {
-    a_narrow_link_is_discovered(Layout::Routed);
+    a_narrow_link_is_discovered(Layout::Routed, "ipip");
+}
+
+#[test]
+fn a_narrow_link_behind_a_router_is_discovered_through_gue() {
+    a_narrow_link_is_discovered(Layout::Routed, "gue");
+}
+
+/// Errors go to any address of the prefixes that outer packets come from; the balancer's kernel has to take those for its own.
+#[test]
+fn a_narrow_link_behind_a_router_is_discovered_from_a_prefix_of_outer_sources() {
+    let topology = Topology::builder().layout(Layout::Routed).router(NARROW);
+    let plan = Plan::new("ipip", 1);
+    let mut site = Site::start(topology, &plan).unwrap();
+    let router = site.topology.router().unwrap();
+    for (prefix, balancer) in [("10.200.0.0/24", "10.77.0.1"), ("fd20::/64", "fd77::1")] {
+        router.shell(&format!("ip route add {prefix} via {balancer}")).unwrap();
+        site.topology.balancer().ns.shell(&format!("ip route add local {prefix} dev lo")).unwrap();
+    }
+    let config =
+        format!("outer_source = [\"10.200.0.0/24\", \"fd20::/64\"]\n{}", config(&site.topology, &plan));
+    site.daemon.terminate().unwrap();
+    site.daemon.write_config(&config).unwrap();
+    site.daemon.start_again().unwrap();
+    discover(&site, "ipip");
 }
 
 /// What the balancer's own interface does not take needs nobody else: the data path answers, in the name of the interface that the
@@ -161,7 +186,7 @@ fn the_balancers_own_narrow_link_is_answered_for() {
     let client = &site.topology.client().ns;
     let ear = Ear::open(client);
     for vip in site.vips() {
-        let mtu = inner(1450, vip);
+        let mtu = inner(1450, vip, "ipip");
         post(&site, vip);
         assert_eq!(route_mtu(client, vip), Some(mtu));
         let heard = ear.heard();
