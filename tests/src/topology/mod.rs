@@ -2,7 +2,8 @@
 //!
 //! Two layouts: *flat*, where all share one segment and the balancer sends out where it received (`XDP_TX`), and
 //! *routed*, where clients and hosts are on different sides of it (`XDP_REDIRECT`). Hosts carry the VIPs on `lo` and
-//! answer clients directly. Everything is removed when the value is dropped.
+//! answer clients directly, or know nothing of them and answer through the balancer. Everything is removed when the value
+//! is dropped.
 
 mod addressing;
 mod cleanup;
@@ -67,6 +68,7 @@ pub struct Builder {
     queues: u32,
     replies: Replies,
     vip_routes: VipRoutes,
+    vips_on_hosts: bool,
     xdp_on_hosts: bool,
 }
 
@@ -112,6 +114,7 @@ impl Topology {
             queues: 2,
             replies: Replies::Direct,
             vip_routes: VipRoutes::ViaBalancer,
+            vips_on_hosts: true,
             xdp_on_hosts: false,
         }
     }
@@ -216,7 +219,7 @@ impl Builder {
         self
     }
 
-    /// The VIPs that each host carries and each client has routes for.
+    /// The VIPs that clients have routes for, and that hosts carry unless told otherwise.
     pub fn vips(mut self, vips: impl IntoIterator<Item = IpAddr>) -> Self {
         self.vips = vips.into_iter().collect();
         self
@@ -228,8 +231,7 @@ impl Builder {
         self
     }
 
-    /// Bytes of the longest packet from the balancer to a host: the client's and the encapsulation. At most 3506, more
-    /// would need an XDP program that takes fragments.
+    /// Bytes of the longest packet from the balancer to a host: the client's and the encapsulation.
     pub fn backend_mtu(mut self, bytes: u32) -> Self {
         self.backend_mtu = bytes;
         self
@@ -251,6 +253,13 @@ impl Builder {
         self
     }
 
+    /// Whether the hosts carry the VIPs on `lo`. Where they do not, the balancer is their default gateway, which takes
+    /// [`Layout::Routed`] and [`Replies::ThroughBalancer`].
+    pub fn vips_on_hosts(mut self, wanted: bool) -> Self {
+        self.vips_on_hosts = wanted;
+        self
+    }
+
     /// Prepares the far ends of the hosts' interfaces for XDP programs on the hosts too.
     pub fn xdp_on_hosts(mut self, wanted: bool) -> Self {
         self.xdp_on_hosts = wanted;
@@ -267,6 +276,8 @@ impl Builder {
             "a client has 1 to {MOST_SOURCES} addresses"
         );
         ensure!(self.client_mtu >= 1280, "IPv6 wants an MTU of at least 1280 bytes, not {}", self.client_mtu);
+        let through = self.layout == Layout::Routed && self.replies == Replies::ThroughBalancer;
+        ensure!(self.vips_on_hosts || through, "hosts without VIPs answer through the balancer");
         if let Some(label) = self.label {
             ensure!(cleanup::LABELS.contains(&label), "a topology cannot be labelled {label:?}");
         }
@@ -366,7 +377,7 @@ fn make(plan: &plan::Plan, prefix: &str) -> Result<(Vec<Namespace>, Vec<OwnedFd>
     }
     ip_batch(&plan.links)?;
 
-    let pass = XdpProgram::pass()?;
+    let pass = XdpProgram::pass(plan.has_jumbo)?;
     // Ports before nodes does not matter, so all run at once.
     let links = std::thread::scope(|scope| {
         let start = |(node, namespace): (_, &Namespace)| {
