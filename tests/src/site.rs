@@ -1,24 +1,29 @@
 //! A whole site: topology, servers on every host, and the real daemon on the balancer.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::servers::{Nginx, SluiceDaemon, sluice_binary};
-use crate::topology::{Builder, Topology};
+use crate::topology::{Builder, Node, Replies, Topology};
 use crate::traffic::{EchoServer, UdpEchoServer};
 
 /// TCP and UDP port of the echo servers.
 pub const ECHO: u16 = 7;
-/// TCP port of nginx.
+/// TCP port of the service that nginx has.
 pub const WEB: u16 = 80;
+
+/// With `nat`, the port of nginx on the hosts.
+const TRANSLATED: &str = "backend_port = 8080";
+const TCP: &str = "\"tcp\"";
 
 /// What the balancer is to do.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// `l2`, `ipip` or `gue`
+    /// `l2`, `ipip`, `gue` or `nat`; the latter takes the routed layout.
     pub forward: &'static str,
     /// Weight of each host, by its number from 1.
     pub weights: Vec<u16>,
@@ -29,6 +34,23 @@ pub struct Plan {
     pub vip_mode: &'static str,
     /// Of the TCP services: `full` or `edges`
     pub tracking: &'static str,
+    /// `native`, `generic` or `auto`, for each interface of the balancer; the last holds for the rest.
+    pub xdp_modes: Vec<&'static str>,
+    /// Lines before the first header of the config.
+    pub top: &'static str,
+    /// On both VIPs, beside web and echo.
+    pub services: Vec<Extra>,
+}
+
+/// A service more, on both VIPs.
+#[derive(Debug, Clone)]
+pub struct Extra {
+    pub name: &'static str,
+    /// As in the config: `"tcp"` in quotes, or a list.
+    pub protocol: &'static str,
+    pub port: &'static str,
+    /// More lines.
+    pub more: &'static str,
 }
 
 impl Plan {
@@ -41,6 +63,9 @@ impl Plan {
             pins: 65_536,
             vip_mode: "external",
             tracking: "full",
+            xdp_modes: vec!["native"],
+            top: "",
+            services: Vec::new(),
         }
     }
 }
@@ -49,7 +74,7 @@ impl Plan {
 pub struct Site {
     pub daemon: SluiceDaemon,
     _decap: Vec<Decap>,
-    _nginx: Vec<Nginx>,
+    pub nginx: Vec<Nginx>,
     _tcp: Vec<EchoServer>,
     _udp: Vec<UdpEchoServer>,
     pub topology: Topology,
@@ -58,13 +83,18 @@ pub struct Site {
 impl Site {
     /// Builds the topology, starts nginx and echo servers on all hosts and the daemon on the balancer.
     pub fn start(builder: Builder, plan: &Plan) -> Result<Self> {
-        let is_tunnelled = ["ipip", "gue"].contains(&plan.forward);
-        let topology = builder.hosts(plan.weights.len()).xdp_on_hosts(is_tunnelled).build()?;
-        let vips = vips(&topology);
-        let at: Vec<SocketAddr> = vips.iter().map(|&vip| SocketAddr::new(vip, ECHO)).collect();
-        let nginx = Nginx::start_on_all(&topology)?;
+        let is_tunnelled = matches!(plan.forward, "ipip" | "gue");
+        let mut builder = builder.hosts(plan.weights.len()).xdp_on_hosts(is_tunnelled);
+        if plan.forward == "nat" {
+            builder = builder.replies(Replies::ThroughBalancer).vips_on_hosts(false);
+        }
+        let topology = builder.build()?;
+        let mut nginx = Vec::new();
         let (mut tcp, mut udp, mut decap) = (Vec::new(), Vec::new(), Vec::new());
         for host in topology.hosts() {
+            let served = served(&topology, host, plan);
+            let at: Vec<SocketAddr> = served.iter().map(|&address| SocketAddr::new(address, ECHO)).collect();
+            nginx.push(Nginx::start(host, if plan.forward == "nat" { &[] } else { &served })?);
             tcp.push(EchoServer::start(&host.ns, &host.name, &at, 1)?);
             udp.push(UdpEchoServer::start(&host.ns, &host.name, &at)?);
             if is_tunnelled {
@@ -72,7 +102,7 @@ impl Site {
             }
         }
         let daemon = SluiceDaemon::start(&topology, &config(&topology, plan))?;
-        Ok(Site { daemon, _decap: decap, _nginx: nginx, _tcp: tcp, _udp: udp, topology })
+        Ok(Site { daemon, _decap: decap, nginx, _tcp: tcp, _udp: udp, topology })
     }
 
     /// The VIPs: IPv4, then IPv6.
@@ -88,6 +118,12 @@ impl Site {
         Ok(found.and_then(|entry| entry["live_flows"]["total"].as_u64()).unwrap_or(u64::MAX))
     }
 
+    /// Packets by reason, as the balancer counted them since its start.
+    pub fn reasons(&self) -> Result<BTreeMap<String, u64>> {
+        let status = self.daemon.cli_json(&["status", "--json"])?;
+        serde_json::from_value(status["reasons"].clone()).context("the status has no packets by reason")
+    }
+
     /// The must-be-zero counters that are not zero; for the end of a test.
     pub fn violations(&self) -> Result<String> {
         let status = self.daemon.cli_json(&["status", "--json"])?;
@@ -99,16 +135,31 @@ fn vips(topology: &Topology) -> [IpAddr; 2] {
     [IpAddr::from(topology.vip4()), IpAddr::from(topology.vip6())]
 }
 
+/// Addresses at which servers of a host get what clients send to the VIPs: IPv4, then IPv6.
+pub fn served(topology: &Topology, host: &Node, plan: &Plan) -> [IpAddr; 2] {
+    match plan.forward {
+        "nat" => [host.ipv4[0].into(), host.ipv6[0].into()],
+        _ => vips(topology),
+    }
+}
+
 /// The balancer's config: web and echo services on both VIPs, over all hosts.
 pub fn config(topology: &Topology, plan: &Plan) -> String {
     let [half_open, established, closing, udp] = plan.timeouts;
-    let interfaces: Vec<String> =
-        topology.balancer().interfaces.iter().map(|name| format!("{name:?}")).collect();
+    let modes = plan.xdp_modes.iter().chain(plan.xdp_modes.last().into_iter().cycle());
+    let interfaces: Vec<String> = topology
+        .balancer()
+        .interfaces
+        .iter()
+        .zip(modes)
+        .map(|(name, mode)| format!("{{ name = {name:?}, xdp_mode = {mode:?} }}"))
+        .collect();
     let mut text = format!(
-        "interfaces = [{}]\nxdp_mode = \"native\"\nvip_mode = \"{}\"\n[flow_table]\npins = {}\n[timeouts]\nhalf_open = \"{half_open}s\"\n\
+        "interfaces = [{}]\nvip_mode = \"{}\"\n{}\n[flow_table]\npins = {}\n[timeouts]\nhalf_open = \"{half_open}s\"\n\
          established = \"{established}s\"\nclosing = \"{closing}s\"\nudp = \"{udp}s\"\n",
         interfaces.join(", "),
         plan.vip_mode,
+        plan.top,
         plan.pins
     );
     for (host, weight) in topology.hosts().iter().zip(&plan.weights) {
@@ -118,16 +169,21 @@ pub fn config(topology: &Topology, plan: &Plan) -> String {
             host.name, host.ipv4[0], host.ipv6[0]
         );
     }
+    let translated = if plan.forward == "nat" { TRANSLATED } else { "" };
+    let services = [
+        Extra { name: "web", protocol: TCP, port: "80", more: translated },
+        Extra { name: "echo", protocol: TCP, port: "7", more: "" },
+        Extra { name: "echo-udp", protocol: "\"udp\"", port: "7", more: "" },
+    ];
     for (family, vip) in ["v4", "v6"].iter().zip(vips(topology)) {
-        for (name, protocol, port) in [("web", "tcp", WEB), ("echo", "tcp", ECHO), ("echo-udp", "udp", ECHO)]
-        {
+        for Extra { name, protocol, port, more } in services.iter().chain(&plan.services) {
             let _ = writeln!(
                 text,
-                "[[services]]\nname = \"{name}-{family}\"\nvip = \"{vip}\"\nprotocol = \"{protocol}\"\nport = {port}\n\
-                 forward = \"{}\"",
+                "[[services]]\nname = \"{name}-{family}\"\nvip = \"{vip}\"\nprotocol = {protocol}\nport = {port}\n\
+                 forward = \"{}\"\n{more}",
                 plan.forward
             );
-            if protocol == "tcp" {
+            if *protocol == TCP {
                 let _ = writeln!(text, "tracking = \"{}\"", plan.tracking);
             }
         }

@@ -124,3 +124,18 @@ fn a_drain_breaks_nothing_flat_ipip() {
 fn a_drain_breaks_nothing_routed_ipip() {
     drain_under_load(Layout::Routed, "ipip");
 }
+
+#[test]
+fn a_drain_breaks_nothing_flat_gue() {
+    drain_under_load(Layout::Flat, "gue");
+}
+
+#[test]
+fn a_drain_breaks_nothing_routed_gue() {
+    drain_under_load(Layout::Routed, "gue");
+}
+
+#[test]
+fn a_drain_breaks_nothing_nat() {
+    drain_under_load(Layout::Routed, "nat");
+}

@@ -4,4 +4,4 @@ mod daemon;
 mod nginx;
 
 pub use daemon::{SluiceDaemon, sluice_binary};
-pub use nginx::{BIG_FILE_BYTES, Nginx, SLOW_BYTES_PER_SECOND};
+pub use nginx::{BIG_FILE_BYTES, Nginx, SLOW_BYTES_PER_SECOND, pattern};

@@ -2,7 +2,8 @@
 //!
 //! Two layouts: *flat*, where all share one segment and the balancer sends out where it received (`XDP_TX`), and
 //! *routed*, where clients and hosts are on different sides of it (`XDP_REDIRECT`). Hosts carry the VIPs on `lo` and
-//! answer clients directly. Everything is removed when the value is dropped.
+//! answer clients directly, or know nothing of them and answer through the balancer. Everything is removed when the value
+//! is dropped.
 
 mod addressing;
 mod cleanup;
@@ -67,6 +68,7 @@ pub struct Builder {
     queues: u32,
     replies: Replies,
     vip_routes: VipRoutes,
+    vips_on_hosts: bool,
     xdp_on_hosts: bool,
     router: Option<u32>,
 }
@@ -114,6 +116,7 @@ impl Topology {
             queues: 2,
             replies: Replies::Direct,
             vip_routes: VipRoutes::ViaBalancer,
+            vips_on_hosts: true,
             xdp_on_hosts: false,
             router: None,
         }
@@ -224,7 +227,7 @@ impl Builder {
         self
     }
 
-    /// The VIPs that each host carries and each client has routes for.
+    /// The VIPs that clients have routes for, and that hosts carry unless told otherwise.
     pub fn vips(mut self, vips: impl IntoIterator<Item = IpAddr>) -> Self {
         self.vips = vips.into_iter().collect();
         self
@@ -236,8 +239,7 @@ impl Builder {
         self
     }
 
-    /// Bytes of the longest packet from the balancer to a host: the client's and the encapsulation. At most 3506, more
-    /// would need an XDP program that takes fragments.
+    /// Bytes of the longest packet from the balancer to a host: the client's and the encapsulation.
     pub fn backend_mtu(mut self, bytes: u32) -> Self {
         self.backend_mtu = bytes;
         self
@@ -256,6 +258,13 @@ impl Builder {
 
     pub fn vip_routes(mut self, vip_routes: VipRoutes) -> Self {
         self.vip_routes = vip_routes;
+        self
+    }
+
+    /// Whether the hosts carry the VIPs on `lo`. Where they do not, the balancer is their default gateway, which takes
+    /// [`Layout::Routed`] and [`Replies::ThroughBalancer`].
+    pub fn vips_on_hosts(mut self, wanted: bool) -> Self {
+        self.vips_on_hosts = wanted;
         self
     }
 
@@ -286,6 +295,8 @@ impl Builder {
             self.router.is_none() || self.layout == Layout::Flat || self.replies == Replies::Direct,
             "replies that go through the balancer do not go through a router"
         );
+        let through = self.layout == Layout::Routed && self.replies == Replies::ThroughBalancer;
+        ensure!(self.vips_on_hosts || through, "hosts without VIPs answer through the balancer");
         if let Some(label) = self.label {
             ensure!(cleanup::LABELS.contains(&label), "a topology cannot be labelled {label:?}");
         }
@@ -387,7 +398,7 @@ fn make(plan: &plan::Plan, prefix: &str) -> Result<(Vec<Namespace>, Vec<OwnedFd>
     }
     ip_batch(&plan.links)?;
 
-    let pass = XdpProgram::pass()?;
+    let pass = XdpProgram::pass(plan.has_jumbo)?;
     // Ports before nodes does not matter, so all run at once.
     let links = std::thread::scope(|scope| {
         let start = |(node, namespace): (_, &Namespace)| {

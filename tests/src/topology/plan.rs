@@ -13,7 +13,12 @@ pub(super) struct Plan {
     /// Lines for `ip -batch` that make the veth pairs right where they belong.
     pub links: Vec<String>,
     pub nodes: Vec<Node>,
+    /// Frames do not fit a page: XDP programs must take them in several pieces.
+    pub has_jumbo: bool,
 }
+
+/// Bytes of the longest packet that native XDP of a veth takes in one piece (`veth_xdp_set` in drivers/net/veth.c).
+const ONE_PIECE: u32 = 3506;
 
 /// A namespace.
 #[derive(Debug)]
@@ -96,7 +101,8 @@ fn port_of(name: &str) -> String {
 
 /// The builder's wishes as a plan; `prefix` begins the names of all namespaces.
 pub(super) fn plan(wish: &Builder, prefix: &str) -> Plan {
-    let mut plan = Plan::default();
+    let has_jumbo = wish.client_mtu.max(wish.backend_mtu) > ONE_PIECE;
+    let mut plan = Plan { has_jumbo, ..Plan::default() };
     let mut switch = Node::new(format!("{prefix}-sw"));
     let mut balancer = Node::new(format!("{prefix}-lb"));
     switch.ip.push("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0".into());
@@ -265,6 +271,11 @@ fn host_node(plan: &mut Plan, wish: &Builder, number: usize, name: &str, host: &
     host.address(host_v6(number), 64, "eth0");
     host.on_link(HOST_NET_V4, "eth0", wish.client_mtu);
     host.on_link(HOST_NET_V6, "eth0", wish.client_mtu);
+    if !wish.vips_on_hosts {
+        host.ip.push(format!("route add default via {BALANCER_V4} mtu {}", wish.client_mtu));
+        host.ip.push(format!("route add default via {BALANCER_V6} mtu {}", wish.client_mtu));
+        return;
+    }
     carry_vips(wish, host);
     if wish.layout == Layout::Routed {
         for client in 0..wish.clients {

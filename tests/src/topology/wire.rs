@@ -43,7 +43,7 @@ impl Wire {
         let queues = "numtxqueues 1 numrxqueues 1";
         let end = |node: &plan::Node| format!("name {} netns {} {queues}", Self::INTERFACE, node.name);
         let link = format!("link add {} type veth peer {}", end(&nodes[0]), end(&nodes[1]));
-        let plan = plan::Plan { links: vec![link], nodes: nodes.into() };
+        let plan = plan::Plan { links: vec![link], nodes: nodes.into(), has_jumbo: false };
         let (mut namespaces, _) = make(&plan, prefix)?;
         let outside = namespaces.remove(1);
         Ok(Wire { prefix: prefix.to_owned(), balancer: namespaces.remove(0), outside })

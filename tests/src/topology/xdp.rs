@@ -11,6 +11,8 @@ use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type};
 
 /// `XDP_FLAGS_DRV_MODE` of linux/if_link.h: the driver's own hook, never the generic one.
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+/// `BPF_F_XDP_HAS_FRAGS` of linux/bpf.h (5.18): the program takes frames in several pieces.
+const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 
 /// `r0 = 2 (XDP_PASS); exit` in the encoding of `struct bpf_insn`, little endian.
 #[cfg(target_endian = "little")]
@@ -24,9 +26,9 @@ const SEND: [u64; 2] = [0x0000_0003_0000_00b7, 0x0000_0000_0000_0095];
 pub struct XdpProgram(OwnedFd);
 
 impl XdpProgram {
-    /// The program that passes everything on to the kernel.
-    pub fn pass() -> Result<Self> {
-        Self::load(&PASS)
+    /// The program that passes everything on to the kernel; with `frags` also frames in several pieces.
+    pub fn pass(frags: bool) -> Result<Self> {
+        Self::load_with(&PASS, if frags { BPF_F_XDP_HAS_FRAGS } else { 0 })
     }
 
     /// The program that sends everything back where it came from.
@@ -36,6 +38,10 @@ impl XdpProgram {
 
     /// Loads `instructions`, each a `struct bpf_insn` as a number. Needs CAP_BPF and CAP_NET_ADMIN.
     pub fn load(instructions: &[u64]) -> Result<Self> {
+        Self::load_with(instructions, 0)
+    }
+
+    fn load_with(instructions: &[u64], flags: u32) -> Result<Self> {
         let license = c"MIT OR Apache-2.0";
         // SAFETY: every bit pattern of `bpf_attr` is valid, all zeroes most of all: absent fields must be 0.
         let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
@@ -45,6 +51,7 @@ impl XdpProgram {
         load.insn_cnt = instructions.len() as u32;
         load.insns = instructions.as_ptr() as u64;
         load.license = license.as_ptr() as u64;
+        load.prog_flags = flags;
         bpf(bpf_cmd::BPF_PROG_LOAD, &attr).map(Self).context("cannot load an XDP program")
     }
 

@@ -21,7 +21,7 @@ pub(super) fn to_backend(packet: &mut [u8], whole: &Whole, quoted: Option<&Quote
             let source = ip + if is_v6 { 8 } else { 12 };
             packet[source..][..address.len()].copy_from_slice(address);
             if !is_v6 {
-                mend(packet, &before, ip + 10, &[source..source + 4], follow);
+                mend(packet, &before, ip + 10, std::slice::from_ref(&(source..source + 4)), follow);
             }
             set_port(packet, upper, backend);
             let covered = [source..source + address.len(), upper..upper + 2];
