@@ -56,48 +56,23 @@ pub unsafe fn find(
 /// ports or of a prefix. The packet's own transport may carry [`crate::layout::ServiceKey::REPLY`]. The record's place, or
 /// [`NOWHERE`].
 ///
-/// # Safety
-/// As for [`find`].
+/// `find` is [`find_place`], of an address, a transport and a port: what the verifier is to walk once and not for each prefix.
 #[inline(always)]
-pub unsafe fn find_wide(
-    directory: *const Directory,
+pub fn find_wide(
     address: &[u64; 2],
     transport: u32,
-    key: Key,
     features: u32,
     prefixes: &[Prefix; PREFIXES],
+    find: impl Fn([u64; 2], u32, u16) -> u32,
 ) -> u32 {
     let port = (transport as u16).swap_bytes();
-    let in_range = |place: u32| {
-        // SAFETY: the caller's promise; a place is below the number of places.
-        PortRange(unsafe {
-            (&raw const (*directory).ranges).cast::<u32>().add(place as usize).read_volatile()
-        })
-        .has(port)
-    };
     let any_port = transport & !0xffff | ServiceKey::RANGE;
-    let look = |address: &[u64; 2], mark: u32| {
-        if mark != 0 {
-            let transport = transport | mark;
-            // SAFETY: the caller's promise.
-            let sought =
-                unsafe { find(directory, address, transport, DestinationHash::of(address, transport, key)) };
-            if !sought.record.is_null() {
-                return sought.place;
-            }
+    let has_ranges = features & FEATURE_RANGES != 0;
+    if has_ranges {
+        let found = find(*address, any_port, port);
+        if found != NOWHERE {
+            return found;
         }
-        if features & FEATURE_RANGES == 0 {
-            return NOWHERE;
-        }
-        let transport = any_port | mark;
-        let hash = DestinationHash::of(address, transport, key);
-        // SAFETY: the caller's promise.
-        let sought = unsafe { find_where(directory, address, transport, hash, in_range) };
-        if sought.record.is_null() { NOWHERE } else { sought.place }
-    };
-    let found = look(address, 0);
-    if found != NOWHERE {
-        return found;
     }
     let mut i = 0;
     while i < PREFIXES {
@@ -106,13 +81,44 @@ pub unsafe fn find_wide(
             break;
         }
         let prefix = [address[0] & mask[0] | mark[0], address[1] & mask[1] | mark[1]];
-        let found = look(&prefix, ServiceKey::PREFIX);
+        let found = find(prefix, transport | ServiceKey::PREFIX, port);
         if found != NOWHERE {
             return found;
+        }
+        if has_ranges {
+            let found = find(prefix, any_port | ServiceKey::PREFIX, port);
+            if found != NOWHERE {
+                return found;
+            }
         }
         i += 1;
     }
     NOWHERE
+}
+
+/// Place of the record with this address and transport, and if it is one of a range, with this port in it, host byte order;
+/// [`NOWHERE`].
+///
+/// # Safety
+/// As for [`find`].
+#[inline(always)]
+pub unsafe fn find_place(
+    directory: *const Directory,
+    address: &[u64; 2],
+    transport: u32,
+    port: u16,
+    key: Key,
+) -> u32 {
+    let is_it = |place: u32| {
+        // SAFETY: the caller's promise; a place is below the number of places.
+        let range =
+            unsafe { (&raw const (*directory).ranges).cast::<u32>().add(place as usize).read_volatile() };
+        transport & ServiceKey::RANGE == 0 || PortRange(range).has(port)
+    };
+    let hash = DestinationHash::of(address, transport, key);
+    // SAFETY: the caller's promise.
+    let sought = unsafe { find_where(directory, address, transport, hash, is_it) };
+    if sought.record.is_null() { NOWHERE } else { sought.place }
 }
 
 /// No place.

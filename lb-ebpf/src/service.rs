@@ -114,20 +114,18 @@ fn has_wide() -> bool {
 }
 
 /// Place of the record of a service that has a range of ports or a prefix; [`NOWHERE`]. A global function, so that the verifier
-/// walks it once.
+/// walks it once; and so is each look into the directory.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn find_wide(upper: u64, lower: u64, transport: u32) -> u32 {
+    let find = |[upper, lower]: [u64; 2], transport, port| find_place(upper, lower, transport, port as u32);
+    services::find_wide(&[upper, lower], transport, maps::features(), maps::prefixes(), find)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_place(upper: u64, lower: u64, transport: u32, port: u32) -> u32 {
     let Some(directory) = maps::DIRECTORY.get_ptr(0) else { return NOWHERE };
     // SAFETY: the map's element.
-    unsafe {
-        services::find_wide(
-            directory,
-            &[upper, lower],
-            transport,
-            maps::key(),
-            maps::features(),
-            maps::prefixes(),
-        )
-    }
+    unsafe { services::find_place(directory, &[upper, lower], transport, port as u16, maps::key()) }
 }
