@@ -144,7 +144,7 @@ fn both_programs_decide_the_same() {
     // Answers are rated by CPU.
     stay_on(two_cpus()[0]);
     let [mut plain, mut record] = [bench(false), bench(true)];
-    let mut random = Random(0x5eed_0f_5a_11ce);
+    let mut random = Random(0x5eed_0f5a_11ce);
     let mut seen = std::collections::BTreeMap::<&'static str, u32>::new();
     for number in 0..PACKETS {
         if number.is_multiple_of(500) {

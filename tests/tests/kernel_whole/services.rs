@@ -74,7 +74,7 @@ fn finds(bench: &mut Bench, to: &str, protocol: u8, service: Option<u16>) {
             output: wrapped(&inner, &l2(1).into(), 0, 0),
             counters: counters.pair(service, 1, counts.1),
         });
-        let pin = bench.rig.pin(&tuple(from, to, protocol.into())).unwrap();
+        let pin = bench.rig.pin(&tuple(from, to, protocol)).unwrap();
         assert_eq!(pin.cold.service(), service);
     }
 }
