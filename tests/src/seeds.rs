@@ -33,13 +33,7 @@ pub fn frames() -> Vec<Seed> {
         }
     }
     assert!(seeds.len().is_multiple_of(PACKETS));
-    for port in PORTS {
-        for (family, from, vip) in ends(port) {
-            for (what, frame) in others(from, vip) {
-                seeds.push((format!("{family}-{port}-{what}"), frame));
-            }
-        }
-    }
+    seeds.extend(PORTS.flat_map(rare));
     while !seeds.len().is_multiple_of(PACKETS) {
         let (what, frame) = seeds[seeds.len() - PACKETS].clone();
         seeds.push((format!("{what}-again"), frame));
@@ -47,7 +41,15 @@ pub fn frames() -> Vec<Seed> {
     seeds
 }
 
-/// Frames that are not plain, for a service's address and port; those of a packet follow each other.
+/// Frames that are not plain for the services on a port; those of a packet follow each other.
+fn rare(port: u16) -> Vec<Seed> {
+    let named = |(family, from, vip)| {
+        let seeds = others(from, vip).into_iter();
+        seeds.map(move |(what, frame)| (format!("{family}-{port}-{what}"), frame))
+    };
+    ends(port).into_iter().flat_map(named).collect()
+}
+
 fn others(from: SocketAddr, vip: SocketAddr) -> Vec<Seed> {
     let mut seeds = Vec::new();
     let mut push = |what: &str, frame| seeds.push((what.to_owned(), frame));
@@ -67,6 +69,7 @@ fn others(from: SocketAddr, vip: SocketAddr) -> Vec<Seed> {
             push(&format!("{what}-fragment-{number}"), frame);
         }
     }
+    push("spent-fragment", udp.clone().identification(7).ttl(1).fragments(24)[1].clone());
     if vip.is_ipv4() {
         push("options", tcp.clone().options(&[1; 40]).build());
     } else {

@@ -14,7 +14,7 @@ use crate::workspace::Workspace;
 /// Release of cargo-fuzz.
 pub const VERSION: &str = "0.13.2";
 /// Files and bytes of all committed corpora at most: they are read with every run of the tests.
-const MOST_FILES: usize = 250;
+const MOST_FILES: usize = 400;
 const MOST_BYTES: u64 = 500_000;
 
 /// A target of `fuzz/Cargo.toml`, and what libFuzzer is told about its input.

@@ -154,7 +154,10 @@ fn is_right(frame: &[u8], Whole { packet, what, fragment }: &Whole) -> bool {
 fn check_search(bytes: &[u8]) {
     let mut sought = vec![(words(VIP_V4.into()), 80, TCP), (words(VIP_V6.into()), 80 << 8, UDP)];
     sought.extend(WITHIN.concat().iter().map(|within| (words(*within), 81, UDP)));
-    if let Ok((Whole { packet, .. }, _)) = whole(bytes) {
+    // Others are never looked for: a transport of 0 is that of free places.
+    if let Ok((Whole { packet, .. }, _)) = whole(bytes)
+        && matches!(packet.tuple.protocol as u8, TCP | UDP)
+    {
         let Tuple { source, destination, protocol, .. } = packet.tuple;
         sought.push((destination, packet.tuple.destination_port(), protocol as u8));
         sought.push((source, packet.tuple.source_port(), protocol as u8));

@@ -15,7 +15,7 @@ use lb_common::icmp::{
 use lb_common::layout::Tuple;
 use lb_common::parse::{Frame, L3, TCP, UDP};
 
-use crate::parse::words;
+use crate::parse::{chain, words};
 
 /// The balancer's own addresses in what these laws make.
 pub const OWN_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -324,7 +324,10 @@ fn check_may_answer(bytes: &[u8]) {
     };
     let mut copy: Box<[u8]> = bytes.into();
     let may = on_frame(&mut copy, |frame| may_answer(frame, is_v6));
-    assert_eq!(may, may_answer_packet(ip) && bytes[0] & 1 == 0);
+    // Headers that lie as far as is looked in the packet alone may lie too far in a frame.
+    let is_far = is_v6 && ip.len() >= 40 && chain(ip).at > REACH - L3;
+    let may_in_any = may_answer_packet(ip) && bytes[0] & 1 == 0;
+    assert!(may == may_in_any || is_far && may_in_any);
     if !may {
         return;
     }

@@ -124,15 +124,15 @@ fn check_lengths(bytes: &[u8], Whole { packet, what, .. }: &Whole) {
 }
 
 /// Where the header behind those of IPv6 is, and its number; the fragment header, and how many headers that were.
-struct Chain {
-    next: u8,
-    at: usize,
-    fragment: Option<[u8; 8]>,
-    headers: usize,
+pub(crate) struct Chain {
+    pub next: u8,
+    pub at: usize,
+    pub fragment: Option<[u8; 8]>,
+    pub headers: usize,
 }
 
 /// Walks over extension headers (RFC 8200, 4; RFC 4302, 2.2) as far as there are any, not behind a later fragment's header.
-fn chain(ip: &[u8]) -> Chain {
+pub(crate) fn chain(ip: &[u8]) -> Chain {
     let mut chain = Chain { next: ip[6], at: 40, fragment: None, headers: 0 };
     while let 0 | 43 | 44 | 51 | 60 = chain.next {
         let is_later = chain.fragment.is_some_and(|header| header[2] != 0 || header[3] & 0xf8 != 0);

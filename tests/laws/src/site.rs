@@ -154,12 +154,13 @@ impl Site {
         protocol: u8,
         is_reply: bool,
     ) -> Option<(u16, &Service, ServiceKey)> {
+        let bits = |address| u128::from_be_bytes(octets_of(address));
+        let sought = bits(*address);
         let is_it = |key: &ServiceKey| {
-            let prefix = octets_of(key.address);
             key.is_reply == is_reply
                 && key.protocol == protocol
                 && (key.first..=key.last).contains(&port)
-                && within(octets_of(*address), key.prefix) == prefix
+                && (bits(key.address) ^ sought).leading_zeros() >= u32::from(key.prefix)
         };
         let keys = self.services.iter().flat_map(|(&number, service)| {
             service.keys.iter().filter(|key| is_it(key)).map(move |key| (number, service, *key))
@@ -169,7 +170,10 @@ impl Site {
 
     /// [`VipFlags`] of an address: those of the longest prefix that it is in.
     pub fn vip(&self, address: &[u64; 2]) -> u32 {
-        let is_in = |(prefix, length): &([u8; 16], u8)| within(octets_of(*address), *length) == *prefix;
+        let sought = u128::from_be_bytes(octets_of(*address));
+        let is_in = |(prefix, length): &([u8; 16], u8)| {
+            (u128::from_be_bytes(*prefix) ^ sought).leading_zeros() >= u32::from(*length)
+        };
         let vips = self.vips.iter().filter(|(key, _)| is_in(key));
         vips.max_by_key(|((_, length), _)| *length).map_or(0, |(_, flags)| *flags)
     }

@@ -1,8 +1,9 @@
-//! The corpus of the fuzz target `parse`.
+//! The corpus of the fuzz target `parse`, and what it began with: what the fuzzer keeps reaches each branch, but not each reason.
 
 use lb_common::reason::Reason;
-use lb_laws::corpus::inputs;
+use lb_laws::corpus::{Input, inputs};
 use lb_laws::parse::{turns, whole};
+use sluice_tests::seeds;
 
 use super::bench::{Bench, LENGTHS, PINS};
 
@@ -24,6 +25,7 @@ const OUT_OF_REACH: [Reason; 8] = [
 #[test]
 fn kernel_and_host_agree_on_every_frame_that_was_found() {
     let mut frames = inputs("parse");
+    frames.extend(seeds::frames().into_iter().map(|(name, bytes)| Input { name, bytes }));
     frames.retain(|input| {
         let is_long_enough = input.bytes.len() >= *LENGTHS.start();
         if !is_long_enough {

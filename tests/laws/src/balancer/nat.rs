@@ -31,7 +31,8 @@ pub(super) fn to_backend(packet: &mut [u8], whole: &Whole, quoted: Option<&Quote
                 mend(packet, &before, upper + 16, &covered, follow);
             }
             let addresses = if is_v6 { destination..destination + 16 } else { 0..0 };
-            mend(packet, &before, l4 + 2, &[l4 + 4..end, addresses], follow);
+            // The message last, as it may have an odd length.
+            mend(packet, &before, l4 + 2, &[addresses, l4 + 4..end], follow);
         }
         (What::Flow, _) => {
             set_port(packet, l4 + 2, backend);
