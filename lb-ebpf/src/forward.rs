@@ -71,22 +71,22 @@ pub fn forward(
     if leaving.packet.ip_len > room(backend) {
         return Err(Reason::DropTooBig);
     }
+    if maps::features() & FEATURE_NAT != 0 && backend.mode == MODE_NAT {
+        translate(&endpoint(backend))?;
+    } else {
+        hop(leaving.frame, leaving.packet)?;
+    }
+    // Nothing is refused any more.
     let may_be_syn = matches!(leaving.packet.signal, Signal::Syn | Signal::Stray);
     if maps::mss() != 0 && leaving.is_flow && may_be_syn {
         clamp(leaving.frame, leaving.packet);
     }
-    if maps::features() & FEATURE_NAT != 0 && backend.mode == MODE_NAT {
-        translate(&endpoint(backend))?;
-        rewrite_macs(leaving.frame, backend)?;
+    if backend.mode == MODE_IPIP {
+        encapsulate::<false>(ctx, leaving, record)?;
+    } else if maps::features() & FEATURE_GUE != 0 && backend.mode == MODE_GUE {
+        encapsulate::<true>(ctx, leaving, record)?;
     } else {
-        hop(leaving.frame, leaving.packet)?;
-        if backend.mode == MODE_IPIP {
-            encapsulate::<false>(ctx, leaving, record)?;
-        } else if maps::features() & FEATURE_GUE != 0 && backend.mode == MODE_GUE {
-            encapsulate::<true>(ctx, leaving, record)?;
-        } else {
-            rewrite_macs(leaving.frame, backend)?;
-        }
+        rewrite_macs(leaving.frame, backend)?;
     }
     if maps::features() & FEATURE_TAGS != 0 && backend.flags & BackendFlags::TAGGED != 0 {
         tagged::put(ctx, &Tags(record.egress().tags))?;
