@@ -79,13 +79,19 @@ pub struct Decision {
     pub reason: Reason,
 }
 
+/// Whether a host is the stateless answer of the slots that are handed over from it.
+#[inline(always)]
+pub fn serves(state: HostState) -> bool {
+    !matches!(state, HostState::Gone | HostState::Drained | HostState::Lost)
+}
+
 /// Where a mid-flow packet without a pin goes (C3): the previous owner while the handover is open and that host still
 /// serves, else the owner. A host that is down still is the home of its flows.
 #[inline(always)]
 pub fn stateless(slot: Slot, state_of: impl Fn(HostId) -> HostState) -> HostId {
     if slot.is_open() {
         let previous = slot.previous();
-        if previous != HOST_NONE && !matches!(state_of(previous), HostState::Gone | HostState::Drained) {
+        if previous != HOST_NONE && serves(state_of(previous)) {
             return previous;
         }
     }

@@ -114,11 +114,12 @@ reasons! {
     DropFragment = Drop "drop_fragment",
     /// More answers than a CPU may give in a second.
     DropAnswerRate = Drop "drop_answer_rate",
-    /// It came from the backend that it would be sent to.
+    /// It came from the backend that it would be sent to (`l2`).
     DropLoop = Drop "drop_loop",
     /// Its client is a backend's host itself, whose answers would not come back this way (`nat`).
     DropHairpin = Drop "drop_hairpin",
-    /// There is no route to the client, or IP forwarding is off (`nat`).
+    /// The kernel's route to the client says that nothing goes there, or IP forwarding is off (`nat`). Without any route the kernel gets
+    /// the packet, and tells the backend.
     DropNoRoute = Drop "drop_no_route",
     /// The kernel had no room for the outer header, or a map refused: see the daemon's log.
     DropInternal = Drop "drop_internal",

@@ -10,7 +10,9 @@
 
 use crate::bits::opaque;
 use crate::hash::{DestinationHash, Key};
-use crate::layout::{Directory, FEATURE_RANGES, PLACES, PREFIXES, Policy, PortRange, Prefix, Service};
+use crate::layout::{
+    Directory, FEATURE_RANGES, PLACES, PREFIXES, Policy, PortRange, Prefix, Service, ServiceKey,
+};
 
 /// Places that a search visits at most. With the key secret and a third of the places in use, longer searches are rarer than
 /// one in 10⁶ tables.
@@ -50,48 +52,54 @@ pub unsafe fn find(
     unsafe { find_where(directory, address, transport, hash, |_| true) }
 }
 
-/// Finds the record of a service that packets to an address and transport are for, and that is not theirs alone: of a range of
-/// ports or of a prefix. The packet's own transport may carry [`crate::layout::ServiceKey::REPLY`]. The record's place, or
-/// [`NOWHERE`].
+/// Place of the record with this address and transport, or [`NOWHERE`]; of those of ranges, which have
+/// [`ServiceKey::RANGE`], the one whose range has the port, host byte order.
 ///
 /// # Safety
 /// As for [`find`].
 #[inline(always)]
-pub unsafe fn find_wide(
+pub unsafe fn place_of(
     directory: *const Directory,
     address: &[u64; 2],
     transport: u32,
+    port: u16,
     key: Key,
+) -> u32 {
+    let is_range = transport & ServiceKey::RANGE != 0;
+    let has_port = |place: u32| {
+        // SAFETY: the caller's promise; a place is below the number of places.
+        let ranges = unsafe { (&raw const (*directory).ranges).cast::<u32>() };
+        // SAFETY: as above.
+        !is_range || PortRange(unsafe { ranges.add(place as usize).read_volatile() }).has(port)
+    };
+    let hash = DestinationHash::of(address, transport, key);
+    // SAFETY: the caller's promise.
+    let sought = unsafe { find_where(directory, address, transport, hash, has_port) };
+    if sought.record.is_null() { NOWHERE } else { sought.place }
+}
+
+/// Finds the record of a service that packets to an address and transport are for, and that is not theirs alone: of a range of
+/// ports or of a prefix. The packet's own transport may carry [`ServiceKey::REPLY`]. The record's place, or [`NOWHERE`].
+///
+/// `place_of` is [`place_of`] but for what is the same each time: in BPF a global function, as the verifier would walk each search
+/// after all ways through the ones before.
+#[inline(always)]
+pub fn find_wide(
+    address: &[u64; 2],
+    transport: u32,
     features: u32,
     prefixes: &[Prefix; PREFIXES],
+    place_of: impl Fn(&[u64; 2], u32) -> u32,
 ) -> u32 {
-    let port = (transport as u16).swap_bytes();
-    let in_range = |place: u32| {
-        // SAFETY: the caller's promise; a place is below the number of places.
-        PortRange(unsafe {
-            (&raw const (*directory).ranges).cast::<u32>().add(place as usize).read_volatile()
-        })
-        .has(port)
-    };
-    let any_port = transport & !0xffff;
+    let any_port = transport & !0xffff | ServiceKey::RANGE;
     let look = |address: &[u64; 2], mark: u32| {
         if mark != 0 {
-            let transport = transport | mark;
-            // SAFETY: the caller's promise.
-            let sought =
-                unsafe { find(directory, address, transport, DestinationHash::of(address, transport, key)) };
-            if !sought.record.is_null() {
-                return sought.place;
+            let found = place_of(address, transport | mark);
+            if found != NOWHERE {
+                return found;
             }
         }
-        if features & FEATURE_RANGES == 0 {
-            return NOWHERE;
-        }
-        let transport = any_port | mark;
-        let hash = DestinationHash::of(address, transport, key);
-        // SAFETY: the caller's promise.
-        let sought = unsafe { find_where(directory, address, transport, hash, in_range) };
-        if sought.record.is_null() { NOWHERE } else { sought.place }
+        if features & FEATURE_RANGES == 0 { NOWHERE } else { place_of(address, any_port | mark) }
     };
     let found = look(address, 0);
     if found != NOWHERE {
@@ -104,7 +112,7 @@ pub unsafe fn find_wide(
             break;
         }
         let prefix = [address[0] & mask[0] | mark[0], address[1] & mask[1] | mark[1]];
-        let found = look(&prefix, crate::layout::ServiceKey::PREFIX);
+        let found = look(&prefix, ServiceKey::PREFIX);
         if found != NOWHERE {
             return found;
         }

@@ -6,21 +6,17 @@ use std::time::{Duration, Instant};
 
 use lb_common::flow::{Phase, Timeouts, Word, one_set};
 use lb_common::hash::FlowHash;
-use lb_common::layout::{Cold, HostId, Overflow, Tuple};
-use lb_common::table::{self, Found, Home, Inserted};
-use lb_laws::memory::Memory;
+use lb_common::layout::{HostId, Overflow, Tuple};
+use lb_common::table::{self, BUCKET, Found, Home, Inserted};
+use lb_laws::memory::{Memory, pin, tuple};
 
 /// Idle timeouts by phase, in ticks: established pins end by a FIN only.
 const TIMEOUTS: Timeouts = one_set([0, 0, 3, 1 << 20, 2, 4, 1, 0]);
 const BUCKETS: u32 = 4;
 const LASTING: Duration = Duration::from_secs(3);
 
-/// Flow number `n`: every four have one tag, and home buckets are in turn, so that tags meet in one bucket and between
+/// Of flow number `n`: every four have one tag, and home buckets are in turn, so that tags meet in one bucket and between
 /// a home and a second bucket.
-fn tuple(n: u32) -> Tuple {
-    Tuple { source: [0, n.into()], destination: [0, 1], ports: 0x5000_0050, protocol: 6 }
-}
-
 fn hash_of(tuple: &Tuple) -> FlowHash {
     let n = tuple.source[1];
     let (tag, home) = (n / 4 + 1, n / 2 % u64::from(BUCKETS));
@@ -33,34 +29,14 @@ fn host(n: u32, which: u32) -> HostId {
 }
 
 fn entry(n: u32, which: u32, phase: Phase, now: u32) -> Overflow {
-    let tuple = tuple(n);
     let host = host(n, which);
-    Overflow {
-        word: Word::new(hash_of(&tuple).tag(), host, phase, now).0,
-        cold: Cold {
-            source: tuple.source,
-            destination: tuple.destination,
-            ports: tuple.ports,
-            kind: tuple.protocol,
-            stats: host.into(),
-            ..Cold::default()
-        },
-    }
+    pin(n, hash_of(&tuple(n)), host, phase, now, host.into())
 }
 
 /// As the data path finds the pin of a flow.
 fn find(memory: &Memory, n: u32) -> Found {
     let tuple = tuple(n);
-    let hash = hash_of(&tuple);
-    let found = table::find(memory, hash, &tuple);
-    if found.is_some() && !table::is_of(memory, &found, &tuple) {
-        return if table::has_overflow(memory, hash) {
-            table::find_overflow(memory, &tuple)
-        } else {
-            Found::NONE
-        };
-    }
-    found
+    memory.find(hash_of(&tuple), &tuple)
 }
 
 /// As the data path makes a pin where there was none.
@@ -173,7 +149,7 @@ impl Stage {
 /// Two threads throw packets at `flows` flows while a third sweeps. Live pins that had to go.
 fn storm(flows: u32, overflow: usize, is_settled: bool) -> u64 {
     let stage = Stage::new(flows, overflow);
-    stage.memory.is_settled.store(is_settled, SeqCst);
+    stage.memory.settled.store(if is_settled { u32::MAX } else { 0 }, SeqCst);
     stage.memory.over_quota.store(is_settled, SeqCst);
     std::thread::scope(|scope| {
         for seed in [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93] {
@@ -284,6 +260,130 @@ fn live(stage: &Stage, n: u32, packets: u32) {
     let _packet = stage.packet.read().unwrap();
     let found = find(memory, n);
     assert!(table::update(memory, &found, found.word.seen(stage.now(), Phase::Closing)));
+}
+
+/// Has two threads do something at one moment, again and again: `round` gets a second of its own and a closure that lets the
+/// other thread do `other`, does `this`, and returns once both are done; it says whether it has seen enough, without which the play
+/// goes on for longer, as CPUs may be busy with other things. Number of rounds.
+fn meet(
+    stage: &Stage,
+    this: impl Fn(u32),
+    other: impl Fn(u32) + Sync,
+    mut round: impl FnMut(u32, &mut dyn FnMut()) -> bool,
+) -> u64 {
+    // Rounds that the other thread is let into, and those that it is through.
+    let (begun, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    let wait = |count: &AtomicU64, number: u64| {
+        for turn in 0u32.. {
+            if count.load(SeqCst) == number || stage.is_over.load(SeqCst) {
+                return;
+            }
+            // Not for long: the other may have been put aside for this very thread.
+            if turn % 10_000 == 9_999 { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+    };
+    let pause = |random: &mut Random| (0..random.below(16)).for_each(|_| std::hint::spin_loop());
+    std::thread::scope(|scope| {
+        let _over = Over(&stage.is_over);
+        scope.spawn(|| {
+            let _over = Over(&stage.is_over);
+            let mut random = Random(7);
+            for number in 1.. {
+                wait(&begun, number);
+                if stage.is_over.load(SeqCst) {
+                    break;
+                }
+                pause(&mut random);
+                other(stage.now());
+                done.store(number, SeqCst);
+            }
+        });
+        let (started, mut random, mut number, mut is_enough) = (Instant::now(), Random(8), 0, false);
+        let lasts = |is_enough| started.elapsed() < if is_enough { LASTING } else { 20 * LASTING };
+        while lasts(is_enough) && !stage.is_over.load(SeqCst) {
+            number += 1;
+            let now = stage.clock.fetch_add(100, SeqCst) + 100;
+            is_enough = round(now, &mut || {
+                begun.store(number, SeqCst);
+                pause(&mut random);
+                this(now);
+                wait(&done, number);
+            });
+        }
+        number
+    })
+}
+
+/// Two CPUs reserve words for one flow, the lower of which takes the higher from its CPU while that one gives it up by itself:
+/// once both are done, one of them has made the pin, or neither, and no word is left to nobody.
+#[test]
+fn a_reservation_that_is_lost_is_given_back() {
+    // Both prefer the last word. It holds a dead pin of another tag, so the short way takes the first free word instead, and the
+    // long way takes the pin's.
+    let (tag, dead) = (7 << 19 | 1, 7 << 19 | 2);
+    let of = |tag: u64| FlowHash(tag << 20);
+    let entry = |tag: u64, now: u32| Overflow {
+        word: Word::new(of(tag).tag(), host(0, 0), Phase::HalfOpen, now).0,
+        ..entry(0, 0, Phase::HalfOpen, now)
+    };
+    let stage = Stage::new(1, 4);
+    let begin = |tag: u64, now: u32| {
+        let home = Home::of(&stage.memory, of(tag)).expect("the table has the bucket");
+        table::begin(&stage.memory, of(tag), &home, &entry(tag, now), now)
+    };
+    let insert = |now: u32| {
+        table::insert(&stage.memory, of(tag), &tuple(0), &mut entry(tag, now), now);
+    };
+    let mut met = 0;
+    let rounds = meet(
+        &stage,
+        |now| _ = begin(tag, now),
+        insert,
+        |now, both| {
+            assert!(begin(dead, now - 50));
+            both();
+            let left = stage.memory.words(0);
+            assert!(left.iter().all(|word| *word == Word::EMPTY || word.phase().is_pin()), "{left:?}");
+            // Either has taken the dead pin, and given its place up again.
+            met += u32::from(left[7] == Word::EMPTY);
+            stage.memory.sweep(now + 50);
+            assert_eq!(stage.memory.words(0), [Word::EMPTY; BUCKET as usize]);
+            met > 10
+        },
+    );
+    println!("{rounds} rounds, in {met} of which both had a word");
+    assert!(met > 10, "the threads met {met} times");
+}
+
+/// Two CPUs pin one flow whose first bucket is full: it gets one pin.
+#[test]
+fn a_flow_of_a_full_bucket_is_pinned_once() {
+    // Flows of the first bucket, each with a tag of its own.
+    let numbers: Vec<u32> = (0..).filter(|n| n / 2 % BUCKETS == 0 && n % 4 == 0).take(9).collect();
+    let (flow, crowd) = numbers.split_last().expect("nine flows");
+    let stage = Stage::new(numbers[8] + 1, 4);
+    let make = |n: u32, now: u32| insert(&stage.memory, n, 0, Phase::HalfOpen, now);
+    let mut raced = 0;
+    let rounds = meet(
+        &stage,
+        |now| _ = make(*flow, now),
+        |now| _ = make(*flow, now),
+        |now, both| {
+            for &n in crowd {
+                assert_eq!(make(n, now), Inserted::Placed);
+            }
+            both();
+            let pins = stage.memory.pins();
+            let of_flow = pins.iter().filter(|pin| pin.cold.is_of(&tuple(*flow))).count();
+            assert!(of_flow <= 1, "{pins:?}");
+            raced += u32::from(of_flow == 0);
+            stage.memory.sweep(now + 50);
+            stage.memory.sweep_overflow(now + 50, hash_of);
+            now > 100_000
+        },
+    );
+    println!("{rounds} rounds, in {raced} of which neither made the pin");
+    assert_eq!(stage.memory.audit(hash_of), (0, 0));
 }
 
 /// Flows of one tag lie in one word by turns, while another thread looks for one of them. Each turn has a host of its own,

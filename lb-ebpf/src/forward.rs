@@ -4,7 +4,8 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::encap::{GUE_LEN, IPV4_IN_IP, IPV6_IN_IP, entropy_port, gue, outer_v4, outer_v6};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{
-    Backend, BackendFlags, FEATURE_GUE, FEATURE_NAT, FEATURE_TAGS, MODE_GUE, MODE_IPIP, MODE_NAT, Tuple,
+    Backend, BackendFlags, FEATURE_GUE, FEATURE_NAT, FEATURE_TAGS, MODE_GUE, MODE_IPIP, MODE_L2, MODE_NAT,
+    Tuple, VipFlags,
 };
 use lb_common::nat::{self, Endpoint, Headers, Refusal, Transport};
 use lb_common::parse::tags::Tags;
@@ -27,6 +28,8 @@ pub struct Leaving<'a> {
     pub packet: &'a Packet,
     /// Of its flow: what outer headers vary by.
     pub hash: FlowHash,
+    /// TCP or UDP with its ports, and not an ICMP error about such.
+    pub is_flow: bool,
 }
 
 /// How the frame leaves.
@@ -68,7 +71,8 @@ pub fn forward(
     if leaving.packet.ip_len > room(backend) {
         return Err(Reason::DropTooBig);
     }
-    if maps::mss() != 0 && matches!(leaving.packet.signal, Signal::Syn | Signal::Stray) {
+    let may_be_syn = matches!(leaving.packet.signal, Signal::Syn | Signal::Stray);
+    if maps::mss() != 0 && leaving.is_flow && may_be_syn {
         clamp(leaving.frame, leaving.packet);
     }
     if maps::features() & FEATURE_NAT != 0 && backend.mode == MODE_NAT {
@@ -99,9 +103,10 @@ pub fn forward(
     Ok(out)
 }
 
-/// Destination NAT of a TCP or UDP packet.
+/// Destination NAT of a TCP or UDP packet, which goes to its backend for `reason`.
 #[inline(always)]
-pub fn translate(frame: &Frame, packet: &Packet, to: &Endpoint) -> Result<(), Reason> {
+pub fn translate(frame: &Frame, packet: &Packet, to: &Endpoint, reason: Reason) -> Result<(), Reason> {
+    refuse_hairpin(packet, reason)?;
     let headers = Headers {
         is_v6: packet.is_v6,
         transport: Transport::of(packet.tuple.protocol as u8),
@@ -109,6 +114,17 @@ pub fn translate(frame: &Frame, packet: &Packet, to: &Endpoint) -> Result<(), Re
     };
     // SAFETY: the frame is this program run's own.
     unsafe { nat::to_backend(frame, &headers, to) }.map_err(refused)
+}
+
+/// Refuses a new flow that comes from a host which has a backend of a `nat` service: its answers would go from host to host, past
+/// the balancer and untranslated. A SYN is asked each time, as a client repeats it; else the flow's first packet.
+#[inline(always)]
+pub fn refuse_hairpin(packet: &Packet, reason: Reason) -> Result<(), Reason> {
+    let begins = matches!(packet.signal, Signal::Syn) || matches!(reason, Reason::ForwardNew);
+    if begins && maps::vip(packet.tuple.source) & VipFlags::NAT_HOST != 0 {
+        return Err(Reason::DropHairpin);
+    }
+    Ok(())
 }
 
 /// What a refusal of the translator means here, where all of it has been looked at before.
@@ -160,14 +176,17 @@ pub fn clamp(frame: &Frame, packet: &Packet) {
     unsafe { mss::clamp(frame, packet.ip_header_len, max) };
 }
 
-/// Whether the frame comes from the very backend: it sent it on instead of taking it for its own, or it is its own client.
+/// Whether the frame comes from the very backend: it sent it on instead of taking it for its own, or it is its own client. Only of
+/// `l2` it is known that the MAC address is the backend's; of other modes it may be that of a router, which clients' packets
+/// come from as well. There a packet that goes in circles ends with its time to live.
 #[inline(always)]
 fn comes_from(frame: &Frame, backend: &Backend) -> Result<bool, Reason> {
     let ethernet = frame.header::<L3>(0).ok_or(Reason::DropInternal)?;
     let mac = backend.destination_mac.as_ptr();
     // SAFETY: the record's 6 bytes lie at a multiple of 4.
     let (first, last) = unsafe { (mac.cast::<u32>().read(), mac.add(4).cast::<u16>().read()) };
-    Ok((ethernet.read::<u32>(6) ^ first) as u64 | (ethernet.read::<u16>(10) ^ last) as u64 == 0)
+    let differs = (ethernet.read::<u32>(6) ^ first) as u64 | (ethernet.read::<u16>(10) ^ last) as u64;
+    Ok(differs | (backend.mode ^ MODE_L2) as u64 == 0)
 }
 
 /// New MAC addresses.

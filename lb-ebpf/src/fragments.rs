@@ -7,10 +7,12 @@ use lb_common::parse::{Packet, Whole};
 use crate::hand::Hand;
 use crate::{backend, clock, maps, service};
 
-/// What the fragments of a packet share, in the form of a tuple: addresses, number of the packet, protocol.
+/// What the fragments of a packet share, in the form of a tuple: addresses, number of the packet, and of IPv4 the protocol (RFC 791,
+/// 3.2; RFC 8200, 4.5).
 #[inline(always)]
 fn key_of(whole: &Whole) -> Tuple {
-    Tuple { ports: whole.fragment.id, ..whole.packet.tuple }
+    let protocol = if whole.packet.is_v6 { 0 } else { whole.packet.tuple.protocol };
+    Tuple { ports: whole.fragment.id, protocol, ..whole.packet.tuple }
 }
 
 /// In place of a host, which has no such number: the packet is a backend's answer to a client.

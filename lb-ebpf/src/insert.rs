@@ -21,6 +21,17 @@ pub fn entry() -> Option<&'static mut Overflow> {
 /// An `Inserted` as a number.
 #[inline(always)]
 pub fn insert(hash: FlowHash, now: u32) -> u32 {
+    match insert_or_evict(hash, now) {
+        // Another CPU was faster, for this flow, which a second look tells, or for one that wanted the same place.
+        RACE => insert_or_evict(hash, now),
+        inserted => inserted,
+    }
+}
+
+const RACE: u32 = Inserted::Race as u32;
+
+#[inline(always)]
+fn insert_or_evict(hash: FlowHash, now: u32) -> u32 {
     let inserted = insert_pin(hash.0, now);
     if inserted == Inserted::NoPlace as u32 { evict_pin(hash.0, now) } else { inserted }
 }

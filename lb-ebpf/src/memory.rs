@@ -99,8 +99,8 @@ impl Table for Memory {
     }
 
     #[inline(always)]
-    fn settled(&self, bucket: u32, phase: u32, now: u32) -> u64 {
-        settled_of(bucket, phase, now)
+    fn settled(&self, bucket: u32, phase: u32) -> u64 {
+        settled_of(bucket, phase)
     }
 }
 
@@ -114,10 +114,8 @@ extern "C" fn victim_of(bucket: u32, hand: u32, now: u32) -> u64 {
 /// As above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn settled_of(bucket: u32, phase: u32, now: u32) -> u64 {
-    // The compiler may find that the time does not matter, and then callers leave its register undefined, which the verifier
-    // refuses.
-    table::settled(&Memory, bucket, phase, core::hint::black_box(now))
+extern "C" fn settled_of(bucket: u32, phase: u32) -> u64 {
+    table::settled(&Memory, bucket, phase)
 }
 
 /// From now on, and for as long as a flow may be silent, the host has live flows that no pin counts.

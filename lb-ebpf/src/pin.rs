@@ -42,7 +42,8 @@ impl Kept {
         let waits = word.phase() as u8 == Phase::Closing as u8
             && word.host() != home
             && word.idle(now) <= maps::timeouts()[word.limit_as(Phase::Established)];
-        let is_live = waits || word.is_live(now, maps::timeouts());
+        let is_live = (waits || word.is_live(now, maps::timeouts()))
+            && !matches!(backends.state(word.host()), HostState::Lost);
         // A dead one in overflow is the sweep's, which takes it out without asking.
         if !is_live && found.index >= IN_OVERFLOW {
             found = Found::NONE;

@@ -37,8 +37,8 @@ pub fn balance_plain<const FRAGS: bool>(ctx: &XdpContext) -> Verdict {
         Ok(routed) => routed,
         Err(reason) => return Verdict::drop(reason),
     };
-    let leaving = Leaving { frame: &frame, len, packet: &packet, hash: routed.hash };
-    match forward(ctx, &leaving, &routed.backend, |to| translate(&frame, &packet, to)) {
+    let leaving = Leaving { frame: &frame, len, packet: &packet, hash: routed.hash, is_flow: true };
+    match forward(ctx, &leaving, &routed.backend, |to| translate(&frame, &packet, to, routed.reason)) {
         Ok(way) => way.verdict(routed.reason),
         // Its sender is to be told, for which the whole program decides once more: the pin is there, so it decides the same.
         Err(Reason::DropTooBig) => call_whole(ctx),

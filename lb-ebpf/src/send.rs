@@ -7,7 +7,7 @@ use lb_common::parse::{Frame, What};
 use lb_common::reason::Reason;
 
 use crate::backend::numbered;
-use crate::forward::{Leaving, Out, forward, refused, room};
+use crate::forward::{Leaving, Out, forward, refuse_hairpin, refused, room};
 use crate::hand::{Hand, Step, context, frame, hand};
 use crate::maps;
 use crate::verdict::Verdict;
@@ -15,7 +15,7 @@ use crate::verdict::Verdict;
 /// Sends it on.
 #[inline(always)]
 pub fn send(ctx: &XdpContext, reason: Reason) -> Result<Verdict, Reason> {
-    match send_on(ctx.ctx) {
+    match send_on(ctx.ctx, reason as u32) {
         BACK => Ok(Out::Back.verdict(reason)),
         ACROSS => Ok(Out::Across.verdict(reason)),
         refused => Err(Reason::from_number((refused - REFUSED) & 0xff)),
@@ -29,15 +29,23 @@ const REFUSED: Step = 2;
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn send_on(ctx: *mut xdp_md) -> Step {
+extern "C" fn send_on(ctx: *mut xdp_md, reason: u32) -> Step {
     let ctx = context(ctx);
     let sent = hand().and_then(|hand| {
         let directory = maps::DIRECTORY.get_ptr(0).ok_or(Reason::DropInternal)?;
         let record = numbered(directory, hand.backend);
         let frame = frame(&ctx);
-        let leaving =
-            Leaving { frame: &frame, len: hand.len as usize, packet: hand.packet(), hash: hand.hash };
-        let sent = forward(&ctx, &leaving, &record, |to| translate(&frame, hand, to));
+        let leaving = Leaving {
+            frame: &frame,
+            len: hand.len as usize,
+            packet: hand.packet(),
+            hash: hand.hash,
+            is_flow: matches!(hand.whole.what, What::Flow),
+        };
+        let sent = forward(&ctx, &leaving, &record, |to| {
+            refuse_hairpin(hand.packet(), Reason::from_number(reason & 0xff))?;
+            translate(&frame, hand, to)
+        });
         if let Err(Reason::DropTooBig) = sent {
             hand.mtu = room(record.get());
         }

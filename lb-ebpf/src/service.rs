@@ -79,10 +79,10 @@ fn find_at(directory: *const Directory, address: &[u64; 2], transport: u32) -> F
     let mut found =
         Found { directory, record: sought.record, place: sought.place, policy: sought.policy, destination };
     if !found.is_some() && has_wide() {
-        // The compiler knows that it is a place, and the verifier does not: the mask below is to stay.
-        let place = opaque(find_wide(address[0], address[1], transport) as u64) as u32;
+        let place = find_wide(address[0], address[1], transport);
         if place != NOWHERE {
-            let place = place & (PLACES as u32 - 1);
+            // The compiler knows what that function may return, and would leave the bound out, which the verifier does not.
+            let place = opaque(place as u64) as u32 & (PLACES as u32 - 1);
             // SAFETY: the map's element; the index is below the length.
             let record = unsafe { (&raw const (*directory).services).cast::<Service>().add(place as usize) };
             // SAFETY: as above.
@@ -113,21 +113,25 @@ fn has_wide() -> bool {
     maps::features() & FEATURE_RANGES != 0 || maps::prefixes()[0].mask[0] | maps::prefixes()[0].mask[1] != 0
 }
 
-/// Place of the record of a service that has a range of ports or a prefix; [`NOWHERE`]. A global function, so that the verifier
-/// walks it once.
+/// Place of the record of a service that has a range of ports or a prefix; [`NOWHERE`]. Global functions, this and the next, so that
+/// the verifier walks each once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn find_wide(upper: u64, lower: u64, transport: u32) -> u32 {
+    let port = (transport as u16).swap_bytes() as u32;
+    services::find_wide(
+        &[upper, lower],
+        transport,
+        maps::features(),
+        maps::prefixes(),
+        |[upper, lower], transport| find_place(*upper, *lower, transport, port),
+    )
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_place(upper: u64, lower: u64, transport: u32, port: u32) -> u32 {
     let Some(directory) = maps::DIRECTORY.get_ptr(0) else { return NOWHERE };
     // SAFETY: the map's element.
-    unsafe {
-        services::find_wide(
-            directory,
-            &[upper, lower],
-            transport,
-            maps::key(),
-            maps::features(),
-            maps::prefixes(),
-        )
-    }
+    unsafe { services::place_of(directory, &[upper, lower], transport, port as u16, maps::key()) }
 }

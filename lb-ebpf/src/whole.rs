@@ -115,22 +115,23 @@ fn error_or_ping<const RECORDS: bool>(ctx: &XdpContext) -> Result<Verdict, Reaso
     if !is_for_vip && maps::features() & FEATURE_NAT == 0 {
         return Err(Reason::PassIcmp);
     }
+    // Asked before `classify` puts the flow that is quoted in hand, and heeded only for what is ours: neighbours, whose addresses
+    // are of the link, ask for VIPs as well.
     let inspected = if is_for_vip { ended(inspect(ctx.ctx)) } else { Ok(()) };
-    if let Err(reason) = inspected
-        && !matches!(reason, Reason::DropTimeExceeded)
-    {
-        return Err(reason);
-    }
     match classify(ctx.ctx) {
-        // It has come to where it was sent to, and needs no hop more.
-        ECHO if is_for_vip && maps::features() & FEATURE_PING != 0 => return echo(ctx),
-        ERROR => {}
+        ECHO if is_for_vip && maps::features() & FEATURE_PING != 0 => {
+            return match inspected {
+                // It goes no further than to here.
+                Ok(()) | Err(Reason::DropTimeExceeded) => echo(ctx),
+                Err(reason) => Err(reason),
+            };
+        }
+        ERROR => inspected?,
         _ => return Err(Reason::PassIcmp),
     }
     if !is_for_vip {
         return reply::error(ctx);
     }
-    inspected?;
     let directory = maps::DIRECTORY.get_ptr(0).ok_or(Reason::DropInternal)?;
     let found = service::find(directory, &in_hand.packet().tuple);
     if !found.is_some() {

@@ -178,6 +178,33 @@ fn a_gateway_stands_in_for_what_is_behind_it() {
 }
 
 #[test]
+fn own_addresses_are_followed() {
+    let net = Net::new("own");
+    net.run(|| async {
+        let resolver = Resolver::spawn([]).unwrap();
+        let mut own = resolver.subscribe_own();
+        let [eth0, eth1] = ["eth0", "eth1"].map(|name| index_of(name).unwrap());
+        let mut becomes = async |expected: [&[&str]; 2]| {
+            let addresses = |texts: &[&str]| texts.iter().map(|text| a(text)).collect::<Vec<_>>();
+            let wanted = own.wait_for(|own| {
+                own[&eth0].addresses == addresses(expected[0])
+                    && own[&eth1].addresses == addresses(expected[1])
+            });
+            let found = tokio::time::timeout(PATIENCE, wanted).await.map(|found| found.unwrap().clone());
+            found.unwrap_or_else(|_| panic!("{expected:?}, not {:?}", resolver.subscribe_own().borrow()))
+        };
+        let found = becomes([&["10.0.0.1", "fd00::1"], &["10.1.0.1"]]).await;
+        assert_eq!((found[&eth0].name.as_str(), found[&eth1].name.as_str()), ("eth0", "eth1"));
+        net.here("address add 10.0.0.7/24 dev eth0");
+        net.here("address add 169.254.1.1/16 dev eth1 scope link");
+        becomes([&["10.0.0.1", "10.0.0.7", "fd00::1"], &["10.1.0.1"]]).await;
+        net.here("address change fd00::1/64 dev eth0 preferred_lft 0");
+        net.here("address delete 10.1.0.1/24 dev eth1");
+        becomes([&["10.0.0.1", "10.0.0.7"], &[]]).await;
+    });
+}
+
+#[test]
 fn a_changed_mac_is_followed() {
     let net = Net::new("mac");
     net.announce_macs();

@@ -9,12 +9,17 @@
 //! assert_eq!(check(&frame), Ok(()));
 //! ```
 
+mod change;
+mod icmp;
+
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
     IcmpEchoHeader, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpFragOffset, IpNumber, Ipv4Header,
     Ipv6Header, LinkSlice, NetSlice, SlicedPacket, TcpHeader, TransportSlice, UdpHeader, icmpv4, ip_number,
 };
+
+pub use icmp::quote;
 
 /// The client's side, unless [`Packet::macs`] says another.
 pub const SOURCE_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
@@ -57,6 +62,8 @@ pub struct Packet {
     extensions: Vec<(IpNumber, Vec<u8>)>,
     upper: Upper,
     payload: Vec<u8>,
+    /// Of UDP: whether it has one.
+    checksum: bool,
 }
 
 impl Packet {
@@ -77,6 +84,7 @@ impl Packet {
             extensions: Vec::new(),
             upper,
             payload: Vec::new(),
+            checksum: true,
         }
     }
 
@@ -261,6 +269,9 @@ impl Packet {
                     _ => unreachable!("both addresses are of one family"),
                 }
                 .expect("the payload fits");
+                if !self.checksum {
+                    header.checksum = 0;
+                }
                 (ip_number::UDP, header.to_bytes().to_vec())
             }
             (&Upper::Echo { id, sequence, reply }, source, destination) => {
@@ -345,10 +356,13 @@ impl Packet {
             headers.push((ip_number::IPV6_FRAG, content));
         }
         let mut chain = Vec::new();
-        for (index, (_, content)) in headers.iter().enumerate() {
-            let next = headers.get(index + 1).map_or(protocol, |(number, _)| *number);
-            // The length counts 8 bytes after the first 8; a fragment header has a reserved 0 in its place.
-            chain.extend([next.0, ((content.len() + 2) / 8 - 1) as u8]);
+        for (index, (number, content)) in headers.iter().enumerate() {
+            let next = headers.get(index + 1).map_or(protocol, |(next, _)| *next);
+            // The length counts 8 bytes after the first 8; a fragment header has a reserved 0 in its place. That of an
+            // authentication header counts 4 bytes after the first 8 (RFC 4302, 2.2).
+            let len = content.len() + 2;
+            let len = if *number == ip_number::AUTH { len / 4 - 2 } else { len / 8 - 1 };
+            chain.extend([next.0, len as u8]);
             chain.extend(content);
         }
         (headers.first().map_or(protocol, |(number, _)| *number), chain)

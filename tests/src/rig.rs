@@ -22,16 +22,17 @@ mod runner;
 mod setup;
 mod table;
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use lb_common::flow;
 use lb_common::hash::{FlowHash, Key};
-use lb_common::layout::{Policy, ServiceKey, Tuple};
+use lb_common::layout::{Own, Policy, Tuple};
 use lb_userspace::dataplane::{Abilities, Dataplane, Options, Sizes, detach_all};
 
 pub use counts::{Counts, Delta, PairDelta};
 pub use runner::{Random, Runner, lasting, stay_on, two_cpus};
-pub use setup::{Setup, ipip_v4, ipip_v6, l2, tuple, words};
+pub use setup::{Setup, gue, ipip_v4, ipip_v6, l2, nat, tuple, words};
 pub use table::{Pin, Place};
 
 pub const XDP_DROP: u32 = 1;
@@ -187,17 +188,27 @@ impl Rig {
 
     /// Slot of a flow in its ring.
     pub fn slot(&self, tuple: &Tuple) -> u32 {
-        let transport = tuple.transport();
-        let key =
-            ServiceKey::exact(tuple.destination, (transport as u16).swap_bytes(), (transport >> 16) as u8);
-        let policy = self.dataplane.maps.services.policy(&key).unwrap_or_default();
-        let client = policy.has(Policy::CLIENT);
-        let hash = if client {
-            FlowHash::of_client(tuple, &tuple.destination, KEY)
-        } else {
-            FlowHash::of(tuple, KEY)
+        let found = self.setup.as_ref().and_then(|setup| {
+            let (number, key) = setup.service_of(tuple)?;
+            Some((setup.tables.services[&number].policy, key.place().0))
+        });
+        let hash = match found {
+            Some((policy, address)) if policy.has(Policy::CLIENT) => {
+                FlowHash::of_client(tuple, &address, KEY)
+            }
+            _ => FlowHash::of(tuple, KEY),
         };
         hash.slot(self.dataplane.options.sizes.ring_size)
+    }
+
+    /// Sets the balancer's addresses on an interface.
+    pub fn own(&mut self, ifindex: u32, v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) {
+        let own = Own {
+            v4: v4.map_or(0, |address| u32::from_ne_bytes(address.octets())),
+            v6: v6.map_or([0; 2], |address| Tuple::words(address.octets())),
+            pad: 0,
+        };
+        self.dataplane.maps.own.insert(ifindex, own, 0).expect("the map takes it");
     }
 }
 

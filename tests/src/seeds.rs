@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::decap::GUE_PORT;
-use lb_laws::site::{PORTS, VIP_V4, VIP_V6};
+use lb_laws::site::{NAT_PORT, PORTS, VIP_V4, VIP_V6, WITHIN, nat_address, next_hop};
 
-use crate::packets::{Packet, network_offset, too_big};
+use crate::packets::{DESTINATION_MAC, Packet, network_offset, too_big};
 
 /// A frame, and what it is called.
 pub type Seed = (String, Vec<u8>);
@@ -24,32 +24,99 @@ pub fn frames() -> Vec<Seed> {
             }
         }
     }
-    for (family, from, vip) in ends(*PORTS.start()) {
-        let tcp = Packet::tcp(from, vip).ack(1).payload(&[7; 40]);
-        let mut push = |what: &str, frame| seeds.push((format!("{family}-{what}"), frame));
-        push("vlan", tcp.clone().vlan(7).build());
-        push("ping", Packet::ping(from.ip(), vip.ip(), 1, 1).build());
-        push("too-big", too_big(from.ip(), &Packet::tcp(vip, from).ack(1).build(), 1300));
-        push("padded", [tcp.build(), vec![0; 12]].concat());
-        for (number, frame) in tcp.fragments(24).into_iter().enumerate() {
-            push(&format!("fragment-{number}"), frame);
+    for within in WITHIN.concat() {
+        for port in [80, 83, 90] {
+            let vip = SocketAddr::new(within, port);
+            let family = if within.is_ipv4() { "v4" } else { "v6" };
+            let packets = packets(client(family), vip);
+            seeds.extend(packets.map(|(what, packet)| (format!("{family}-{vip}-{what}"), packet.build())));
         }
-        if vip.is_ipv4() {
-            push("options", tcp.clone().options(&[1; 40]).build());
-        } else {
-            push("extension", tcp.extension(0, &[1, 4, 0, 0, 0, 0]).build());
+    }
+    assert!(seeds.len().is_multiple_of(PACKETS));
+    for port in PORTS {
+        for (family, from, vip) in ends(port) {
+            for (what, frame) in others(from, vip) {
+                seeds.push((format!("{family}-{port}-{what}"), frame));
+            }
         }
+    }
+    while !seeds.len().is_multiple_of(PACKETS) {
+        let (what, frame) = seeds[seeds.len() - PACKETS].clone();
+        seeds.push((format!("{what}-again"), frame));
     }
     seeds
 }
 
+/// Frames that are not plain, for a service's address and port; those of a packet follow each other.
+fn others(from: SocketAddr, vip: SocketAddr) -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    let mut push = |what: &str, frame| seeds.push((what.to_owned(), frame));
+    let tcp = Packet::tcp(from, vip).ack(1).payload(&[7; 40]);
+    let udp = Packet::udp(from, vip).payload(&[7; 40]);
+    let option = [1, 4, 0, 0, 0, 0];
+    push("vlan", tcp.clone().vlan(7).build());
+    push("vlans", udp.clone().tag(0x88a8, 7).vlan(8).build());
+    push("long", tcp.clone().payload(&[7; 140]).build());
+    push("long-datagram", udp.clone().payload(&[7; 140]).vlan(9).build());
+    push("padded", [tcp.build(), vec![0; 12]].concat());
+    push("spent", tcp.clone().ttl(1).build());
+    push("looped", tcp.clone().macs(next_hop(1), DESTINATION_MAC).build());
+    push("sizes", Packet::tcp(from, vip).syn(1).tcp_options(&[1, 2, 4, 5, 0xb4, 1, 2, 4, 5, 0xb0]).build());
+    for (what, packet) in [("tcp", tcp.clone()), ("udp", udp.clone().identification(7))] {
+        for (number, frame) in packet.fragments(24).into_iter().enumerate() {
+            push(&format!("{what}-fragment-{number}"), frame);
+        }
+    }
+    if vip.is_ipv4() {
+        push("options", tcp.clone().options(&[1; 40]).build());
+    } else {
+        let extended = tcp.clone().extension(0, &option).extension(60, &[1; 14]);
+        push("extensions", extended.build());
+        push("extended-fragment", extended.fragments(24)[0].clone());
+        push("authenticated", udp.clone().extension(51, &[0; 22]).build());
+        push("routing", udp.clone().extension(43, &[4, 0, 0, 0, 0, 0]).build());
+    }
+    let answers =
+        [Packet::tcp(vip, from).ack(1).payload(&[7; 100]), Packet::udp(vip, from).payload(b"answer")];
+    for (what, answer) in ["too-big-tcp", "too-big-udp"].iter().zip(answers) {
+        let error = too_big(from.ip(), &answer.build(), 1300);
+        push(what, error.clone());
+        push(&format!("{what}-vlan"), [&error[..12], &[0x81, 0, 0, 7], &error[12..]].concat());
+    }
+    push("ping", Packet::ping(from.ip(), vip.ip(), 1, 1).payload(&[7; 9]).build());
+    push("pong", Packet::pong(from.ip(), vip.ip(), 1, 1).build());
+    let land = SocketAddr::new(vip.ip(), 1);
+    push("land", Packet::udp(land, vip).build());
+    push("no-port", Packet::udp(SocketAddr::new(from.ip(), 0), vip).build());
+    let [martian, host] =
+        if vip.is_ipv4() { ["127.0.0.1:7", "10.9.20.1:7"] } else { ["[fe80::1]:7", "[2001:db8:e:14::1]:7"] };
+    push("martian", Packet::udp(martian.parse().expect("an address"), vip).build());
+    push("from-a-host", Packet::tcp(host.parse().expect("an address"), vip).syn(1).build());
+    // Of a backend to a client, and of who did not take what was sent to it.
+    let family = usize::from(vip.is_ipv6());
+    for (kind, port) in [(20, vip.port()), (21, NAT_PORT)] {
+        let backend = SocketAddr::new(nat_address(kind, 1, family), port);
+        push("answer", Packet::tcp(backend, from).ack(1).build());
+        for (number, frame) in
+            Packet::udp(backend, from).payload(&[7; 40]).fragments(24).into_iter().enumerate()
+        {
+            push(&format!("answer-fragment-{number}"), frame);
+        }
+        let sent = Packet::tcp(from, backend).ack(1).payload(&[7; 90]).build();
+        push("refused", too_big(backend.ip(), &sent, 1300));
+    }
+    seeds
+}
+
+fn client(family: &str) -> SocketAddr {
+    let address = if family == "v4" { "10.0.0.1:40000" } else { "[2001:db8:c::1]:40000" };
+    address.parse().expect("an address")
+}
+
 /// A client and a service's address on a port, for each family.
 fn ends(port: u16) -> [(&'static str, SocketAddr, SocketAddr); 2] {
-    let end = |ip: IpAddr, port| SocketAddr::new(ip, port);
-    [
-        ("v4", "10.0.0.1:40000".parse().expect("an address"), end(VIP_V4.into(), port)),
-        ("v6", "[2001:db8:c::1]:40000".parse().expect("an address"), end(VIP_V6.into(), port)),
-    ]
+    [("v4", VIP_V4.into()), ("v6", VIP_V6.into())]
+        .map(|(family, vip): (_, IpAddr)| (family, client(family), SocketAddr::new(vip, port)))
 }
 
 fn packets(from: SocketAddr, to: SocketAddr) -> [(&'static str, Packet); PACKETS] {

@@ -69,6 +69,9 @@ pub enum HostState {
     /// Drained to the end: no flow of it is left, so it is no previous owner any more. A pin that names it all the same
     /// is obeyed.
     Drained = 4,
+    /// It has left the config while it could not be reached, so no packet of a flow of it will ever get there: no stateless
+    /// answer names it, and a pin that does is as good as none.
+    Lost = 5,
 }
 
 /// The word of a backend that changes in place: the state in bits 0–7, the rest is zero for now.
@@ -87,6 +90,7 @@ impl Control {
             2 => HostState::Draining,
             3 => HostState::Down,
             4 => HostState::Drained,
+            5 => HostState::Lost,
             _ => HostState::Gone,
         }
     }

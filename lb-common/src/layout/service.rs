@@ -4,8 +4,7 @@ use super::{HostId, layout};
 
 /// What a record of a service is known by: where its packets are sent to, or come from.
 ///
-/// A record of one port is found by that port. One of a range is found by port 0, which no packet may have, and its range is
-/// then asked. One of a prefix has the prefix for its address, with the first bit behind it set, which tells prefixes of
+/// A record of one port is found by that port. One of a range is found without a port, and its range is then asked. One of a prefix has the prefix for its address, with the first bit behind it set, which tells prefixes of
 /// different lengths apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceKey {
@@ -30,6 +29,8 @@ impl ServiceKey {
     pub const PREFIX: u32 = 0x80 << 16;
     /// In the protocol's part of a transport: the record is of a backend's answers.
     pub const REPLY: u32 = 0x40 << 16;
+    /// In the protocol's part of a transport: the record is of a range of ports. So a packet to port 0 does not find it.
+    pub const RANGE: u32 = 0x20 << 16;
     const PROTOCOL: u32 = 0x1f << 16;
 
     /// One port of one address.
@@ -44,8 +45,8 @@ impl ServiceKey {
 
     /// The words that the record is found by: its address, and what packets look for as a transport, which is never 0.
     pub const fn place(&self) -> ([u64; 2], u32) {
-        let port = if self.is_exact() { self.first.to_be() } else { 0 };
-        let mut transport = port as u32 | (self.protocol as u32) << 16;
+        let port = if self.is_exact() { self.first.to_be() as u32 } else { Self::RANGE };
+        let mut transport = port | (self.protocol as u32) << 16;
         let mut address = self.address;
         if self.prefix < Self::WHOLE {
             let mark = prefix_mark(self.prefix);
@@ -62,7 +63,8 @@ impl ServiceKey {
     pub const fn of_record(service: &Service, range: PortRange) -> Self {
         let transport = service.transport;
         let port = (transport as u16).swap_bytes();
-        let (first, last) = if port == 0 { (range.first(), range.last()) } else { (port, port) };
+        let is_range = transport & Self::RANGE != 0;
+        let (first, last) = if is_range { (range.first(), range.last()) } else { (port, port) };
         let mut address = service.address;
         let mut prefix = Self::WHOLE;
         if transport & Self::PREFIX != 0 {

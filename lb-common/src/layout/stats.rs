@@ -12,7 +12,7 @@ pub const PHASES_COUNTED: usize = 4;
 pub struct BackendStats {
     /// Packets sent to the backend.
     pub packets: u64,
-    /// Bytes of them as they came in, with the Ethernet header and without VLAN tags.
+    /// Bytes of them as they came in, Ethernet header included, but for VLAN tags.
     pub bytes: u64,
     /// Flows that began here: a SYN that made a pin, or a first datagram.
     pub new_flows: u64,

@@ -50,7 +50,7 @@ fn parse_v4(frame: &Frame, len: usize) -> Result<Packet, Reason> {
     match packet.tuple.protocol as u8 {
         TCP | UDP => whole_packet(frame, len, &mut packet, Ipv4Hdr::LEN).map(|()| packet),
         ICMP => Err(Reason::PassUnhandled),
-        _ => Err(Reason::PassOtherProtocol),
+        _ => Err(other_protocol(len, &packet, Ipv4Hdr::LEN)),
     }
 }
 
@@ -85,7 +85,7 @@ fn parse_v6(frame: &Frame, len: usize) -> Result<Packet, Reason> {
         TCP | UDP => whole_packet(frame, len, &mut packet, Ipv6Hdr::LEN).map(|()| packet),
         ICMPV6 => Err(Reason::PassUnhandled),
         other if is_extension(other) => Err(Reason::PassUnhandled),
-        _ => Err(Reason::PassOtherProtocol),
+        _ => Err(other_protocol(len, &packet, Ipv6Hdr::LEN)),
     }
 }
 
@@ -97,6 +97,17 @@ fn whole_packet(frame: &Frame, len: usize, packet: &mut Packet, ip_header_len: u
     match parse_l4(frame, packet, ip_header_len) {
         None => Ok(()),
         Some(reason) => Err(reason),
+    }
+}
+
+/// What is wrong with a packet that is neither TCP nor UDP, as [`super::parse_whole`] says it.
+#[inline(always)]
+fn other_protocol(len: usize, packet: &Packet, ip_header_len: usize) -> Reason {
+    let ip_len = packet.ip_len as usize;
+    if L3 + ip_len > len || ip_len < ip_header_len {
+        Reason::PassMalformed
+    } else {
+        Reason::PassOtherProtocol
     }
 }
 

@@ -62,7 +62,7 @@ pub enum What {
     Flow,
     /// ICMP or ICMPv6, whole.
     Icmp,
-    /// A fragment that tells no ports: another than the first, or of ICMP.
+    /// A fragment that tells no ports: another than the first, or of ICMP. Of IPv6 the protocol may be that of an extension header.
     Later,
     /// A fragment that would overwrite the headers of TCP or UDP once it is put together (RFC 3128), or a first one that does not hold
     /// them whole.
@@ -97,7 +97,7 @@ pub fn parse_whole_into(frame: &Frame, len: usize, whole: &mut Whole) -> Option<
     let Whole { packet, fragment, .. } = whole;
     let unread = match ethernet.u16(12) {
         ETHERTYPE_IPV4 => parse_v4(frame, packet, fragment),
-        ETHERTYPE_IPV6 => parse_v6(frame, packet, fragment),
+        ETHERTYPE_IPV6 => parse_v6(frame, len, packet, fragment),
         _ => return Some(Reason::PassNotIp),
     };
     if unread.is_some() {
@@ -121,6 +121,8 @@ pub fn parse_whole_into(frame: &Frame, len: usize, whole: &mut Whole) -> Option<
         },
         ICMP | ICMPV6 if (protocol == ICMPV6) != packet.is_v6 => return Some(Reason::PassOtherProtocol),
         ICMP | ICMPV6 if is_part => What::Later,
+        // What the first fragment has behind its fragment header is not here, and who it is for was told by it (RFC 8200, 4.5).
+        other if fragment.offset != 0 && packet.is_v6 && is_extension(other) => What::Later,
         ICMP | ICMPV6 => What::Icmp,
         _ => return Some(Reason::PassOtherProtocol),
     };
@@ -157,7 +159,7 @@ fn parse_v4(frame: &Frame, packet: &mut Packet, fragment: &mut Fragment) -> Opti
 
 /// RFC 8200, with a bounded chain of extension headers.
 #[inline(always)]
-fn parse_v6(frame: &Frame, packet: &mut Packet, fragment: &mut Fragment) -> Option<Reason> {
+fn parse_v6(frame: &Frame, len: usize, packet: &mut Packet, fragment: &mut Fragment) -> Option<Reason> {
     let Some(ip) = frame.header::<{ Ipv6Hdr::LEN }>(L3) else { return Some(Reason::PassMalformed) };
     let first = ip.u16(0);
     let payload_len = ip.u16(4);
@@ -177,6 +179,10 @@ fn parse_v6(frame: &Frame, packet: &mut Packet, fragment: &mut Fragment) -> Opti
         ip_len: payload_len + Ipv6Hdr::LEN as u16,
         ip_header_len: 0,
     };
+    // Before its headers: whatever they are, it is cut.
+    if L3 + packet.ip_len as usize > len {
+        return Some(Reason::PassMalformed);
+    }
     let mut next = ip.u8(6);
     let mut at = Ipv6Hdr::LEN as u64;
     let mut i = 0;

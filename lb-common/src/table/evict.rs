@@ -12,7 +12,8 @@ use crate::layout::{Cold, Overflow};
 const HALF_OPEN_GRACE: u32 = 64;
 
 /// Makes room where [`super::insert`] found none: a pin that can be missed goes, the least valuable first. Never one that is
-/// established in an open slot, never a live UDP pin.
+/// established in an open slot, never a live UDP pin; one that is half-open in an open slot only for a flow that needs its own as
+/// well, or when it is old.
 #[inline(always)]
 pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32) -> Inserted {
     let home = hash.bucket(table.mask());
@@ -21,31 +22,18 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
         return Inserted::NoPlace;
     }
     let Some(mark) = table.mark(home) else { return Inserted::NoPlace };
-    let (mut bucket, mut chosen) = settled_in(table, home, second, Phase::Closing, now);
+    let (bucket, chosen) = choose(table, hash, home, second, entry, now);
     if chosen >= BUCKET as u64 {
-        let first = table.victim(home, hand(table, home), now);
-        let other = table.victim(second, hand(table, second), now);
-        // Of pins that are missed alike, one in either bucket.
-        let prefers = (hash.tag() & 1) as u64;
-        let is_home = (first / BUCKET as u64) * 2 + prefers > (other / BUCKET as u64) * 2;
-        (bucket, chosen) = if is_home { (home, first) } else { (second, other) };
-        if chosen < BUCKET as u64 {
-            (bucket, chosen) = settled_in(table, home, second, Phase::Established, now);
-            if chosen >= BUCKET as u64 {
-                return Inserted::NoPlace;
-            }
-        }
+        return Inserted::NoPlace;
     }
     let Some(words) = table.bucket(bucket) else { return Inserted::NoPlace };
-    let i = chosen as u32 & (BUCKET - 1);
+    // The compiler would leave the mask out, and the verifier of Linux 6.1 does not know the bound by then.
+    let i = opaque(chosen) as u32 & (BUCKET - 1);
     // SAFETY: a bucket has 8 aligned words.
     let old = Word(unsafe { atomic::load(words.add(i as usize)) });
     if !may_go(table, bucket * BUCKET + i, old, now) {
         // It was established meanwhile, or is another flow's.
         return Inserted::Race;
-    }
-    if begins_elsewhere(table, bucket * BUCKET + i, old, now) && is_answered(table, entry) {
-        return Inserted::NoPlace;
     }
     if bucket == second {
         // SAFETY: the map's memory, aligned.
@@ -62,6 +50,7 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
         }
         _ => {
             if bucket == second {
+                entry.cold.kind &= !Cold::SECOND;
                 // SAFETY: as above.
                 unsafe { atomic::add32(mark, MARK_SECOND.wrapping_neg()) };
             }
@@ -70,23 +59,66 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
     }
 }
 
+/// The pin that is missed least of two buckets: its bucket and its position, or [`BUCKET`] if all must stay.
+#[inline(always)]
+fn choose(
+    table: &impl Table,
+    hash: FlowHash,
+    home: u32,
+    second: u32,
+    entry: &Overflow,
+    now: u32,
+) -> (u32, u64) {
+    let closing = settled_in(table, home, second, Phase::Closing);
+    if closing.1 < BUCKET as u64 {
+        return closing;
+    }
+    let first = table.victim(home, hand(table, home), now);
+    let other = table.victim(second, hand(table, second), now);
+    // Of pins that are missed alike, one in either bucket.
+    let prefers = (hash.tag() & 1) as u64;
+    let is_home = (first / BUCKET as u64) * 2 + prefers > (other / BUCKET as u64) * 2;
+    let (bucket, chosen) = if is_home { (home, first) } else { (second, other) };
+    if chosen >= BUCKET as u64 {
+        let i = chosen as u32 & (BUCKET - 1);
+        if !begins_elsewhere(table, bucket, i, now) {
+            return (bucket, i as u64);
+        }
+        // Words do not tell whose slots are in handover, and to look it up for all of them would take a flood's time.
+        let settled = settled_in(table, home, second, Phase::HalfOpen);
+        if settled.1 < BUCKET as u64 {
+            return settled;
+        }
+        if !is_answered(table, entry) {
+            return (bucket, i as u64);
+        }
+    }
+    settled_in(table, home, second, Phase::Established)
+}
+
 /// A pin of this phase whose slot is settled, in one of two buckets: the bucket, and what [`settled`] says.
 #[inline(always)]
-fn settled_in(table: &impl Table, home: u32, second: u32, phase: Phase, now: u32) -> (u32, u64) {
-    let chosen = table.settled(home, phase as u32, now);
+fn settled_in(table: &impl Table, home: u32, second: u32, phase: Phase) -> (u32, u64) {
+    let chosen = table.settled(home, phase as u32);
     if chosen < BUCKET as u64 {
         return (home, chosen);
     }
-    (second, table.settled(second, phase as u32, now))
+    (second, table.settled(second, phase as u32))
 }
 
 /// Whether this very word, at this position of the cold array, may make room. An established pin only if its slot is settled,
 /// where the flow finds its host without it (C3). A closing one likewise: its FIN may be forged.
 #[inline(always)]
 fn may_go(table: &impl Table, index: u32, word: Word, now: u32) -> bool {
-    if !matches!(word.phase(), Phase::Established | Phase::Closing) {
-        return rank(word, word.idle(now) as u64, table.half_open_over_quota() as u64) != 0;
+    if matches!(word.phase(), Phase::Established | Phase::Closing) {
+        return is_settled(table, index);
     }
+    rank(word, word.idle(now) as u64, table.half_open_over_quota() as u64) != 0
+}
+
+/// Whether the slot of the pin at a position of the cold array is settled.
+#[inline(always)]
+fn is_settled(table: &impl Table, index: u32) -> bool {
     match table.cold(index) {
         // SAFETY: the map's memory; if the record changes meanwhile, the swap of its word will fail.
         Some(cold) => unsafe { table.is_settled((*cold).service(), (*cold).slot) },
@@ -94,18 +126,14 @@ fn may_go(table: &impl Table, index: u32, word: Word, now: u32) -> bool {
     }
 }
 
-/// Whether a pin is a young half-open one of an open slot: without it, the end of its handshake would go to another host than its
+/// Whether a half-open pin is a young one of an open slot: without it, the end of its handshake would go to another host than its
 /// SYN did.
 #[inline(always)]
-fn begins_elsewhere(table: &impl Table, index: u32, word: Word, now: u32) -> bool {
-    let is_young = word.idle(now) <= HALF_OPEN_GRACE;
-    match table.cold(index) {
-        // SAFETY: as in `may_go`.
-        Some(cold) if word.phase() as u8 == Phase::HalfOpen as u8 && is_young => unsafe {
-            !table.is_settled((*cold).service(), (*cold).slot)
-        },
-        _ => false,
-    }
+fn begins_elsewhere(table: &impl Table, bucket: u32, i: u32, now: u32) -> bool {
+    let Some(words) = table.bucket(bucket) else { return false };
+    // SAFETY: a bucket has 8 aligned words.
+    let word = Word(unsafe { atomic::load(words.add(i as usize)) });
+    word.idle(now) <= HALF_OPEN_GRACE && !is_settled(table, bucket * BUCKET + i)
 }
 
 /// Whether the flow of a pin that is to be made finds its host without it (C3): then it is not worth another's.
@@ -168,13 +196,13 @@ fn hand(table: &impl Table, bucket: u32) -> u32 {
 
 /// Position of a pin in a phase, by its number, whose slot is settled; [`BUCKET`] if there is none.
 #[inline(always)]
-pub fn settled(table: &impl Table, bucket: u32, phase: u32, now: u32) -> u64 {
+pub fn settled(table: &impl Table, bucket: u32, phase: u32) -> u64 {
     let Some(words) = table.bucket(bucket) else { return BUCKET as u64 };
     let mut i = 0;
     while i < BUCKET {
         // SAFETY: a bucket has 8 aligned words.
         let word = Word(unsafe { atomic::load(words.add(i as usize)) });
-        if word.phase() as u32 == phase && may_go(table, bucket * BUCKET + i, word, now) {
+        if word.phase() as u32 == phase && is_settled(table, bucket * BUCKET + i) {
             return i as u64;
         }
         i += 1;

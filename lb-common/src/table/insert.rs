@@ -27,8 +27,13 @@ pub fn insert(table: &impl Table, hash: FlowHash, tuple: &Tuple, entry: &mut Ove
 
     // SAFETY: the map's memory, aligned.
     let marked = unsafe { mark.read_volatile() };
-    let hidden = marked & (MARK_OVERFLOW - 1) != 0 && has_tag(table, second, tag, now);
-    if !hidden {
+    // A pin with the tag in the second bucket would be hidden by one in the first. It may be the flow's, by another CPU's doing.
+    let hidden =
+        if marked & (MARK_OVERFLOW - 1) != 0 { twin(table, second, tuple, tag, now) } else { Tried::Full };
+    if let Tried::Race = hidden {
+        return Inserted::Race;
+    }
+    if let Tried::Full = hidden {
         match place(table, home, tuple, entry, now) {
             Tried::Placed => return Inserted::Placed,
             Tried::Race => return Inserted::Race,
@@ -154,6 +159,16 @@ pub(super) fn has_tag(table: &impl Table, bucket: u32, tag: u32, now: u32) -> bo
     match table.bucket(bucket) {
         Some(words) => scan(table, words, tag, now).conflict != 0,
         None => false,
+    }
+}
+
+/// Whether a bucket has a word with the tag that may not be taken: of this flow, or of another; [`Tried::Full`] if it has none.
+#[inline(always)]
+fn twin(table: &impl Table, bucket: u32, tuple: &Tuple, tag: u32, now: u32) -> Tried {
+    let Some(words) = table.bucket(bucket) else { return Tried::Full };
+    match scan(table, words, tag, now).conflict {
+        0 => Tried::Full,
+        conflict => whose(table, bucket, words, lowest(conflict), tuple),
     }
 }
 

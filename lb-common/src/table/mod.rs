@@ -74,7 +74,7 @@ pub trait Table {
     fn account(&self, stats: u32, from: Phase, to: Phase);
     /// Books a live pin that had to go.
     fn evicted(&self, stats: u32, host: HostId);
-    /// Whether the slot of an established pin is settled, so that the pin may go (C3).
+    /// Whether the slot of a pin is settled, so that its flow finds its host without it (C3).
     fn is_settled(&self, service: u16, slot: u32) -> bool;
     /// Whether half-open pins exceed their quota of the table.
     fn half_open_over_quota(&self) -> bool;
@@ -86,11 +86,11 @@ pub trait Table {
         victim(self, bucket, hand, now)
     }
     /// [`settled`], where it is worth a function of its own.
-    fn settled(&self, bucket: u32, phase: u32, now: u32) -> u64
+    fn settled(&self, bucket: u32, phase: u32) -> u64
     where
         Self: Sized,
     {
-        settled(self, bucket, phase, now)
+        settled(self, bucket, phase)
     }
 }
 

@@ -5,6 +5,9 @@
 #![no_std]
 #![no_main]
 
+#[path = "../program.rs"]
+mod program;
+
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, generated::bpf_xdp_get_buff_len};
 use aya_ebpf::macros::{map, xdp};
@@ -63,14 +66,3 @@ fn finish(ctx: &XdpContext, len: usize) -> u32 {
         DecapClass::Drop => XDP_DROP,
     }
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    // SAFETY: the verifier accepts the program only if no path leads here.
-    unsafe { core::hint::unreachable_unchecked() }
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

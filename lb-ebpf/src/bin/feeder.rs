@@ -2,17 +2,23 @@
 //!
 //! `BPF_PROG_TEST_RUN` with `repeat` gives each round the packet that the round before left, so an encapsulating
 //! program would see its own output. The feeder takes off what was put in front and writes the first bytes anew.
-//! Three programs that differ in what they call, so that the call is direct, as the kernel makes it for an index that
-//! is constant: what the two empty programs take is what feeding costs.
+//! Programs that differ in what they call, so that the call is direct, as the kernel makes it for an index that is constant:
+//! what the two empty programs take is what feeding costs, and the reference tells what a connection table costs at least that is
+//! made of the kernel's LRU hash.
 #![no_std]
 #![no_main]
 
+#[path = "../program.rs"]
+mod program;
+
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_TX};
-use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_xdp_adjust_head};
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_xdp_adjust_head};
 use aya_ebpf::macros::{map, xdp};
-use aya_ebpf::maps::{Array, ProgramArray};
+use aya_ebpf::maps::{Array, LruHashMap, ProgramArray};
 use aya_ebpf::programs::XdpContext;
+use lb_common::checksum::Delta;
+use lb_common::layout::Tuple;
 
 /// 8-byte words of a packet that are restored: its headers.
 const WORDS: usize = 10;
@@ -25,9 +31,15 @@ static PACKETS: Array<[u64; WORDS]> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 /// Number of packets in the set; length of each of them, 64 bytes or at least 80; number of the next one.
 #[map]
 static FEED: Array<[u64; 3]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// 0: sends at once; 1: passes at once; 2: the program under test.
+/// 0: sends at once; 1: passes at once; 2: the program under test; 3: the reference.
 #[map]
-static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(3, 0);
+static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(4, 0);
+/// The reference's connection table: where the flow goes, and when it was seen. The loader sets the size.
+#[map]
+static CONNECTIONS: LruHashMap<Tuple, [u64; 2]> = LruHashMap::with_max_entries(1, 0);
+/// Flows that the reference did not find in it.
+#[map]
+static MISSES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[xdp]
 pub fn feed_sender(ctx: XdpContext) -> u32 {
@@ -44,7 +56,12 @@ pub fn feed_tested(ctx: XdpContext) -> u32 {
     call(&ctx, 2)
 }
 
-/// As [`feed_tested`], but each packet comes from another address of 64.0.0.0/2 and another port: a flood. IPv4 only.
+#[xdp]
+pub fn feed_reference(ctx: XdpContext) -> u32 {
+    call(&ctx, 3)
+}
+
+/// As [`feed_tested`], but each packet comes from another address of 64.0.0.0/3 and another port: a flood. IPv4 only.
 #[xdp]
 pub fn feed_flood(ctx: XdpContext) -> u32 {
     if feed(&ctx).is_some() && disguise(&ctx).is_some() {
@@ -66,6 +83,53 @@ pub fn passer(_ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 
+/// One look-up and refresh of a connection table for a TCP packet over IPv4, and nothing else: no service, no backend, no new
+/// headers, no counters.
+#[xdp]
+pub fn reference(ctx: XdpContext) -> u32 {
+    match refresh(&ctx) {
+        Some(()) => XDP_TX,
+        None => XDP_ABORTED,
+    }
+}
+
+#[inline(always)]
+fn refresh(ctx: &XdpContext) -> Option<()> {
+    let start = ctx.data();
+    if start + SHORT * 8 > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: checked; BPF needs no alignment.
+    let (ethertype, version, protocol, source, destination, ports) = unsafe {
+        (
+            *((start + 12) as *const u16),
+            *((start + 14) as *const u8),
+            *((start + 23) as *const u8),
+            *((start + 26) as *const u32),
+            *((start + 30) as *const u32),
+            *((start + 34) as *const u32),
+        )
+    };
+    // A header without options.
+    if ethertype != 0x0800_u16.to_be() || version != 0x45 || protocol != 6 {
+        return None;
+    }
+    let tuple = Tuple { source: Tuple::v4(source), destination: Tuple::v4(destination), ports, protocol: 6 };
+    // SAFETY: takes no argument.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    match CONNECTIONS.get_ptr_mut(tuple) {
+        // SAFETY: the map's memory; one run at a time uses it.
+        Some(connection) => unsafe { (*connection)[1] = now },
+        None => {
+            CONNECTIONS.insert(tuple, [1, now], 0).ok()?;
+            let misses = MISSES.get_ptr_mut(0)?;
+            // SAFETY: as above.
+            unsafe { *misses += 1 };
+        }
+    }
+    Some(())
+}
+
 #[inline(always)]
 fn call(ctx: &XdpContext, program: u32) -> u32 {
     if feed(ctx).is_some() {
@@ -75,7 +139,7 @@ fn call(ctx: &XdpContext, program: u32) -> u32 {
     XDP_ABORTED
 }
 
-/// Writes a random source; the checksums stay, as nobody looks at them.
+/// Writes a random source that nobody finds odd; TCP's checksum stays, as nobody looks at it.
 #[inline(always)]
 fn disguise(ctx: &XdpContext) -> Option<()> {
     let start = ctx.data();
@@ -84,10 +148,14 @@ fn disguise(ctx: &XdpContext) -> Option<()> {
     }
     // SAFETY: takes no argument.
     let (address, port) = unsafe { (bpf_get_prandom_u32(), bpf_get_prandom_u32()) };
+    let address = (address & 0x1fff_ffff | 0x4000_0000).to_be();
     // SAFETY: checked.
     unsafe {
-        ((start + 26) as *mut u32).write_volatile((address & 0x3fff_ffff | 0x4000_0000).to_be());
-        ((start + 34) as *mut u16).write_volatile(port as u16);
+        let (checksum, source) = ((start + 24) as *mut u16, (start + 26) as *mut u32);
+        let mended = Delta::NONE.word32(source.read_volatile(), address).apply(checksum.read_volatile());
+        checksum.write_volatile(mended);
+        source.write_volatile(address);
+        ((start + 34) as *mut u16).write_volatile(port as u16 | 1);
     }
     Some(())
 }
@@ -140,14 +208,3 @@ unsafe fn restore<const N: usize>(to: *mut u8, from: *const u8) {
     }
     copy(N * 8 - 8);
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    // SAFETY: the verifier accepts the program only if no path leads here.
-    unsafe { core::hint::unreachable_unchecked() }
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

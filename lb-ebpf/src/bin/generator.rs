@@ -5,6 +5,9 @@
 #![no_std]
 #![no_main]
 
+#[path = "../program.rs"]
+mod program;
+
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_TX};
 use aya_ebpf::macros::{map, xdp};
@@ -97,14 +100,3 @@ fn make(ctx: &XdpContext) -> Option<()> {
     }
     Some(())
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    // SAFETY: the verifier accepts the program only if no path leads here.
-    unsafe { core::hint::unreachable_unchecked() }
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -25,6 +25,9 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     pub hosts: Vec<HostStatus>,
     pub flow_table: FlowTableStatus,
+    /// Errors from the paths to backends; null where no packet has an outer header, or where they cannot be heard.
+    #[serde(default)]
+    pub path_errors: Option<PathErrors>,
     /// Packets by reason, reasons that occurred only.
     pub reasons: BTreeMap<String, u64>,
     /// The must-be-zero counters, those that are not zero only: empty on a healthy balancer.
@@ -69,6 +72,9 @@ pub struct BackendStatus {
     pub traffic: Traffic,
     /// Where packets go: interface and MAC, or why they cannot go yet.
     pub next_hop: String,
+    /// Bytes of the longest IP packet that the path behind it takes, if a router has told; for ten minutes.
+    #[serde(default)]
+    pub path_mtu: Option<u16>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -140,6 +146,18 @@ pub struct FlowTableStatus {
     pub memory: u64,
     /// Microseconds that the last sweep took.
     pub sweep_us: u64,
+}
+
+/// ICMP errors about packets that were sent to backends in outer headers, since the daemon's start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathErrors {
+    pub heard: u64,
+    /// Those that the client was told of, whose packet was inside.
+    pub told: u64,
+    /// Those that no client was told of, as it would have been too many a second.
+    pub suppressed: u64,
+    /// Those that could not be sent to the client.
+    pub failed: u64,
 }
 
 /// A drain: under way in `HostStatus`, or finished with its `receipt`.

@@ -39,8 +39,7 @@ pub struct DecapArgs {
 
 const EXAMPLES: &str = "  \
   sluice decap --interface eth0
-  sluice decap --interface eth0 --address 10.0.0.1 --address 2001:db8::1
-  sluice decap --interface eth0 --gue-port 6081
+  sluice decap --interface eth0 --address 10.0.0.1 --address 2001:db8::1 --gue-port 6081
   sluice decap --interface eth0 --detach";
 
 /// Attaches, detaches or shows.

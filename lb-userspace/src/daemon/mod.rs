@@ -20,6 +20,7 @@ use crate::journal::{Journal, Lock};
 use crate::model::{Model, VipMode};
 use crate::netlink::Resolver;
 use crate::plan::abilities;
+use crate::relay::{self, Relay};
 
 /// How long a start waits for neighbours to answer. What is not known by then counts as down until it is.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
@@ -70,6 +71,7 @@ async fn serve(
 
     let resolver = Resolver::spawn(backend_addresses(&model))?;
     resolver.settled(NEIGHBOUR_PATIENCE).await;
+    let relay = Relay::spawn(relay::Paths::of(&model), resolver.subscribe());
     let start = Start {
         instance: instance.to_owned(),
         config: args.config.canonicalize().unwrap_or_else(|_| args.config.clone()),
@@ -77,7 +79,8 @@ async fn serve(
         journal,
         next_hops: resolver.subscribe(),
         abilities: abilities(&model, &machine),
-        addresses: machine.addresses,
+        own: resolver.subscribe_own(),
+        relay: relay.as_ref().map(Relay::view),
     };
     let engine = start.start()?;
     let (table, rest) = engine.memory();
@@ -108,7 +111,7 @@ async fn serve(
         .await?
         .map_err(|_| anyhow!("the engine has panicked"))?;
     let _ = std::fs::remove_file(socket);
-    drop(resolver);
+    drop((relay, resolver));
     served.context("the API server failed")
 }
 

@@ -69,6 +69,10 @@ impl Programs {
     /// Lets those of earlier loads go; once nothing runs any more that calls through them.
     pub fn forget_others(&self, paths: &Paths) -> Result<(), Error> {
         let folder = paths.programs();
+        // Not there where nothing was ever attached.
+        if !folder.try_exists().map_err(Error::path(&folder))? {
+            return Ok(());
+        }
         for entry in fs::read_dir(&folder).map_err(Error::path(&folder))? {
             let path = entry.map_err(Error::path(&folder))?.path();
             if self.pin.as_ref() != Some(&path) {

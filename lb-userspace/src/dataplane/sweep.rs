@@ -1,32 +1,32 @@
 //! The sweep: one pass over the flow table in mapped memory, without a system call a pin. It ends pins that are idle
 //! past their timeout, counts the live ones by host, and finds the pins that keep a handover open.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use lb_common::atomic;
+use lb_common::decide::stateless;
 use lb_common::flow::{Phase, Timeouts, Word};
 use lb_common::hash::other_bucket;
-use lb_common::layout::{BackendStats, Cold, HOST_MAX, HostId, PHASES_COUNTED, Slot, state};
+use lb_common::layout::{BackendStats, Cold, HOST_MAX, HostId, HostState, PHASES_COUNTED, Slot, state};
 use lb_common::table::{BUCKET, LIMBO, MARK_OVERFLOW, MARK_SECOND};
 
 use super::sys::take;
 use super::{Dataplane, Error, Maps};
 
-/// A ring as the sweep needs it.
-pub struct RingView<'a> {
-    /// Slots as published.
-    pub slots: &'a [u32],
-    /// Whether a host is the stateless answer of an open slot that names it as previous owner.
-    pub serves: &'a dyn Fn(HostId) -> bool,
-}
-
-/// What the sweep is told of the rings.
+/// What the sweep is told of what is published.
 pub struct SweepInput<'a> {
     /// Ring of each service, by service number.
     pub ring_of: &'a dyn Fn(u16) -> Option<u32>,
-    pub ring: &'a dyn Fn(u32) -> Option<RingView<'a>>,
-    /// Hosts that may have pins in slots that another host owns: only their pins are looked at closely.
+    /// Slots of a ring.
+    pub slots: &'a dyn Fn(u32) -> Option<&'a [u32]>,
+    /// What packets of a service may do with a host. Of the service, as a packet sees it: not all services of a ring have the same
+    /// backends, once hosts have left the config.
+    pub state: &'a dyn Fn(u16, HostId) -> HostState,
+    /// Hosts that may have pins in slots that another host owns, or that leave a service: only their pins are looked at closely.
     pub losers: &'a dyn Fn(HostId) -> bool,
+    /// Whether a host leaves a service.
+    pub leaving: &'a dyn Fn(u16, HostId) -> bool,
 }
 
 /// What a sweep found.
@@ -35,6 +35,8 @@ pub struct Swept {
     pub live: Vec<[u64; PHASES_COUNTED]>,
     /// (ring, slot) of live pins whose host is not the slot's owner; may repeat.
     pub foreign: Vec<(u32, u32)>,
+    /// Pins of (service, host), of hosts that leave the service; also those that this sweep has ended.
+    pub leaving: BTreeMap<(u16, HostId), u64>,
     pub expired: u64,
     pub overflow: u64,
     pub took: Duration,
@@ -71,6 +73,7 @@ impl Dataplane {
         let swept = Swept {
             live: vec![[0; PHASES_COUNTED]; usize::from(HOST_MAX) + 1],
             foreign: Vec::new(),
+            leaving: BTreeMap::new(),
             expired: 0,
             overflow: 0,
             took: Duration::ZERO,
@@ -138,12 +141,14 @@ impl<'i> Sweep<'_, 'i> {
         if !phase.is_pin() {
             return;
         }
-        if word.is_live(self.now, &self.timeouts) || self.waits(word, self.now, || self.maps.cold.get(index))
+        let cold = || self.maps.cold.get(index);
+        if (word.is_live(self.now, &self.timeouts) || self.waits(word, self.now, cold))
+            && !self.leaves(word, cold)
         {
-            self.count(word, || self.maps.cold.get(index));
+            self.count(word, cold);
             return;
         }
-        let cold = self.maps.cold.get(index);
+        let cold = cold();
         // SAFETY: a word of the mapped array.
         if unsafe { atomic::swap(self.maps.word(index), word.0, Word::EMPTY.0) } {
             self.swept.expired += 1;
@@ -163,20 +168,28 @@ impl<'i> Sweep<'_, 'i> {
             return false;
         }
         let cold = cold();
-        let Some((_, view)) = self.view(&cold) else { return false };
-        let Some(&slot) = view.slots.get(cold.slot as usize) else { return false };
-        lb_common::decide::stateless(Slot(slot), |host| {
-            if (view.serves)(host) {
-                lb_common::layout::HostState::Up
-            } else {
-                lb_common::layout::HostState::Gone
-            }
-        }) != word.host()
+        let Some((_, slot)) = self.slot(&cold) else { return false };
+        stateless(slot, |host| (self.input.state)(cold.service(), host)) != word.host()
     }
 
-    fn view(&self, cold: &Cold) -> Option<(u32, RingView<'i>)> {
+    /// Whether the pin's host leaves the service and is lost to it, so that packets go by this pin no more. Counts pins of all
+    /// hosts that leave.
+    fn leaves(&mut self, word: Word, cold: impl Fn() -> Cold) -> bool {
+        if !(self.input.losers)(word.host()) {
+            return false;
+        }
+        let pair = (cold().service(), word.host());
+        if !(self.input.leaving)(pair.0, pair.1) {
+            return false;
+        }
+        *self.swept.leaving.entry(pair).or_default() += 1;
+        (self.input.state)(pair.0, pair.1) == HostState::Lost
+    }
+
+    /// A pin's slot, as published, and the number of its ring.
+    fn slot(&self, cold: &Cold) -> Option<(u32, Slot)> {
         let ring = (self.input.ring_of)(cold.service())?;
-        Some((ring, (self.input.ring)(ring)?))
+        Some((ring, Slot(*(self.input.slots)(ring)?.get(cold.slot as usize)?)))
     }
 
     #[inline]
@@ -188,11 +201,8 @@ impl<'i> Sweep<'_, 'i> {
         }
         if (self.input.losers)(word.host()) {
             let cold = cold();
-            let foreign = self.view(&cold).and_then(|(ring, view)| {
-                let slot = Slot(*view.slots.get(cold.slot as usize)?);
-                (slot.owner() != word.host()).then_some((ring, cold.slot))
-            });
-            self.swept.foreign.extend(foreign);
+            let foreign = self.slot(&cold).filter(|(_, slot)| slot.owner() != word.host());
+            self.swept.foreign.extend(foreign.map(|(ring, _)| (ring, cold.slot)));
         }
     }
 
@@ -207,7 +217,9 @@ impl<'i> Sweep<'_, 'i> {
             self.swept.overflow += 1;
             // What died within the limbo still counts, as its gauge does.
             let past = self.now.wrapping_sub(LIMBO);
-            if word.is_live(past, &self.timeouts) || self.waits(word, past, || entry.cold) {
+            if (word.is_live(past, &self.timeouts) || self.waits(word, past, || entry.cold))
+                && !self.leaves(word, || entry.cold)
+            {
                 self.count(word, || entry.cold);
             } else if word.phase().is_pin() {
                 ended.push(tuple);

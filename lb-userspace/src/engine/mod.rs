@@ -12,6 +12,7 @@ mod gauges;
 mod handle;
 mod hands;
 mod listing;
+mod own;
 mod publication;
 mod rates;
 mod rings;
@@ -23,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use lb_common::layout::HostId;
+use lb_common::layout::{HostId, Own};
 use tokio::sync::watch;
 
 pub use clock::Clock;
@@ -35,8 +36,9 @@ use crate::dataplane::{Attached, BackendTable, Dataplane, Swept};
 use crate::drain::State;
 use crate::journal::Journal;
 use crate::model::Model;
-use crate::netlink::NextHopState;
+use crate::netlink::{self, NextHopState};
 use crate::plan::{Ids, Inputs};
+use crate::relay::{self, PathMtus};
 use edges::Edges;
 use rates::Rates;
 use rings::Rings;
@@ -60,6 +62,13 @@ pub struct Engine {
     next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
     /// The next hops that the last publication used.
     published_hops: BTreeMap<IpAddr, NextHopState>,
+    /// Errors from the paths to backends, if they are heard.
+    relay: Option<relay::View>,
+    /// The MTUs of paths that the last publication used.
+    path_mtus: PathMtus,
+    own: watch::Receiver<netlink::Own>,
+    /// The addresses that the data path speaks from, by the interface's number; `None`: it was not told yet.
+    published_own: Option<BTreeMap<u32, Own>>,
     /// A publication failed: the data path is not in line with the journal.
     stale: bool,
     clock: Clock,
@@ -88,6 +97,7 @@ impl Engine {
             sealed: &self.sealed,
             down: &self.down,
             next_hops: &self.published_hops,
+            path_mtus: &self.path_mtus,
             leaving: &self.leaving,
         })
     }

@@ -11,6 +11,9 @@ impl Engine {
     /// decided by anything older.
     pub(super) fn publish(&mut self) -> Result<(), Error> {
         self.take_in_hops();
+        if let Some(relay) = &mut self.relay {
+            self.path_mtus = relay.paths.borrow_and_update().clone();
+        }
         let down = self.unreachable(&self.published_hops);
         for host in down.difference(&self.down) {
             log::warn!("{host} is down: it has no next hop");
@@ -55,7 +58,8 @@ impl Engine {
         self.generation = self.journal.next_generation(&kept, &done)?;
         let words = rings.words(self.generation);
         self.rings = rings;
-        let tables = self.with_inputs(|inputs| inputs.tables(|name| self.rings.ring_of(name), words));
+        let ring_of = self.rings.by_service();
+        let tables = self.with_inputs(|inputs| inputs.tables(|name| ring_of.get(name).copied(), words));
         if let Err(error) = self.dataplane.publish(&tables) {
             self.publication_failed();
             return Err(error.into());

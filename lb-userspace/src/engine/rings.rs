@@ -1,6 +1,6 @@
 //! The rings of this instance: which services share one, its slots, and the history behind its open handovers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -157,8 +157,12 @@ impl Rings {
         self.rings.iter().map(|(&number, ring)| (number, ring.words.to_vec())).collect()
     }
 
-    pub fn ring_of(&self, service: &str) -> Option<u32> {
-        self.rings.iter().find(|(_, ring)| ring.services.contains(service)).map(|(&number, _)| number)
+    /// Number of each service's ring.
+    pub fn by_service(&self) -> HashMap<&str, u32> {
+        let rings = self.rings.iter();
+        rings
+            .flat_map(|(&number, ring)| ring.services.iter().map(move |service| (service.as_str(), number)))
+            .collect()
     }
 
     /// Whether the host may have pins in slots that another host owns.
@@ -174,11 +178,11 @@ impl Rings {
         self.rings.values().all(|ring| ring.slots.all_open_longer_than(host, now, t, lost_at))
     }
 
-    /// Whether the host is the previous owner of an open slot.
-    pub fn is_previous(&self, host: HostId) -> bool {
+    /// Whether the host is the previous owner of an open slot of the service.
+    pub fn is_previous_of(&self, service: &str, host: HostId) -> bool {
         let names =
             |ring: &Ring| ring.slots.open().iter().any(|slot| ring.slots.previous(slot) == Some(host));
-        self.rings.values().any(names)
+        self.rings.values().find(|ring| ring.services.contains(service)).is_some_and(names)
     }
 }
 

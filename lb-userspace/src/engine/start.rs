@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_common::flow::{self, Phase, TIMEOUT_SETS};
-use lb_common::layout::BackendFlags;
+use lb_common::layout::{BackendFlags, HostState};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -14,12 +14,13 @@ use super::edges::Edges;
 use super::rates::Rates;
 use super::rings::Rings;
 use super::{Clock, Engine, Error};
-use crate::dataplane::{Abilities, Dataplane, Options, Sizes};
+use crate::dataplane::{Abilities, Dataplane, Options, Sizes, grace_period};
 use crate::drain::{State, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
 use crate::model::{Interface, Model, Timeouts};
-use crate::netlink::NextHopState;
-use crate::plan::{Ids, own};
+use crate::netlink::{self, NextHopState};
+use crate::plan::{Ids, state_of_leaving};
+use crate::relay::{self, PathMtus};
 
 /// What the engine starts from.
 pub struct Start {
@@ -30,8 +31,10 @@ pub struct Start {
     pub next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
     /// By [`crate::plan::abilities`].
     pub abilities: Abilities,
-    /// This machine's own addresses, each with its interface; VIPs are not among them.
-    pub addresses: Vec<(String, IpAddr)>,
+    /// This machine's own addresses, by interface.
+    pub own: watch::Receiver<netlink::Own>,
+    /// `None`: errors from the paths to backends are not heard.
+    pub relay: Option<relay::View>,
 }
 
 impl Start {
@@ -71,7 +74,7 @@ impl Start {
     }
 
     fn go_on(self, dataplane: Dataplane, clock: Clock, mut sets: TimeoutSets) -> Result<Engine, Error> {
-        let Start { instance, config, model, mut journal, next_hops, addresses, .. } = self;
+        let Start { instance, config, model, mut journal, next_hops, own, relay, .. } = self;
         if !dataplane.adopted {
             // There are no pins that could carry the number of another one.
             let used = model.all_timeouts();
@@ -95,6 +98,10 @@ impl Start {
             leaving: BTreeMap::new(),
             published_hops: BTreeMap::new(),
             next_hops,
+            relay,
+            path_mtus: PathMtus::new(),
+            own,
+            published_own: None,
             stale: false,
             started_at: clock.now(),
             clock,
@@ -114,8 +121,10 @@ impl Start {
             engine.uncounted = engine.ids.stats.values().copied().collect();
         }
         engine.publish()?;
+        engine.note_lost()?;
         engine.note_starts()?;
-        engine.attach(&addresses)?;
+        engine.follow_own()?;
+        engine.attach()?;
         engine.note_start()?;
         Ok(engine)
     }
@@ -166,6 +175,23 @@ impl Engine {
         }
     }
 
+    /// Hosts that left the config while they could not be reached. Their pins end with the next sweep; from the grace period on no
+    /// packet takes one of them for alive.
+    fn note_lost(&mut self) -> Result<(), Error> {
+        let lost =
+            self.leaving.iter().filter(|(_, backend)| state_of_leaving(&backend.record) == HostState::Lost);
+        let lost: BTreeSet<u16> = lost.map(|(&(_, host), _)| host).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        for name in lost.iter().filter_map(|&host| self.ids.host_name(host)) {
+            log::warn!(
+                "{name} has left the config while it could not be reached: its flows go to other hosts"
+            );
+        }
+        Ok(grace_period()?)
+    }
+
     fn continue_rings(&mut self) -> Result<(), Error> {
         let lineages = if self.journal.key_replaced() { BTreeMap::new() } else { self.journal.lineages()? };
         let services: Vec<_> =
@@ -174,7 +200,7 @@ impl Engine {
         Ok(())
     }
 
-    fn attach(&mut self, addresses: &[(String, IpAddr)]) -> Result<(), Error> {
+    fn attach(&mut self) -> Result<(), Error> {
         for Interface { name: interface, xdp_mode } in &self.model.interfaces {
             let attached = self.dataplane.attach(interface, *xdp_mode)?;
             match &attached.note {
@@ -183,9 +209,6 @@ impl Engine {
             }
             self.attached.push(attached);
         }
-        let own =
-            self.attached.iter().map(|attached| (attached.ifindex, own(&attached.interface, addresses)));
-        self.dataplane.set_own(&own.collect())?;
         let keep: Vec<u32> = self.attached.iter().map(|attached| attached.ifindex).collect();
         Ok(self.dataplane.detach_others(&keep)?)
     }

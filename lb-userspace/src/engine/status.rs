@@ -1,23 +1,27 @@
 //! The status that the API gives.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use super::edges::tracks_edges;
 use super::gauges::Sum;
 use super::{Engine, Error};
 use crate::api::types::{
     AdminState, BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows, OperState,
-    ServiceStatus, Status,
+    PathErrors, ServiceStatus, Status,
 };
 use crate::model::{Host, Service, VipMode};
+use crate::relay::{Counts, encapsulates};
 
 impl Engine {
     pub fn status(&self) -> Result<Status, Error> {
         let counters = self.dataplane.counters([])?;
         let reasons = counters.reasons.iter().filter(|(_, count)| *count != 0);
         let violations: BTreeMap<String, u64> = Self::violations(&counters.reasons).collect();
-        let services: Vec<_> =
-            self.model.services.iter().map(|service| self.service(service)).collect::<Result<_, _>>()?;
+        let ring_of = self.rings.by_service();
+        let ring_of = |service: &Service| ring_of.get(service.name.as_str()).copied().unwrap_or(0);
+        let services = self.model.services.iter().map(|service| self.service(service, ring_of(service)));
+        let services: Vec<_> = services.collect::<Result<_, _>>()?;
         let (shares, edges) = (self.shares(), self.hosts_of_edges());
         let hosts = self.model.hosts.values().map(|host| {
             let share = shares.get(host.name.as_str()).copied().unwrap_or_default();
@@ -51,12 +55,13 @@ impl Engine {
             services,
             hosts,
             flow_table: self.flow_table(),
+            path_errors: self.relay.as_ref().map(|relay| PathErrors::from(&*relay.counts)),
             reasons: reasons.map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             violations,
         })
     }
 
-    fn service(&self, service: &Service) -> Result<ServiceStatus, Error> {
+    fn service(&self, service: &Service, ring: u32) -> Result<ServiceStatus, Error> {
         let mut backends = Vec::new();
         let mut all = Vec::new();
         for name in &service.hosts {
@@ -71,6 +76,9 @@ impl Engine {
                 live_flows: self.marked(sum.live(), name, tracks_edges(service)),
                 traffic,
                 next_hop: hop.map_or_else(|| "not known yet".to_owned(), ToString::to_string),
+                path_mtu: address
+                    .filter(|_| encapsulates(service.forward))
+                    .and_then(|address| self.path_mtus.get(&address).copied()),
             });
         }
         let (sum, traffic) = self.traffic(all)?;
@@ -80,7 +88,7 @@ impl Engine {
             protocols: service.protocols.clone(),
             ports: service.ports.clone(),
             forward: service.forward.to_string(),
-            ring: self.rings.ring_of(&service.name).unwrap_or(0),
+            ring,
             live_flows: LiveFlows {
                 hidden: backends.iter().any(|backend| backend.live_flows.hidden),
                 ..sum.live()
@@ -162,5 +170,14 @@ impl Engine {
         problems.sort();
         problems.dedup();
         problems
+    }
+}
+
+impl From<&Counts> for PathErrors {
+    fn from(counts: &Counts) -> Self {
+        let [heard, told, suppressed, failed] =
+            [&counts.heard, &counts.told, &counts.suppressed, &counts.failed]
+                .map(|count| count.load(Ordering::Relaxed));
+        PathErrors { heard, told, suppressed, failed }
     }
 }

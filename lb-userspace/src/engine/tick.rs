@@ -1,18 +1,22 @@
 //! What the engine does by itself, once a second or more often: sweep, close handovers, end drains, follow next hops.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+
+use lb_common::layout::{HostId, HostState};
 
 use super::{Engine, Error};
-use crate::dataplane::{RingView, SweepInput};
+use crate::dataplane::{BackendTable, SweepInput};
 use crate::drain::{Action, Event, Observation, State, step};
 use crate::journal::Change;
+use crate::plan::state_of_leaving;
 
 impl Engine {
     /// One round.
     pub(super) fn tick(&mut self) -> Result<(), Error> {
         self.dataplane.log();
         // Pins end and drains go on, whether or not something can be published.
-        let published = self.catch_up();
+        let own = self.follow_own();
+        let published = self.catch_up().and(own);
         self.note_edges();
         self.sweep()?;
         self.recount()?;
@@ -33,9 +37,10 @@ impl Engine {
         self.note_starts()
     }
 
-    /// Publishes anew when a next hop changed.
+    /// Publishes anew when a next hop changed, or what is known of the path behind it.
     fn follow_next_hops(&mut self) -> Result<(), Error> {
-        if !self.next_hops.has_changed().unwrap_or(false) {
+        let path = self.relay.as_ref().is_some_and(|relay| relay.paths.has_changed().unwrap_or(false));
+        if !path && !self.next_hops.has_changed().unwrap_or(false) {
             return Ok(());
         }
         self.publish()
@@ -63,32 +68,34 @@ impl Engine {
     }
 
     fn sweep(&mut self) -> Result<(), Error> {
-        let ring_of_number: std::collections::BTreeMap<u16, u32> = self
-            .ids
-            .services
-            .iter()
-            .filter_map(|(name, &number)| Some((number, self.rings.ring_of(name)?)))
+        let rings = &self.rings.rings;
+        let ring_of: HashMap<u16, u32> = self
+            .rings
+            .by_service()
+            .into_iter()
+            .filter_map(|(service, number)| Some((*self.ids.services.get(service)?, number)))
             .collect();
-        let sealed: BTreeSet<u16> =
+        let sealed: BTreeSet<HostId> =
             self.sealed.iter().filter_map(|host| self.ids.hosts.get(host).copied()).collect();
-        // As packets see it: a host that the config names no more has no backend after a reboot.
-        let serving = |number: u32, ring: &super::rings::Ring| {
-            let leaving = self.leaving.keys();
-            let leaving = leaving.filter(|(service, _)| ring_of_number.get(service) == Some(&number));
-            let members = ring.members.iter().map(|member| member.id).filter(|id| !sealed.contains(id));
-            let hosts: BTreeSet<u16> = members.chain(leaving.map(|&(_, host)| host)).collect();
-            move |host| hosts.contains(&host)
-        };
-        let rings = &self.rings;
-        let serving: std::collections::BTreeMap<u32, _> =
-            rings.rings.iter().map(|(&number, ring)| (number, serving(number, ring))).collect();
+        // A host that the config names no more has a backend only where it leaves one; after a reboot it has none.
+        let members: HashMap<u32, BTreeSet<HostId>> = rings
+            .iter()
+            .map(|(&number, ring)| (number, ring.members.iter().map(|member| member.id).collect()))
+            .collect();
+        let leaves: BTreeSet<HostId> = self.leaving.keys().map(|&(_, host)| host).collect();
         let input = SweepInput {
-            ring_of: &|service| ring_of_number.get(&service).copied(),
-            ring: &|number| {
-                let ring = rings.rings.get(&number)?;
-                Some(RingView { slots: &ring.words, serves: serving.get(&number)? })
+            ring_of: &|service| ring_of.get(&service).copied(),
+            slots: &|number| rings.get(&number).map(|ring| ring.words.as_slice()),
+            state: &|service, host| match self.leaving.get(&(service, host)) {
+                Some(backend) => state_of_leaving(&backend.record),
+                None if sealed.contains(&host) => HostState::Drained,
+                None if ring_of.get(&service).is_some_and(|ring| members[ring].contains(&host)) => {
+                    HostState::Up
+                }
+                None => HostState::Gone,
             },
-            losers: &|host| rings.may_have_foreign_pins(host),
+            losers: &|host| leaves.contains(&host) || self.rings.may_have_foreign_pins(host),
+            leaving: &|service, host| self.leaving.contains_key(&(service, host)),
         };
         self.swept = Some(self.dataplane.sweep(&input)?);
         Ok(())
@@ -170,21 +177,21 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets backends that the config does not name any more, once no flow and no handover needs them.
+    /// Forgets backends that the config does not name any more, once no flow and no handover of their service needs them.
     fn let_go(&mut self) -> Result<(), Error> {
         let Some(swept) = &self.swept else { return Ok(()) };
-        let done: Vec<_> = self
-            .leaving
-            .keys()
-            .copied()
-            .filter(|(_, host)| swept.counted(*host) == 0 && !self.rings.is_previous(*host))
-            .collect();
-        if done.is_empty() {
+        let is_needed = |(&(service, host), backend): (&(u16, HostId), &BackendTable)| {
+            // No stateless answer names a host that is lost.
+            let is_previous = state_of_leaving(&backend.record) != HostState::Lost
+                && self.ids.service_name(service).is_some_and(|name| self.rings.is_previous_of(name, host));
+            is_previous || swept.leaving.contains_key(&(service, host))
+        };
+        let needed = self.leaving.iter().filter(|entry| is_needed(*entry)).map(|(&key, _)| key);
+        let needed: BTreeSet<(u16, HostId)> = needed.collect();
+        if needed.len() == self.leaving.len() {
             return Ok(());
         }
-        for key in done {
-            self.leaving.remove(&key);
-        }
+        self.leaving.retain(|key, _| needed.contains(key));
         self.publish_tables()
     }
 

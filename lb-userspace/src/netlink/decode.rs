@@ -87,6 +87,10 @@ pub(super) struct Address {
     pub address: IpAddr,
     /// Length of the prefix in bits.
     pub prefix: u8,
+    /// `RT_SCOPE_*`
+    pub scope: u8,
+    /// `IFA_F_*`
+    pub flags: u32,
 }
 
 impl Address {
@@ -219,16 +223,19 @@ pub(super) fn neighbour(body: &[u8]) -> Option<Neighbour> {
 /// `struct ifaddrmsg` and attributes.
 pub(super) fn address(body: &[u8]) -> Option<Address> {
     let family = *body.first()?;
-    let (mut own, mut peer) = (None, None);
+    let (mut own, mut peer, mut flags) = (None, None, u32::from(*body.get(2)?));
     for (kind, value) in attributes(body.get(8..)?) {
         match kind {
             libc::IFA_LOCAL => own = address_of(family, value),
             libc::IFA_ADDRESS => peer = address_of(family, value),
+            // All of them; the header has room for eight.
+            libc::IFA_FLAGS => flags = u32_at(value, 0)?,
             _ => {}
         }
     }
     // On a point-to-point interface IFA_ADDRESS is the other end; IPv6 mostly has IFA_ADDRESS alone.
-    Some(Address { ifindex: u32_at(body, 4)?, address: own.or(peer)?, prefix: *body.get(1)? })
+    let (address, prefix, scope) = (own.or(peer)?, *body.get(1)?, *body.get(3)?);
+    Some(Address { ifindex: u32_at(body, 4)?, address, prefix, scope, flags })
 }
 
 /// `struct rtmsg` and attributes, as a reply to a request for one destination.
@@ -408,6 +415,20 @@ mod tests {
             body[10] = libc::NTF_PROXY;
             assert_eq!(neighbour(&body), None);
         }
+    }
+
+    #[test]
+    fn an_address_has_all_its_flags() {
+        let mut body = vec![libc::AF_INET as u8, 24, 0x81, libc::RT_SCOPE_LINK];
+        body.extend(3u32.to_ne_bytes());
+        body.extend(attribute(libc::IFA_ADDRESS, &[10, 0, 0, 2]));
+        body.extend(attribute(libc::IFA_LOCAL, &[10, 0, 0, 1]));
+        let own = "10.0.0.1".parse().unwrap();
+        let expected =
+            Address { ifindex: 3, address: own, prefix: 24, scope: libc::RT_SCOPE_LINK, flags: 0x81 };
+        assert_eq!(address(&body), Some(expected.clone()));
+        body.extend(attribute(libc::IFA_FLAGS, &0x381u32.to_ne_bytes()));
+        assert_eq!(address(&body), Some(Address { flags: 0x381, ..expected }));
     }
 
     #[test]

@@ -16,9 +16,10 @@ use rtnetlink::packet_route::neighbour::{
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::decode::{self, Link, Neighbour};
+use super::decode::{self, Address, Link, Neighbour};
 use super::interfaces::{links, own_addresses};
 use super::judge::{Answer, Key, Memory, Need, egress, judge, trouble};
+use super::own::{Own, own};
 use super::wire::{Requests, messages};
 use super::{Error, NextHopState};
 
@@ -35,6 +36,8 @@ pub(super) struct Engine {
     addresses: BTreeSet<IpAddr>,
     links: HashMap<u32, Link>,
     neighbours: HashMap<Key, Neighbour>,
+    /// This machine's.
+    own: Vec<Address>,
     answers: BTreeMap<IpAddr, Answer>,
     /// The interface by which an address was last reached, to name it when the route has gone with it.
     egresses: HashMap<IpAddr, (u32, String)>,
@@ -42,6 +45,8 @@ pub(super) struct Engine {
     memories: HashMap<Key, Memory>,
     /// Events were lost, or none were heard yet.
     tables_stale: bool,
+    /// An address of this machine came, went or changed.
+    own_stale: bool,
     /// Any route may have changed.
     routes_stale: bool,
     /// The routes to these may have changed.
@@ -55,10 +60,12 @@ impl Engine {
             addresses: BTreeSet::new(),
             links: HashMap::new(),
             neighbours: HashMap::new(),
+            own: Vec::new(),
             answers: BTreeMap::new(),
             egresses: HashMap::new(),
             memories: HashMap::new(),
             tables_stale: true,
+            own_stale: true,
             routes_stale: true,
             suspects: BTreeSet::new(),
         }
@@ -99,12 +106,11 @@ impl Engine {
                 }
                 None => false,
             },
-            libc::RTM_NEWADDR
-            | libc::RTM_DELADDR
-            | libc::RTM_NEWRULE
-            | libc::RTM_DELRULE
-            | RTM_NEWNEXTHOP
-            | RTM_DELNEXTHOP => self.suspect_all(),
+            libc::RTM_NEWADDR | libc::RTM_DELADDR => {
+                self.own_stale = true;
+                self.suspect_all()
+            }
+            libc::RTM_NEWRULE | libc::RTM_DELRULE | RTM_NEWNEXTHOP | RTM_DELNEXTHOP => self.suspect_all(),
             libc::RTM_NEWROUTE | libc::RTM_DELROUTE => match decode::route_prefix(body) {
                 Some(prefix) => {
                     let (first, last) = prefix.bounds();
@@ -147,6 +153,7 @@ impl Engine {
     /// The kernel could not be asked at all; nothing is lost, the next pass tries again.
     pub fn pass(&mut self, now: Instant) -> Result<States, Error> {
         self.refresh_tables()?;
+        self.refresh_own()?;
         self.refresh_routes()?;
         self.ask_neighbours(now);
 
@@ -177,8 +184,22 @@ impl Engine {
             .map_err(|source| Error::List { what: "neighbours", source })?;
         self.neighbours = found.into_iter().map(|entry| ((entry.ifindex, entry.address), entry)).collect();
         self.tables_stale = false;
+        self.own_stale = true;
         self.routes_stale = true;
         Ok(())
+    }
+
+    fn refresh_own(&mut self) -> Result<(), Error> {
+        if self.own_stale {
+            self.own = own_addresses(&mut self.requests)?;
+            self.own_stale = false;
+        }
+        Ok(())
+    }
+
+    /// The addresses of this machine's interfaces, as of the last pass.
+    pub fn own(&self) -> Own {
+        own(self.links.values(), &self.own)
     }
 
     fn refresh_routes(&mut self) -> Result<(), Error> {
@@ -200,13 +221,13 @@ impl Engine {
         }
         if !lost.is_empty() {
             // Routes go with their interface: a down interface that would lead there is the better explanation.
-            let own = own_addresses(&mut self.requests)?;
             for (address, why) in lost {
                 let remembered = self.egresses.get(&address).and_then(|(ifindex, name)| {
                     self.links.get(ifindex).map_or_else(|| Some(format!("{name} is gone")), trouble)
                 });
                 let leading = || {
-                    own.iter()
+                    self.own
+                        .iter()
                         .filter(|own| own.subnet().contains(address))
                         .find_map(|own| trouble(self.links.get(&own.ifindex)?))
                 };
@@ -402,6 +423,21 @@ mod tests {
         assert!(doubts(datagram(RouteNetlinkMessage::NewAddress(AddressMessage::default()))));
         assert!(doubts(datagram(RouteNetlinkMessage::NewRule(RuleMessage::default()))));
         assert!(doubts(datagram(RouteNetlinkMessage::DelRule(RuleMessage::default()))));
+    }
+
+    #[test]
+    fn own_addresses_are_read_again_when_one_of_them_changed() {
+        let mut engine = engine();
+        engine.own_stale = false;
+        engine.hear(&[link(1400), datagram(RouteNetlinkMessage::NewRule(RuleMessage::default()))].concat());
+        assert!(!engine.own_stale);
+        for message in [RouteNetlinkMessage::NewAddress, RouteNetlinkMessage::DelAddress] {
+            engine.own_stale = false;
+            engine.hear(&datagram(message(AddressMessage::default())));
+            assert!(engine.own_stale);
+        }
+        let names: Vec<String> = engine.own().into_values().map(|own| own.name).collect();
+        assert_eq!(names, ["eth0"]);
     }
 
     #[test]

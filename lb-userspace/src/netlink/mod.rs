@@ -8,6 +8,7 @@ mod decode;
 mod engine;
 mod interfaces;
 mod judge;
+mod own;
 mod resolver;
 mod vips;
 mod wire;
@@ -17,6 +18,7 @@ use std::io;
 use std::net::IpAddr;
 
 pub use interfaces::{Interface, addresses, index_of, interfaces};
+pub use own::{Own, OwnInterface};
 pub use resolver::Resolver;
 pub use vips::{add_vips, remove_vips};
 

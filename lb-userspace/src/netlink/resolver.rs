@@ -13,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::engine::{Engine, States};
 use super::interfaces;
+use super::own::Own;
 use super::wire::Events;
 use super::{Error, NextHopState};
 
@@ -30,6 +31,7 @@ const REREAD_TICKS: u32 = 30;
 pub struct Resolver {
     addresses: watch::Sender<BTreeSet<IpAddr>>,
     states: watch::Receiver<States>,
+    own: watch::Receiver<Own>,
     task: JoinHandle<()>,
 }
 
@@ -62,8 +64,9 @@ impl Resolver {
 
         let (addresses, wanted) = watch::channel(addresses);
         let (publish, states) = watch::channel(states);
-        let task = runtime.spawn(Task { events, engine, wanted, publish, buffer: Vec::new() }.run());
-        Ok(Self { addresses, states, task })
+        let (publish_own, own) = watch::channel(engine.own());
+        let task = Task { events, engine, wanted, publish, publish_own, buffer: Vec::new() };
+        Ok(Self { addresses, states, own, task: runtime.spawn(task.run()) })
     }
 
     /// Changes the set of addresses. Their states follow within moments; next hops of addresses that stay are not
@@ -80,6 +83,11 @@ impl Resolver {
     /// The states of exactly the addresses asked for; changes only when one of them does.
     pub fn subscribe(&self) -> watch::Receiver<States> {
         self.states.clone()
+    }
+
+    /// This machine's own addresses; changes only when one of them does.
+    pub fn subscribe_own(&self) -> watch::Receiver<Own> {
+        self.own.clone()
     }
 
     /// The states of this moment.
@@ -115,6 +123,7 @@ struct Task {
     engine: Engine,
     wanted: watch::Receiver<BTreeSet<IpAddr>>,
     publish: watch::Sender<States>,
+    publish_own: watch::Sender<Own>,
     buffer: Vec<u8>,
 }
 
@@ -179,6 +188,12 @@ impl Task {
         };
         match states {
             Ok(states) => {
+                let own = self.engine.own();
+                self.publish_own.send_if_modified(|published| {
+                    let changed = *published != own;
+                    *published = own;
+                    changed
+                });
                 self.publish.send_if_modified(|published| {
                     let changed = *published != states;
                     if changed {

@@ -4,7 +4,7 @@ mod abilities;
 mod backend;
 mod ids;
 mod keys;
-mod own;
+mod path_mtu;
 #[cfg(test)]
 mod tests;
 
@@ -16,12 +16,12 @@ use lb_common::layout::{Backend, BackendFlags, Control, HostId, HostState, Polic
 use crate::dataplane::{BackendTable, ServiceTable, Tables};
 use crate::model::{Affinity, FlowPolicy, Model, Service, Tracking, UdpHandover};
 use crate::netlink::NextHopState;
+use crate::relay::PathMtus;
 use crate::ring::Member;
 
 pub use abilities::abilities;
 pub use ids::Ids;
 use keys::{keys_of, keys_of_leaving, vips};
-pub use own::own;
 
 /// Everything that a publication rests on, the rings aside.
 pub struct Inputs<'a> {
@@ -34,6 +34,7 @@ pub struct Inputs<'a> {
     /// Hosts that cannot be reached.
     pub down: &'a BTreeSet<String>,
     pub next_hops: &'a BTreeMap<IpAddr, NextHopState>,
+    pub path_mtus: &'a PathMtus,
     /// Backends that the config does not name any more, but that still have flows: (service, host) → record.
     pub leaving: &'a BTreeMap<(u16, HostId), BackendTable>,
 }
@@ -94,10 +95,7 @@ impl Inputs<'_> {
         let leaving = self.leaving.range((number, 0)..=(number, HostId::MAX));
         let mut backends: BTreeMap<HostId, BackendTable> = leaving
             .map(|(&(_, host), &BackendTable { record, egress })| {
-                // The last word on a host that left while it could not be reached: nobody resolves its next hop any more.
-                let is_reachable = record.flags & BackendFlags::REACHABLE != 0;
-                let state = if is_reachable { HostState::Draining } else { HostState::Down };
-                let record = Backend { control: Control::new(state).0, ..record };
+                let record = Backend { control: Control::new(state_of_leaving(&record)).0, ..record };
                 (host, BackendTable { record, egress })
             })
             .collect();
@@ -111,10 +109,20 @@ impl Inputs<'_> {
             let Some(address) = host.address_for(service.vip) else { continue };
             let next_hop = self.next_hops.get(&address).and_then(NextHopState::next_hop);
             let control = Control::new(self.state(name)).0;
-            backends.insert(id, backend::record(self.model, service, address, next_hop, stats, control));
+            let mut backend = backend::record(self.model, service, address, next_hop, stats, control);
+            if let Some(&mtu) = self.path_mtus.get(&address) {
+                path_mtu::lower(&mut backend.record, !service.vip.is_ipv4(), mtu);
+            }
+            backends.insert(id, backend);
         }
         backends
     }
+}
+
+/// What the data path may do with a host that the config does not name any more, by its last record: nobody resolves its next hop
+/// again, so one that left while it could not be reached has no flow that can go on.
+pub fn state_of_leaving(record: &Backend) -> HostState {
+    if record.flags & BackendFlags::REACHABLE != 0 { HostState::Draining } else { HostState::Lost }
 }
 
 /// A service's policy in the data path, but for its timeout set.

@@ -76,6 +76,7 @@ impl Site {
             down: &none,
             next_hops: &self.hops,
             leaving: &self.leaving,
+            path_mtus: &Default::default(),
         };
         inputs.tables(|_| Some(0), BTreeMap::new())
     }

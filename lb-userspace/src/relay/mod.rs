@@ -1,10 +1,13 @@
 //! ICMP errors about the balancer's own outer packets (RFC 2003, 4; RFC 2473, 8): what they say of the path to a backend, and
 //! what the client, whose packet was inside, is told.
 //!
-//! Pure: who reads the messages, and who sends them, is elsewhere.
+//! [`relayed`] and what is learnt are pure; [`Relay`] reads the messages and sends them.
 
 mod inner;
+mod learn;
 mod outer;
+mod socket;
+mod task;
 
 #[cfg(test)]
 mod tests;
@@ -12,6 +15,9 @@ mod tests;
 use std::net::{IpAddr, Ipv6Addr};
 
 use lb_common::icmp::may_answer_packet;
+
+pub use learn::PathMtus;
+pub use task::{Counts, Paths, Relay, View, encapsulates};
 
 /// What a tunnel of this balancer is known by.
 pub struct Tunnels<F> {

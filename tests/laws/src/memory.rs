@@ -3,13 +3,15 @@
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use lb_common::atomic;
 use lb_common::flow::{Phase, Timeouts, Word};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{BackendStats, Cold, HostId, Overflow, PHASES_COUNTED, Tuple};
-use lb_common::table::{BUCKET, IN_OVERFLOW, MARK_OVERFLOW, MARK_SECOND, MARKED, Table, keeps, unmark};
+use lb_common::table::{
+    self, BUCKET, Found, IN_OVERFLOW, MARK_OVERFLOW, MARK_SECOND, MARKED, Table, keeps, unmark,
+};
 
 /// Words and records that several threads write at once, as the map's memory is.
 pub struct Memory {
@@ -22,7 +24,8 @@ pub struct Memory {
     overflow: Mutex<Entries>,
     gauges: Vec<[AtomicI64; PHASES_COUNTED]>,
     pub evicted: AtomicU64,
-    pub is_settled: AtomicBool,
+    /// The settled ones of slots 0 to 31, a bit for each.
+    pub settled: AtomicU32,
     pub over_quota: AtomicBool,
 }
 
@@ -42,6 +45,20 @@ pub struct Pin {
     pub cold: Cold,
     /// Index in the arrays; [`IN_OVERFLOW`] in the overflow map.
     pub index: u32,
+}
+
+/// The tuple of flow number `n`.
+pub fn tuple(n: u32) -> Tuple {
+    Tuple { source: [0, n.into()], destination: [0, 1], ports: 0x5000_0050, protocol: 6 }
+}
+
+/// A pin of flow number `n`, to be made.
+pub fn pin(n: u32, hash: FlowHash, host: HostId, phase: Phase, now: u32, stats: u32) -> Overflow {
+    let Tuple { source, destination, ports, protocol } = tuple(n);
+    Overflow {
+        word: Word::new(hash.tag(), host, phase, now).0,
+        cold: Cold { source, destination, ports, kind: protocol, start: now, stats, ..Cold::default() },
+    }
 }
 
 // SAFETY: shared words are accessed atomically. Cold records are written by the one that reserved the word, and whoever
@@ -69,8 +86,20 @@ impl Memory {
             }),
             gauges: (0..stats).map(|_| Default::default()).collect(),
             evicted: AtomicU64::new(0),
-            is_settled: AtomicBool::new(false),
+            settled: AtomicU32::new(0),
             over_quota: AtomicBool::new(false),
+        }
+    }
+
+    /// Finds the pin of a flow, as the data path does.
+    pub fn find(&self, hash: FlowHash, tuple: &Tuple) -> Found {
+        let found = table::find(self, hash, tuple);
+        if !found.is_some() || table::is_of(self, &found, tuple) {
+            found
+        } else if table::has_overflow(self, hash) {
+            table::find_overflow(self, tuple)
+        } else {
+            Found::NONE
         }
     }
 
@@ -243,8 +272,8 @@ impl Table for Memory {
         self.evicted.fetch_add(1, SeqCst);
     }
 
-    fn is_settled(&self, _service: u16, _slot: u32) -> bool {
-        self.is_settled.load(SeqCst)
+    fn is_settled(&self, _service: u16, slot: u32) -> bool {
+        self.settled.load(SeqCst) >> (slot & 31) & 1 == 1
     }
 
     fn half_open_over_quota(&self) -> bool {

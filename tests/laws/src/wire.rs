@@ -4,10 +4,12 @@ use std::net::IpAddr;
 
 use etherparse::{
     Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, Ipv4Header, Ipv4HeaderSlice, Ipv6Header,
-    Ipv6HeaderSlice, icmpv4, icmpv6, ip_number,
+    Ipv6HeaderSlice, UdpHeader, icmpv4, icmpv6, ip_number,
 };
 use lb_common::icmp::Problem;
-use lb_common::parse::L3;
+use lb_common::parse::{L3, Packet};
+
+use crate::site::octets_of;
 
 /// Bytes of a frame's VLAN tags, of which two count at most.
 pub fn tags(frame: &[u8]) -> usize {
@@ -54,6 +56,97 @@ pub fn sum(bytes: &[u8]) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     sum as u16
+}
+
+/// A checksum after bytes that it covers have changed (RFC 1624, equation 3).
+pub fn follow(checksum: u16, before: &[u8], after: &[u8]) -> u16 {
+    let word = |pair: &[u8]| u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]);
+    let words = before.chunks(2).map(word).zip(after.chunks(2).map(word));
+    let changed = words.filter(|(old, new)| old != new).map(|(old, new)| u64::from(!old) + u64::from(new));
+    let mut sum = u64::from(!checksum) + changed.sum::<u64>();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// The same of UDP, where 0 says that there is none.
+pub fn follow_udp(checksum: u16, before: &[u8], after: &[u8]) -> u16 {
+    match checksum {
+        0 => 0,
+        _ => match follow(checksum, before, after) {
+            0 => 0xffff,
+            checksum => checksum,
+        },
+    }
+}
+
+/// Lowers the segment sizes that a SYN announces.
+pub fn clamp(tcp: &mut [u8], most: u16) {
+    let before = tcp.to_vec();
+    let end = usize::from(tcp[12] >> 4) * 4;
+    if tcp[13] & 0x02 == 0 {
+        return;
+    }
+    let mut at = 20;
+    while at + 1 < end && tcp[at] != 0 {
+        let len = usize::from(tcp[at + 1]);
+        if tcp[at] == 1 {
+            at += 1;
+            continue;
+        }
+        if len < 2 || at + len > end {
+            break;
+        }
+        if tcp[at] == 2 && len == 4 && u16::from_be_bytes([tcp[at + 2], tcp[at + 3]]) > most {
+            tcp[at + 2..at + 4].copy_from_slice(&most.to_be_bytes());
+        }
+        at += len;
+    }
+    let checksum = follow(u16::from_be_bytes([before[16], before[17]]), &before[20..end], &tcp[20..end]);
+    tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Outer headers before a packet, of IP in IP; with `ports` those of GUE. Addresses as the data path has them, IPv4 in the
+/// first four bytes.
+pub fn outer(
+    packet: &Packet,
+    is_v6: bool,
+    source: [u64; 2],
+    destination: [u8; 16],
+    ports: Option<(u16, u16)>,
+) -> Vec<u8> {
+    let source = octets_of(source);
+    let inner = if packet.is_v6 { ip_number::IPV6 } else { ip_number::IPV4 };
+    let mut between = Vec::new();
+    if let Some((source_port, destination_port)) = ports {
+        let header = UdpHeader { source_port, destination_port, length: packet.ip_len + 12, checksum: 0 };
+        between = [&header.to_bytes()[..], &[0, inner.0, 0, 0]].concat();
+    }
+    let protocol = if ports.is_some() { ip_number::UDP } else { inner };
+    let payload_length = packet.ip_len + between.len() as u16;
+    let outer = if is_v6 {
+        let header = Ipv6Header {
+            traffic_class: packet.traffic_class,
+            payload_length,
+            next_header: protocol,
+            hop_limit: 64,
+            source,
+            destination,
+            ..Ipv6Header::default()
+        };
+        header.to_bytes().to_vec()
+    } else {
+        let v4 = |address: [u8; 16]| *address.first_chunk::<4>().expect("16 bytes");
+        let mut header =
+            Ipv4Header::new(payload_length, 64, protocol, v4(source), v4(destination)).expect("it fits");
+        header.dscp = (packet.traffic_class >> 2).try_into().expect("six bits");
+        header.ecn = (packet.traffic_class & 3).try_into().expect("two bits");
+        header.dont_fragment = true;
+        header.header_checksum = header.calc_header_checksum();
+        header.to_bytes().to_vec()
+    };
+    [outer, between].concat()
 }
 
 /// The frame by which `own` says what is wrong with a frame without tags.

@@ -77,9 +77,10 @@ fn plays_on_the_flow_table_keep_the_laws() {
         ("pins in overflow", overflow),
         ("flows in limbo", limbo),
         ("established pins that had to go", evicted[1]),
-        ("half-open pins that had to go by the quota", evicted[2]),
-        ("old half-open pins that had to go", evicted[3]),
-        ("closing pins that had to go", evicted[4]),
+        ("half-open pins of open slots that had to go by the quota", evicted[2]),
+        ("half-open pins of settled slots that had to go by the quota", evicted[3]),
+        ("old half-open pins that had to go", evicted[4]),
+        ("closing pins that had to go", evicted[5]),
         ("flows without a place", no_place),
         ("operations on garbage", garbage),
     ] {

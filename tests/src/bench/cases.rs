@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use lb_common::reason::Reason;
 
 use super::frames::Kind;
-use super::subject::{EDGES, OPEN, OTHER, Vips};
+use super::subject::{EDGES, Mode, OPEN, OTHER, Vips};
 
 /// One figure: a set of packets, and what came before it.
 #[derive(Debug, Clone)]
@@ -22,11 +22,21 @@ pub struct Case {
     pub reason: Reason,
     /// Nanoseconds that are good enough, and that are aimed at.
     pub goal: Option<(f64, f64)>,
+    /// By the program that knows everything, and not only what these packets need.
+    pub by_everything: bool,
 }
 
 impl Case {
     pub fn name(&self) -> String {
         format!("{}, {}", self.what, flows(self.flows))
+    }
+
+    /// Whether it is the plainest of all: the one that a reader compares with what others do.
+    pub fn has_reference(&self) -> bool {
+        self.kind == Kind::TcpAck
+            && self.vip == Vips::of(false, false, Mode::L2)
+            && !self.by_everything
+            && self.flows >= 1000
     }
 }
 
@@ -46,12 +56,12 @@ pub fn all(flows: &[u32]) -> Vec<Case> {
     let mut cases = Vec::new();
     for is_v6 in [false, true] {
         for kind in [Kind::TcpAck, Kind::Udp] {
-            cases.extend(flows.iter().map(|&flows| established(kind, is_v6, false, flows)));
+            cases.extend(flows.iter().map(|&flows| established(kind, is_v6, Mode::L2, flows)));
         }
     }
     let some: Vec<u32> = flows.iter().copied().filter(|&flows| flows > 1).collect();
     for is_v6 in [false, true] {
-        cases.extend(some.iter().map(|&flows| established(Kind::TcpAck, is_v6, true, flows)));
+        cases.extend(some.iter().map(|&flows| established(Kind::TcpAck, is_v6, Mode::Ipip, flows)));
     }
     for is_v6 in [false, true] {
         cases.extend(some.iter().map(|&flows| edges(is_v6, flows)));
@@ -65,11 +75,43 @@ pub fn all(flows: &[u32]) -> Vec<Case> {
     cases.extend(some.iter().map(|&flows| handover(false, flows)));
     cases.extend(some.iter().map(|&flows| handover(true, flows)));
     cases.extend(not_ours());
+    for mode in Mode::ALL {
+        for is_v6 in [false, true] {
+            cases.extend(
+                some.iter().map(|&flows| by_everything(established(Kind::TcpAck, is_v6, mode, flows))),
+            );
+        }
+    }
+    cases.extend(some.iter().flat_map(|&flows| rare(flows)).map(by_everything));
     cases
 }
 
-fn vip(kind: Kind, is_v6: bool, ipip: bool) -> SocketAddr {
-    Vips::of(kind == Kind::Udp, is_v6, ipip)
+/// The same by the program that knows everything.
+fn by_everything(case: Case) -> Case {
+    Case { what: format!("{}, everything on", case.what), by_everything: true, goal: None, ..case }
+}
+
+/// What takes the second program.
+fn rare(flows: u32) -> [Case; 2] {
+    let plain = established(Kind::TcpAck, false, Mode::L2, flows);
+    [
+        Case {
+            what: "TCP/IPv4 l2 behind a VLAN tag, live flow".to_owned(),
+            kind: Kind::TaggedAck,
+            ..plain.clone()
+        },
+        Case {
+            what: "TCP/IPv4 from 127/8, dropped".to_owned(),
+            kind: Kind::MartianAck,
+            before: Vec::new(),
+            reason: Reason::DropMartian,
+            ..plain
+        },
+    ]
+}
+
+fn vip(kind: Kind, is_v6: bool, mode: Mode) -> SocketAddr {
+    Vips::of(kind == Kind::Udp, is_v6, mode)
 }
 
 fn title(kind: Kind, is_v6: bool) -> String {
@@ -85,16 +127,17 @@ fn goal(is_v6: bool, flows: u32) -> Option<(f64, f64)> {
     }
 }
 
-fn established(kind: Kind, is_v6: bool, ipip: bool, flows: u32) -> Case {
+fn established(kind: Kind, is_v6: bool, mode: Mode, flows: u32) -> Case {
     Case {
-        what: format!("{} {}, live flow", title(kind, is_v6), if ipip { "ipip" } else { "l2" }),
+        what: format!("{} {}, live flow", title(kind, is_v6), mode.name()),
         kind,
-        vip: vip(kind, is_v6, ipip),
+        vip: vip(kind, is_v6, mode),
         flows,
         before: vec![kind],
         forget: false,
         reason: Reason::ForwardPin,
         goal: goal(is_v6, flows),
+        by_everything: false,
     }
 }
 
@@ -109,6 +152,7 @@ fn edges(is_v6: bool, flows: u32) -> Case {
         forget: false,
         reason: Reason::ForwardOwner,
         goal: Some((40.0, if is_v6 { 36.0 } else { 28.0 })),
+        by_everything: false,
     }
 }
 
@@ -117,12 +161,13 @@ fn new_flow(kind: Kind, is_v6: bool, flows: u32) -> Case {
     Case {
         what: format!("{} l2, {first} of a new flow", title(kind, is_v6)),
         kind,
-        vip: vip(kind, is_v6, false),
+        vip: vip(kind, is_v6, Mode::L2),
         flows,
         before: Vec::new(),
         forget: true,
         reason: Reason::ForwardNew,
         goal: Some((250.0, 200.0)),
+        by_everything: false,
     }
 }
 
@@ -142,6 +187,7 @@ fn handover(since: bool, flows: u32) -> Case {
         forget: false,
         reason: Reason::ForwardPin,
         goal: goal(false, flows),
+        by_everything: false,
     }
 }
 
@@ -155,6 +201,7 @@ fn not_ours() -> Vec<Case> {
         forget: false,
         reason,
         goal: Some((12.0, 8.0)),
+        by_everything: false,
     };
     let [v4, v6] = OTHER;
     vec![

@@ -21,6 +21,8 @@ pub enum Called {
     /// `return XDP_PASS`
     Passer,
     Tested,
+    /// One look-up and refresh of a connection table made of the kernel's LRU hash.
+    Reference,
     /// The program under test, with packets from random sources.
     Flood,
 }
@@ -31,10 +33,23 @@ impl Called {
             Called::Sender => "feed_sender",
             Called::Passer => "feed_passer",
             Called::Tested => "feed_tested",
+            Called::Reference => "feed_reference",
             Called::Flood => "feed_flood",
         }
     }
 }
+
+/// All of the feeder's object.
+const PROGRAMS: [&str; 8] = [
+    "sender",
+    "passer",
+    "reference",
+    "feed_sender",
+    "feed_passer",
+    "feed_tested",
+    "feed_reference",
+    "feed_flood",
+];
 
 /// The feeder with its maps.
 pub struct Feeder {
@@ -42,6 +57,8 @@ pub struct Feeder {
     packets: Mapped<[u64; WORDS]>,
     /// Number of packets, length of each, number of the next: see the program.
     feed: Mapped<[u64; 3]>,
+    /// Flows that the reference did not find in its table.
+    misses: Mapped<u64>,
     /// The first packet of the set, which the first round of a run gets.
     first: Vec<u8>,
     /// Holds the programs that are called; the array is emptied when its last descriptor goes.
@@ -51,11 +68,17 @@ pub struct Feeder {
 impl Feeder {
     /// For sets of at most `most` packets.
     pub fn load(tested: &ProgramFd, most: u32) -> Result<Feeder> {
+        Feeder::with_reference(tested, most, 1)
+    }
+
+    /// The same, with a reference whose table has so many entries.
+    pub fn with_reference(tested: &ProgramFd, most: u32, connections: u32) -> Result<Feeder> {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("PACKETS", most)
+            .map_max_entries("CONNECTIONS", connections)
             .load(objects::FEEDER)
             .context("cannot load the feeder")?;
-        for name in ["sender", "passer", "feed_sender", "feed_passer", "feed_tested", "feed_flood"] {
+        for name in PROGRAMS {
             program(&mut ebpf, name)?.load().with_context(|| format!("the kernel refuses {name}"))?;
         }
         let mut map =
@@ -64,18 +87,20 @@ impl Feeder {
             Map::Array(data) => Ok(data),
             _ => anyhow::bail!("the feeder's map {name} is no array"),
         };
-        let (packets, feed) = (mapped("PACKETS")?, mapped("FEED")?);
+        let (packets, feed, misses) = (mapped("PACKETS")?, mapped("FEED")?, mapped("MISSES")?);
         ensure!(
             packets.info()?.value_size() as usize == WORDS * 8,
             "the feeder restores another number of bytes"
         );
         let packets = Mapped::new(packets.fd(), "PACKETS", most)?;
         let feed = Mapped::new(feed.fd(), "FEED", 1)?;
+        let misses = Mapped::new(misses.fd(), "MISSES", 1)?;
         let mut programs = ProgramArray::try_from(map("PROGRAMS")?)?;
         programs.set(0, program(&mut ebpf, "sender")?.fd()?, 0)?;
         programs.set(1, program(&mut ebpf, "passer")?.fd()?, 0)?;
         programs.set(2, tested, 0).context("the program under test cannot be called by the feeder")?;
-        Ok(Feeder { ebpf, packets, feed, first: Vec::new(), _programs: programs })
+        programs.set(3, program(&mut ebpf, "reference")?.fd()?, 0)?;
+        Ok(Feeder { ebpf, packets, feed, misses, first: Vec::new(), _programs: programs })
     }
 
     /// Takes a set of packets of one length; the next run begins with its first packet.
@@ -89,6 +114,11 @@ impl Feeder {
         }
         self.feed.set(0, [count as u64, self.first.len() as u64, 0]);
         Ok(())
+    }
+
+    /// Flows so far that the reference did not find in its table.
+    pub fn misses(&self) -> u64 {
+        self.misses.get(0)
     }
 
     /// Runs over `packets` packets of the set, on from where the last run ended; nanoseconds a packet.

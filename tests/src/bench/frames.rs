@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use lb_common::checksum;
 use lb_common::layout::Tuple;
 use lb_common::parse;
+use lb_laws::wire::mend_checksum;
 
 use crate::packets::Packet;
 
@@ -30,14 +30,13 @@ impl Frame {
         Frame { words, len: bytes.len() }
     }
 
-    /// The same packet from another client. IPv4 only; the checksums stay, as nobody looks at them.
-    pub fn from(mut self, address: u32, port: u16) -> Frame {
-        let words = &mut self.words;
-        // The address is bytes 26 to 29, the port 34 and 35.
-        let (address, port) = (u64::from(address.swap_bytes()), u64::from(port.swap_bytes()));
-        words[3] = words[3] & !(0xffff_ffff << 16) | address << 16;
-        words[4] = words[4] & !(0xffff << 16) | port << 16;
-        self
+    /// The same packet from another client. IPv4 only; TCP's checksum stays, as nobody looks at it.
+    pub fn from(self, address: u32, port: u16) -> Frame {
+        let mut bytes = self.bytes();
+        bytes[26..30].copy_from_slice(&address.to_be_bytes());
+        bytes[34..36].copy_from_slice(&port.to_be_bytes());
+        mend_checksum(&mut bytes[14..]);
+        Frame::new(&bytes)
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -59,6 +58,10 @@ impl Frame {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     TcpAck,
+    /// The same behind a VLAN tag.
+    TaggedAck,
+    /// The same from 127/8.
+    MartianAck,
     TcpSyn,
     Udp,
     Arp,
@@ -70,6 +73,10 @@ pub struct Flows {
     template: Vec<u8>,
     /// Where the last four bytes of the client's address, and its port, lie.
     varies: Option<(usize, usize)>,
+    /// The first client's, or its last four bytes.
+    first: u32,
+    /// Where the IP header lies.
+    ip: usize,
 }
 
 impl Flows {
@@ -77,21 +84,28 @@ impl Flows {
     pub fn new(kind: Kind, vip: SocketAddr) -> Flows {
         let client: SocketAddr =
             if vip.is_ipv4() { "10.0.0.0:1024" } else { "[2001:db8:c::]:1024" }.parse().expect("an address");
-        let len = if vip.is_ipv4() { 64 } else { 80 };
+        let (tag, first) = match kind {
+            Kind::TaggedAck => (4, 0x0a00_0000),
+            Kind::MartianAck => (0, 0x7f00_0000),
+            _ => (0, 0x0a00_0000),
+        };
+        let len = if vip.is_ipv4() && tag == 0 { 64 } else { 80 };
         let packet = match kind {
-            Kind::TcpAck => Packet::tcp(client, vip).seq(1000).ack(2000),
+            Kind::TaggedAck => Packet::tcp(client, vip).seq(1000).ack(2000).vlan(7),
+            Kind::TcpAck | Kind::MartianAck => Packet::tcp(client, vip).seq(1000).ack(2000),
             Kind::TcpSyn => Packet::tcp(client, vip).syn(999),
             Kind::Udp => Packet::udp(client, vip),
             Kind::Arp => {
                 let mut template = vec![0xff; 6];
                 template.extend([2, 0, 0, 0, 0, 1, 0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1]);
                 template.resize(64, 0);
-                return Flows { template, varies: None };
+                return Flows { template, varies: None, first, ip: 14 };
             }
         };
         let headers = packet.build().len();
         let template = packet.payload(&vec![0; len - headers]).build();
-        Flows { template, varies: Some(if vip.is_ipv4() { (26, 34) } else { (34, 54) }) }
+        let (address, port) = if vip.is_ipv4() { (26, 34) } else { (34, 54) };
+        Flows { template, varies: Some((address + tag, port + tag)), first, ip: 14 + tag }
     }
 
     /// The packet of flow number `flow`. Checksums of TCP and UDP are those of the first flow: nobody looks at them.
@@ -99,16 +113,10 @@ impl Flows {
         let mut bytes = self.template.clone();
         if let Some((address, port)) = self.varies {
             // 1000 flows a client.
-            let (client, source) = (0x0a00_0000 + flow / 1000, 1024 + (flow % 1000) as u16 * 61);
+            let (client, source) = (self.first + flow / 1000, 1024 + (flow % 1000) as u16 * 61);
             bytes[address..address + 4].copy_from_slice(&client.to_be_bytes());
             bytes[port..port + 2].copy_from_slice(&source.to_be_bytes());
-            if address == 26 {
-                bytes[24..26].fill(0);
-                let word =
-                    |i: usize| u32::from_ne_bytes(bytes[14 + i * 4..18 + i * 4].try_into().expect("4 bytes"));
-                let sum = checksum::ipv4(&std::array::from_fn(word));
-                bytes[24..26].copy_from_slice(&sum.to_ne_bytes());
-            }
+            mend_checksum(&mut bytes[self.ip..]);
         }
         Frame::new(&bytes)
     }

@@ -10,10 +10,11 @@ use super::frames::{Flows, Kind};
 use super::report::Figure;
 use super::subject::Subject;
 
+const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 pub(super) const XDP_TX: u32 = 3;
 /// Packets of a case that may be counted as something else, one in so many: pins that found no place.
-const TOLERANCE: u64 = 1000;
+pub(super) const TOLERANCE: u64 = 1000;
 
 /// Runs the case and an empty program in turns.
 pub fn measure(case: &Case, options: &Options, feeder: &mut Feeder, subject: &mut Subject) -> Result<Figure> {
@@ -35,8 +36,11 @@ pub fn measure(case: &Case, options: &Options, feeder: &mut Feeder, subject: &mu
     let packets =
         if case.forget { case.flows } else { case.flows * options.packets.div_ceil(case.flows).max(1) };
     let repeats = if case.forget { (options.packets / case.flows).clamp(1, 20) } else { 1 };
-    let is_pass = case.reason.class() == Class::Pass;
-    let (empty, verdict) = if is_pass { (Called::Passer, XDP_PASS) } else { (Called::Sender, XDP_TX) };
+    let (empty, verdict) = match case.reason.class() {
+        Class::Pass => (Called::Passer, XDP_PASS),
+        Class::Drop => (Called::Sender, XDP_DROP),
+        _ => (Called::Sender, XDP_TX),
+    };
 
     let (mut differences, mut floors) = (Vec::new(), Vec::new());
     let mut loads = Vec::new();
@@ -58,25 +62,41 @@ pub fn measure(case: &Case, options: &Options, feeder: &mut Feeder, subject: &mu
         differences.push((tested - floor) / f64::from(repeats));
         loads.push(subject.load());
     }
-    differences.sort_by(f64::total_cmp);
-    floors.sort_by(f64::total_cmp);
-    let middle = options.rounds / 2;
+    let figure = Figure::of(&case.what, case.flows, differences, floors);
     Ok(Figure {
-        case: case.what.clone(),
-        flows: case.flows,
         table_bytes: subject.hot_bytes(),
-        load: loads[middle],
-        ns: differences[middle],
-        lowest: differences[0],
-        highest: differences[options.rounds - 1],
-        empty: floors[middle],
+        load: loads[options.rounds / 2],
         goal: case.goal.map(|goal| goal.0),
         aim: case.goal.map(|goal| goal.1),
-        met: case.goal.map(|goal| differences[middle] <= goal.0),
+        met: case.goal.map(|goal| figure.ns <= goal.0),
+        ..figure
     })
 }
 
-fn fill(feeder: &mut Feeder, kind: Kind, case: &Case) -> Result<()> {
+impl Figure {
+    /// From the rounds' times over the empty program, and its own.
+    pub(super) fn of(what: &str, flows: u32, mut differences: Vec<f64>, mut floors: Vec<f64>) -> Figure {
+        differences.sort_by(f64::total_cmp);
+        floors.sort_by(f64::total_cmp);
+        let (rounds, middle) = (differences.len(), differences.len() / 2);
+        Figure {
+            case: what.to_owned(),
+            flows,
+            table_bytes: 0,
+            load: 0.0,
+            ns: differences[middle],
+            lowest: differences[0],
+            highest: differences[rounds - 1],
+            empty: floors[middle],
+            goal: None,
+            aim: None,
+            met: None,
+        }
+    }
+}
+
+/// Gives the feeder the packets of a case, of another kind or its own.
+pub(super) fn fill(feeder: &mut Feeder, kind: Kind, case: &Case) -> Result<()> {
     let flows = Flows::new(kind, case.vip);
     let count = case.flows as usize;
     feeder.set((0..count).map(|flow| flows.frame(flow as u32)))

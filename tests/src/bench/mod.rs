@@ -2,7 +2,8 @@
 //! work takes.
 //!
 //! A program that feeds a set of packets in turn calls the balancer's program, and the same feeder calls an empty one,
-//! in turns within one run; the difference is the balancer's. Figures from shared or virtual machines are good for
+//! in turns within one run; the difference is the balancer's. A *reference* in the same run, a look-up in the kernel's LRU hash,
+//! tells what that means on the machine at hand. Figures from shared or virtual machines are good for
 //! ratios within one run only. [`veth`] compares with the kernel's own forwarding, over an interface.
 
 mod cases;
@@ -10,6 +11,7 @@ pub mod feeder;
 pub mod frames;
 mod machine;
 mod measure;
+mod reference;
 mod report;
 mod scale;
 mod subject;
@@ -17,6 +19,7 @@ mod userspace;
 pub mod veth;
 
 use anyhow::Result;
+use lb_userspace::dataplane::Abilities;
 
 pub use report::Report;
 
@@ -42,20 +45,40 @@ pub struct Options {
 pub fn run(options: &Options, mut say: impl FnMut(&str)) -> Result<Report> {
     machine::stay_on_one_cpu()?;
     let machine = machine::Machine::look()?;
-    let mut subject =
-        subject::Subject::open(&format!("bench-{}", std::process::id()), options.pins, subject::INGRESS)?;
+    let open = |what: &str, abilities| {
+        let instance = format!("bench-{what}{}", std::process::id());
+        subject::Subject::open(&instance, options.pins, subject::INGRESS, abilities)
+    };
+    let mut subject = open("", Abilities::default())?;
     let most = options.flows.iter().copied().max().unwrap_or(1).max(1);
-    let mut feeder = feeder::Feeder::load(subject.program()?, most)?;
+    let places = subject.dataplane.maps.sizes.words();
+    let mut feeder = feeder::Feeder::with_reference(subject.program()?, most, places)?;
     let program = subject.program_facts()?;
     let mut cases = Vec::new();
+    let is_wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only));
     for case in cases::all(&options.flows) {
-        if options.only.as_ref().is_some_and(|only| !case.name().contains(only)) {
-            continue;
+        if is_wanted(&case.name()) && !case.by_everything {
+            say(&case.name());
+            cases.push(measure::measure(&case, options, &mut feeder, &mut subject)?);
         }
-        say(&case.name());
-        cases.push(measure::measure(&case, options, &mut feeder, &mut subject)?);
+        // Beside the row that it is for, so that the machine is as busy.
+        if case.has_reference() && is_wanted(reference::NAME) {
+            say(reference::NAME);
+            cases.push(reference::measure(&case, options, &mut feeder, places)?);
+        }
     }
     drop(feeder);
+    let by_everything = || {
+        cases::all(&options.flows).into_iter().filter(|case| case.by_everything && is_wanted(&case.name()))
+    };
+    if by_everything().next().is_some() {
+        let mut subject = open("everything-", subject::everything())?;
+        let mut feeder = feeder::Feeder::load(subject.program()?, most)?;
+        for case in by_everything() {
+            say(&case.name());
+            cases.push(measure::measure(&case, options, &mut feeder, &mut subject)?);
+        }
+    }
     let work = if options.only.is_none() { userspace::measure(&mut subject, &mut say)? } else { Vec::new() };
     Ok(Report { machine, program, cases, scale: Vec::new(), work })
 }

@@ -35,9 +35,9 @@ pub struct ProgramFacts {
 pub struct Figure {
     pub case: String,
     pub flows: u32,
-    /// Span of the flow table's hot array.
+    /// Span of the flow table's hot array; of the reference: of its table's keys and values.
     pub table_bytes: u64,
-    /// Part of its words in use.
+    /// Part of it in use.
     pub load: f64,
     /// Over the empty program; median of the rounds.
     pub ns: f64,

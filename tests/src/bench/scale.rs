@@ -15,7 +15,7 @@ use super::feeder::{Called, Feeder};
 use super::frames::{Flows, Frame, Kind};
 use super::measure::{XDP_TX, check};
 use super::report::{ProgramFacts, Scaled, Spread, Work};
-use super::subject::{KEY, RING_SIZE, Subject, members, service, tables};
+use super::subject::{KEY, Mode, RING_SIZE, Subject, members, service, tables};
 use super::userspace::sweeps;
 
 /// Pins that flow tables are made for, but for the largest sweep.
@@ -137,7 +137,7 @@ impl Size {
         };
         let services = (0..self.services).map(|number| {
             let ring = number % self.rings;
-            let mut table = service(0, self.members as HostId, vip(number), false, false, ring);
+            let mut table = service(0, self.members as HostId, vip(number), false, Mode::L2, ring);
             table.policy = Policy(policy);
             // Each ring has hosts of its own, from where the last one's end.
             let first = ring * self.members;

@@ -8,8 +8,8 @@ use aya::programs::ProgramFd;
 use lb_common::flow::{self, Phase, Word};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{
-    Backend, BackendFlags, Control, Egress, HostId, HostState, MODE_IPIP, MODE_L2, Policy, ServiceKey, Slot,
-    Tuple,
+    Backend, BackendFlags, Control, Egress, FEATURE_GUE, FEATURE_NAT, FEATURE_PING, FEATURE_RANGES,
+    FEATURE_TAGS, HostId, HostState, MODE_GUE, MODE_IPIP, MODE_L2, MODE_NAT, Policy, ServiceKey, Slot, Tuple,
 };
 use lb_common::parse::{TCP, UDP};
 use lb_common::reason::Reason;
@@ -36,19 +36,51 @@ pub const RING_SIZE: u32 = 65_537;
 /// Key of rings and flow hash; any will do.
 pub const KEY: [u8; 16] = *b"a key to measure";
 
+/// How packets reach backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    L2 = MODE_L2 as isize,
+    Ipip = MODE_IPIP as isize,
+    Gue = MODE_GUE as isize,
+    Nat = MODE_NAT as isize,
+}
+
+impl Mode {
+    pub const ALL: [Mode; 4] = [Mode::L2, Mode::Ipip, Mode::Gue, Mode::Nat];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::L2 => "l2",
+            Mode::Ipip => "ipip",
+            Mode::Gue => "gue",
+            Mode::Nat => "nat",
+        }
+    }
+}
+
 /// The virtual addresses.
 pub struct Vips;
 
 impl Vips {
     /// Of the service for a protocol, family and forward mode.
-    pub fn of(is_udp: bool, is_v6: bool, ipip: bool) -> SocketAddr {
-        let address = match (is_v6, ipip) {
-            (false, false) => "203.0.113.1",
-            (false, true) => "203.0.113.2",
-            (true, false) => "2001:db8::1",
-            (true, true) => "2001:db8::2",
+    pub fn of(is_udp: bool, is_v6: bool, mode: Mode) -> SocketAddr {
+        let last = mode as u8;
+        let address = if is_v6 {
+            IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last)])
+        } else {
+            IpAddr::from([203, 0, 113, last])
         };
-        SocketAddr::new(address.parse().expect("an address"), if is_udp { 53 } else { 80 })
+        SocketAddr::new(address, if is_udp { 53 } else { 80 })
+    }
+}
+
+/// Everything that the program may have to know.
+pub fn everything() -> Abilities {
+    Abilities {
+        features: FEATURE_RANGES | FEATURE_GUE | FEATURE_NAT | FEATURE_TAGS | FEATURE_PING,
+        mss: 1360,
+        prefixes: vec![124, 120, 64],
+        ..Abilities::default()
     }
 }
 
@@ -69,8 +101,8 @@ impl Drop for Subject {
 impl Subject {
     /// Loads the program and publishes all services, whose backends are all next door on an interface of this thread's
     /// network namespace.
-    pub fn open(instance: &str, pins: u32, ifindex: u32) -> Result<Subject> {
-        let mut subject = Subject::empty(instance, Sizes::new(RING_SIZE, pins))?;
+    pub fn open(instance: &str, pins: u32, ifindex: u32, abilities: Abilities) -> Result<Subject> {
+        let mut subject = Subject::with(instance, Sizes::new(RING_SIZE, pins), abilities)?;
         let mut tables = tables();
         let backends = tables.services.values_mut().flat_map(|service| service.backends.values_mut());
         backends.for_each(|backend| backend.record.ifindex = ifindex);
@@ -80,6 +112,10 @@ impl Subject {
 
     /// Loads the program; nothing is published.
     pub fn empty(instance: &str, sizes: Sizes) -> Result<Subject> {
+        Subject::with(instance, sizes, Abilities::default())
+    }
+
+    fn with(instance: &str, sizes: Sizes, abilities: Abilities) -> Result<Subject> {
         // What a benchmark with the same process number left when it was killed.
         detach_all(&Paths::of(instance))?;
         let (head, tail) = KEY.split_at(8);
@@ -102,7 +138,7 @@ impl Subject {
             timeouts: flow::one_set(timeouts),
             udp_gap: [2; flow::TIMEOUT_SETS],
             flood_gate: 0,
-            abilities: Abilities::default(),
+            abilities,
             test_clock: false,
             records: false,
         };
@@ -202,18 +238,18 @@ pub fn tables() -> Tables {
     let mut services = BTreeMap::new();
     for is_udp in [false, true] {
         for is_v6 in [false, true] {
-            for ipip in [false, true] {
+            for mode in Mode::ALL {
                 let number = services.len() as u16;
-                let vip = Vips::of(is_udp, is_v6, ipip);
-                services.insert(number, service(number, HOSTS, vip, is_udp, ipip, 0));
+                let vip = Vips::of(is_udp, is_v6, mode);
+                services.insert(number, service(number, HOSTS, vip, is_udp, mode, 0));
             }
         }
     }
     let number = services.len() as u16;
-    services.insert(number, service(number, HOSTS, OPEN.parse().expect("an address"), false, false, 1));
+    services.insert(number, service(number, HOSTS, OPEN.parse().expect("an address"), false, Mode::L2, 1));
     for vip in EDGES {
         let number = services.len() as u16;
-        let table = service(number, HOSTS, vip.parse().expect("an address"), false, false, 0);
+        let table = service(number, HOSTS, vip.parse().expect("an address"), false, Mode::L2, 0);
         services.insert(number, ServiceTable { policy: Policy(Policy::EDGES), ..table });
     }
     Tables { services, rings, vips: BTreeMap::new() }
@@ -225,7 +261,7 @@ pub fn service(
     hosts: HostId,
     vip: SocketAddr,
     is_udp: bool,
-    ipip: bool,
+    mode: Mode,
     ring: u32,
 ) -> ServiceTable {
     let mapped = |address: IpAddr| match address {
@@ -253,7 +289,8 @@ pub fn service(
             source_mac: [2, 0, 0, 0, 0, 2],
             address,
             mtu: 1500,
-            mode: if ipip { MODE_IPIP } else { MODE_L2 },
+            mode: mode as u8,
+            port: if mode == Mode::Gue { 6080u16.to_be() } else { 0 },
             flags: BackendFlags::REACHABLE | outer,
             ..Backend::default()
         };

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lb_common::layout::{Control, HostId, HostState};
-use lb_userspace::dataplane::{Dataplane, RingView, Sizes, SweepInput, Tables, grace_period};
+use lb_userspace::dataplane::{Dataplane, Sizes, SweepInput, Tables, grace_period};
 use lb_userspace::ring::{Base, Slots};
 
 use super::cases::flows;
 use super::feeder::{Called, Feeder};
 use super::frames::{Flows, Kind};
+use super::machine::thread_time;
 use super::report::Work;
-use super::subject::{KEY, RING_SIZE, Subject, Vips, members, service, tables};
+use super::subject::{KEY, Mode, RING_SIZE, Subject, Vips, members, service, tables};
 
 /// Members of a large ring.
 const HOSTS: HostId = 100;
@@ -48,7 +49,7 @@ pub fn sweeps(subject: &mut Subject, pins: u32, goal: f64) -> Result<Vec<Work>> 
     }
     subject.forget_all()?;
     let mut feeder = Feeder::load(subject.program()?, pins)?;
-    let packets = Flows::new(Kind::TcpAck, Vips::of(false, false, false));
+    let packets = Flows::new(Kind::TcpAck, Vips::of(false, false, Mode::L2));
     feeder.set((0..pins as usize).map(|flow| packets.frame(flow as u32)))?;
     feeder.run(Called::Tested, pins)?;
     drop(feeder);
@@ -56,8 +57,10 @@ pub fn sweeps(subject: &mut Subject, pins: u32, goal: f64) -> Result<Vec<Work>> 
     let sweep = |subject: &mut Subject, loses: &dyn Fn(HostId) -> bool| {
         let swept = subject.dataplane.sweep(&SweepInput {
             ring_of: &|service| tables.services.get(&service).map(|table| table.ring),
-            ring: &|ring| Some(RingView { slots: tables.rings.get(&ring)?, serves: &|_| true }),
+            slots: &|ring| tables.rings.get(&ring).map(Vec::as_slice),
+            state: &|_, _| HostState::Up,
             losers: loses,
+            leaving: &|_, _| false,
         })?;
         anyhow::ensure!(swept.total() >= u64::from(pins) * 999 / 1000, "{} pins were found", swept.total());
         Ok(())
@@ -79,9 +82,9 @@ fn publications(dataplane: &mut Dataplane, hosts: HostId, services: u16) -> Resu
         slots.publish(&base.owners(&members(hosts, out.then_some(7))), generation);
         let state = if out { HostState::Draining } else { HostState::Up };
         let tables = (0..services).map(|number| {
-            let vip = Vips::of(false, false, false);
+            let vip = Vips::of(false, false, Mode::L2);
             let vip = std::net::SocketAddr::new(vip.ip(), 8000 + number);
-            let mut table = service(number, hosts, vip, false, false, 0);
+            let mut table = service(number, hosts, vip, false, Mode::L2, 0);
             if let Some(backend) = table.backends.get_mut(&7) {
                 backend.record.control = Control::new(state).0;
             }
@@ -95,17 +98,19 @@ fn publications(dataplane: &mut Dataplane, hosts: HostId, services: u16) -> Resu
     };
     dataplane.publish(&make(false)).context("a ring of all hosts")?;
     let mut out = false;
-    let (mut owners, mut graces) = (Vec::new(), Vec::new());
+    let (mut whole, mut worked, mut graces) = (Vec::new(), Vec::new(), Vec::new());
     let name = format!("publish the drain of 1 host of {hosts}, {services} services");
     let publish = Work::new(&name, 11, (services == 1000).then_some(40.0), || {
         out = !out;
         let tables = make(out);
-        let started = Instant::now();
+        let (started, before) = (Instant::now(), thread_time());
         dataplane.publish(&tables)?;
-        owners.push(started.elapsed());
+        whole.push(started.elapsed());
+        worked.push(thread_time() - before);
         Ok(())
     })?;
-    owners.sort();
+    whole.sort();
+    worked.sort();
     for _ in 0..11 {
         let started = Instant::now();
         grace_period()?;
@@ -114,7 +119,11 @@ fn publications(dataplane: &mut Dataplane, hosts: HostId, services: u16) -> Resu
     graces.sort();
     Ok(vec![
         publish,
-        Work::of("of that, writing the maps and waiting for packets under way", &owners),
+        Work::of("of that, writing the maps and waiting for packets under way", &whole),
+        match services {
+            1000 => Work::of("of that, work: a CPU's time", &worked).with_goal(5.0),
+            _ => Work::of("of that, work: a CPU's time", &worked),
+        },
         Work::of("a grace period of the kernel alone", &graces),
     ])
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::layout::{
-    Backend, BackendFlags, Control, Egress, HostId, HostState, MODE_IPIP, MODE_L2, Policy, ServiceKey, Slot,
-    Tuple,
+    Backend, BackendFlags, Control, Egress, HostId, HostState, MODE_GUE, MODE_IPIP, MODE_L2, MODE_NAT,
+    Policy, ServiceKey, Slot, Tuple,
 };
-use lb_userspace::dataplane::{BackendTable, ServiceTable, Tables};
+use lb_userspace::dataplane::{BackendTable, ServiceTable, Tables, Vip};
 
 use super::{INGRESS, Rig};
 
@@ -34,6 +34,45 @@ impl Setup {
             ServiceTable { keys, policy: Policy::default(), ring, backends: BTreeMap::new() },
         );
         self
+    }
+
+    /// A further record of a service.
+    pub fn key(&mut self, service: u16, key: ServiceKey) -> &mut Self {
+        self.of(service).keys.push(key);
+        self
+    }
+
+    /// What a service is known by, in place of what it was.
+    pub fn keys(&mut self, service: u16, keys: Vec<ServiceKey>) -> &mut Self {
+        self.of(service).keys = keys;
+        self
+    }
+
+    /// `VipFlags` of an address, or of a prefix of so many bits as it is written with.
+    pub fn vip(&mut self, address: IpAddr, prefix: u8, flags: u32) -> &mut Self {
+        let (octets, more) = match address {
+            IpAddr::V4(address) => (address.to_ipv6_mapped().octets(), 96),
+            IpAddr::V6(address) => (address.octets(), 0),
+        };
+        self.tables.vips.insert((octets, prefix + more), Vip(flags));
+        self
+    }
+
+    /// The service that a flow is for, by the rules: of single addresses and of longer prefixes before others, and among those of one
+    /// length of single ports before ranges.
+    pub fn service_of(&self, tuple: &Tuple) -> Option<(u16, ServiceKey)> {
+        let bits = |[upper, lower]: [u64; 2]| (u128::from(upper.to_be()) << 64) | u128::from(lower.to_be());
+        let port = tuple.destination_port();
+        let covers = |key: &ServiceKey| {
+            let unlike = bits(key.address) ^ bits(tuple.destination);
+            !key.is_reply
+                && u32::from(key.protocol) == tuple.protocol
+                && (key.first..=key.last).contains(&port)
+                && unlike.leading_zeros() >= u32::from(key.prefix)
+        };
+        let services = self.tables.services.iter();
+        let keys = services.flat_map(|(&number, service)| service.keys.iter().map(move |key| (number, *key)));
+        keys.filter(|(_, key)| covers(key)).max_by_key(|(_, key)| (key.prefix, key.is_exact()))
     }
 
     /// How the flows of a service are treated.
@@ -155,6 +194,29 @@ pub fn ipip_v6(host: u8) -> BackendTable {
         ..l2(host)
     };
     BackendTable { record, egress: from(address(1, 0)) }
+}
+
+/// The same with GUE to a port, in place of IP in IP.
+pub fn gue(backend: BackendTable, port: u16) -> BackendTable {
+    let record = Backend { mode: MODE_GUE, port: port.to_be(), ..backend.record };
+    BackendTable { record, ..backend }
+}
+
+/// As [`l2`], but translated to an address and a port; 0: the service's.
+pub fn nat(host: u8, to: SocketAddr) -> BackendTable {
+    let mut address = [0; 16];
+    let family = match to.ip() {
+        IpAddr::V4(ip) => {
+            address[..4].copy_from_slice(&ip.octets());
+            0
+        }
+        IpAddr::V6(ip) => {
+            address = ip.octets();
+            BackendFlags::OUTER_V6
+        }
+    };
+    let flags = BackendFlags::REACHABLE | family;
+    Backend { mode: MODE_NAT, address, port: to.port().to_be(), flags, ..l2(host) }.into()
 }
 
 fn from(source: [u8; 16]) -> Egress {

@@ -6,7 +6,7 @@ use lb_common::flow::Word;
 use lb_common::hash::other_bucket;
 use lb_common::layout::{BackendStats, Cold, Control, HostId, HostState, PHASES_COUNTED, Tuple};
 use lb_common::table::{BUCKET, MARK_OVERFLOW, MARK_SECOND, MARKED};
-use lb_userspace::dataplane::{RingView, SweepInput, Swept};
+use lb_userspace::dataplane::{SweepInput, Swept};
 
 use super::Rig;
 
@@ -112,17 +112,16 @@ impl Rig {
         let setup = self.published().clone();
         let rings = &setup.tables.rings;
         let services = &setup.tables.services;
-        // Of all services, as rings are over hosts.
-        let serves = |host: HostId| {
-            let mut backends = services.values().filter_map(|service| service.backends.get(&host));
-            backends.any(|backend| {
-                !matches!(Control(backend.record.control).state(), HostState::Gone | HostState::Drained)
-            })
+        let state = |service: u16, host: HostId| {
+            let backend = services.get(&service).and_then(|service| service.backends.get(&host));
+            backend.map_or(HostState::Gone, |backend| Control(backend.record.control).state())
         };
         let input = SweepInput {
             ring_of: &|service| services.get(&service).map(|service| service.ring),
-            ring: &|ring| rings.get(&ring).map(|slots| RingView { slots, serves: &serves }),
+            slots: &|ring| rings.get(&ring).map(Vec::as_slice),
+            state: &state,
             losers: &|_| true,
+            leaving: &|service, host| state(service, host) == HostState::Lost,
         };
         self.dataplane.sweep(&input).expect("the table can be swept")
     }

@@ -2,7 +2,7 @@
 //!
 //! | network | flat | routed |
 //! |---|---|---|
-//! | hosts `10.77.0.0/16`, `fd77::/64` | balancer `.0.1`, host i `.1.i`, client c `.(10+c).1…` | balancer's `b0`, hosts, return leg of client c `.(10+c).254` |
+//! | hosts `10.77.0.0/16`, `fd77::/64` | balancer `.0.1`, router `.0.2` and `.2.i`, host i `.1.i`, client c `.(10+c).1…` | balancer's `b0`, hosts, return leg of client c `.(10+c).254` |
 //! | client c `10.78.c.0/24`, `fd78:0:0:c::/64` | – | client `.1…`, balancer's interface `c<c>` `.254` |
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -30,6 +30,19 @@ pub(super) fn host_v4(number: usize) -> Ipv4Addr {
 
 pub(super) fn host_v6(number: usize) -> Ipv6Addr {
     Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 1, number as u16)
+}
+
+/// The router's address among the hosts, if there is one.
+pub(super) const ROUTER_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+pub(super) const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
+
+/// The router's address on its link to host `number`.
+pub(super) fn router_link_v4(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 2, number as u8)
+}
+
+pub(super) fn router_link_v6(number: usize) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 2, number as u16)
 }
 
 /// Address `source`, counted from 0, of client `client`, counted from 0, among the hosts.

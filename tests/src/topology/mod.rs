@@ -70,6 +70,7 @@ pub struct Builder {
     vip_routes: VipRoutes,
     vips_on_hosts: bool,
     xdp_on_hosts: bool,
+    router: Option<u32>,
 }
 
 /// A namespace with its addresses.
@@ -94,6 +95,7 @@ pub struct Topology {
     clients: Vec<Node>,
     balancer: Node,
     switch: Namespace,
+    router: Option<Namespace>,
     hosts: Vec<Node>,
     /// The pass programs stay attached as long as these are open.
     _links: Vec<OwnedFd>,
@@ -116,6 +118,7 @@ impl Topology {
             vip_routes: VipRoutes::ViaBalancer,
             vips_on_hosts: true,
             xdp_on_hosts: false,
+            router: None,
         }
     }
 
@@ -174,9 +177,14 @@ impl Topology {
         &self.switch
     }
 
+    /// The namespace of the router between the balancer and the hosts, if there is one.
+    pub fn router(&self) -> Option<&Namespace> {
+        self.router.as_ref()
+    }
+
     fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
         let nodes = self.clients.iter().chain([&self.balancer]).chain(&self.hosts);
-        nodes.map(|node| &node.ns).chain([&self.switch])
+        nodes.map(|node| &node.ns).chain([&self.switch]).chain(&self.router)
     }
 }
 
@@ -266,6 +274,13 @@ impl Builder {
         self
     }
 
+    /// Puts a router between the switch and the hosts. Its links to them take packets of `link_mtu` bytes, whatever the balancer
+    /// can send, and the hosts say nothing of it.
+    pub fn router(mut self, link_mtu: u32) -> Self {
+        self.router = Some(link_mtu);
+        self
+    }
+
     /// Makes it all, in a fraction of a second; on failure nothing is left behind.
     pub fn build(self) -> Result<Topology> {
         use addressing::{MOST_CLIENTS, MOST_HOSTS, MOST_SOURCES};
@@ -276,6 +291,10 @@ impl Builder {
             "a client has 1 to {MOST_SOURCES} addresses"
         );
         ensure!(self.client_mtu >= 1280, "IPv6 wants an MTU of at least 1280 bytes, not {}", self.client_mtu);
+        ensure!(
+            self.router.is_none() || self.layout == Layout::Flat || self.replies == Replies::Direct,
+            "replies that go through the balancer do not go through a router"
+        );
         let through = self.layout == Layout::Routed && self.replies == Replies::ThroughBalancer;
         ensure!(self.vips_on_hosts || through, "hosts without VIPs answer through the balancer");
         if let Some(label) = self.label {
@@ -295,7 +314,7 @@ impl Builder {
         Ok(self.assemble(prefix, namespaces, links))
     }
 
-    /// `namespaces` in the order of the plan: clients, balancer, switch, hosts.
+    /// `namespaces` in the order of the plan: clients, balancer, switch, router, hosts.
     fn assemble(&self, prefix: &str, namespaces: Vec<Namespace>, links: Vec<OwnedFd>) -> Topology {
         use addressing::*;
         let flat = self.layout == Layout::Flat;
@@ -336,6 +355,7 @@ impl Builder {
             },
         };
         let switch = next();
+        let router = self.router.map(|_| next());
         let hosts = rest.enumerate().map(|(index, ns)| Node {
             name: format!("h{}", index + 1),
             ns,
@@ -350,6 +370,7 @@ impl Builder {
             clients,
             balancer,
             switch,
+            router,
             hosts: hosts.collect(),
             _links: links,
         }

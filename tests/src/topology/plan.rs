@@ -1,5 +1,7 @@
 //! The shape of a topology as text: what iproute2, sysctl and ethtool have to do in each namespace.
 
+mod router;
+
 use std::net::IpAddr;
 
 use super::addressing::*;
@@ -140,16 +142,21 @@ pub(super) fn plan(wish: &Builder, prefix: &str) -> Plan {
         }
         clients.push(client);
     }
+    let mut router = wish.router.map(|_| router::node(&mut plan, wish, prefix, &mut balancer, &mut switch));
     let mut hosts = Vec::new();
     for number in 1..=wish.hosts {
         let name = format!("h{number}");
         let mut host = Node::new(format!("{prefix}-{name}"));
-        host_node(&mut plan, wish, number, &name, &mut host, &mut switch);
+        match (&mut router, wish.router) {
+            (Some(router), Some(mtu)) => router::host(&mut plan, wish, number, mtu, &mut host, router),
+            _ => host_node(&mut plan, wish, number, &name, &mut host, &mut switch),
+        }
         hosts.push(host);
     }
     switch.ip.push("link set br0 up".into());
     plan.nodes = clients;
     plan.nodes.extend([balancer, switch]);
+    plan.nodes.extend(router);
     plan.nodes.extend(hosts);
     plan
 }
@@ -274,10 +281,7 @@ fn host_node(plan: &mut Plan, wish: &Builder, number: usize, name: &str, host: &
         host.route_at_most("default", BALANCER_V6, wish.client_mtu);
         return;
     }
-    for &vip in &wish.vips {
-        let nodad = if vip.is_ipv6() { " nodad" } else { "" };
-        host.ip.push(format!("addr add {} dev lo{nodad}", host_prefix(vip)));
-    }
+    carry_vips(wish, host);
     if wish.layout == Layout::Routed {
         for client in 0..wish.clients {
             let (via_v4, via_v6) = match wish.replies {
@@ -287,5 +291,12 @@ fn host_node(plan: &mut Plan, wish: &Builder, number: usize, name: &str, host: &
             host.route_at_most(&client_net_v4(client), via_v4, wish.client_mtu);
             host.route_at_most(&client_net_v6(client), via_v6, wish.client_mtu);
         }
+    }
+}
+
+fn carry_vips(wish: &Builder, host: &mut Node) {
+    for &vip in &wish.vips {
+        let nodad = if vip.is_ipv6() { " nodad" } else { "" };
+        host.ip.push(format!("addr add {} dev lo{nodad}", host_prefix(vip)));
     }
 }

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lb_common::layout::{Backend, Slot};
+use lb_common::layout::{
+    Backend, FEATURE_GUE, FEATURE_NAT, FEATURE_PING, FEATURE_RANGES, FEATURE_TAGS, Slot,
+};
 use lb_common::reason::{Class, Reason};
 use lb_common::table::LIMBO;
 use lb_laws::balancer::{Balancer, Change, Outcome, Settings, Verdict};
-use lb_laws::site::{HOSTS, Site};
-use lb_userspace::dataplane::{BackendTable, Options, PairCounters, ServiceTable, Sizes, Tables};
+use lb_laws::icmp::OWN_V4;
+use lb_laws::site::{HOSTS, PREFIXES, Site};
+use lb_userspace::dataplane::{
+    Abilities, BackendTable, Options, PairCounters, ServiceTable, Sizes, Tables, Vip,
+};
 use sluice_tests::rig::{
     Counts, Delta, INGRESS, KEY, PairDelta, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, timeout,
 };
@@ -32,12 +37,31 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// With the calm site, and a flow table for so many pins.
+    /// With the calm site, every ability, and a flow table for so many pins.
     pub fn new(pins: u32) -> Self {
+        without_routes();
         let sizes = Sizes { ring_copies: 64, ..Sizes::new(251, pins) };
-        let rig = Rig::open(sizes);
+        let abilities = Abilities {
+            features: FEATURE_RANGES | FEATURE_GUE | FEATURE_NAT | FEATURE_TAGS | FEATURE_PING,
+            // All are answered.
+            icmp_rate: u32::MAX,
+            mss: 1400,
+            prefixes: PREFIXES.to_vec(),
+            frags: false,
+        };
+        let mut rig = Rig::open_with(Options { abilities: abilities.clone(), ..Rig::options(sizes) });
+        rig.own(INGRESS, Some(OWN_V4), None);
         let Options { timeouts, udp_gap, .. } = rig.dataplane.options;
-        let settings = Settings { key: KEY, ring_size: sizes.ring_size, timeouts, udp_gap };
+        let settings = Settings {
+            key: KEY,
+            ring_size: sizes.ring_size,
+            timeouts,
+            udp_gap,
+            features: abilities.features,
+            mss: abilities.mss,
+            own_v4: Some(OWN_V4),
+            own_v6: None,
+        };
         let (calm, stirred) = (Site::calm(sizes.ring_size).into(), Site::stirred(sizes.ring_size).into());
         let model = Balancer::new(settings, Arc::clone(&calm), rig.now());
         let counts = rig.counts();
@@ -64,9 +88,9 @@ impl Bench {
 
     /// Runs both on a frame. What differs, if something does.
     pub fn compare(&mut self, frame: &[u8]) -> Result<(), String> {
-        let (verdict, bytes) = self.rig.run_uncounted(frame, INGRESS);
-        let delta = self.count(self.model.service_of(frame));
         let outcome = self.model.run(frame);
+        let (verdict, bytes) = self.rig.run_uncounted(frame, INGRESS);
+        let delta = self.count(outcome.service);
         for reason in &outcome.reasons {
             *self.seen.entry(reason.name()).or_default() += 1;
         }
@@ -102,7 +126,7 @@ impl Bench {
             let reasons = Reason::ALL.iter().filter(|reason| is_wanted(reason.class()));
             reasons.filter_map(|reason| self.seen.get(reason.name())).sum::<u64>() as f64
         };
-        let all = count(|class| matches!(class, Class::Pass | Class::Forward | Class::Drop));
+        let all = count(|class| matches!(class, Class::Pass | Class::Forward | Class::Answer | Class::Drop));
         count(|class| class == Class::Forward) / all
     }
 
@@ -142,7 +166,7 @@ fn tables(site: &Site) -> Tables {
             (host, BackendTable { record: Backend { stats: stats(host), ..record }, egress })
         });
         let table = ServiceTable {
-            keys: vec![service.key],
+            keys: service.keys.clone(),
             policy: service.policy,
             ring: service.ring,
             backends: backends.collect(),
@@ -153,7 +177,16 @@ fn tables(site: &Site) -> Tables {
     Tables {
         services: site.services.iter().map(service).collect(),
         rings: site.rings.iter().map(|(&ring, slots)| (ring, words(slots))).collect(),
-        vips: Default::default(),
+        vips: site.vips.iter().map(|(&key, &flags)| (key, Vip(flags))).collect(),
+    }
+}
+
+/// Puts this thread into a network namespace of its own, which forwards nothing: so no backend's answer has a route.
+fn without_routes() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace");
+    for setting in ["ipv4/conf/all", "ipv4/conf/lo", "ipv6/conf/all", "ipv6/conf/lo"] {
+        let path = format!("/proc/sys/net/{setting}/forwarding");
+        std::fs::write(&path, "0").unwrap_or_else(|error| panic!("{path}: {error}"));
     }
 }
 

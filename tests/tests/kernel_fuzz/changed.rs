@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use lb_laws::corpus;
+use lb_laws::wire::{mend_checksum, tags};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestError, TestRunner};
 use sluice_tests::seeds::{self, PACKETS};
@@ -30,6 +31,8 @@ enum Step {
     Splice(prop::sample::Index, u8),
     /// The length in the IP header follows the frame's.
     MendLength,
+    /// The checksum of the IPv4 header is made right.
+    MendChecksum,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -41,7 +44,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (any::<prop::sample::Index>(), 12u8..80).prop_map(|(other, at)| Step::Splice(other, at)),
         2 => Just(Step::MendLength),
     ];
-    prop_oneof![Just(Vec::new()), prop::collection::vec(step, 1..4)]
+    // Most get right checksums in the end: else next to no IPv4 packet that was changed came to a service.
+    let mended = prop::bool::weighted(0.9);
+    let changes = (prop::collection::vec(step, 1..4), mended).prop_map(|(mut steps, is_mended)| {
+        steps.extend(is_mended.then_some(Step::MendChecksum));
+        steps
+    });
+    prop_oneof![Just(Vec::new()), changes]
 }
 
 fn change(mut frame: Vec<u8>, step: &Step, all: &[seeds::Seed]) -> Vec<u8> {
@@ -63,16 +72,28 @@ fn change(mut frame: Vec<u8>, step: &Step, all: &[seeds::Seed]) -> Vec<u8> {
             frame.extend(other.iter().skip(frame.len()));
         }
         Step::MendLength => {
-            if frame.len() >= 54 {
-                let (at, len) =
-                    if frame[12] == 0x86 { (18, frame.len() - 54) } else { (16, frame.len() - 14) };
-                frame[at..at + 2].copy_from_slice(&(len as u16).to_be_bytes());
+            if let Some(ip) = ip_of(&mut frame)
+                && ip.len() >= 40
+            {
+                let (at, len) = if ip[0] >> 4 == 6 { (4, ip.len() - 40) } else { (2, ip.len()) };
+                ip[at..at + 2].copy_from_slice(&(len as u16).to_be_bytes());
+            }
+        }
+        Step::MendChecksum => {
+            if let Some(ip) = ip_of(&mut frame) {
+                mend_checksum(ip);
             }
         }
         Step::Flip(..) => {}
     }
     frame.resize(frame.len().clamp(*LENGTHS.start(), *LENGTHS.end()), 0);
     frame
+}
+
+/// What lies behind the Ethernet header and its tags.
+fn ip_of(frame: &mut [u8]) -> Option<&mut [u8]> {
+    let offset = 14 + tags(frame);
+    frame.get_mut(offset..)
 }
 
 /// A frame that once differed is found again with the seed in `proptest-regressions`, and its bytes are kept for fuzzing, too.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use lb_common::layout::{HOST_NONE, HostId, HostState, Slot};
 use lb_common::reason::{Class, Reason};
 
+use crate::client::Flags;
 use crate::client::{Client, Service};
 use crate::rig::{Rig, all_timeouts, sizes};
-use crate::steps::{Flags, HOSTS, RING, Step, run, timeouts};
+use crate::steps::{HOSTS, RING, Step, run, timeouts};
 
 const fn tcp(flags: Flags, sequence: usize) -> Step {
     Step::Tcp { client: 0, flags, sequence, payload: false }

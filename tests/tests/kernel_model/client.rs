@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lb_common::hash::{FlowHash, Key};
 use lb_common::layout::{ServiceKey, Tuple};
+use proptest::prelude::*;
 use sluice_tests::packets::Packet;
+
+use crate::rules::Signal;
 
 pub const KEY: Key = [0x5eed_fa11_71e5_0001, 0x0ddb_a110_fcaf_e001];
 const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
@@ -63,6 +66,31 @@ pub struct Client {
     pub service: Service,
 }
 
+/// TCP flags that matter to a flow.
+#[derive(Debug, Clone, Copy)]
+pub enum Flags {
+    Syn,
+    Ack,
+    FinAck,
+    Rst,
+    RstAck,
+    SynAck,
+    None,
+}
+
+/// Those that most packets have, mostly.
+pub fn any_flags() -> impl Strategy<Value = Flags> {
+    prop_oneof![
+        4 => Just(Flags::Syn),
+        6 => Just(Flags::Ack),
+        3 => Just(Flags::FinAck),
+        2 => Just(Flags::Rst),
+        1 => Just(Flags::RstAck),
+        1 => Just(Flags::SynAck),
+        1 => Just(Flags::None),
+    ]
+}
+
 impl Client {
     pub fn tuple(&self) -> Tuple {
         let [a, b] = self.port.to_be_bytes();
@@ -91,6 +119,23 @@ impl Client {
             .map(|port| Client { address, port, service })
             .find(|client| client.hash().slot(ring_size) == slot)
             .expect("64 512 ports reach every slot of a small ring")
+    }
+
+    /// A packet with these flags, and what it says about the flow.
+    pub fn segment(&self, flags: Flags, sequence: u32, payload: bool) -> (Packet, Signal) {
+        let plain = self.packet().seq(sequence);
+        // No client sends data with its SYN here.
+        let plain = if payload && !matches!(flags, Flags::Syn) { plain.payload(b"x") } else { plain };
+        let after = sequence.wrapping_add(u32::from(payload)).wrapping_add(1);
+        match flags {
+            Flags::Syn => (plain.syn(sequence), Signal::Syn { sequence }),
+            Flags::Ack => (plain.ack(1), Signal::Ack { sequence }),
+            Flags::FinAck => (plain.fin().ack(1), Signal::Fin { after }),
+            Flags::Rst => (plain.rst(), Signal::Rst),
+            Flags::RstAck => (plain.rst().ack(1), Signal::Rst),
+            Flags::SynAck => (plain.syn(sequence).ack(1), Signal::Stray),
+            Flags::None => (plain, Signal::Stray),
+        }
     }
 
     /// A packet of this client; [`Packet::tcp`] and [`Packet::udp`] make the rest of it.

@@ -1,6 +1,7 @@
 //! The XDP program in the kernel against two references: the model of the handover rules, with the program as its data path, and
 //! the rules of a single flow, written down once more. Needs root.
 
+mod agree;
 mod atomic;
 mod cases;
 mod client;

@@ -10,11 +10,12 @@ use lb_common::layout::{
     self, Backend, BackendFlags, BackendStats, Control, HOST_NONE, HostId, HostState, MODE_L2, PHASES_COUNTED,
 };
 use lb_common::reason::{Class, Reason};
+use lb_laws::wire::hop;
 use lb_userspace::dataplane::{
-    Abilities, Dataplane, Options, PairCounters, RingView, ServiceTable, Sizes, SweepInput, Swept, Tables,
+    Abilities, Dataplane, Options, PairCounters, ServiceTable, Sizes, SweepInput, Swept, Tables,
 };
 use lb_userspace::ring::SlotSet;
-use sluice_tests::packets::Packet;
+use sluice_tests::packets::{DESTINATION_MAC, Packet};
 
 use crate::client::{KEY, Service};
 use crate::rules::{Moves, Policy};
@@ -202,8 +203,10 @@ impl Rig {
         };
         let input = SweepInput {
             ring_of: &|service| (service < 3).then_some(0),
-            ring: &|ring| (ring == 0).then_some(RingView { slots: words, serves: &serves }),
+            slots: &|ring| (ring == 0).then_some(words),
+            state: &|_, host| hosts.get(&host).copied().unwrap_or(HostState::Gone),
             losers: &serves,
+            leaving: &|_, _| false,
         };
         let swept = self.plane.sweep(&input).unwrap();
         let mut foreign = SlotSet::new(words.len() as u32);
@@ -226,14 +229,21 @@ impl Drop for Rig {
 
 /// The host that the packet is sent to, as the fifth and the sixth byte of its MAC address tell; [`HOST_NONE`] if it is dropped.
 pub fn send(plane: &mut Dataplane, packet: &Packet) -> HostId {
-    let frame = packet.build();
+    // From no host's address.
+    let frame = packet.clone().macs([2, 0, 0, 2, 0, 0], DESTINATION_MAC).build();
     let mut out = vec![0; frame.len() + 258];
     let options = TestRunOptions { data_in: Some(&frame), data_out: Some(&mut out), ..TestRunOptions::new() };
     let result = plane.program().unwrap().test_run(options).unwrap();
     match result.return_value {
         XDP_TX => {
             out.truncate(result.data_size_out as usize);
-            assert_eq!(out[12..], frame[12..], "only the MAC addresses change");
+            let mut sent = frame[14..].to_vec();
+            hop(&mut sent);
+            assert_eq!(
+                (&out[12..14], &out[14..]),
+                (&frame[12..14], &sent[..]),
+                "MAC addresses and a hop change"
+            );
             assert_eq!((&out[..4], &out[6..12]), (&[2, 0, 0, 0][..], &[2, 0, 0, 1, 0, 0][..]));
             u16::from_be_bytes([out[4], out[5]])
         }

@@ -144,6 +144,9 @@ impl Rules {
     /// Whether the flow still lives. The client did not close a flow because someone sent a FIN or RST in its name; if only the pin
     /// knows where the flow is, it stays for as long as an open one.
     pub fn is_live(&self, client: &Client, pin: &Pin) -> bool {
+        if self.hosts.get(&pin.host) == Some(&HostState::Lost) {
+            return false;
+        }
         let may_be_silent = match pin.phase {
             Phase::HalfOpen { .. } => self.timeouts.half_open,
             Phase::Closing { .. } if pin.host == self.home(self.slot(client)) => self.timeouts.closing,

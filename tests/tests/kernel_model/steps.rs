@@ -1,19 +1,19 @@
 //! Random steps, each done by the data path in the kernel and by the plain rules: after each both agree about where the packet went and
 //! why, about every pin, and about all gauges.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use lb_common::flow;
-use lb_common::layout::{self, HOST_NONE, HostId, PHASES_COUNTED, Slot};
+use lb_common::layout::{self, HOST_NONE, HostId, Slot};
 use lb_common::reason::Class;
 use lb_userspace::ring::model::{Control, Datapath, Found, HostState, Packet, Pin, T, Tracking};
 use lb_userspace::ring::{Member, SHARE_FULL};
 use proptest::prelude::*;
 
-use crate::client::{Client, Service};
+use crate::agree;
+use crate::client::{Client, Flags, Service, any_flags};
 use crate::rig::Rig;
-use crate::rules::{Answer, Phase, Policy, Rules, Signal, Timeouts};
-use crate::table::Entry;
+use crate::rules::{Answer, Policy, Rules, Signal, Timeouts};
 
 pub const RING: u32 = 11;
 pub const HOSTS: u16 = 5;
@@ -28,18 +28,6 @@ pub fn timeouts() -> [u32; 8] {
     timeouts[flow::Phase::Closing as usize] = TIMEOUTS.closing;
     timeouts[flow::Phase::Udp as usize] = TIMEOUTS.udp;
     timeouts
-}
-
-/// TCP flags that matter to a flow.
-#[derive(Debug, Clone, Copy)]
-pub enum Flags {
-    Syn,
-    Ack,
-    FinAck,
-    Rst,
-    RstAck,
-    SynAck,
-    None,
 }
 
 /// Hosts are numbered from 0 here; `client` and `sequence` are numbers in a short list, so that steps meet.
@@ -75,16 +63,7 @@ pub const UDP_CLIENTS: usize = 5;
 const SEQUENCES: [u32; 5] = [1000, 1001, 1002, 5000, u32::MAX];
 
 pub fn any_step() -> impl Strategy<Value = Step> {
-    let flags = prop_oneof![
-        4 => Just(Flags::Syn),
-        6 => Just(Flags::Ack),
-        3 => Just(Flags::FinAck),
-        2 => Just(Flags::Rst),
-        1 => Just(Flags::RstAck),
-        1 => Just(Flags::SynAck),
-        1 => Just(Flags::None),
-    ];
-    let tcp = (0..TCP_CLIENTS, flags, 0..SEQUENCES.len(), any::<bool>())
+    let tcp = (0..TCP_CLIENTS, any_flags(), 0..SEQUENCES.len(), any::<bool>())
         .prop_map(|(client, flags, sequence, payload)| Step::Tcp { client, flags, sequence, payload });
     let host = || 0..HOSTS;
     let seconds = prop_oneof![Just(1u32), Just(3), Just(6), Just(7), Just(12), Just(13), Just(20), Just(31)];
@@ -154,35 +133,11 @@ impl Both<'_> {
 
     /// Everything that can be compared between packets.
     fn compare(&mut self) -> Result<(), String> {
-        self.rules.check();
         self.rig.check_gauges();
-        let mut seen = BTreeSet::new();
-        for entry in self.rig.entries() {
-            let client = self.clients[&entry.tuple];
-            let pin = self.rules.pins.get(&client).ok_or(format!("{entry:?} should not be there"))?;
-            if !is_same(&entry, pin) {
-                return Err(format!("{entry:?} should be {pin:?} of {client:?}"));
-            }
-            if !seen.insert(client) {
-                return Err(format!("{client:?} has two pins"));
-            }
-        }
-        let missing: Vec<Client> =
-            self.rules.pins.keys().filter(|client| !seen.contains(client)).copied().collect();
-        for client in missing {
-            let pin = self.rules.pins[&client];
-            if self.rules.is_live(&client, &pin) {
-                return Err(format!("{client:?} has lost its {pin:?}"));
-            }
-            // A pin whose flow has ended may have made room.
-            self.rules.pins.remove(&client);
-        }
+        agree::on_pins(&mut self.rules, &self.clients, self.rig.entries(), |host| host)?;
         for host in self.rig.hosts() {
-            let mut live = [0; PHASES_COUNTED];
-            for pin in self.rules.pins.values().filter(|pin| pin.host == host) {
-                live[gauge(pin.phase)] += 1;
-            }
-            if self.rig.gauges(host) != live {
+            let live = agree::gauges(&self.rules, host);
+            if self.rig.gauges(host).map(u64::try_from) != live.map(Ok) {
                 return Err(format!(
                     "gauges of host {host}: {:?}, by the rules {live:?}",
                     self.rig.gauges(host)
@@ -207,26 +162,6 @@ impl Both<'_> {
         }
         Ok(())
     }
-}
-
-fn gauge(phase: Phase) -> usize {
-    match phase {
-        Phase::HalfOpen { .. } => 0,
-        Phase::Established => 1,
-        Phase::Closing { .. } => 2,
-        Phase::Udp => 3,
-    }
-}
-
-fn is_same(entry: &Entry, pin: &crate::rules::Pin) -> bool {
-    let is_phase = match (entry.word.phase(), pin.phase) {
-        (flow::Phase::HalfOpen, Phase::HalfOpen { syn }) => entry.cold.sequence == syn,
-        (flow::Phase::Closing, Phase::Closing { fin }) => fin.is_none_or(|fin| entry.cold.sequence == fin),
-        (flow::Phase::Established, Phase::Established) | (flow::Phase::Udp, Phase::Udp) => true,
-        _ => false,
-    };
-    let host_and_time = flow::Word::new(entry.word.tag(), pin.host, entry.word.phase(), pin.seen);
-    is_phase && host_and_time == entry.word && entry.cold.slot == pin.slot
 }
 
 impl Datapath for Both<'_> {
@@ -315,20 +250,7 @@ fn apply(both: &mut Both<'_>, control: &mut Control, step: Step, now: u64) -> Re
         Step::Wait(_) | Step::Back(_) => return Ok(()),
         Step::Tcp { client: number, flags, sequence, payload } => {
             let client = client(number, Service::Web);
-            let sequence = SEQUENCES[sequence];
-            let plain = client.packet().seq(sequence);
-            // No client sends data with its SYN here.
-            let plain = if payload && !matches!(flags, Flags::Syn) { plain.payload(b"x") } else { plain };
-            let after = sequence.wrapping_add(u32::from(payload)).wrapping_add(1);
-            let (packet, signal) = match flags {
-                Flags::Syn => (plain.syn(sequence), Signal::Syn { sequence }),
-                Flags::Ack => (plain.ack(1), Signal::Ack { sequence }),
-                Flags::FinAck => (plain.fin().ack(1), Signal::Fin { after }),
-                Flags::Rst => (plain.rst(), Signal::Rst),
-                Flags::RstAck => (plain.rst().ack(1), Signal::Rst),
-                Flags::SynAck => (plain.syn(sequence).ack(1), Signal::Stray),
-                Flags::None => (plain, Signal::Stray),
-            };
+            let (packet, signal) = client.segment(flags, SEQUENCES[sequence], payload);
             return both.send(client, &packet, signal);
         }
         Step::Udp { client: number } => {

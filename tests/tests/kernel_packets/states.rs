@@ -2,7 +2,7 @@
 
 use lb_common::flow::Phase;
 use lb_common::layout::{HOST_NONE, HostState, Slot};
-use sluice_tests::rig::{Delta, timeout};
+use sluice_tests::rig::{Delta, PairDelta, timeout};
 
 use super::bench::{BEGAN, BEGAN_UDP, Bench, Flow, NOTHING, phases};
 
@@ -70,6 +70,40 @@ fn an_owner_that_is_down_gets_its_packets() {
     bench.sent(flow.ack(1), "forward_around_down", 1, NOTHING);
     bench.sent(Flow::of(0, 2).syn(1), "forward_new", 1, BEGAN);
     bench.sent(Flow::of(0, 3).ack(1), "forward_around_down", 1, phases(0, 1, 0));
+    bench.ends_empty();
+}
+
+/// Nobody will ever answer at a host that left the config while it could not be reached: its flows are as good as without a pin, and
+/// begin anew at the owner. The sweep ends the pins of those that are silent.
+#[test]
+fn pins_of_a_host_that_is_lost_are_none() {
+    let mut bench = Bench::new();
+    let [half_open, established, closing, unpinned, silent] =
+        [1, 2, 3, 4, 5].map(|number| Flow::of(0, number));
+    let udp = Flow::of(3, 1);
+    bench.sent(half_open.syn(1), "forward_new", 1, BEGAN);
+    for flow in [established, silent] {
+        bench.sent(flow.ack(1), "forward_owner", 1, phases(0, 1, 0));
+    }
+    bench.sent(closing.fin(1, b""), "forward_owner", 1, phases(0, 0, 1));
+    bench.sent(udp.datagram(), "forward_new", 1, BEGAN_UDP);
+
+    bench.setup.state(1, HostState::Lost);
+    bench.slots(Slot::open(2, 1));
+    let from = |service, change| Delta::default().pair(service, 1, change);
+    bench.sent_with(half_open.syn(1), "forward_new", 2, BEGAN, from(0, phases(-1, 0, 0)));
+    bench.sent_with(established.ack(2), "forward_owner", 2, phases(0, 1, 0), from(0, phases(0, -1, 0)));
+    bench.sent_with(closing.ack(2), "forward_owner", 2, phases(0, 1, 0), from(0, phases(0, 0, -1)));
+    bench.sent_with(udp.datagram(), "forward_new", 2, BEGAN_UDP, from(3, PairDelta { udp: -1, ..NOTHING }));
+    bench.sent(unpinned.ack(1), "forward_owner", 2, phases(0, 1, 0));
+    bench.pinned(udp, 2, Phase::Udp, 0);
+    bench.pinned(established, 2, Phase::Established, 0);
+    let swept = bench.rig.sweep();
+    assert_eq!((swept.expired, swept.counted(1), swept.counted(2)), (1, 0, 5));
+    assert_eq!(swept.leaving, [((0, 1), 1)].into());
+    bench.not_pinned(silent);
+    bench.rig.audit();
+    assert!(bench.rig.sweep().leaving.is_empty());
     bench.ends_empty();
 }
 

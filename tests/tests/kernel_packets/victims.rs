@@ -205,6 +205,51 @@ fn half_open_pins_of_open_slots_go_only_for_those_that_need_a_pin() {
     bench.ends_empty();
 }
 
+/// Of half-open pins those of settled slots go first, however young, as long as there are any in either bucket. What needs no
+/// pin gets none at the cost of the others.
+#[test]
+fn half_open_pins_of_settled_slots_go_before_those_of_open_ones() {
+    let mut bench = small_table();
+    let (flows, rest) = all(0);
+    bench.slots(Slot::open(2, 1));
+    for &flow in &flows {
+        bench.sent(flow.syn(1), "forward_new", 2, BEGAN);
+    }
+    bench.rig.pass(5);
+    // Flows with a slot of their own, so that it can be settled for them alone.
+    let slots: Vec<u32> = flows.iter().chain(&rest).map(|flow| bench.rig.slot(&flow.tuple())).collect();
+    let alone = |all: &[Flow], from: usize| -> Vec<Flow> {
+        let is_alone = |at: usize| slots.iter().filter(|slot| **slot == slots[from + at]).count() == 1;
+        (0..all.len()).filter(|at| is_alone(*at)).map(|at| all[at]).collect()
+    };
+    let [young, .., established] = alone(&flows[..PLACES], 0)[..] else { panic!("slots of many flows") };
+    bench.sent(young.syn(1), "forward_syn_again", 2, NOTHING);
+    bench.sent(established.ack(2), "forward_pin", 2, phases(-1, 1, 0));
+    assert_eq!(bench.rig.sweep().counted(2), 20);
+    let plain = &alone(&rest, flows.len())[..3];
+    let needy: Vec<Flow> = rest.iter().filter(|flow| !plain.contains(flow)).copied().collect();
+    bench.slots_of(&[&[young, established], plain].concat(), Slot::settled(2));
+
+    let replaces = PairDelta { evicted: 1, half_open: 0, ..BEGAN };
+    bench.sent(needy[0].syn(1), "forward_new", 2, replaces);
+    bench.not_pinned(young);
+    // For one that needs no pin none goes whose flow needs it, but an established one of a settled slot may.
+    bench.sent(plain[0].syn(1), "forward_new", 2, PairDelta { evicted: 1, established: -1, ..BEGAN });
+    bench.not_pinned(established);
+    bench.sent(plain[1].syn(1), "forward_new", 2, replaces);
+    bench.not_pinned(plain[0]);
+    bench.sent(needy[1].syn(1), "forward_new", 2, replaces);
+    bench.not_pinned(plain[1]);
+    // Only half-open pins of open slots are left. What gets no pin lives all the same, and its host's gauge does not tell.
+    let before = bench.rig.pins();
+    bench.rig.pass(1);
+    bench.sent_with(plain[2].syn(1), "forward_new", 2, NOTHING, Delta::of(["note_unpinned"]));
+    assert_eq!(bench.rig.pins(), before);
+    assert_eq!(bench.rig.dataplane.incomplete_since(2), u64::from(bench.rig.now()));
+    bench.sent(needy[2].syn(1), "forward_new", 2, replaces);
+    bench.ends_empty();
+}
+
 /// The heart of it: an established pin of a slot in handover never goes, and what cannot be pinned does not begin.
 #[test]
 fn established_pins_of_open_slots_stay() {

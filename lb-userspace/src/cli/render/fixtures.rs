@@ -85,6 +85,7 @@ fn backend(host: &str, address: &str) -> BackendStatus {
         live_flows: live(37),
         traffic: traffic(),
         next_hop: "eth0 02:00:00:00:00:01".to_owned(),
+        path_mtu: None,
     }
 }
 
@@ -119,6 +120,7 @@ pub fn status() -> Status {
             host("web-1", AdminState::Active, 1.0, None),
             host("web-2", AdminState::Draining, 0.0, Some(draining(7, "web-2", 37))),
         ],
+        path_errors: None,
         flow_table: FlowTableStatus {
             pins: 1_000_000,
             words: 2_097_152,

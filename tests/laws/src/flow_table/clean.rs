@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
 
-use lb_common::flow::{Phase, Word};
+use lb_common::flow::Phase;
 use lb_common::hash::other_bucket;
 use lb_common::layout::{Cold, HostId};
 use lb_common::table::{self, Home, IN_OVERFLOW, Inserted};
 
-use super::{BUCKETS, FLOWS, Operation, Play, Reached, TIMEOUTS, entry, find, hash_of, stats, tuple};
+use super::{BUCKETS, FLOWS, Operation, Play, Reached, TIMEOUTS, entry, find, hash_of, slot, stats, tuple};
 use crate::memory::{Memory, Pin};
 
 /// Seconds after which a half-open pin may make room: six retransmissions of a SYN.
@@ -37,7 +37,7 @@ struct Stage {
     now: u64,
     /// By flow.
     live: BTreeMap<u32, Kept>,
-    is_settled: bool,
+    settled: u32,
     over_quota: bool,
     evicted: u64,
     reached: Reached,
@@ -49,7 +49,7 @@ pub(super) fn check(play: &Play) -> Reached {
         start: play.start,
         now: 0,
         live: BTreeMap::new(),
-        is_settled: false,
+        settled: 0,
         over_quota: false,
         evicted: 0,
         reached: Reached::default(),
@@ -81,9 +81,9 @@ impl Stage {
             }
             Operation::Sweep => self.memory.sweep(self.clock()),
             Operation::SweepOverflow => self.memory.sweep_overflow(self.clock(), hash_of),
-            Operation::Settle(is_settled) => {
-                self.is_settled = is_settled;
-                self.memory.is_settled.store(is_settled, SeqCst);
+            Operation::Settle(slots) => {
+                self.settled = slots;
+                self.memory.settled.store(slots, SeqCst);
             }
             Operation::Exceed(over_quota) => {
                 self.over_quota = over_quota;
@@ -169,7 +169,8 @@ impl Stage {
             .filter(|pin| pin.index < IN_OVERFLOW && [home, second].contains(&(pin.index / table::BUCKET)))
             .copied()
             .collect();
-        let best = near.iter().map(|pin| self.rank(pin.word)).max().unwrap_or(0);
+        let needs = made.phase == Phase::Udp || !self.is_settled(slot(flow));
+        let best = near.iter().map(|pin| self.rank(pin, needs)).max().unwrap_or(0);
         let has_tag = near.iter().any(|pin| pin.word.tag() == hash.tag());
         match table::evict(&self.memory, hash, &mut entry, now) {
             Inserted::Placed => {
@@ -177,7 +178,7 @@ impl Stage {
                 let lost: Vec<&Pin> = near.iter().filter(|old| !pins.contains(old)).collect();
                 let [lost] = lost[..] else { panic!("one pin had to go for one: {lost:?}") };
                 assert!(
-                    best > 0 && self.rank(lost.word) == best,
+                    best > 0 && self.rank(lost, needs) == best,
                     "{lost:?} was not missed least of {near:?}"
                 );
                 let number = (0..FLOWS).find(|&flow| lost.cold.is_of(&tuple(flow))).expect("a flow");
@@ -194,16 +195,22 @@ impl Stage {
         }
     }
 
-    /// How little a pin is missed; 0: it must stay.
-    fn rank(&self, word: Word) -> u32 {
-        let age = u64::from(word.idle(self.clock()));
-        match word.phase() {
+    /// Whether flows of a slot find their host without a pin.
+    fn is_settled(&self, slot: u32) -> bool {
+        self.settled >> slot & 1 == 1
+    }
+
+    /// How little a pin is missed, by a flow that needs one as well or does not; 0: it must stay.
+    fn rank(&self, Pin { word, cold, .. }: &Pin, needs: bool) -> u32 {
+        let is_old = u64::from(word.idle(self.clock())) > GRACE;
+        match (word.phase(), self.is_settled(cold.slot)) {
             // In an open slot its FIN may be forged.
-            Phase::Closing if self.is_settled => 4,
-            Phase::HalfOpen if age > GRACE && self.over_quota => 3,
-            Phase::HalfOpen if age > GRACE => 3,
-            Phase::HalfOpen if self.over_quota => 2,
-            Phase::Established if self.is_settled => 1,
+            (Phase::Closing, true) => 5,
+            (Phase::HalfOpen, _) if is_old => 4,
+            (Phase::HalfOpen, true) if self.over_quota => 3,
+            // Its handshake would end at another host than it began at.
+            (Phase::HalfOpen, false) if self.over_quota && needs => 2,
+            (Phase::Established, true) => 1,
             _ => 0,
         }
     }

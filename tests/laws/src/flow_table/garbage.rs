@@ -22,7 +22,7 @@ pub(super) fn check(play: &Play) -> Reached {
             Operation::Pass(seconds) => now = now.wrapping_add(seconds),
             Operation::Sweep => memory.sweep(now),
             Operation::SweepOverflow => memory.sweep_overflow(now, hash_of),
-            Operation::Settle(is_settled) => memory.is_settled.store(is_settled, SeqCst),
+            Operation::Settle(slots) => memory.settled.store(slots, SeqCst),
             Operation::Exceed(over_quota) => memory.over_quota.store(over_quota, SeqCst),
             Operation::Crowd { first, count, host, phase } => {
                 for flow in first..first + count {
@@ -92,7 +92,7 @@ fn run(memory: &Memory, packet: Operation, now: u32) {
     }
     let (worth, settled) = (
         table::victim(memory, hash.bucket(BUCKETS - 1), 3, now),
-        table::settled(memory, 0, Phase::Established as u32, now),
+        table::settled(memory, 0, Phase::Established as u32),
     );
     assert!(worth >> 7 <= 7 << 27 | 0x1ff_ffff && settled <= u64::from(BUCKET), "{worth} {settled}");
 }

@@ -9,12 +9,12 @@ mod garbage;
 use std::ops::Add;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use lb_common::flow::{Phase, Timeouts, Word, one_set};
+use lb_common::flow::{Phase, Timeouts, one_set};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{Cold, HostId, Overflow, Tuple};
 use lb_common::table::{self, Found};
 
-use crate::memory::Memory;
+use crate::memory::{self, Memory, tuple};
 
 /// Few, so that flows meet in them, and overflow.
 const BUCKETS: u32 = 4;
@@ -81,8 +81,8 @@ enum Operation {
     Pass(u32),
     Sweep,
     SweepOverflow,
-    /// Slots of established pins become settled or not.
-    Settle(bool),
+    /// The slots that are settled from now on, a bit for each; the others are open.
+    Settle(u32),
     /// Half-open pins exceed their quota or not.
     Exceed(bool),
 }
@@ -127,7 +127,7 @@ fn operation([kind, flow, how]: [u8; 3]) -> Operation {
         0 => Operation::Pass(u32::from(flow) % 4 * 256 + u32::from(how)),
         1 => Operation::Sweep,
         2 => Operation::SweepOverflow,
-        3 => Operation::Settle(how & 1 == 1),
+        3 => Operation::Settle(u32::from(how)),
         4 => Operation::Exceed(how & 1 == 1),
         5 => {
             let count = u32::from(kind >> 4) * 2 + 1;
@@ -165,9 +165,9 @@ pub struct Reached {
     pub overflow: u64,
     /// Flows whose dead pin still was in overflow.
     pub limbo: u64,
-    /// Pins that had to go, by how little they were missed: 1 established, 2 half-open by the quota, 3 half-open for
-    /// long, 4 closing.
-    pub evicted: [u64; 5],
+    /// Pins that had to go, by how little they were missed: 1 established, 2 half-open by the quota in an open slot, 3 in a
+    /// settled one, 4 half-open for long, 5 closing.
+    pub evicted: [u64; 6],
     /// Flows that found no place.
     pub no_place: u64,
     /// Operations on a table full of garbage.
@@ -202,8 +202,9 @@ fn stats(flow: u32, host: HostId) -> u32 {
     flow % 8 * 8 + u32::from(host)
 }
 
-fn tuple(flow: u32) -> Tuple {
-    Tuple { source: [0, flow.into()], destination: [0, 1], ports: 0x5000_0050, protocol: 6 }
+/// Slot of a flow: both are in every bucket.
+fn slot(flow: u32) -> u32 {
+    flow / BUCKETS % 2
 }
 
 /// Sixteen flows a bucket. Flows 0 to 11 have tag and home bucket in common with 48 to 59, and 12 to 15 only the tag with
@@ -219,32 +220,12 @@ fn hash_of(tuple: &Tuple) -> FlowHash {
 
 /// The pin that an operation makes.
 fn entry(flow: u32, host: HostId, phase: Phase, now: u32) -> Overflow {
-    let tuple = tuple(flow);
-    Overflow {
-        word: Word::new(hash_of(&tuple).tag(), host, phase, now).0,
-        cold: Cold {
-            source: tuple.source,
-            destination: tuple.destination,
-            ports: tuple.ports,
-            kind: tuple.protocol,
-            start: now,
-            stats: stats(flow, host),
-            ..Cold::default()
-        },
-    }
+    let pin = memory::pin(flow, hash_of(&tuple(flow)), host, phase, now, stats(flow, host));
+    Overflow { cold: Cold { slot: slot(flow), ..pin.cold }, ..pin }
 }
 
 /// As the data path finds the pin of a flow.
 fn find(memory: &Memory, flow: u32) -> Found {
     let tuple = tuple(flow);
-    let hash = hash_of(&tuple);
-    let found = table::find(memory, hash, &tuple);
-    if found.is_some() && !table::is_of(memory, &found, &tuple) {
-        return if table::has_overflow(memory, hash) {
-            table::find_overflow(memory, &tuple)
-        } else {
-            Found::NONE
-        };
-    }
-    found
+    memory.find(hash_of(&tuple), &tuple)
 }

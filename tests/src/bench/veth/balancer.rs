@@ -10,7 +10,9 @@ use aya::programs::xdp::XdpLinkId;
 use lb_userspace::model::XdpMode;
 
 use super::ends::{Ends, KINDS};
-use crate::bench::subject::{HOSTS, Subject, Vips};
+use lb_userspace::dataplane::Abilities;
+
+use crate::bench::subject::{HOSTS, Mode, Subject, Vips};
 use crate::topology::{Wire, XdpProgram};
 
 /// Milliseconds within which the kernel must have taken a program off.
@@ -79,7 +81,7 @@ impl<'w> Balancer<'w> {
         }
         wire.balancer().shell(&lines)?;
         let ifindex = nix::net::if_::if_nametoindex(Wire::INTERFACE).context("the wire has no inner end")?;
-        let subject = Subject::open(wire.prefix(), pins, ifindex)?;
+        let subject = Subject::open(wire.prefix(), pins, ifindex, Abilities::default())?;
         let send = XdpProgram::send()?;
         Ok(Balancer { wire, ifindex, subject, send, now: None, sink: None, _sender: None })
     }
@@ -139,7 +141,7 @@ impl<'w> Balancer<'w> {
 
 /// A ruleset that spreads the packets of the UDP service over the hosts.
 fn rules(tracks: bool) -> String {
-    let vip = Vips::of(true, false, false);
+    let vip = Vips::of(true, false, Mode::L2);
     let (hook, what) = if tracks {
         ("type nat hook prerouting priority dstnat", "dnat to")
     } else {

@@ -17,7 +17,7 @@ use self::balancer::{Balancer, Forwarder};
 use self::ends::Ends;
 use super::cases::flows;
 use super::machine::{self, Machine};
-use super::subject::Vips;
+use super::subject::{Mode, Vips};
 use crate::demo::interrupt;
 use crate::topology::Wire;
 
@@ -147,7 +147,7 @@ fn measure(wire: &Wire, options: &VethOptions, mut say: impl FnMut(&str)) -> Res
 impl Case {
     /// One round. In the namespace outside.
     fn measure(&mut self, frames: u32, balancer: &Balancer, ends: &mut Ends) -> Result<()> {
-        ends.aim(Vips::of(true, false, self.ipip), self.flows)?;
+        ends.aim(Vips::of(true, false, if self.ipip { Mode::Ipip } else { Mode::L2 }), self.flows)?;
         // Once through, at least: each flow gets its pin, or its entry.
         ends.run(WARM.max(self.flows))?;
         let before = balancer.subject.reasons()?;

@@ -28,6 +28,8 @@ pub struct ConnectionsOptions {
     pub open_rate: u32,
     /// Time between two messages of a connection; the first goes out at once.
     pub interval: Duration,
+    /// The second message comes after the interval, too, and not somewhere in it: all connections speak at about the same time.
+    pub in_chorus: bool,
     /// Length of a message, 16 to 65536: the connection's number, the message's number, filling.
     pub message_bytes: usize,
     /// How long a connection may take to open, to be answered and to close before it counts as broken.
@@ -49,6 +51,7 @@ impl ConnectionsOptions {
             connections: 100,
             open_rate: 4000,
             interval: Duration::from_secs(1),
+            in_chorus: false,
             message_bytes: 64,
             patience: Duration::from_secs(10),
             lifetime: None,

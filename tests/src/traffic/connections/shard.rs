@@ -196,11 +196,10 @@ impl Shard {
             if connection.end_at.is_some_and(|end| now >= end) {
                 connection.end(now);
             } else if now >= connection.next_send {
-                // The second message comes somewhere in the interval, so that connections do not speak in chorus.
-                let first = connection.messages_sent() == 0;
+                let is_spread = connection.messages_sent() == 0 && !self.options.in_chorus;
                 let part =
                     (connection.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / f64::from(1 << 24);
-                let pause = if first { interval.mul_f64(part.max(0.01)) } else { interval };
+                let pause = if is_spread { interval.mul_f64(part.max(0.01)) } else { interval };
                 connection.next_send = now + pause;
                 connection.queue_message(now);
                 self.shared.sent.fetch_add(1, Ordering::Relaxed);

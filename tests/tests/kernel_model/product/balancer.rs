@@ -123,7 +123,8 @@ impl Balancer {
             journal,
             next_hops: self.hops.subscribe(),
             abilities: Abilities::default(),
-            addresses: Vec::new(),
+            own: tokio::sync::watch::channel(Default::default()).1,
+            relay: None,
         };
         self.life = Some(start.start_on(plane, clock)?);
         Ok(())

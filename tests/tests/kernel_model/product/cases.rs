@@ -6,8 +6,8 @@ use super::balancer::Balancer;
 use super::random::{RING, roomy};
 use super::run::run;
 use super::setup::HOSTS;
-use super::steps::{Change, FLOWS, Flags, Forged, Step};
-use crate::client::Service;
+use super::steps::{Change, FLOWS, Forged, Step, UDP_CLIENTS};
+use crate::client::{Flags, Service};
 use crate::rules::{Moves, Policy};
 
 const EDGES: Policy = Policy { edges: true, client: false, moves: Moves::Never };
@@ -43,7 +43,7 @@ fn what_once_went_wrong_with_the_product() {
         ],
     );
     cases.hold(
-        "a host leaves the config while it cannot be reached: its flows are led around it, not dropped",
+        "a host leaves the config while it cannot be reached: its flows go to others, and are not dropped",
         &[(Service::Api, CLIENT)],
         &[
             Step::Connect(1),
@@ -58,6 +58,19 @@ fn what_once_went_wrong_with_the_product() {
             Step::Wild { client: 2, flags: Flags::Ack, sequence: 0, payload: false },
         ],
     );
+    // With UDP flows that never fall silent.
+    let mut steps: Vec<Step> = (0..UDP_CLIENTS).map(Step::Datagram).collect();
+    steps.extend([
+        Step::Drain(0b11110),
+        Step::SpeakAll,
+        Step::Undrain(0b11110),
+        Step::Unplug(1),
+        Step::Round,
+    ]);
+    steps.extend([Step::Restart(Change::Remove(1)), Step::SpeakAll, Step::Round]);
+    (0..3).for_each(|_| steps.extend([Step::Wait(1), Step::SpeakAll, Step::Round]));
+    steps.push(Step::SpeakAll);
+    cases.hold("a host leaves the config while it cannot be reached, and its UDP flows go on", &[], &steps);
     let mut steps: Vec<Step> = (0..FLOWS).map(Step::Connect).collect();
     steps.extend((1..=HOSTS).map(Step::Unplug));
     steps.push(Step::Round);

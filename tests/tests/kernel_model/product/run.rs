@@ -30,8 +30,11 @@ pub struct Run<'b> {
     /// Hosts whose drain was reported as done.
     drained: BTreeSet<HostId>,
     unplugged: BTreeSet<HostId>,
-    /// Hosts that the config did not name when the machine was started: nobody knows the way to them.
+    /// Hosts that the config did not name when the machine was started, or that have left it while they could not be reached: nobody
+    /// knows the way to them.
     forgotten: BTreeSet<HostId>,
+    /// Rounds since a daemon was started.
+    rounds: u32,
     /// Next hops have changed since the last publication.
     is_hops_stale: bool,
     pub(super) publication: u64,
@@ -86,6 +89,7 @@ impl<'b> Run<'b> {
             drained: BTreeSet::new(),
             unplugged: BTreeSet::new(),
             forgotten: BTreeSet::new(),
+            rounds: 0,
             is_hops_stale: false,
             publication: 0,
             syns: HashMap::new(),
@@ -171,10 +175,12 @@ impl<'b> Run<'b> {
     /// The present state is published.
     fn publish(&mut self) {
         let setup = &self.handovers.setup;
-        let present = |host: &&HostId| setup.weights.contains_key(host);
+        let is_present = |host: &HostId| setup.weights.contains_key(host);
         // Nobody looks for the way to a host that the config does not name any more.
-        let left = self.handovers.down.iter().filter(|host| !present(host));
-        self.handovers.down = self.unplugged.iter().filter(present).chain(left).copied().collect();
+        let lost = self.handovers.down.iter().copied().filter(|host| !is_present(host)).collect();
+        self.world.forget_hosts(&lost);
+        self.forgotten.extend(lost);
+        self.handovers.down = self.unplugged.iter().copied().filter(is_present).collect();
         self.handovers.publish(self.balancer.unix());
         self.is_hops_stale = false;
         self.publication += 1;
@@ -259,6 +265,7 @@ impl<'b> Run<'b> {
         let drained = self.drained.iter().filter(is_known).copied().collect();
         self.handovers.close(self.balancer.unix(), &foreign, &drained);
         self.balancer.engine().round().map_err(wrong)?;
+        self.rounds += 1;
         self.check_drains()
     }
 
@@ -373,6 +380,7 @@ impl<'b> Run<'b> {
         let is_known = |host: &HostId| setup.weights.contains_key(host);
         self.handovers.sealed = self.drained.iter().copied().filter(is_known).collect();
         self.handovers.setup = setup;
+        self.rounds = 0;
         self.publish();
     }
 
@@ -419,6 +427,11 @@ impl<'b> Run<'b> {
             if is != Some(&should) {
                 return Err(format!("host {host} is {is:?} and should be {should:?}"));
             }
+        }
+        // The first round ends their pins.
+        let lost = self.forgotten.iter().find(|host| published.hosts.contains_key(host));
+        if let Some(host) = lost.filter(|_| self.rounds > 1) {
+            return Err(format!("host {host} cannot be reached, but is not let go"));
         }
         self.check_generations(&published.slots)?;
         self.check_knowledge(&published)?;

@@ -32,6 +32,8 @@ pub struct Setup {
     pub policies: BTreeMap<Service, Policy>,
     /// Hosts by number, with their weights.
     pub weights: BTreeMap<HostId, u16>,
+    /// A service that the config does not name.
+    pub without: Option<Service>,
 }
 
 pub fn name(host: HostId) -> String {
@@ -61,7 +63,7 @@ pub fn backend(host: HostId) -> IpAddr {
 impl Setup {
     pub fn new(ring: u32, policies: BTreeMap<Service, Policy>) -> Setup {
         let weights = (1..=HOSTS).map(|host| (host, 1 + host % 2)).collect();
-        Setup { ring, policies, weights }
+        Setup { ring, policies, weights, without: None }
     }
 
     pub fn policy(&self, service: Service) -> Policy {
@@ -84,6 +86,10 @@ impl Setup {
 
     pub fn services(&self, host: HostId) -> impl Iterator<Item = Service> {
         Service::ALL.into_iter().filter(move |&service| self.hosts(service).contains(&host))
+    }
+
+    fn services_named(&self) -> impl Iterator<Item = Service> {
+        Service::ALL.into_iter().filter(|service| self.without != Some(*service))
     }
 
     /// Whether some of the flows of a host of this config are not tracked while their slots are settled.
@@ -122,7 +128,7 @@ impl Setup {
             flow_table: model::FlowTable { pins: 64, overflow: 64, flood_gate: 0 },
             timeouts: timeouts(),
             hosts: self.weights.iter().map(host).collect(),
-            services: Service::ALL.into_iter().map(|service| self.service(service)).collect(),
+            services: self.services_named().map(|service| self.service(service)).collect(),
         }
     }
 

@@ -6,20 +6,8 @@ use lb_common::layout::HostId;
 use proptest::prelude::*;
 
 use super::setup::{GAP, HOSTS};
-use crate::client::{Client, Service};
+use crate::client::{Client, Flags, Service, any_flags};
 use crate::rules::{Moves, Policy};
-
-/// TCP flags that matter to a flow.
-#[derive(Debug, Clone, Copy)]
-pub enum Flags {
-    Syn,
-    Ack,
-    FinAck,
-    Rst,
-    RstAck,
-    SynAck,
-    None,
-}
 
 /// A packet in the name of somebody else, with the exact tuple and a sequence number that is not the client's.
 #[derive(Debug, Clone, Copy)]
@@ -131,16 +119,7 @@ fn any_hosts() -> impl Strategy<Value = u8> {
 }
 
 fn any_wild() -> impl Strategy<Value = Step> {
-    let flags = prop_oneof![
-        4 => Just(Flags::Syn),
-        6 => Just(Flags::Ack),
-        3 => Just(Flags::FinAck),
-        2 => Just(Flags::Rst),
-        1 => Just(Flags::RstAck),
-        1 => Just(Flags::SynAck),
-        1 => Just(Flags::None),
-    ];
-    (0..WILD_CLIENTS, flags, 0..SEQUENCES.len(), any::<bool>())
+    (0..WILD_CLIENTS, any_flags(), 0..SEQUENCES.len(), any::<bool>())
         .prop_map(|(client, flags, sequence, payload)| Step::Wild { client, flags, sequence, payload })
 }
 

@@ -6,9 +6,9 @@ use lb_common::layout::HostId;
 use sluice_tests::packets::Packet;
 
 use super::run::Run;
-use super::steps::{Flags, Forged};
+use super::steps::Forged;
 use super::world::{Moment, Stage, World};
-use crate::client::{Client, Service};
+use crate::client::{Client, Flags, Service};
 use crate::rules::{Phase, Signal};
 
 impl Run<'_> {
@@ -171,19 +171,7 @@ impl Run<'_> {
         sequence: u32,
         payload: bool,
     ) -> Result<(), String> {
-        let plain = client.packet().seq(sequence);
-        // No client sends data with its SYN here.
-        let plain = if payload && !matches!(flags, Flags::Syn) { plain.payload(b"x") } else { plain };
-        let after = sequence.wrapping_add(u32::from(payload)).wrapping_add(1);
-        let (packet, signal) = match flags {
-            Flags::Syn => (plain.syn(sequence), Signal::Syn { sequence }),
-            Flags::Ack => (plain.ack(1), Signal::Ack { sequence }),
-            Flags::FinAck => (plain.fin().ack(1), Signal::Fin { after }),
-            Flags::Rst => (plain.rst(), Signal::Rst),
-            Flags::RstAck => (plain.rst().ack(1), Signal::Rst),
-            Flags::SynAck => (plain.syn(sequence).ack(1), Signal::Stray),
-            Flags::None => (plain, Signal::Stray),
-        };
+        let (packet, signal) = client.segment(flags, sequence, payload);
         self.send(client, &packet, signal).map(drop)
     }
 
