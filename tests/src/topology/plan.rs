@@ -92,6 +92,11 @@ impl Node {
     fn route(&mut self, network: &str, via: impl Into<IpAddr>) {
         self.ip.push(format!("route add {network} via {}", via.into()));
     }
+
+    /// As [`route`](Self::route), by packets of at most `mtu` bytes.
+    fn route_at_most(&mut self, network: &str, via: impl Into<IpAddr>, mtu: u32) {
+        self.ip.push(format!("route add {network} via {} mtu {mtu}", via.into()));
+    }
 }
 
 /// Interface of the switch that leads to the node `name`.
@@ -272,8 +277,8 @@ fn host_node(plan: &mut Plan, wish: &Builder, number: usize, name: &str, host: &
     host.on_link(HOST_NET_V4, "eth0", wish.client_mtu);
     host.on_link(HOST_NET_V6, "eth0", wish.client_mtu);
     if !wish.vips_on_hosts {
-        host.ip.push(format!("route add default via {BALANCER_V4} mtu {}", wish.client_mtu));
-        host.ip.push(format!("route add default via {BALANCER_V6} mtu {}", wish.client_mtu));
+        host.route_at_most("default", BALANCER_V4, wish.client_mtu);
+        host.route_at_most("default", BALANCER_V6, wish.client_mtu);
         return;
     }
     carry_vips(wish, host);
@@ -283,8 +288,8 @@ fn host_node(plan: &mut Plan, wish: &Builder, number: usize, name: &str, host: &
                 Replies::Direct => (return_leg_v4(client), return_leg_v6(client)),
                 Replies::ThroughBalancer => (BALANCER_V4, BALANCER_V6),
             };
-            host.route(&client_net_v4(client), via_v4);
-            host.route(&client_net_v6(client), via_v6);
+            host.route_at_most(&client_net_v4(client), via_v4, wish.client_mtu);
+            host.route_at_most(&client_net_v6(client), via_v6, wish.client_mtu);
         }
     }
 }

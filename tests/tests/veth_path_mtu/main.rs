@@ -275,8 +275,10 @@ fn own_interfaces_are_those_of_the_config() {
     balancer.shell("ip addr flush dev b0 scope global").unwrap();
     until("an interface without addresses", || (own() == [c0, (b0, Own::default())].into()).then_some(()));
     let config = config(&site.topology, &plan);
+    let (interfaces, rest) = config.split_once('\n').unwrap();
+    assert!(interfaces.starts_with("interfaces = ") && interfaces.contains("b0"), "{interfaces}");
     site.daemon.terminate().unwrap();
-    site.daemon.write_config(&config.replace("\"c0\", \"b0\"", "\"c0\"")).unwrap();
+    site.daemon.write_config(&format!("interfaces = [\"c0\"]\n{rest}")).unwrap();
     balancer.shell("ip addr add 10.77.0.1/16 dev b0; ip addr add fd77::1/64 dev b0 nodad").unwrap();
     site.daemon.start_again().unwrap();
     assert_eq!(own(), [c0].into());

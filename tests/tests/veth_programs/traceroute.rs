@@ -1,0 +1,50 @@
+//! traceroute by UDP, TCP and ICMP: the balancer is a hop, and the VIP the next.
+
+use std::net::IpAddr;
+
+use sluice_tests::site::{Extra, Plan, Site};
+
+use crate::site::{finish, in_each_mode, plan, start};
+
+/// The hops to a VIP, in order.
+fn trace(site: &Site, vip: IpAddr, method: &str) -> Vec<IpAddr> {
+    let line = format!("traceroute -n -q 1 -w 3 -m 6 {method} {vip}");
+    let told = site.topology.client().ns.shell(&line).unwrap();
+    let hops = told
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().nth(1).and_then(|address| address.parse().ok()));
+    hops.collect::<Option<_>>().unwrap_or_else(|| panic!("{line}: {told}"))
+}
+
+fn the_balancer_is_a_hop_and_the_vip_the_last(forward: &'static str) {
+    // Ports on which nobody listens, so that hosts answer with an error.
+    let ports = Extra { name: "trace", protocol: "\"udp\"", port: "\"33434-33534\"", more: "" };
+    let plan = Plan { top: "ping = \"answer\"", services: vec![ports], ..plan(forward) };
+    let site = start(&plan);
+    let gateways = [gateway(&site, false), gateway(&site, true)];
+    for (vip, gateway) in site.vips().into_iter().zip(gateways) {
+        for method in ["", "-T -p 80", "-U -p 7"] {
+            let hops = trace(&site, vip, method);
+            assert_eq!(hops.len(), 2, "{vip} {method:?}: {hops:?}");
+            // A balancer that has no address there speaks in the VIP's name.
+            assert!([gateway, vip].contains(&hops[0]), "{vip} {method:?}: {hops:?}");
+            assert_eq!(hops[1], vip, "{method:?}: {hops:?}");
+        }
+        // It answers pings to its VIP itself.
+        assert_eq!(trace(&site, vip, "-I"), [vip]);
+    }
+    let reasons = site.reasons().unwrap();
+    assert!(reasons["answer_time_exceeded"] >= 2 * 3, "{reasons:?}");
+    finish(site, &[]);
+}
+
+/// The balancer's address that the client knows.
+fn gateway(site: &Site, is_v6: bool) -> IpAddr {
+    let vip = site.vips()[usize::from(is_v6)];
+    let told = site.topology.client().ns.shell(&format!("ip route get {vip}")).unwrap();
+    let (_, rest) = told.split_once(" via ").unwrap();
+    rest.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+in_each_mode!(the_balancer_is_a_hop_and_the_vip_the_last);
