@@ -146,16 +146,20 @@ pub fn served(topology: &Topology, host: &Node, plan: &Plan) -> [IpAddr; 2] {
 /// The balancer's config: web and echo services on both VIPs, over all hosts.
 pub fn config(topology: &Topology, plan: &Plan) -> String {
     let [half_open, established, closing, udp] = plan.timeouts;
+    let first = plan.xdp_modes[0];
     let modes = plan.xdp_modes.iter().chain(plan.xdp_modes.last().into_iter().cycle());
     let interfaces: Vec<String> = topology
         .balancer()
         .interfaces
         .iter()
         .zip(modes)
-        .map(|(name, mode)| format!("{{ name = {name:?}, xdp_mode = {mode:?} }}"))
+        .map(|(name, &mode)| match mode == first {
+            true => format!("{name:?}"),
+            false => format!("{{ name = {name:?}, xdp_mode = {mode:?} }}"),
+        })
         .collect();
     let mut text = format!(
-        "interfaces = [{}]\nvip_mode = \"{}\"\n{}\n[flow_table]\npins = {}\n[timeouts]\nhalf_open = \"{half_open}s\"\n\
+        "interfaces = [{}]\nxdp_mode = {first:?}\nvip_mode = \"{}\"\n{}\n[flow_table]\npins = {}\n[timeouts]\nhalf_open = \"{half_open}s\"\n\
          established = \"{established}s\"\nclosing = \"{closing}s\"\nudp = \"{udp}s\"\n",
         interfaces.join(", "),
         plan.vip_mode,

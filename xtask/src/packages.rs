@@ -22,9 +22,28 @@ pub const RUNNING: &[Tool] = &[
     Tool { program: "ping", package: "iputils-ping", why: "checks that the namespaces reach each other" },
     Tool { program: "curl", package: "curl", why: "requests through the balancer" },
     Tool { program: "nginx", package: "nginx-light", why: "backends" },
+    Tool { program: "h2load", package: "nghttp2-client", why: "many requests in one HTTP/2 connection" },
+    Tool { program: "sshd", package: "openssh-server", why: "sessions through the balancer" },
+    Tool { program: "ssh", package: "openssh-client", why: "the same" },
+    Tool { program: "dnsmasq", package: "dnsmasq-base", why: "answers in fragments" },
+    Tool { program: "dig", package: "bind9-dnsutils", why: "the same" },
+    Tool { program: "iperf3", package: "iperf3", why: "transfers at full speed" },
+    Tool { program: "traceroute", package: "traceroute", why: "the balancer as a hop" },
     Tool { program: "ps", package: "procps", why: "a look at processes, and sysctl" },
     Tool { program: "nsenter", package: "util-linux", why: "commands inside a namespace" },
     Tool { program: "mount", package: "mount", why: "the BPF file system" },
+];
+
+/// A server that begins to run when its package is installed.
+struct Server {
+    program: &'static str,
+    units: &'static [&'static str],
+    pid_file: &'static str,
+}
+
+const SERVERS: [Server; 2] = [
+    Server { program: "nginx", units: &["nginx.service"], pid_file: "/run/nginx.pid" },
+    Server { program: "sshd", units: &["ssh.service", "ssh.socket"], pid_file: "/run/sshd.pid" },
 ];
 
 /// For a virtual machine; that itself comes with all it needs.
@@ -61,29 +80,27 @@ pub fn install<P: AsRef<str>>(packages: &[P]) -> Result<()> {
         let names: Vec<&str> = packages.iter().map(AsRef::as_ref).collect();
         bail!("there is no apt-get here: install what Debian calls {} by hand", names.join(", "));
     }
-    let had_nginx = which("nginx").is_some();
+    let new: Vec<&Server> = SERVERS.iter().filter(|server| which(server.program).is_none()).collect();
     if let Err(error) = Cmd::new("apt-get").args(["-q", "update"]).run() {
         println!("{error:#}\nsetup: going on with the package lists that are here");
     }
     install_command(packages).run().context(
         "packages could not be installed: mend what apt complains of (`dpkg --configure -a`, network, sources)",
     )?;
-    if !had_nginx && which("nginx").is_some() {
-        stop_nginx();
-    }
+    new.into_iter().filter(|server| which(server.program).is_some()).for_each(stop);
     Ok(())
 }
 
-/// The package starts a server on port 80, which nobody asked for: only the program is wanted.
-fn stop_nginx() {
+/// Nobody asked for the server that a package starts: only the program is wanted.
+fn stop(server: &Server) {
     let stop = if Path::new("/run/systemd/system").is_dir() {
-        Cmd::new("systemctl").args(["disable", "--now", "nginx.service"])
-    } else if Path::new("/run/nginx.pid").is_file() {
-        Cmd::new("nginx").args(["-s", "stop"])
+        Cmd::new("systemctl").args(["disable", "--now"]).args(server.units)
+    } else if let Ok(pid) = std::fs::read_to_string(server.pid_file) {
+        Cmd::new("kill").args([pid.trim()])
     } else {
         return;
     };
     if let Err(error) = stop.run() {
-        println!("{error:#}\nsetup: the nginx that came with its package may still listen on port 80");
+        println!("{error:#}\nsetup: the {} that came with its package may still run", server.program);
     }
 }
