@@ -66,11 +66,9 @@ fn short_and_large_answers_come_over_udp_and_tcp(forward: &'static str) {
         hosts.iter().map(|host| start_server(&site, &plan, host, folder.path())).collect();
     for vip in site.vips() {
         for way in ["+notcp", "+tcp"] {
-            let mut answers: Vec<_> =
-                (0..20).flat_map(|_| dig(&site, vip, &format!("{way} host.test TXT"))).collect();
+            // Each from a port of its own.
+            let mut answers = dig(&site, vip, &format!("{way} {}", "host.test TXT ".repeat(20)));
             assert_eq!(answers.len(), 20, "{vip} {way}");
-            answers.dedup();
-            answers.sort();
             answers.dedup();
             assert_eq!(answers, ["\"h1\"", "\"h2\""], "{vip} {way}: both hosts answer");
         }

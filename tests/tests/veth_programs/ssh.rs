@@ -61,7 +61,7 @@ fn commands_and_files(site: &Site, vip: IpAddr, folder: &Path) {
     let ns = &site.topology.client().ns;
     let user = format!("root@{vip}");
     let mut command = client("ssh", folder);
-    command.arg(&user).arg("echo $SLUICE_HOST; sleep 2; echo end");
+    command.arg(&user).arg("echo $SLUICE_HOST; sleep 1; echo end");
     let told = ns.run(command).unwrap();
     assert!(["h1\nend\n", "h2\nend\n"].contains(&told.as_str()), "{vip}: {told:?}");
 
