@@ -38,7 +38,7 @@ impl Tuple {
         [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
     }
 
-    /// Destination port, as it lies in the packet, and protocol: [`super::ServiceKey::transport`].
+    /// Destination port, as it lies in the packet, and protocol: [`super::ServiceKey::place`].
     #[inline(always)]
     pub const fn transport(&self) -> u32 {
         #[cfg(target_endian = "little")]

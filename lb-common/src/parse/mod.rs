@@ -190,7 +190,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Of a packet that [`parse`] has read.
+    /// Of a packet that [`parse_plain`] or [`parse_whole`] has read.
     #[inline(always)]
     pub fn of(frame: &Frame, packet: &Packet) -> Segment {
         if packet.tuple.protocol as u8 != TCP {
