@@ -13,7 +13,7 @@ mod maps;
 mod own;
 mod paths;
 mod pins;
-mod programs;
+pub(crate) mod programs;
 mod publish;
 mod sizes;
 mod sweep;

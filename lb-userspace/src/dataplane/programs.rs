@@ -1,11 +1,12 @@
 //! The programs of one load: the one that is attached, and the one that it calls for packets that are not plain.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use aya::Ebpf;
 use aya::maps::{Map, ProgramArray};
-use aya::programs::Xdp;
+use aya::programs::{ProgramError, Xdp};
 
 use super::{Error, Options, Paths};
 
@@ -39,10 +40,10 @@ impl Programs {
     pub fn load(ebpf: &mut Ebpf, options: &Options) -> Result<Self, Error> {
         let names = Names::of(options);
         let whole = program(ebpf, names.called)?;
-        whole.load()?;
+        load(whole)?;
         let whole =
             whole.fd()?.try_clone().map_err(|source| Error::Syscall { call: "dup of a program", source })?;
-        program(ebpf, names.attached)?.load()?;
+        load(program(ebpf, names.attached)?)?;
         let mut array = ebpf.take_map("PROGRAMS").ok_or(Error::Missing("PROGRAMS"))?;
         let set = ProgramArray::try_from(&mut array).and_then(|mut array| array.set(0, &whole, 0));
         set.map_err(Error::map("PROGRAMS"))?;
@@ -81,6 +82,19 @@ impl Programs {
         }
         Ok(())
     }
+}
+
+/// Loads a program. The verifier gives up with `EAGAIN` when a signal comes in the middle of it (Linux 5.0), which says nothing of the
+/// program: then it is asked again.
+pub(crate) fn load(program: &mut Xdp) -> Result<(), ProgramError> {
+    const TRIES: u32 = 5;
+    for _ in 1..TRIES {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {}
+            loaded => return loaded,
+        }
+    }
+    program.load()
 }
 
 /// The program that is attached.

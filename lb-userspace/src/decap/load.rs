@@ -11,6 +11,7 @@ use lb_common::layout::Tuple;
 
 use super::error::DecapError;
 use super::pins::{ADDRESSES, COUNTERS, GUE_PORT, Pins, are_counters_ours};
+use crate::dataplane::programs;
 use crate::objects;
 
 /// Programs of the object, the better first: the other is for kernels before 5.18.
@@ -93,7 +94,7 @@ fn load_program(ebpf: &mut Ebpf) -> Result<&'static str, ProgramError> {
     let mut result = Err(ProgramError::NotLoaded);
     for name in PROGRAMS {
         let program: &mut Xdp = ebpf.program_mut(name).expect("the embedded object has it").try_into()?;
-        result = program.load().map(|()| name);
+        result = programs::load(program).map(|()| name);
         if result.is_ok() {
             break;
         }
