@@ -179,7 +179,7 @@ fn a_gateway_stands_in_for_what_is_behind_it() {
 
 #[test]
 fn own_addresses_are_followed() {
-    let net = Net::new("own");
+    let net = Net::new("ownf");
     net.run(|| async {
         let resolver = Resolver::spawn([]).unwrap();
         let mut own = resolver.subscribe_own();
