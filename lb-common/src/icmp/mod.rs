@@ -19,11 +19,7 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use crate::bits::opaque;
 use crate::parse::{Frame, Header, L3};
-
-/// IP protocol number of ICMP.
-pub const ICMP: u8 = 1;
-/// IP protocol number of ICMPv6.
-pub const ICMPV6: u8 = 58;
+pub use crate::parse::{ICMP, ICMPV6};
 
 /// Bytes of an ICMP header before what an error quotes, in both families.
 pub const HEADER: usize = 8;
