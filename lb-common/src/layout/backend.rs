@@ -72,9 +72,54 @@ pub enum HostState {
     /// It has left the config while it could not be reached, so no packet of a flow of it will ever get there: no stateless
     /// answer names it, and a pin that does is as good as none.
     Lost = 5,
+    /// Its drain's deadline has passed: its flows go to the owners of their slots. Never stored, see [`Control::state_for`].
+    Moves = 6,
+    /// Its drain's deadline has passed: its TCP flows are reset, others go to the owners of their slots. Never stored.
+    Resets = 7,
 }
 
-/// The word of a backend that changes in place: the state in bits 0–7, the rest is zero for now.
+/// What becomes of the flows that are left at a drain's deadline.
+#[repr(u8)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AtDeadline {
+    /// They go on.
+    #[default]
+    Keep = 0,
+    /// Each goes to the owner of its slot with its next packet.
+    Move = 1,
+    /// The client's next packet of each TCP flow is answered with a RST; others go to the owner of their slot.
+    Reset = 2,
+}
+
+impl AtDeadline {
+    const fn from_bits(bits: u64) -> Self {
+        match bits & 3 {
+            1 => AtDeadline::Move,
+            2 => AtDeadline::Reset,
+            _ => AtDeadline::Keep,
+        }
+    }
+}
+
+/// The bound of a drain, as the data path enforces it by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Deadline {
+    /// Second of the monotonic clock; 0: none.
+    pub at: u32,
+    pub action: AtDeadline,
+    /// Seconds after the deadline over which flows meet their ends, each in a second of its own that its hash chooses: so
+    /// clients do not come back all at once.
+    pub spread: u16,
+}
+
+/// The word of a backend that changes in place.
+///
+/// | bits | what |
+/// |---|---|
+/// | 0–7 | [`HostState`] |
+/// | 8–9 | [`AtDeadline`] |
+/// | 16–31 | [`Deadline::spread`] |
+/// | 32–63 | [`Deadline::at`] |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Control(pub u64);
 
@@ -83,6 +128,21 @@ impl Control {
         Control(state as u64)
     }
 
+    /// The same state with a deadline, which counts for a host that is draining.
+    pub const fn with_deadline(self, deadline: Deadline) -> Self {
+        let Deadline { at, action, spread } = deadline;
+        Control(self.0 & 0xff | (action as u64) << 8 | (spread as u64) << 16 | (at as u64) << 32)
+    }
+
+    pub const fn deadline(self) -> Deadline {
+        Deadline {
+            at: (self.0 >> 32) as u32,
+            action: AtDeadline::from_bits(self.0 >> 8),
+            spread: (self.0 >> 16) as u16,
+        }
+    }
+
+    /// As it is stored.
     #[inline(always)]
     pub const fn state(self) -> HostState {
         match self.0 as u8 {
@@ -93,5 +153,56 @@ impl Control {
             5 => HostState::Lost,
             _ => HostState::Gone,
         }
+    }
+
+    /// What it means at `now`, a second of the monotonic clock, to a flow with these bits of its hash.
+    #[inline(always)]
+    pub const fn state_for(self, now: u32, bits: u16) -> HostState {
+        let at = (self.0 >> 32) as u32;
+        if self.0 as u8 != HostState::Draining as u8 || at == 0 || now < at {
+            return self.state();
+        }
+        // Scaled into the spread, without a division.
+        let spread = (self.0 >> 16) as u16 as u32;
+        if now - at < (bits as u32 * spread) >> 16 {
+            return HostState::Draining;
+        }
+        match AtDeadline::from_bits(self.0 >> 8) {
+            AtDeadline::Keep => HostState::Draining,
+            AtDeadline::Move => HostState::Moves,
+            AtDeadline::Reset => HostState::Resets,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_comes_back_and_leaves_the_state_alone() {
+        let deadline = Deadline { at: u32::MAX, action: AtDeadline::Reset, spread: u16::MAX };
+        let control = Control::new(HostState::Draining).with_deadline(deadline);
+        assert_eq!((control.state(), control.deadline()), (HostState::Draining, deadline));
+        assert_eq!(control.with_deadline(Deadline::default()), Control::new(HostState::Draining));
+    }
+
+    #[test]
+    fn each_flow_has_its_second_within_the_spread() {
+        let deadline = |action| {
+            Control::new(HostState::Draining).with_deadline(Deadline { at: 1000, action, spread: 60 })
+        };
+        let moves = deadline(AtDeadline::Move);
+        for bits in [0, 1, 0x7fff, 0x8000, u16::MAX] {
+            let second = 1000 + (u32::from(bits) * 60 >> 16);
+            assert_eq!(moves.state_for(second - 1, bits), HostState::Draining, "{bits}");
+            assert_eq!(moves.state_for(second, bits), HostState::Moves, "{bits}");
+            assert_eq!(moves.state_for(1059, bits), HostState::Moves, "{bits}");
+            assert_eq!(deadline(AtDeadline::Reset).state_for(u32::MAX, bits), HostState::Resets);
+            assert_eq!(deadline(AtDeadline::Keep).state_for(u32::MAX, bits), HostState::Draining);
+        }
+        let down = Control::new(HostState::Down).with_deadline(moves.deadline());
+        assert_eq!(down.state_for(u32::MAX, 0), HostState::Down);
+        assert_eq!(Control::new(HostState::Draining).state_for(u32::MAX, 0), HostState::Draining);
     }
 }

@@ -15,7 +15,9 @@ pub mod state;
 mod stats;
 mod vip;
 
-pub use backend::{Backend, BackendFlags, Control, HostState, MODE_GUE, MODE_IPIP, MODE_L2, MODE_NAT};
+pub use backend::{
+    AtDeadline, Backend, BackendFlags, Control, Deadline, HostState, MODE_GUE, MODE_IPIP, MODE_L2, MODE_NAT,
+};
 pub use cold::{Cold, Overflow, Tuple};
 pub use decision::{DecisionRecord, Way};
 pub use directory::{BACKENDS, Directory, PAIRS, PLACES, SERVICES};
@@ -31,7 +33,7 @@ pub use stats::{BackendStats, PHASES_COUNTED};
 pub use vip::VipFlags;
 
 /// Compared when a daemon finds maps of another one; other values are refused.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Number of a host, 1 to [`HOST_MAX`], stable for as long as a pin may name it.
 pub type HostId = u16;

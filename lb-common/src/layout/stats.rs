@@ -18,12 +18,16 @@ pub struct BackendStats {
     pub new_flows: u64,
     /// Live pins dropped because the table was full.
     pub evicted: u64,
+    /// Flows that went on to another host at the deadline of a drain.
+    pub moved: u64,
+    /// Flows whose client was answered with a RST at the deadline of a drain, or because an operator ended them.
+    pub reset: u64,
     /// Pins that entered a phase, by [`BackendStats::gauge_of`].
     pub entered: [u64; PHASES_COUNTED],
     /// Pins that left a phase. `entered - left` is the live-flow gauge, exact.
     pub left: [u64; PHASES_COUNTED],
 }
-layout!(BackendStats, 96, 8);
+layout!(BackendStats, 112, 8);
 
 impl BackendStats {
     /// Index of a phase's gauge; `None` for phases that are no live flow.

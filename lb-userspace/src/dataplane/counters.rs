@@ -16,6 +16,8 @@ pub struct PairCounters {
     pub bytes: u64,
     pub new_flows: u64,
     pub evicted: u64,
+    pub moved: u64,
+    pub reset: u64,
     /// Live pins by phase.
     pub live: [i64; PHASES_COUNTED],
     /// Changes of the gauges so far: equal before and after a look means that nothing happened in between.
@@ -28,6 +30,8 @@ impl PairCounters {
         self.bytes += stats.bytes;
         self.new_flows += stats.new_flows;
         self.evicted += stats.evicted;
+        self.moved += stats.moved;
+        self.reset += stats.reset;
         for (live, (entered, left)) in self.live.iter_mut().zip(stats.entered.iter().zip(&stats.left)) {
             *live = live.wrapping_add(entered.wrapping_sub(*left) as i64);
             self.changes = self.changes.wrapping_add(*entered).wrapping_add(*left);

@@ -15,6 +15,8 @@ pub struct Sum {
     pub bytes: u64,
     pub new_flows: u64,
     pub evicted: u64,
+    pub moved: u64,
+    pub reset: u64,
     live: [i64; PHASES_COUNTED],
 }
 
@@ -24,6 +26,8 @@ impl Sum {
         self.bytes += counters.bytes;
         self.new_flows += counters.new_flows;
         self.evicted += counters.evicted;
+        self.moved += counters.moved;
+        self.reset += counters.reset;
         for (sum, live) in self.live.iter_mut().zip(counters.live) {
             *sum += live;
         }

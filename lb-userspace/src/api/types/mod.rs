@@ -1,0 +1,15 @@
+//! The bodies of the `/v1` API: what the daemon answers and what `--json` prints. Field names are stable.
+//!
+//! Times are Unix seconds, durations seconds, rates per second over the daemon's last sampling interval.
+
+mod drain;
+mod error;
+mod flows;
+mod rings;
+mod status;
+
+pub use drain::*;
+pub use error::*;
+pub use flows::*;
+pub use rings::*;
+pub use status::*;
