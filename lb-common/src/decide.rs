@@ -8,7 +8,8 @@ use crate::reason::Reason;
 
 /// What the decision may ask while it decides; answered lazily, as most packets need little of it.
 pub trait View {
-    /// What may be done with `host` for the packet's service.
+    /// What may be done with `host` for the packet's service, at this moment and for this flow: see
+    /// [`crate::layout::Control::state_for`].
     fn state(&self, host: HostId) -> HostState;
     /// Whether the pin was made by a SYN with this packet's sequence number.
     fn is_same_syn(&self) -> bool;
@@ -82,7 +83,13 @@ pub struct Decision {
 /// Whether a host is the stateless answer of the slots that are handed over from it.
 #[inline(always)]
 pub fn serves(state: HostState) -> bool {
-    !matches!(state, HostState::Gone | HostState::Drained | HostState::Lost)
+    !matches!(state, HostState::Gone | HostState::Drained | HostState::Lost) && !is_over(state)
+}
+
+/// Whether the deadline of the host's drain has passed, for the flow that asks.
+#[inline(always)]
+pub fn is_over(state: HostState) -> bool {
+    matches!(state, HostState::Moves | HostState::Resets)
 }
 
 /// Where a mid-flow packet without a pin goes (C3): the previous owner while the handover is open and that host still
@@ -119,22 +126,21 @@ pub fn decide(signal: Signal, slot: Slot, pin: Pin, view: &impl View) -> Decisio
 #[inline(always)]
 fn new_flow(slot: Slot, phase: Phase) -> Decision {
     match slot.owner() {
-        HOST_NONE => Decision { host: HOST_NONE, pin: PinChange::LEAVE, reason: Reason::DropNoHost },
+        HOST_NONE => Decision { host: HOST_NONE, pin: PinChange::LEAVE, reason: Reason::AnswerReject },
         host => Decision { host, pin: PinChange::make(host, phase), reason: Reason::ForwardNew },
     }
 }
 
-/// A SYN whose tuple has a live pin (C2).
+/// A SYN whose tuple has a live pin (C2). Of a flow that has been ended, or is to be, nothing is left that it could harm.
 #[inline(always)]
 fn syn_on_pin(slot: Slot, pin: Pin, view: &impl View) -> Decision {
     match pin.phase {
+        _ if is_over(view.state(pin.host)) => new_flow(slot, Phase::HalfOpen),
         Phase::HalfOpen if view.is_same_syn() => {
             obey(slot, pin, PinChange::refresh(Phase::HalfOpen), Reason::ForwardSynAgain, view)
         }
         // The backend answers with a challenge ACK. Were the pin changed, a blind SYN could move the flow.
-        Phase::Established | Phase::Reset => {
-            obey(slot, pin, PinChange::LEAVE, Reason::ForwardSynEstablished, view)
-        }
+        Phase::Established => obey(slot, pin, PinChange::LEAVE, Reason::ForwardSynEstablished, view),
         _ => new_flow(slot, Phase::HalfOpen),
     }
 }
@@ -146,9 +152,11 @@ fn on_pin(signal: Signal, slot: Slot, pin: Pin, view: &impl View) -> Decision {
     if matches!(signal, Signal::Datagram) && is_elsewhere && view.gives_way() {
         return new_flow(slot, Phase::Udp);
     }
+    if let Phase::Reset = pin.phase {
+        return on_reset(signal, slot, pin, view);
+    }
     let phase = match (signal, pin.phase) {
         (Signal::Datagram, phase) => phase,
-        (_, Phase::Reset) => Phase::Reset,
         (Signal::Fin | Signal::Rst, _) => Phase::Closing,
         (Signal::Ack, Phase::HalfOpen) => Phase::Established,
         // After the client's FIN come only acknowledgements, with the sequence number after it. Anything else says
@@ -156,8 +164,40 @@ fn on_pin(signal: Signal, slot: Slot, pin: Pin, view: &impl View) -> Decision {
         (Signal::Ack, Phase::Closing) if !view.is_after_fin() => Phase::Established,
         (_, phase) => phase,
     };
+    // Neither what a client says last, nor what says nothing about the flow, is held back.
+    if !matches!(signal, Signal::Stray | Signal::Rst) {
+        match view.state(pin.host) {
+            HostState::Resets if !matches!(signal, Signal::Datagram) => return reset(Phase::Reset),
+            HostState::Moves | HostState::Resets if is_elsewhere => return move_to_owner(slot, phase),
+            _ => {}
+        }
+    }
     let change = if matches!(signal, Signal::Stray) { PinChange::LEAVE } else { PinChange::refresh(phase) };
     obey(slot, pin, change, Reason::ForwardPin, view)
+}
+
+/// The deadline has passed: the flow is the owner's from here on. A host that has nobody to give it to keeps it.
+#[inline(always)]
+fn move_to_owner(slot: Slot, phase: Phase) -> Decision {
+    let host = slot.owner();
+    Decision { host, pin: PinChange::make(host, phase), reason: Reason::ForwardMoved }
+}
+
+/// The client is told that the flow has ended; the packet goes nowhere.
+#[inline(always)]
+fn reset(phase: Phase) -> Decision {
+    Decision { host: HOST_NONE, pin: PinChange::refresh(phase), reason: Reason::AnswerReset }
+}
+
+/// A packet of a flow that has been ended. The client's RST is for the host, whose retransmission it answers: so the host learns of
+/// the end as well.
+#[inline(always)]
+fn on_reset(signal: Signal, slot: Slot, pin: Pin, view: &impl View) -> Decision {
+    match signal {
+        Signal::Rst | Signal::Stray => obey(slot, pin, PinChange::LEAVE, Reason::ForwardPin, view),
+        // The pin is left to age: a client that goes on all the same has been told often enough by then.
+        _ => Decision { pin: PinChange::LEAVE, ..reset(Phase::Reset) },
+    }
 }
 
 /// To the pin's host, or around it while it is down.

@@ -85,6 +85,13 @@ impl FlowHash {
         DestinationHash::of(service, 0, key).flow(&Tuple { ports: 0, ..*tuple }, key)
     }
 
+    /// When within [`crate::layout::Deadline::spread`] the flow meets its end. Not of the bits that its slot comes from, as a
+    /// host has few slots.
+    #[inline(always)]
+    pub const fn turn(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
     /// Slot in a ring of `size`.
     #[inline(always)]
     pub const fn slot(self, size: u32) -> u32 {

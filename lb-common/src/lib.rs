@@ -19,6 +19,7 @@ pub mod mss;
 pub mod nat;
 pub mod parse;
 pub mod reason;
+pub mod rst;
 pub mod services;
 pub mod table;
 pub mod ttl;

@@ -60,6 +60,8 @@ reasons! {
     PassIcmp = Pass "pass_icmp",
     /// For no service of ours.
     PassNoService = Pass "pass_no_service",
+    /// A new flow, no member of the ring is in use, and the service wants such to go to the kernel.
+    PassNoHost = Pass "pass_no_host",
     /// The program for rarer packets could not be called: the kernel gets it.
     PassUnhandled = Pass "pass_unhandled",
     /// A live pin decided.
@@ -78,6 +80,8 @@ reasons! {
     ForwardAroundDown = Forward "forward_around_down",
     /// A fragment that follows its packet's first one.
     ForwardFragment = Forward "forward_fragment",
+    /// The deadline of its host's drain has passed: from here on its flow is the slot's owner's.
+    ForwardMoved = Forward "forward_moved",
     /// An ICMP error, sent after the flow of the packet that it quotes.
     ForwardIcmp = Forward "forward_icmp",
     /// A backend's answer, sent to the client in the service's name (`nat`).
@@ -90,6 +94,10 @@ reasons! {
     AnswerTooBig = Answer "answer_too_big",
     /// Its time to live ends here, and its sender is told (RFC 792, RFC 4443).
     AnswerTimeExceeded = Answer "answer_time_exceeded",
+    /// The flow was ended by an operator, or at the deadline of its host's drain: its client is told by a RST (RFC 9293).
+    AnswerReset = Answer "answer_reset",
+    /// A new flow, and no member of the ring is in use: its client is told at once, by a RST or by ICMP.
+    AnswerReject = Answer "answer_reject",
     /// No member of the ring is in use.
     DropNoHost = Drop "drop_no_host",
     /// The backend's next hop is not known.

@@ -5,8 +5,9 @@ use aya_ebpf::helpers::generated::bpf_xdp_adjust_tail;
 use aya_ebpf::programs::XdpContext;
 use lb_common::icmp::{self, LONG, Problem, SHORT_V4, SHORT_V6};
 use lb_common::layout::Own;
-use lb_common::parse::L3;
+use lb_common::parse::{L3, TCP};
 use lb_common::reason::Reason;
+use lb_common::rst;
 
 use crate::hand::{Hand, Step, context, ended, finish, frame, hand};
 use crate::verdict::Verdict;
@@ -19,11 +20,12 @@ pub enum Kind {
     Echo = 0,
     TooBig = 1,
     TimeExceeded = 2,
+    Reject = 3,
 }
 
 impl Kind {
     /// Number of kinds: entries of the map of their rates.
-    pub const COUNT: u32 = 3;
+    pub const COUNT: u32 = 4;
 
     /// Whether one more may be given this second.
     #[inline(always)]
@@ -63,6 +65,46 @@ pub fn time_exceeded(ctx: &XdpContext) -> Result<Verdict, Reason> {
     Ok(Verdict::transmit(Reason::AnswerTimeExceeded))
 }
 
+/// To the packet in hand, whose flow has ended.
+#[inline(always)]
+pub fn reset(ctx: &XdpContext) -> Result<Verdict, Reason> {
+    ended(answer_reset(ctx.ctx))?;
+    Ok(Verdict::transmit(Reason::AnswerReset))
+}
+
+/// To the packet in hand, which nobody is there to take.
+#[inline(always)]
+pub fn reject(ctx: &XdpContext) -> Result<Verdict, Reason> {
+    if hand()?.packet().tuple.protocol as u8 == TCP {
+        if !Kind::Reject.may() {
+            return Err(Reason::DropAnswerRate);
+        }
+        ended(answer_reset(ctx.ctx))?;
+    } else {
+        ended(answer_problem(ctx.ctx, Kind::Reject as u32))?;
+    }
+    Ok(Verdict::transmit(Reason::AnswerReject))
+}
+
+/// Step: makes the frame the RST to itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn answer_reset(ctx: *mut xdp_md) -> Step {
+    let ctx = context(ctx);
+    finish(hand().and_then(|hand| {
+        if !icmp::may_answer(&frame(&ctx), hand.packet().is_v6) {
+            return Err(Reason::DropNoHost);
+        }
+        // SAFETY: the frame is this program run's own.
+        let len = unsafe { rst::reset(&frame(&ctx), hand.packet()) }.ok_or(Reason::DropNoHost)?;
+        // SAFETY: the context is the program's own, and no pointer into the frame is used after this.
+        if unsafe { bpf_xdp_adjust_tail(ctx.ctx, len as i32 - hand.len as i32) } != 0 {
+            return Err(Reason::DropInternal);
+        }
+        Ok(())
+    }))
+}
+
 /// Step: makes the frame the answer to itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -85,6 +127,8 @@ extern "C" fn answer_problem(ctx: *mut xdp_md, kind: u32) -> Step {
     finish(hand().and_then(|hand| {
         if kind == Kind::TooBig as u32 {
             problem(&ctx, hand, Kind::TooBig, Problem::TooBig { mtu: hand.mtu }, Reason::DropTooBig)
+        } else if kind == Kind::Reject as u32 {
+            problem(&ctx, hand, Kind::Reject, Problem::PortUnreachable, Reason::DropNoHost)
         } else {
             problem(&ctx, hand, Kind::TimeExceeded, Problem::TimeExceeded, Reason::DropTimeExceeded)
         }

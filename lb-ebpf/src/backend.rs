@@ -24,6 +24,13 @@ impl Record {
         Control(unsafe { (&raw const (*self.backend).control).read_volatile() }).state()
     }
 
+    /// What the state means at this moment to a flow.
+    #[inline(always)]
+    pub fn state_for(&self, now: u32, hash: FlowHash) -> HostState {
+        // SAFETY: as above.
+        Control(unsafe { (&raw const (*self.backend).control).read_volatile() }).state_for(now, hash.turn())
+    }
+
     #[inline(always)]
     pub fn get(&self) -> &Backend {
         // SAFETY: a record of the map.
@@ -73,10 +80,12 @@ pub fn number_of(directory: *const Directory, window: Window, host: HostId) -> u
     }
 }
 
-/// Finds backends by host. Remembers the last one, as who decides about a host asks for it again.
+/// Finds backends by host, for one packet. Remembers the last one, as who decides about a host asks for it again.
 pub struct Backends {
     directory: *const Directory,
     window: Window,
+    now: u32,
+    hash: FlowHash,
     host: Cell<HostId>,
     /// Null before the first; no `Option`, whose value would be undefined then, which the verifier refuses to see copied.
     last: Cell<*const Backend>,
@@ -84,8 +93,15 @@ pub struct Backends {
 
 impl Backends {
     #[inline(always)]
-    pub fn new(directory: *const Directory, window: Window) -> Self {
-        Backends { directory, window, host: Cell::new(HOST_NONE), last: Cell::new(core::ptr::null()) }
+    pub fn new(directory: *const Directory, window: Window, now: u32, hash: FlowHash) -> Self {
+        Backends {
+            directory,
+            window,
+            now,
+            hash,
+            host: Cell::new(HOST_NONE),
+            last: Cell::new(core::ptr::null()),
+        }
     }
 
     #[inline(always)]
@@ -100,9 +116,10 @@ impl Backends {
         record
     }
 
+    /// What may be done with the host now, for the packet's flow.
     #[inline(always)]
     pub fn state(&self, host: HostId) -> HostState {
-        self.get(host).state()
+        self.get(host).state_for(self.now, self.hash)
     }
 }
 

@@ -77,7 +77,7 @@ fn decide_described<const RECORDS: bool>() -> u32 {
         return drop(Reason::DropInternal);
     };
     let Some(directory) = maps::DIRECTORY.get_ptr(0) else { return drop(Reason::DropInternal) };
-    let backends = Backends::new(directory, flow.window);
+    let backends = Backends::new(directory, flow.window, flow.now, flow.hash);
     let kept = Kept::find(flow, &backends);
     let decision = decide(flow.packet.signal, flow.slot, kept.pin(), &kept.view(flow, &backends));
     record::<RECORDS>(|record| {

@@ -68,6 +68,9 @@ impl Table for Memory {
             if let Some(gauge) = BackendStats::gauge_of(to) {
                 stats.entered[masked(gauge)] += 1;
             }
+            if let Phase::Reset = to {
+                stats.reset += 1;
+            }
         }
     }
 

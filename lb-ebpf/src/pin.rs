@@ -141,12 +141,17 @@ pub struct Made {
     host: HostId,
     /// The flow's stateless answer.
     home: HostId,
+    /// Number of the counters of the host that the flow moves away from; [`NOBODY`].
+    moved_from: u32,
     /// A new flow begins with it (0 or 1).
     begins: u8,
     /// The flow's host is draining (0 or 1).
     pub is_draining: u8,
     pad: [u8; 2],
 }
+
+/// In [`Made`]: the flow does not move.
+const NOBODY: u32 = u32::MAX;
 
 /// What became of the pin.
 pub enum Applied {
@@ -171,8 +176,10 @@ pub fn apply(flow: &mut Flow, kept: &Kept, decision: &Decision, backends: &Backe
         // Never without a pin; but the verifier of Linux 6.1 has lost the action where it was packed with the host.
         PinAction::Refresh if !found.is_some() => Applied::Done,
         PinAction::Refresh => {
-            if phase as u8 == Phase::Closing as u8 {
-                note_end(flow, found);
+            match phase {
+                Phase::Closing => note_end(flow, found),
+                Phase::Reset => note(found, flow.segment.sequence_after),
+                _ => {}
             }
             let new = found.word.seen(flow.now, phase).with_set(flow.policy.set());
             if new == found.word {
@@ -181,10 +188,17 @@ pub fn apply(flow: &mut Flow, kept: &Kept, decision: &Decision, backends: &Backe
             if table::update(&Memory, found, new) || is_kept(found) {
                 return Applied::Done;
             }
+            flow.made.moved_from = NOBODY;
             // The sweep, or a full table, took the pin in this very moment: the flow gets it back.
             make(flow, kept, found.word.host(), phase, false, backends)
         }
-        PinAction::Make => make(flow, kept, decision.pin.host, phase, found.is_some(), backends),
+        PinAction::Make => {
+            flow.made.moved_from = match decision.reason {
+                Reason::ForwardMoved => backends.get(found.word.host()).get().stats,
+                _ => NOBODY,
+            };
+            make(flow, kept, decision.pin.host, phase, found.is_some(), backends)
+        }
     }
 }
 
@@ -206,6 +220,11 @@ fn note_end(flow: &Flow, found: &Found) {
         Signal::Rst if found.word.phase() as u8 != Phase::Closing as u8 => flow.segment.sequence ^ 1 << 31,
         _ => return,
     };
+    note(found, sequence);
+}
+
+#[inline(always)]
+fn note(found: &Found, sequence: u32) {
     if let Some(cold) = table::cold_of(&Memory, found) {
         // SAFETY: a record of the map; an aligned word.
         unsafe { (*cold).sequence = sequence };
@@ -270,6 +289,11 @@ pub fn conclude_made(flow: &Flow, inserted: u32) -> u32 {
     if inserted == Inserted::Placed as u32 {
         if begins && let Some(stats) = stats(made.stats) {
             stats.new_flows += 1;
+        }
+        if made.moved_from != NOBODY
+            && let Some(stats) = stats(made.moved_from)
+        {
+            stats.moved += 1;
         }
     } else if flow.slot.is_open() && matches!(flow.packet.signal, Signal::Syn) {
         return NO_PLACE;

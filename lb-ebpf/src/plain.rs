@@ -35,6 +35,8 @@ pub fn balance_plain<const FRAGS: bool>(ctx: &XdpContext) -> Verdict {
     }
     let routed = match route::shortly(ctx, &frame, &packet, &found) {
         Ok(routed) => routed,
+        // The client is to be told, by the whole program, which decides the same once more.
+        Err(Reason::AnswerReset | Reason::AnswerReject) => return call_whole(ctx),
         Err(reason) => return Verdict::drop(reason),
     };
     let leaving = Leaving { frame: &frame, len, packet: &packet, hash: routed.hash, is_flow: true };

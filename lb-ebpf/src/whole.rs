@@ -7,11 +7,11 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use lb_common::icmp::{self, Kind};
-use lb_common::layout::{DecisionRecord, FEATURE_NAT, FEATURE_PING, VipFlags};
+use lb_common::layout::{DecisionRecord, FEATURE_NAT, FEATURE_PING, Policy, VipFlags};
 use lb_common::parse::{IP_HEADER_MOST, L3, Packet, Signal, What, parse_whole_into, suspect};
 use lb_common::reason::Reason;
 
-use crate::answer::{echo, time_exceeded, too_big};
+use crate::answer::{echo, reject, reset, time_exceeded, too_big};
 use crate::fragments::Way;
 use crate::hand::{Step, context, ended, finish, frame, hand};
 use crate::record::record;
@@ -96,7 +96,12 @@ fn flow<const RECORDS: bool>(ctx: &XdpContext) -> Result<Verdict, Reason> {
         Err(Reason::DropTimeExceeded) => return time_exceeded(ctx),
         inspected => inspected?,
     }
-    let routed = route::exactly::<RECORDS>(ctx, &frame(ctx), in_hand.packet(), &found)?;
+    let routed = match route::exactly::<RECORDS>(ctx, &frame(ctx), in_hand.packet(), &found) {
+        Err(Reason::AnswerReset) => return reset(ctx),
+        Err(Reason::AnswerReject) if found.policy.has(Policy::PASS) => return Err(Reason::PassNoHost),
+        Err(Reason::AnswerReject) => return reject(ctx),
+        routed => routed?,
+    };
     if in_hand.whole.fragment.is_part != 0 {
         fragments::remember(&in_hand.whole, routed.host, found.number());
     }

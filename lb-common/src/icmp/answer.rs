@@ -12,7 +12,7 @@ use super::echo::TTL;
 use super::quote::upper_v6;
 use super::{
     HEADER, ICMP, ICMPV6, PARAMETER_V4, REDIRECT_V6, TIME_EXCEEDED_V4, TIME_EXCEEDED_V6, TOO_BIG_V6,
-    UNREACHABLE_V4, header, return_macs,
+    UNREACHABLE_V4, UNREACHABLE_V6, header, return_macs,
 };
 use crate::checksum;
 use crate::layout::Tuple;
@@ -35,6 +35,8 @@ const LEAST_MTU_V6: u16 = 1280;
 /// DSCP CS6, as RFC 1812, 4.3.2.5 wants the precedence of errors.
 const NETWORK_CONTROL: u8 = 0xc0;
 const FRAGMENTATION_NEEDED: u8 = 4;
+const PORT_V4: u8 = 3;
+const PORT_V6: u8 = 4;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -46,6 +48,8 @@ pub enum Problem {
     TooBig { mtu: u16 },
     /// Its time to live, or hop limit, has run out.
     TimeExceeded,
+    /// Nobody serves its port.
+    PortUnreachable,
 }
 
 /// How many bytes of an IPv4 packet an answer quotes; `None`: too short to be quoted with its ports.
@@ -86,6 +90,7 @@ pub unsafe fn answer_v4<const QUOTE: usize>(frame: &Frame, own: u32, problem: Pr
             [[UNREACHABLE_V4, FRAGMENTATION_NEEDED, 0, 0], [0, 0, m0, m1]]
         }
         Problem::TimeExceeded => [[TIME_EXCEEDED_V4, 0, 0, 0], [0; 4]],
+        Problem::PortUnreachable => [[UNREACHABLE_V4, PORT_V4, 0, 0], [0; 4]],
     };
     let [l0, l1] = ((ADDED_V4 + QUOTE) as u16).to_be_bytes();
     // An error is never fragmented here: DF, and no identification (RFC 6864, 4.1).
@@ -134,6 +139,7 @@ pub unsafe fn answer_v6<const QUOTE: usize>(frame: &Frame, own: [u64; 2], proble
             [[TOO_BIG_V6, 0, 0, 0], [0, 0, m0, m1]]
         }
         Problem::TimeExceeded => [[TIME_EXCEEDED_V6, 0, 0, 0], [0; 4]],
+        Problem::PortUnreachable => [[UNREACHABLE_V6, PORT_V6, 0, 0], [0; 4]],
     };
     let client = [quote.raw64(8), quote.raw64(16)];
     let payload_len = (HEADER + QUOTE) as u16;

@@ -89,7 +89,7 @@ fn header<const N: usize>(frame: &Frame, offset: usize) -> Option<Header<N>> {
 /// # Safety
 /// The frame is writable and nothing else reads or writes it meanwhile.
 #[inline(always)]
-unsafe fn return_macs<const N: usize>(headers: &Header<N>, at: usize) {
+pub(crate) unsafe fn return_macs<const N: usize>(headers: &Header<N>, at: usize) {
     let (to, to_end): (u32, u16) = (headers.read(at), headers.read(at + 4));
     let (from, from_end): (u32, u16) = (headers.read(at + 6), headers.read(at + 10));
     // SAFETY: the caller's promise.

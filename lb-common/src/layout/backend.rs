@@ -128,7 +128,7 @@ impl Control {
         Control(state as u64)
     }
 
-    /// The same state with a deadline, which counts for a host that is draining.
+    /// The same state with a deadline, which counts for a host that is draining, or down meanwhile.
     pub const fn with_deadline(self, deadline: Deadline) -> Self {
         let Deadline { at, action, spread } = deadline;
         Control(self.0 & 0xff | (action as u64) << 8 | (spread as u64) << 16 | (at as u64) << 32)
@@ -159,16 +159,17 @@ impl Control {
     #[inline(always)]
     pub const fn state_for(self, now: u32, bits: u16) -> HostState {
         let at = (self.0 >> 32) as u32;
-        if self.0 as u8 != HostState::Draining as u8 || at == 0 || now < at {
+        let may_be_over = matches!(self.state(), HostState::Draining | HostState::Down);
+        if !may_be_over || at == 0 || now < at {
             return self.state();
         }
         // Scaled into the spread, without a division.
         let spread = (self.0 >> 16) as u16 as u32;
         if now - at < (bits as u32 * spread) >> 16 {
-            return HostState::Draining;
+            return self.state();
         }
         match AtDeadline::from_bits(self.0 >> 8) {
-            AtDeadline::Keep => HostState::Draining,
+            AtDeadline::Keep => self.state(),
             AtDeadline::Move => HostState::Moves,
             AtDeadline::Reset => HostState::Resets,
         }
@@ -202,7 +203,9 @@ mod tests {
             assert_eq!(deadline(AtDeadline::Keep).state_for(u32::MAX, bits), HostState::Draining);
         }
         let down = Control::new(HostState::Down).with_deadline(moves.deadline());
-        assert_eq!(down.state_for(u32::MAX, 0), HostState::Down);
+        assert_eq!((down.state_for(999, 0), down.state_for(1000, 0)), (HostState::Down, HostState::Moves));
+        let up = Control::new(HostState::Up).with_deadline(moves.deadline());
+        assert_eq!(up.state_for(u32::MAX, 0), HostState::Up);
         assert_eq!(Control::new(HostState::Draining).state_for(u32::MAX, 0), HostState::Draining);
     }
 }

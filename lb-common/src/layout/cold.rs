@@ -78,7 +78,8 @@ pub struct Cold {
     pub ports: u32,
     /// IP protocol in bits 0–7; [`Cold::SECOND`] in bit 8; the service's number in bits 16–31.
     pub kind: u32,
-    /// Half-open: the SYN's sequence number. Closing: the sequence number after the FIN's. Host byte order.
+    /// Half-open: the SYN's sequence number. Closing: the sequence number after the FIN's. Reset: the one after the packet that
+    /// was answered with a RST. Host byte order.
     pub sequence: u32,
     /// Seconds of the monotonic clock when the pin was made.
     pub start: u32,

@@ -164,6 +164,9 @@ impl Policy {
     pub const IMMEDIATE: u8 = 8;
     /// Backends have another port than the service, which answers from them get (`nat`).
     pub const PORT: u8 = 64;
+    /// New flows go to the kernel while no member of the ring is in use; else their clients are told at once that nobody is
+    /// there.
+    pub const PASS: u8 = 128;
     /// Bits 4–5: the timeout set of the service's pins, see [`crate::flow::Timeouts`].
     const SET_SHIFT: u8 = 4;
 

@@ -105,7 +105,12 @@ pub fn check(bytes: &[u8]) {
             check_reply(bytes, l4, is_v6);
         }
     }
-    for problem in [Problem::TimeExceeded, Problem::TooBig { mtu: 1400 }, Problem::TooBig { mtu: 500 }] {
+    for problem in [
+        Problem::TimeExceeded,
+        Problem::TooBig { mtu: 1400 },
+        Problem::TooBig { mtu: 500 },
+        Problem::PortUnreachable,
+    ] {
         if let Some(answer) = answer(bytes, problem) {
             check_answer(bytes, &answer, problem);
         }
@@ -284,6 +289,7 @@ pub fn check_answer(before: &[u8], answer: &[u8], problem: Problem) {
         let expected = match problem {
             Problem::TooBig { mtu } => Icmpv6Type::PacketTooBig { mtu: mtu.max(1280).into() },
             Problem::TimeExceeded => Icmpv6Type::TimeExceeded(icmpv6::TimeExceededCode::HopLimitExceeded),
+            Problem::PortUnreachable => Icmpv6Type::DestinationUnreachable(icmpv6::DestUnreachableCode::Port),
         };
         assert_eq!(icmp.icmp_type(), expected);
         quote = &ip[48..];
@@ -305,6 +311,9 @@ pub fn check_answer(before: &[u8], answer: &[u8], problem: Problem) {
                 })
             }
             Problem::TimeExceeded => Icmpv4Type::TimeExceeded(icmpv4::TimeExceededCode::TtlExceededInTransit),
+            Problem::PortUnreachable => {
+                Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Port)
+            }
         };
         assert_eq!(Icmpv4Slice::from_slice(&ip[20..]).expect("ICMP").icmp_type(), expected);
         quote = &ip[28..];

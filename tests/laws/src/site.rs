@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use lb_common::layout::{
-    Backend, BackendFlags, Control, Egress, HOST_NONE, HostId, HostState, MODE_GUE, MODE_IPIP, MODE_L2,
-    MODE_NAT, Policy, ServiceKey, Slot, Tuple, VipFlags,
+    AtDeadline, Backend, BackendFlags, Control, Deadline, Egress, HOST_NONE, HostId, HostState, MODE_GUE,
+    MODE_IPIP, MODE_L2, MODE_NAT, Policy, ServiceKey, Slot, Tuple, VipFlags,
 };
 
 use crate::parse::words;
@@ -16,7 +16,7 @@ pub const VIP_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub const VIP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 1);
 /// Ports of the services: the same kind of service on a port for both addresses and protocols. Three of them are one service's,
 /// but for the middle one.
-pub const PORTS: RangeInclusive<u16> = 80..=104;
+pub const PORTS: RangeInclusive<u16> = 80..=111;
 /// An address in the longer prefix of VIPs, and one in the shorter alone, of each family.
 pub const WITHIN: [[IpAddr; 2]; 2] = [
     [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5)), IpAddr::V4(Ipv4Addr::new(203, 0, 120, 5))],
@@ -77,6 +77,8 @@ struct Kind {
     tags: [u8; 2],
     /// States of hosts that are not up.
     states: &'static [(HostId, HostState)],
+    /// Of those.
+    deadline: Deadline,
 }
 
 /// Where a kind of service is.
@@ -190,8 +192,15 @@ fn kinds() -> Vec<Kind> {
         is_reachable: true,
         tags: [0; 2],
         states: &[],
+        deadline: Deadline::default(),
     };
     let moving = |mode| Kind { ring: OPEN, ..plain(mode) };
+    // Host 1 drains, and its deadline has passed for all flows or, with the longest spread, for some.
+    let over = |action, spread, kind| Kind {
+        states: &[(1, HostState::Draining)],
+        deadline: Deadline { at: 1, action, spread },
+        ..kind
+    };
     let mut kinds = vec![
         plain(Mode::L2),
         plain(Mode::IpipV4),
@@ -220,6 +229,13 @@ fn kinds() -> Vec<Kind> {
         Kind { tags: [9, 0], ..plain(Mode::IpipV6) },
         plain(Mode::Nat(None)),
         Kind { policy: Policy::PORT, mtu: 1000, ..moving(Mode::Nat(Some(NAT_PORT))) },
+        over(AtDeadline::Reset, 0, moving(Mode::L2)),
+        over(AtDeadline::Reset, u16::MAX, Kind { policy: Policy::EDGES, ..moving(Mode::IpipV6) }),
+        over(AtDeadline::Move, 0, moving(Mode::GueV4)),
+        over(AtDeadline::Move, u16::MAX, Kind { policy: Policy::GAP, ..moving(Mode::L2) }),
+        over(AtDeadline::Keep, 0, moving(Mode::L2)),
+        over(AtDeadline::Reset, 0, moving(Mode::Nat(None))),
+        Kind { ring: EMPTY, policy: Policy::PASS, ..plain(Mode::L2) },
     ];
     for (number, kind) in (0..).zip(&mut kinds) {
         kind.place = Place::Ports(PORTS.start() + number, 1);
@@ -304,7 +320,8 @@ fn service(kind: &Kind, number: u8, set: u8, family: usize) -> Service {
     let backends = HOSTS.map(|host| {
         let state = kind.states.iter().find(|(other, _)| *other == host);
         let state = state.map_or(HostState::Up, |(_, state)| *state);
-        (host, backend(kind, number, family, host, state))
+        let deadline = if state == HostState::Up { Deadline::default() } else { kind.deadline };
+        (host, backend(kind, number, family, host, Control::new(state).with_deadline(deadline)))
     });
     Service { keys, policy: Policy(kind.policy).with_set(set), ring: kind.ring, backends: backends.collect() }
 }
@@ -317,7 +334,7 @@ pub const fn next_hop(host: HostId) -> [u8; 6] {
     [0x02, 0xbe, 0, 0, 0, host as u8]
 }
 
-fn backend(kind: &Kind, number: u8, family: usize, host: HostId, state: HostState) -> BackendTable {
+fn backend(kind: &Kind, number: u8, family: usize, host: HostId, control: Control) -> BackendTable {
     let padded = |ip: Ipv4Addr| {
         let mut address = [0; 16];
         address[..4].copy_from_slice(&ip.octets());
@@ -354,7 +371,7 @@ fn backend(kind: &Kind, number: u8, family: usize, host: HostId, state: HostStat
     let tagged = if kind.tags[0] != 0 { BackendFlags::TAGGED } else { 0 };
     let reachable = if kind.is_reachable { BackendFlags::REACHABLE } else { 0 };
     let record = Backend {
-        control: Control::new(state).0,
+        control: control.0,
         ifindex: INTERFACE,
         destination_mac: next_hop(host),
         source_mac: [0x02, 0x1b, 0, 0, 0, host as u8],

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use etherparse::{
     Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, Ipv4Header, Ipv4HeaderSlice, Ipv6Header,
-    Ipv6HeaderSlice, UdpHeader, icmpv4, icmpv6, ip_number,
+    Ipv6HeaderSlice, TcpHeader, UdpHeader, icmpv4, icmpv6, ip_number,
 };
 use lb_common::icmp::Problem;
 use lb_common::parse::{L3, Packet};
@@ -165,6 +165,9 @@ pub fn error(frame: &[u8], own: IpAddr, problem: Problem) -> Vec<u8> {
                     Problem::TimeExceeded => {
                         Icmpv4Type::TimeExceeded(icmpv4::TimeExceededCode::TtlExceededInTransit)
                     }
+                    Problem::PortUnreachable => {
+                        Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Port)
+                    }
                 };
             let quote = quote(about.total_len().into(), 28);
             let icmp = Icmpv4Header::with_checksum(kind, quote).to_bytes().to_vec();
@@ -181,6 +184,9 @@ pub fn error(frame: &[u8], own: IpAddr, problem: Problem) -> Vec<u8> {
             let kind = match problem {
                 Problem::TooBig { mtu } => Icmpv6Type::PacketTooBig { mtu: u32::from(mtu).max(1280) },
                 Problem::TimeExceeded => Icmpv6Type::TimeExceeded(icmpv6::TimeExceededCode::HopLimitExceeded),
+                Problem::PortUnreachable => {
+                    Icmpv6Type::DestinationUnreachable(icmpv6::DestUnreachableCode::Port)
+                }
             };
             let quote = quote(40 + usize::from(about.payload_length()), 48);
             let icmp = Icmpv6Header::with_checksum(kind, own.octets(), about.source(), quote);
@@ -197,4 +203,48 @@ pub fn error(frame: &[u8], own: IpAddr, problem: Problem) -> Vec<u8> {
         }
     };
     [&frame[6..12], &frame[..6], &ether_type, &header, &body].concat()
+}
+
+/// The frame by which a segment without tags is answered with a RST, whose IP header is `ip_header_len` bytes long.
+pub fn reset(frame: &[u8], ip_header_len: usize) -> Vec<u8> {
+    let at = |offset: usize| &frame[L3 + ip_header_len + offset..];
+    let port = |offset| u16::from_be_bytes(*at(offset).first_chunk().expect("a TCP header"));
+    let number = |offset| u32::from_be_bytes(*at(offset).first_chunk().expect("a TCP header"));
+    let (data_offset, flags) = (usize::from(at(12)[0] >> 4) * 4, at(13)[0]);
+    let is_v6 = frame[L3] >> 4 == 6;
+    let length = |offset| usize::from(u16::from_be_bytes([frame[offset], frame[offset + 1]]));
+    let ip_len = if is_v6 { 40 + length(L3 + 4) } else { length(L3 + 2) };
+    let mut tcp = TcpHeader::new(port(2), port(0), 0, 0);
+    tcp.rst = true;
+    if flags & 0x10 != 0 {
+        tcp.sequence_number = number(8);
+    } else {
+        // As many bytes as the IP header says, whatever the TCP header says of its own.
+        let payload = (ip_len as u32).wrapping_sub((ip_header_len + data_offset) as u32);
+        let (syn, fin) = (u32::from(flags >> 1 & 1), u32::from(flags & 1));
+        tcp.ack = true;
+        tcp.acknowledgment_number = number(4).wrapping_add(payload).wrapping_add(syn + fin);
+    }
+    let (ether_type, ip) = if is_v6 {
+        let about = Ipv6HeaderSlice::from_slice(&frame[L3..]).expect("an IPv6 header");
+        let ip = Ipv6Header {
+            payload_length: 20,
+            next_header: ip_number::TCP,
+            hop_limit: 64,
+            source: about.destination(),
+            destination: about.source(),
+            ..Ipv6Header::default()
+        };
+        tcp.checksum = tcp.calc_checksum_ipv6(&ip, &[]).expect("it fits");
+        ([0x86, 0xdd], ip.to_bytes().to_vec())
+    } else {
+        let about = Ipv4HeaderSlice::from_slice(&frame[L3..]).expect("an IPv4 header");
+        let mut ip =
+            Ipv4Header::new(20, 64, ip_number::TCP, about.destination(), about.source()).expect("it fits");
+        ip.dont_fragment = true;
+        ip.header_checksum = ip.calc_header_checksum();
+        tcp.checksum = tcp.calc_checksum_ipv4(&ip, &[]).expect("it fits");
+        ([0x08, 0x00], ip.to_bytes().to_vec())
+    };
+    [&frame[6..12], &frame[..6], &ether_type, &ip, &tcp.to_bytes()].concat()
 }

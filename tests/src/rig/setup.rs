@@ -12,7 +12,7 @@ use lb_userspace::dataplane::{BackendTable, ServiceTable, Tables, Vip};
 use super::{INGRESS, Rig};
 
 /// Hosts that a service of a [`Setup`] may have: 0 to 255.
-const HOSTS: u32 = 256;
+const HOSTS: u32 = 128;
 
 /// Services, backends and rings in the making. The methods change it in place and can be chained.
 #[derive(Debug, Clone)]
@@ -121,7 +121,7 @@ impl Setup {
 
     /// Number of the counters of a pair.
     pub fn stats(service: u16, host: HostId) -> u32 {
-        assert!(u32::from(host) < HOSTS && service < 64, "host {host} of service {service}");
+        assert!(u32::from(host) < HOSTS && service < 128, "host {host} of service {service}");
         u32::from(service) * HOSTS + u32::from(host)
     }
 

@@ -149,9 +149,7 @@ impl Bench {
         self.model.forget();
         let counts = self.rig.counts();
         for (stats, counters) in &counts.pairs {
-            let PairCounters { packets, bytes, new_flows, evicted, .. } = self.counts.pairs[stats];
-            let changes = counters.changes;
-            let ended = PairCounters { packets, bytes, new_flows, evicted, live: [0; 4], changes };
+            let ended = PairCounters { live: [0; 4], changes: counters.changes, ..self.counts.pairs[stats] };
             assert_eq!(*counters, ended, "counters {stats} when all flows have ended");
         }
         self.counts = counts;
@@ -204,9 +202,20 @@ fn changed(outcome: &Outcome) -> Delta {
         *delta.reasons.entry(reason.name()).or_default() += 1;
     }
     for (&(service, host), change) in &outcome.changes {
-        let &Change { packets, bytes, new_flows, live: [half_open, established, closing, udp] } = change;
-        let change =
-            PairDelta { packets, bytes, new_flows, evicted: 0, half_open, established, closing, udp };
+        let &Change { packets, bytes, new_flows, moved, reset, live } = change;
+        let [half_open, established, closing, udp] = live;
+        let change = PairDelta {
+            packets,
+            bytes,
+            new_flows,
+            evicted: 0,
+            moved,
+            reset,
+            half_open,
+            established,
+            closing,
+            udp,
+        };
         delta = delta.pair(service, host, change);
     }
     delta

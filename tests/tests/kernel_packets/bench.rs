@@ -272,6 +272,8 @@ pub const NOTHING: PairDelta = PairDelta {
     bytes: 0,
     new_flows: 0,
     evicted: 0,
+    moved: 0,
+    reset: 0,
     half_open: 0,
     established: 0,
     closing: 0,

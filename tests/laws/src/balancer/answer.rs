@@ -11,12 +11,22 @@ use crate::site::octets_of;
 use crate::wire;
 
 impl Balancer {
+    /// Answers a segment with a RST.
+    pub(super) fn reset(&self, frame: &[u8], whole: &Whole, answered: Reason) -> Ended {
+        let is_for_one = frame[0] & 1 == 0;
+        if !is_for_one || !may_answer_packet(&frame[L3..]) {
+            return Err(Reason::DropNoHost);
+        }
+        Ok((answered, wire::reset(frame, whole.packet.ip_header_len.into())))
+    }
+
     /// Tells the sender of a packet what is wrong with it, if it may be told.
     pub(super) fn answer(&self, frame: &[u8], whole: &Whole, problem: Problem) -> Ended {
         let packet = &whole.packet;
         let (answered, unanswered) = match problem {
             Problem::TooBig { .. } => (Reason::AnswerTooBig, Reason::DropTooBig),
             Problem::TimeExceeded => (Reason::AnswerTimeExceeded, Reason::DropTimeExceeded),
+            Problem::PortUnreachable => (Reason::AnswerReject, Reason::DropNoHost),
         };
         let quote = if packet.is_v6 {
             quote_v6(packet.ip_len)

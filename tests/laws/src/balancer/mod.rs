@@ -18,8 +18,10 @@ use std::sync::Arc;
 use lb_common::flow::{Phase, TIMEOUT_SETS, Timeouts};
 use lb_common::hash::{FlowHash, Key};
 use lb_common::icmp::{Kind, Problem, Quoted};
-use lb_common::layout::{FEATURE_NAT, FEATURE_PING, HostId, PHASES_COUNTED, ServiceKey, Tuple, VipFlags};
-use lb_common::parse::{L3, Segment, Signal, What, Whole};
+use lb_common::layout::{
+    FEATURE_NAT, FEATURE_PING, HostId, PHASES_COUNTED, Policy, ServiceKey, Tuple, VipFlags,
+};
+use lb_common::parse::{L3, Segment, Signal, TCP, What, Whole};
 use lb_common::reason::{Class, Reason};
 
 use crate::site::{Service, Site};
@@ -45,6 +47,8 @@ pub struct Change {
     pub packets: i64,
     pub bytes: i64,
     pub new_flows: i64,
+    pub moved: i64,
+    pub reset: i64,
     /// By [`lb_common::layout::BackendStats::gauge_of`].
     pub live: [i64; PHASES_COUNTED],
 }
@@ -203,7 +207,18 @@ impl Balancer {
             Err(Reason::DropTimeExceeded) => return self.answer(frame, whole, Problem::TimeExceeded),
             inspected => inspected?,
         }
-        let (host, reason) = Route::new(self, books, &whole.packet, segment, found).go()?;
+        let routed = Route::new(self, books, &whole.packet, segment, found).go();
+        let (host, reason) = match routed {
+            Err(Reason::AnswerReset) => return self.reset(frame, whole, Reason::AnswerReset),
+            Err(Reason::AnswerReject) if found.1.policy.has(Policy::PASS) => {
+                return Err(Reason::PassNoHost);
+            }
+            Err(Reason::AnswerReject) if tuple.protocol as u8 == TCP => {
+                return self.reset(frame, whole, Reason::AnswerReject);
+            }
+            Err(Reason::AnswerReject) => return self.answer(frame, whole, Problem::PortUnreachable),
+            routed => routed?,
+        };
         self.remember(whole, found.0, Some(host));
         match self.send(frame, whole, None, (found.0, host), reason, books) {
             Err(Reason::DropTooBig) => {

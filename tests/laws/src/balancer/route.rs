@@ -19,6 +19,8 @@ pub(super) struct Route<'a> {
     number: u16,
     service: &'a Service,
     slot: Slot,
+    /// Of the flow itself.
+    hash: FlowHash,
 }
 
 impl<'a> Route<'a> {
@@ -30,13 +32,14 @@ impl<'a> Route<'a> {
         (number, service, key): Found<'a>,
     ) -> Self {
         let Settings { key: hash_key, ring_size, .. } = balancer.settings;
-        let hash = if service.policy.has(Policy::CLIENT) {
+        let hash = FlowHash::of(&packet.tuple, hash_key);
+        let of_slot = if service.policy.has(Policy::CLIENT) {
             FlowHash::of_client(&packet.tuple, &key.place().0, hash_key)
         } else {
-            FlowHash::of(&packet.tuple, hash_key)
+            hash
         };
-        let slot = balancer.site.rings[&service.ring][hash.slot(ring_size) as usize];
-        Route { balancer, books, packet, segment, number, service, slot }
+        let slot = balancer.site.rings[&service.ring][of_slot.slot(ring_size) as usize];
+        Route { balancer, books, packet, segment, number, service, slot, hash }
     }
 
     /// Where it goes, and why; `Err` is why it is dropped.
@@ -94,6 +97,10 @@ impl<'a> Route<'a> {
                     Signal::Rst if phase == Phase::Closing && kept.phase != Phase::Closing => {
                         sequence ^ 1 << 31
                     }
+                    _ if phase == Phase::Reset && kept.phase != Phase::Reset => {
+                        self.books.change(kept.service, kept.host).reset += 1;
+                        sequence_after
+                    }
                     _ => kept.sequence,
                 };
                 self.book(&kept, Some(kept.phase), Some(phase));
@@ -111,6 +118,9 @@ impl<'a> Route<'a> {
                 let made = Kept { host, phase, set, seen: now, sequence, service: self.number };
                 if let Some(kept) = kept {
                     self.book(&kept, Some(kept.phase), None);
+                    if decision.reason == Reason::ForwardMoved {
+                        self.books.change(kept.service, kept.host).moved += 1;
+                    }
                 }
                 self.book(&made, None, Some(phase));
                 self.balancer.pins.insert(self.packet.tuple, made);
@@ -126,10 +136,9 @@ impl<'a> Route<'a> {
     }
 
     fn state(&self, host: HostId) -> HostState {
-        self.service
-            .backends
-            .get(&host)
-            .map_or(HostState::Gone, |backend| Control(backend.record.control).state())
+        self.service.backends.get(&host).map_or(HostState::Gone, |backend| {
+            Control(backend.record.control).state_for(self.balancer.now, self.hash.turn())
+        })
     }
 
     /// Books a pin that left a phase and entered another.
