@@ -11,7 +11,7 @@ use lb_userspace::dataplane::{BackendTable, ServiceTable, Tables, Vip};
 
 use super::{INGRESS, Rig};
 
-/// Hosts that a service of a [`Setup`] may have: 0 to 255.
+/// Hosts that a service of a [`Setup`] may have: 0 to 127.
 const HOSTS: u32 = 128;
 
 /// Services, backends and rings in the making. The methods change it in place and can be chained.
@@ -26,7 +26,7 @@ impl Setup {
         Setup { tables: Tables::default(), ring_size: rig.dataplane.options.sizes.ring_size }
     }
 
-    /// A service without backends, that goes by `ring`. `number` is below 64.
+    /// A service without backends, that goes by `ring`. `number` is below 128.
     pub fn service(&mut self, number: u16, vip: SocketAddr, protocol: u8, ring: u32) -> &mut Self {
         let keys = vec![ServiceKey::exact(words(vip.ip()), vip.port(), protocol)];
         self.tables.services.insert(
@@ -99,9 +99,14 @@ impl Setup {
 
     /// Sets the state of a host in every service.
     pub fn state(&mut self, host: HostId, state: HostState) -> &mut Self {
+        self.control(host, Control::new(state))
+    }
+
+    /// Sets the control word of a host in every service.
+    pub fn control(&mut self, host: HostId, control: Control) -> &mut Self {
         for service in self.tables.services.values_mut() {
             if let Some(backend) = service.backends.get_mut(&host) {
-                backend.record.control = Control::new(state).0;
+                backend.record.control = control.0;
             }
         }
         self

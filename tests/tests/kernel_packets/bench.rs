@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use lb_common::flow::Phase;
+use lb_common::icmp::Problem;
 use lb_common::layout::{HostId, Slot, Tuple};
 use lb_common::table::LIMBO;
-use lb_laws::wire::{hop, tags, untagged};
+use lb_laws::wire::{error, hop, reset, tags, untagged};
 use lb_userspace::dataplane::{BackendTable, Sizes};
 use sluice_tests::packets::Packet;
 use sluice_tests::rig::{Delta, PairDelta, Pin, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, l2, timeout, tuple};
@@ -155,6 +156,20 @@ impl Bench {
     #[track_caller]
     pub fn dropped(&mut self, frame: Vec<u8>, counters: Delta) {
         self.check(&Fixture::drop("drop", frame, counters));
+    }
+
+    /// Checks that the client of a new flow is told that nobody is there.
+    #[track_caller]
+    pub fn rejected(&mut self, frame: Vec<u8>) {
+        let vip = if frame[12] == 0x86 { Flow::of(2, 0).to.ip() } else { Flow::of(0, 0).to.ip() };
+        let output = match service_of(&frame) {
+            0 => reset(&frame, 20),
+            2 => reset(&frame, 40),
+            _ => error(&frame, vip, Problem::PortUnreachable),
+        };
+        let description = "nobody is there".to_owned();
+        let counters = Delta::of(["answer_reject"]);
+        self.check(&Fixture { description, input: frame, verdict: XDP_TX, output, counters });
     }
 
     pub fn pin(&self, flow: Flow) -> Option<Pin> {

@@ -2,7 +2,7 @@
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header};
 use lb_common::icmp::Problem;
-use lb_common::layout::{Backend, BackendFlags, HOST_NONE, Slot};
+use lb_common::layout::{Backend, BackendFlags, HOST_NONE, Policy, Slot};
 use lb_laws::wire::{error, hop};
 use lb_userspace::dataplane::BackendTable;
 use sluice_tests::packets::Packet;
@@ -309,12 +309,12 @@ fn a_backend_without_a_next_hop_gets_nothing() {
 }
 
 #[test]
-fn a_ring_without_hosts_drops() {
+fn a_ring_without_hosts_rejects_what_is_new_and_drops_the_rest() {
     let mut bench = Bench::new();
     bench.slots(Slot::settled(HOST_NONE));
     for service in 0..4 {
         let flow = Flow::of(service, 1);
-        bench.dropped(flow.first(), Delta::of(["drop_no_host"]));
+        bench.rejected(flow.first());
         if service.is_multiple_of(2) {
             for frame in [flow.ack(1), flow.fin(1, b""), flow.rst(1)] {
                 bench.dropped(frame, Delta::of(["drop_no_host"]));
@@ -325,9 +325,19 @@ fn a_ring_without_hosts_drops() {
     // No owner, but a previous one: it keeps its flows and gets no new ones.
     bench.slots(Slot::open(HOST_NONE, 2));
     let flow = Flow::of(0, 1);
-    bench.dropped(flow.syn(1), Delta::of(["drop_no_host"]));
+    bench.rejected(flow.syn(1));
     bench.sent(flow.ack(1), "forward_previous", 2, phases(0, 1, 0));
-    bench.dropped(Flow::of(1, 1).datagram(), Delta::of(["drop_no_host"]));
+    bench.rejected(Flow::of(1, 1).datagram());
+    // A host that leaves no other to choose has to be the kernel's, if the service says so.
+    bench.slots(Slot::settled(HOST_NONE));
+    for service in 0..4 {
+        bench.setup.policy(service, Policy::PASS);
+    }
+    bench.publish();
+    for service in 0..4 {
+        let frame = Flow::of(service, 7).first();
+        bench.check(&Fixture::pass("nobody is there", frame, "pass_no_host"));
+    }
     bench.ends_empty();
 }
 

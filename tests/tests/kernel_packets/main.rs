@@ -3,6 +3,7 @@
 
 mod bench;
 mod crowd;
+mod deadline;
 mod forward;
 mod handover;
 mod life;

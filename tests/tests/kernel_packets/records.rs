@@ -113,7 +113,7 @@ fn edges_and_what_is_dropped_or_not_ours() {
     let nobody = Slot::settled(HOST_NONE);
     bench.slots(nobody);
     bench.rig.run(&flow.syn(1));
-    let dropped = about(&bench, flow, Signal::Syn, nobody, Reason::DropNoHost);
+    let dropped = about(&bench, flow, Signal::Syn, nobody, Reason::AnswerReject);
     let dropped = DecisionRecord { policy: Policy::EDGES, host: HOST_NONE, ..dropped };
     recorded(&bench, dropped, done(Way::Exact, PinAction::Leave, Phase::Empty), None);
 
