@@ -167,7 +167,7 @@ fn on_pin(signal: Signal, slot: Slot, pin: Pin, view: &impl View) -> Decision {
     // Neither what a client says last, nor what says nothing about the flow, is held back.
     if !matches!(signal, Signal::Stray | Signal::Rst) {
         match view.state(pin.host) {
-            HostState::Resets if !matches!(signal, Signal::Datagram) => return reset(Phase::Reset),
+            HostState::Resets if !matches!(signal, Signal::Datagram) => return reset(),
             HostState::Moves | HostState::Resets if is_elsewhere => return move_to_owner(slot, phase),
             _ => {}
         }
@@ -183,10 +183,10 @@ fn move_to_owner(slot: Slot, phase: Phase) -> Decision {
     Decision { host, pin: PinChange::make(host, phase), reason: Reason::ForwardMoved }
 }
 
-/// The client is told that the flow has ended; the packet goes nowhere.
+/// The client is told that the flow has ended; the packet goes nowhere. The pin stays for as long as the client speaks.
 #[inline(always)]
-fn reset(phase: Phase) -> Decision {
-    Decision { host: HOST_NONE, pin: PinChange::refresh(phase), reason: Reason::AnswerReset }
+fn reset() -> Decision {
+    Decision { host: HOST_NONE, pin: PinChange::refresh(Phase::Reset), reason: Reason::AnswerReset }
 }
 
 /// A packet of a flow that has been ended. The client's RST is for the host, whose retransmission it answers: so the host learns of
@@ -195,8 +195,7 @@ fn reset(phase: Phase) -> Decision {
 fn on_reset(signal: Signal, slot: Slot, pin: Pin, view: &impl View) -> Decision {
     match signal {
         Signal::Rst | Signal::Stray => obey(slot, pin, PinChange::LEAVE, Reason::ForwardPin, view),
-        // The pin is left to age: a client that goes on all the same has been told often enough by then.
-        _ => Decision { pin: PinChange::LEAVE, ..reset(Phase::Reset) },
+        _ => reset(),
     }
 }
 

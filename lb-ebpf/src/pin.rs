@@ -178,7 +178,7 @@ pub fn apply(flow: &mut Flow, kept: &Kept, decision: &Decision, backends: &Backe
         PinAction::Refresh => {
             match phase {
                 Phase::Closing => note_end(flow, found),
-                Phase::Reset => note(found, flow.segment.sequence_after),
+                Phase::Reset => note_answer(flow, found),
                 _ => {}
             }
             let new = found.word.seen(flow.now, phase).with_set(flow.policy.set());
@@ -221,6 +221,19 @@ fn note_end(flow: &Flow, found: &Found) {
         _ => return,
     };
     note(found, sequence);
+}
+
+/// Notes where the client is in the sequence of what it sends: so the daemon can tell the host that the flow has ended.
+#[inline(always)]
+fn note_answer(flow: &Flow, found: &Found) {
+    if let Some(cold) = table::cold_of(&Memory, found) {
+        // SAFETY: a record of the map; aligned words. What the pin of a dead flow says besides is not changed by anybody.
+        unsafe {
+            (&raw mut (*cold).sequence).write_volatile(flow.segment.sequence_after);
+            let kind = &raw mut (*cold).kind;
+            kind.write_volatile(kind.read_volatile() | Cold::ANSWERED);
+        }
+    }
 }
 
 #[inline(always)]

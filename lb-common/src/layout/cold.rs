@@ -76,7 +76,7 @@ pub struct Cold {
     pub source: [u64; 2],
     pub destination: [u64; 2],
     pub ports: u32,
-    /// IP protocol in bits 0–7; [`Cold::SECOND`] in bit 8; the service's number in bits 16–31.
+    /// IP protocol in bits 0–7; [`Cold::SECOND`] in bit 8; [`Cold::ANSWERED`] in bit 9; the service's number in bits 16–31.
     pub kind: u32,
     /// Half-open: the SYN's sequence number. Closing: the sequence number after the FIN's. Reset: the one after the packet that
     /// was answered with a RST. Host byte order.
@@ -93,6 +93,8 @@ layout!(Cold, 56, 8);
 impl Cold {
     /// The pin lies in the second bucket of its flow.
     pub const SECOND: u32 = 1 << 8;
+    /// The client was answered with a RST, to a packet before [`Cold::sequence`]. Without it that number is of something else.
+    pub const ANSWERED: u32 = 1 << 9;
 
     #[inline(always)]
     pub fn tuple(&self) -> Tuple {

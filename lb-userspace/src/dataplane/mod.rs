@@ -32,6 +32,6 @@ pub use mapped::Mapped;
 pub use maps::Maps;
 pub use paths::Paths;
 pub use sizes::Sizes;
-pub use sweep::{SweepInput, Swept};
+pub use sweep::{ResetPin, SweepInput, Swept};
 pub use sys::{grace_period, monotonic_seconds};
 pub use tables::{BackendTable, ServiceTable, Tables, Vip, VipKey};

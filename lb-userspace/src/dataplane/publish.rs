@@ -146,18 +146,25 @@ impl Publisher {
 impl Dataplane {
     /// The backends that are published, by (service, host): those of an earlier daemon after an adoption.
     pub fn published_backends(&self) -> BTreeMap<(u16, HostId), BackendTable> {
-        let table = |record: u32| {
-            let record = backend(&self.maps, record);
-            let egress = way(&self.maps.services, record.egress);
-            BackendTable { record: Backend { egress: 0, ..record }, egress }
-        };
         let services = self.publisher.services.iter();
         services
             .flat_map(|(&number, service)| {
                 let records = service.records.iter();
-                records.map(move |(&host, &record)| ((number, host), table(record)))
+                records.map(move |(&host, &record)| ((number, host), self.published(record)))
             })
             .collect()
+    }
+
+    /// One of them.
+    pub fn published_backend(&self, service: u16, host: HostId) -> Option<BackendTable> {
+        let record = self.publisher.services.get(&service)?.records.get(&host)?;
+        Some(self.published(*record))
+    }
+
+    fn published(&self, record: u32) -> BackendTable {
+        let record = backend(&self.maps, record);
+        let egress = way(&self.maps.services, record.egress);
+        BackendTable { record: Backend { egress: 0, ..record }, egress }
     }
 
     /// Makes `tables` the ones that packets go by. When it returns, no CPU decides by the ones before.

@@ -8,7 +8,9 @@ use lb_common::atomic;
 use lb_common::decide::stateless;
 use lb_common::flow::{Phase, Timeouts, Word};
 use lb_common::hash::other_bucket;
-use lb_common::layout::{BackendStats, Cold, HOST_MAX, HostId, HostState, PHASES_COUNTED, Slot, state};
+use lb_common::layout::{
+    BackendStats, Cold, HOST_MAX, HostId, HostState, PHASES_COUNTED, Slot, Tuple, state,
+};
 use lb_common::table::{BUCKET, LIMBO, MARK_OVERFLOW, MARK_SECOND};
 
 use super::sys::take;
@@ -37,6 +39,8 @@ pub struct Swept {
     pub foreign: Vec<(u32, u32)>,
     /// Pins of (service, host), of hosts that leave the service; also those that this sweep has ended.
     pub leaving: BTreeMap<(u16, HostId), u64>,
+    /// Pins of flows that were ended, whose clients and hosts are to be told; the first [`MOST_RESETS`].
+    pub resets: Vec<ResetPin>,
     pub expired: u64,
     pub overflow: u64,
     pub took: Duration,
@@ -52,6 +56,30 @@ impl Swept {
         self.live.iter().flatten().sum()
     }
 }
+
+/// A pin in phase `reset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResetPin {
+    pub tuple: Tuple,
+    pub service: u16,
+    pub host: HostId,
+    /// Where the client was in its sequence when it was answered with a RST; `None`: it has not spoken since the flow's end.
+    pub answered: Option<u32>,
+}
+
+impl ResetPin {
+    fn new(word: Word, cold: &Cold) -> Self {
+        ResetPin {
+            tuple: cold.tuple(),
+            service: cold.service(),
+            host: word.host(),
+            answered: (cold.kind & Cold::ANSWERED != 0).then_some(cold.sequence),
+        }
+    }
+}
+
+/// Pins in phase `reset` that a sweep tells of; the others have their turn when these have aged.
+pub const MOST_RESETS: usize = 1 << 16;
 
 /// Words whose cold records are fetched together, so that their ways from memory overlap: more than a CPU has under way, and
 /// few enough to still be in its cache when they are read.
@@ -74,6 +102,7 @@ impl Dataplane {
             live: vec![[0; PHASES_COUNTED]; usize::from(HOST_MAX) + 1],
             foreign: Vec::new(),
             leaving: BTreeMap::new(),
+            resets: Vec::new(),
             expired: 0,
             overflow: 0,
             took: Duration::ZERO,
@@ -106,6 +135,8 @@ impl<'i> Sweep<'_, 'i> {
             for phase in [Phase::Empty, Phase::Reserved, Phase::Aborted] {
                 set[phase as usize] = u32::MAX;
             }
+            // A second after its last packet each is looked at: its client has been told by then, if it can be.
+            set[Phase::Reset as usize] = 0;
         }
         let words = self.maps.word(0);
         let mut special = Vec::with_capacity(AHEAD);
@@ -194,6 +225,9 @@ impl<'i> Sweep<'_, 'i> {
 
     #[inline]
     fn count(&mut self, word: Word, cold: impl Fn() -> Cold) {
+        if word.phase() == Phase::Reset && self.swept.resets.len() < MOST_RESETS {
+            self.swept.resets.push(ResetPin::new(word, &cold()));
+        }
         if let (Some(gauge), Some(live)) =
             (BackendStats::gauge_of(word.phase()), self.swept.live.get_mut(usize::from(word.host())))
         {

@@ -15,6 +15,7 @@ mod listing;
 mod own;
 mod publication;
 mod rates;
+mod resets;
 mod rings;
 mod start;
 mod status;
@@ -41,6 +42,7 @@ use crate::plan::{Ids, Inputs};
 use crate::relay::{self, PathMtus};
 use edges::Edges;
 use rates::Rates;
+use resets::Resets;
 use rings::Rings;
 
 /// Everything that the daemon knows.
@@ -79,6 +81,7 @@ pub struct Engine {
     uncounted: Vec<u32>,
     rates: Rates,
     edges: Edges,
+    resets: Resets,
 }
 
 impl Engine {

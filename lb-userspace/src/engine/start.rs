@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::edges::Edges;
 use super::rates::Rates;
+use super::resets::Resets;
 use super::rings::Rings;
 use super::{Clock, Engine, Error};
 use crate::dataplane::{Abilities, Dataplane, Options, Sizes, grace_period};
@@ -110,6 +111,7 @@ impl Start {
             uncounted: Vec::new(),
             rates: Rates::default(),
             edges: Edges::default(),
+            resets: Resets::default(),
         };
         engine.resume_drains()?;
         engine.continue_edges();

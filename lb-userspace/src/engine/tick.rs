@@ -19,6 +19,7 @@ impl Engine {
         let published = self.catch_up().and(own);
         self.note_edges();
         self.sweep()?;
+        self.tell_of_resets();
         self.recount()?;
         self.close_handovers()?;
         self.advance_drains()?;

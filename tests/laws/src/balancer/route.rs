@@ -97,8 +97,9 @@ impl<'a> Route<'a> {
                     Signal::Rst if phase == Phase::Closing && kept.phase != Phase::Closing => {
                         sequence ^ 1 << 31
                     }
-                    _ if phase == Phase::Reset && kept.phase != Phase::Reset => {
-                        self.books.change(kept.service, kept.host).reset += 1;
+                    _ if phase == Phase::Reset => {
+                        let is_new = kept.phase != Phase::Reset;
+                        self.books.change(kept.service, kept.host).reset += i64::from(is_new);
                         sequence_after
                     }
                     _ => kept.sequence,
