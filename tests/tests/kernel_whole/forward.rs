@@ -1,6 +1,8 @@
 //! The way out in every mode: hops, outer headers, their spread, translation.
 
+use lb_common::hash::FlowHash;
 use lb_common::layout::{Backend, Egress};
+use lb_userspace::speak::{frame_to, rst};
 use sluice_tests::packets::{Packet, check};
 
 use super::bench::{Bench, Flow, HOSTS, L3, Mode, NOTHING, all_flows, flows};
@@ -156,6 +158,39 @@ fn the_gue_port_is_the_flow_s() {
             ports.insert(first);
         }
         assert!(ports.len() > 90);
+    }
+}
+
+/// What the daemon sends by itself to a backend goes as the program would have sent it, with a spread source and without.
+#[test]
+fn the_daemon_s_own_frames_are_as_the_program_s() {
+    let mut bench = Bench::new();
+    for spread in [0, u64::from_ne_bytes([0, 0xff, 0, 0xfe, 0, 0, 0, 0])] {
+        bench.change(|backend| backend.egress.spread = [spread; 2]);
+        for flow in all_flows(1).filter(|flow| flow.protocol == super::bench::TCP) {
+            bench.rig.run(&flow.packet(0).build());
+            let packet = rst(&flow.tuple(), 0x1234_5678);
+            let hash = FlowHash::of(&flow.tuple(), bench.rig.dataplane.options.key);
+            let own = frame_to(&packet, &bench.backend(flow, 1), hash).expect("its backend is known");
+            let mut input = flow.packet(0).build()[..L3].to_vec();
+            input.extend(&packet);
+            // The translator takes a hop off; others are told of a packet that has been a hop on its way.
+            if flow.mode != Mode::Nat {
+                if flow.is_v6() {
+                    input[L3 + 7] += 1;
+                } else {
+                    input[L3 + 8] += 1;
+                    let sum = u16::from_be_bytes([input[L3 + 10], input[L3 + 11]]) - 0x100;
+                    input[L3 + 10..L3 + 12].copy_from_slice(&sum.to_be_bytes());
+                }
+            }
+            let (_, bytes) = bench.rig.run_uncounted(&input, 1);
+            super::bench::same_bytes(&own, &bytes, &format!("{flow:?}"));
+            // GUE over IPv6 has no UDP checksum (RFC 6935).
+            if flow.mode != Mode::Gue6 {
+                assert_eq!(check(&own), Ok(()));
+            }
+        }
     }
 }
 
