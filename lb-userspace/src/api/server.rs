@@ -7,8 +7,8 @@ use std::path::Path;
 
 use axum::body::Body;
 use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Query, Request, State};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{Path as UrlPath, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +17,10 @@ use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use tokio::net::UnixListener;
 
-use super::types::{ApiError, DrainRequest, Drains, FlowQuery, Flows, Rings, Status};
+use super::types::{
+    ApiError, DrainRequest, Drains, FlowQuery, Flows, Receipt, ReceiptQuery, Receipts, Rings, Status,
+    UndrainRequest,
+};
 use crate::engine::{self, Handle};
 
 /// Most flows on one page.
@@ -53,6 +56,8 @@ fn router(engine: Handle) -> Router {
         .route("/v1/drain", post(drain))
         .route("/v1/undrain", post(undrain))
         .route("/v1/drains", get(drains))
+        .route("/v1/receipts", get(receipts))
+        .route("/v1/receipts/{id}", get(receipt))
         .route("/v1/flows", get(flows))
         .route("/v1/rings", get(rings))
         .fallback(unknown)
@@ -131,12 +136,10 @@ async fn rings(State(engine): State<Handle>) -> Result<Json<Rings>, Failure> {
     ask(&engine, |engine| Ok(engine.rings())).await
 }
 
-type DrainBody = Result<Json<DrainRequest>, JsonRejection>;
-
 async fn drain(
     State(engine): State<Handle>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    body: DrainBody,
+    body: Result<Json<DrainRequest>, JsonRejection>,
 ) -> Result<Json<Drains>, Failure> {
     let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
     let by = request.by.clone().unwrap_or(peer.0);
@@ -146,7 +149,7 @@ async fn drain(
 async fn undrain(
     State(engine): State<Handle>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    body: DrainBody,
+    body: Result<Json<UndrainRequest>, JsonRejection>,
 ) -> Result<Json<Drains>, Failure> {
     let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
     let by = request.by.clone().unwrap_or(peer.0);
@@ -166,6 +169,22 @@ async fn drains(State(engine): State<Handle>, request: Request<Body>) -> Result<
         hosts.push(value);
     }
     ask(&engine, move |engine| Ok(Drains { drains: engine.drain_statuses(&hosts)? })).await
+}
+
+async fn receipts(
+    State(engine): State<Handle>,
+    query: Result<Query<ReceiptQuery>, QueryRejection>,
+) -> Result<Json<Receipts>, Failure> {
+    let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    ask(&engine, move |engine| engine.receipts(&query)).await
+}
+
+async fn receipt(
+    State(engine): State<Handle>,
+    id: Result<UrlPath<u64>, PathRejection>,
+) -> Result<Json<Receipt>, Failure> {
+    let UrlPath(id) = id.map_err(|error| Failure::bad_request(error.body_text()))?;
+    ask(&engine, move |engine| engine.receipt(id)).await
 }
 
 async fn flows(

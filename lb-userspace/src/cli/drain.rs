@@ -8,8 +8,8 @@ use clap::builder::NonEmptyStringValueParser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
-use crate::api::client::{ClientError, target};
-use crate::api::types::{DrainRequest, Drains};
+use crate::api::client::target;
+use crate::api::types::{AtDeadline, DrainRequest, Drains};
 
 use super::output::Out;
 use super::render;
@@ -31,6 +31,17 @@ pub struct DrainArgs {
     /// Wait until no live flow is left on any of the hosts, show the progress and then the receipts
     #[arg(short, long)]
     pub wait: bool,
+    /// Bounds the drain: after so long, --at-deadline is done with the flows that are left; 0s is at once.
+    /// The kernel keeps to it, with or without a daemon. Default: no bound
+    #[arg(long, value_name = "DURATION", value_parser = duration_arg)]
+    pub deadline: Option<Duration>,
+    /// What is done with flows that are left at the deadline. Default: keep
+    #[arg(long, value_name = "ACTION", value_enum)]
+    pub at_deadline: Option<AtDeadline>,
+    /// Take the hosts back after so long, drained or not, unless another lease is given before. Default:
+    /// they stay out until they are undrained
+    #[arg(long, value_name = "DURATION", value_parser = duration_arg)]
+    pub lease: Option<Duration>,
     /// Bounds the waiting, and only that: when it passes first, the exit code is 5 and the drain goes on.
     /// Default: no bound
     #[arg(long, value_name = "DURATION", requires = "wait", value_parser = duration_arg)]
@@ -47,9 +58,9 @@ pub struct DrainArgs {
 }
 
 const EXAMPLES: &str = "  \
-  sluice drain web-3 --reason kernel-update
+  sluice drain web-3 --lease 2h --reason kernel-update
   sluice drain web-3 web-4 --wait --timeout 10m
-  sluice drain web-3 --wait --json";
+  sluice drain web-3 --deadline 10m --at-deadline reset --wait --json";
 
 /// Time between two looks at the drains.
 const POLL: Duration = Duration::from_millis(250);
@@ -61,7 +72,7 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 pub fn run(global: &Global, args: &DrainArgs) -> Result<(), Failure> {
     super::block_on(async {
         let (mut out, style) = (Out::stdout(), Style::stdout());
-        let began = request(global, "/v1/drain", &args.hosts, &args.reason, &args.by).await?;
+        let began: Drains = global.client().post("/v1/drain", &DrainRequest::from(args)).await?;
         if args.wait {
             return wait(global, args, began, &mut out, style).await;
         }
@@ -72,22 +83,29 @@ pub fn run(global: &Global, args: &DrainArgs) -> Result<(), Failure> {
     })
 }
 
-/// Posts a drain or an undrain; a host that is named twice is asked for once.
-pub(super) async fn request(
-    global: &Global,
-    path: &str,
-    hosts: &[String],
-    reason: &Option<String>,
-    by: &Option<String>,
-) -> Result<Drains, ClientError> {
+/// A host that is named twice is asked for once.
+pub(super) fn once(hosts: &[String]) -> Vec<String> {
     let mut once: Vec<String> = Vec::with_capacity(hosts.len());
     for host in hosts {
         if !once.contains(host) {
             once.push(host.clone());
         }
     }
-    let body = DrainRequest { hosts: once, reason: reason.clone(), by: by.clone() };
-    global.client().post(path, &body).await
+    once
+}
+
+impl From<&DrainArgs> for DrainRequest {
+    fn from(args: &DrainArgs) -> Self {
+        DrainRequest {
+            hosts: once(&args.hosts),
+            reason: args.reason.clone(),
+            by: args.by.clone(),
+            // Not sooner than was said.
+            deadline: args.deadline.map(|time| time.as_secs() + u64::from(time.subsec_nanos() > 0)),
+            at_deadline: args.at_deadline,
+            lease: args.lease.map(|time| time.as_secs()),
+        }
+    }
 }
 
 async fn wait(

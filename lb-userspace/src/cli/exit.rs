@@ -19,6 +19,12 @@ pub enum Exit {
     Unreachable = 4,
     /// A deadline passed with flows left.
     Deadline = 5,
+    /// A drain is done, and its deadline ended flows.
+    FlowsEnded = 6,
+    /// Somebody took a drain back.
+    TakenBack = 7,
+    /// A drain's lease ran out before it was done.
+    LeaseOver = 8,
     /// Ctrl-C, as shells count it: 128 + SIGINT.
     Interrupted = 130,
 }
@@ -38,6 +44,9 @@ Exit codes:
   3  not found: a host, a service, a file
   4  the daemon cannot be reached
   5  a deadline passed with flows left
+  6  drained, and the deadline ended flows: moved or reset
+  7  the drain was taken back by an undrain
+  8  the drain's lease ran out before it was done
   130  interrupted by Ctrl-C";
 
 /// A verb that did not do what it was asked to.

@@ -19,6 +19,8 @@ pub mod drain;
 pub mod exit;
 pub mod flows;
 pub mod output;
+pub mod receipt;
+pub mod receipts;
 pub mod render;
 pub mod rings;
 pub mod run;
@@ -60,6 +62,8 @@ pub enum Command {
     Status(status::StatusArgs),
     Drain(drain::DrainArgs),
     Undrain(undrain::UndrainArgs),
+    Receipts(receipts::ReceiptsArgs),
+    Receipt(receipt::ReceiptArgs),
     Flows(flows::FlowsArgs),
     Rings(rings::RingsArgs),
     Check(check::CheckArgs),

@@ -3,7 +3,9 @@
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::drain::request;
+use crate::api::types::{Drains, UndrainRequest};
+
+use super::drain::once;
 use super::output::Out;
 use super::terminal::Style;
 use super::{Failure, Global, after_help, render};
@@ -36,7 +38,9 @@ const EXAMPLES: &str = "  \
 pub fn run(global: &Global, args: &UndrainArgs) -> Result<(), Failure> {
     super::block_on(async {
         let (mut out, style) = (Out::stdout(), Style::stdout());
-        let answer = request(global, "/v1/undrain", &args.hosts, &args.reason, &args.by).await?;
+        let body =
+            UndrainRequest { hosts: once(&args.hosts), reason: args.reason.clone(), by: args.by.clone() };
+        let answer: Drains = global.client().post("/v1/undrain", &body).await?;
         if args.json {
             return out.json(&answer, true);
         }

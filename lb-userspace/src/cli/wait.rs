@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::api::types::{DrainStatus, Drains, LiveFlows};
+use crate::api::types::{DrainStatus, Drains, LiveFlows, Outcome};
 
 use super::exit::{Exit, Failure};
 use super::render::drain::{live_line, plain_line};
 use super::render::number::{duration, exact, plural};
+use super::render::receipt::by_the_deadline;
 use super::render::text::{clean, cut};
 use super::terminal::Style;
 
@@ -68,10 +69,10 @@ pub struct Waiter {
 }
 
 /// What makes a plain line worth printing when it changes.
-type Told = (String, LiveFlows, Option<String>);
+type Told = (String, LiveFlows, Option<String>, Option<u64>);
 
 fn told(drain: &DrainStatus) -> Told {
-    (drain.state.clone(), drain.live_flows, drain.waiting_for.clone())
+    (drain.state.clone(), drain.live_flows, drain.waiting_for.clone(), drain.overdue_since)
 }
 
 /// Done means that the gauge is 0, not only that the daemon calls the drain so.
@@ -138,7 +139,11 @@ impl Waiter {
         self.last = Drains { drains: now };
         if self.last.drains.iter().all(is_done) {
             progress += &self.draw(elapsed);
-            return Step::End(progress, Ok(()));
+            return Step::End(progress, self.done());
+        }
+        if self.last.drains.iter().all(|d| is_done(d) || d.overdue_since.is_some()) {
+            progress += &self.draw(elapsed);
+            return Step::End(progress, Err(self.with_hints(self.overdue())));
         }
         if self.timeout.is_some_and(|t| elapsed >= t) {
             progress += &self.draw(elapsed);
@@ -199,8 +204,34 @@ impl Waiter {
         Step::End(String::new(), Err(self.with_hints(failure)))
     }
 
+    /// All are done; but flows may have come to an end that was not their own.
+    fn done(&self) -> Result<(), Failure> {
+        let receipts = self.last.drains.iter().filter_map(|d| d.receipt.as_ref());
+        let by_deadline: Vec<_> = receipts
+            .filter_map(|receipt| Some(format!("{}: {}", receipt.host, by_the_deadline(receipt)?)))
+            .collect();
+        if by_deadline.is_empty() {
+            return Ok(());
+        }
+        let error = anyhow!("drained, but not all flows ended by themselves: {}", by_deadline.join("; "));
+        Err(Failure::new(Exit::FlowsEnded, error))
+    }
+
+    /// The deadlines of those that are not done have passed, and they go on.
+    fn overdue(&self) -> Failure {
+        let left = self.unfinished();
+        Failure::new(Exit::Deadline, anyhow!("the deadline has passed: {left}; {}", self.goes_on()))
+    }
+
     fn taken_back(&self, ours: &DrainStatus, now: &DrainStatus) -> Failure {
-        let mut words = format!("drain {} of {} was taken back", ours.id, ours.host);
+        let is_lease =
+            now.id == ours.id && now.receipt.as_ref().is_some_and(|r| r.outcome == Outcome::LeaseOver);
+        let (exit, ended) = if is_lease {
+            (Exit::LeaseOver, "came to the end of its lease")
+        } else {
+            (Exit::TakenBack, "was taken back")
+        };
+        let mut words = format!("drain {} of {} {ended}", ours.id, ours.host);
         if now.id == ours.id {
             if let Some(receipt) = &now.receipt {
                 let _ = write!(words, " with {} left", plural(receipt.left, "flow"));
@@ -213,8 +244,7 @@ impl Waiter {
         if !others.is_empty() {
             let _ = write!(words, "; the drain of {} is not touched by that", others.join(", "));
         }
-        Failure::new(Exit::Failed, anyhow!(words))
-            .hint(format!("see who did what with `{} status`", self.command))
+        Failure::new(exit, anyhow!(words)).hint(format!("see who did what with `{} status`", self.command))
     }
 
     /// The hosts that are not done, with what is left.

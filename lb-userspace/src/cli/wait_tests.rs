@@ -1,5 +1,6 @@
 use super::*;
-use crate::cli::render::fixtures::{draining, ended};
+use crate::api::types::AtDeadline;
+use crate::cli::render::fixtures::{NOW, draining, ended};
 
 fn drains(drains: &[DrainStatus]) -> Drains {
     Drains { drains: drains.to_vec() }
@@ -31,17 +32,20 @@ fn ends(step: Step) -> (Exit, String) {
 
 #[test]
 fn done_at_once() {
-    let done = [ended(7, "a", "drained", 0)];
+    let done = [ended(7, "a", Outcome::Drained, 0)];
     let mut w = waiter(Progress::Plain, Some(0), &done);
     assert_eq!(ends(w.step(Event::Answer(drains(&done)), secs(0.0))).0, Exit::Done);
 }
 
 #[test]
 fn drained_with_a_flow_left_is_not_done() {
-    let odd = [ended(7, "a", "drained", 1)];
+    let odd = [ended(7, "a", Outcome::Drained, 1)];
     let mut w = waiter(Progress::Plain, None, &odd);
     goes_on(w.step(Event::Answer(drains(&odd)), secs(0.0)));
-    assert_eq!(ends(w.step(Event::Answer(drains(&[ended(7, "a", "drained", 0)])), secs(1.0))).0, Exit::Done);
+    assert_eq!(
+        ends(w.step(Event::Answer(drains(&[ended(7, "a", Outcome::Drained, 0)])), secs(1.0))).0,
+        Exit::Done
+    );
 }
 
 #[test]
@@ -54,9 +58,9 @@ fn draining_without_flows_is_not_done() {
 fn all_hosts_must_be_done() {
     let mut w = waiter(Progress::Plain, None, &[draining(7, "a", 5), draining(8, "b", 5)]);
     // The order of an answer does not matter.
-    let half = drains(&[ended(8, "b", "drained", 0), draining(7, "a", 2)]);
+    let half = drains(&[ended(8, "b", Outcome::Drained, 0), draining(7, "a", 2)]);
     goes_on(w.step(Event::Answer(half), secs(1.0)));
-    let all = drains(&[ended(8, "b", "drained", 0), ended(7, "a", "drained", 0)]);
+    let all = drains(&[ended(8, "b", Outcome::Drained, 0), ended(7, "a", Outcome::Drained, 0)]);
     assert_eq!(ends(w.step(Event::Answer(all), secs(1.0))).0, Exit::Done);
     assert_eq!(w.last().drains[0].host, "a");
 }
@@ -85,7 +89,7 @@ fn plain_lines_come_on_change_and_at_most_every_two_seconds() {
 #[test]
 fn the_timeout_ends_the_waiting_only() {
     let mut w = waiter(Progress::Plain, Some(300), &[draining(7, "a", 120), draining(8, "b", 9)]);
-    let answer = drains(&[draining(7, "a", 37), ended(8, "b", "drained", 0)]);
+    let answer = drains(&[draining(7, "a", 37), ended(8, "b", Outcome::Drained, 0)]);
     goes_on(w.step(Event::Answer(answer.clone()), secs(299.9)));
     let (exit, words) = ends(w.step(Event::Answer(answer), secs(300.0)));
     assert_eq!(exit, Exit::Deadline);
@@ -102,7 +106,10 @@ hint: take it back with `sluice undrain a`
 #[test]
 fn an_answer_at_the_deadline_that_says_done_is_done() {
     let mut w = waiter(Progress::Plain, Some(5), &[draining(7, "a", 1)]);
-    assert_eq!(ends(w.step(Event::Answer(drains(&[ended(7, "a", "drained", 0)])), secs(5.2))).0, Exit::Done);
+    assert_eq!(
+        ends(w.step(Event::Answer(drains(&[ended(7, "a", Outcome::Drained, 0)])), secs(5.2))).0,
+        Exit::Done
+    );
 }
 
 #[test]
@@ -128,9 +135,9 @@ fn ctrl_c_says_that_the_drain_goes_on() {
 #[test]
 fn a_drain_taken_back_is_said() {
     let mut w = waiter(Progress::Plain, None, &[draining(7, "a", 37), draining(8, "b", 1)]);
-    let answer = drains(&[ended(7, "a", "undrained", 30), draining(8, "b", 1)]);
+    let answer = drains(&[ended(7, "a", Outcome::Undrained, 30), draining(8, "b", 1)]);
     let (exit, words) = ends(w.step(Event::Answer(answer), secs(3.0)));
-    assert_eq!(exit, Exit::Failed);
+    assert_eq!(exit, Exit::TakenBack);
     assert!(
         words.starts_with(
             "error: drain 7 of a was taken back with 30 flows left; the drain of b is not touched by that\n"
@@ -142,8 +149,8 @@ fn a_drain_taken_back_is_said() {
 #[test]
 fn a_new_drain_of_the_same_host_is_not_ours() {
     let mut w = waiter(Progress::Plain, None, &[draining(7, "a", 37)]);
-    let (exit, words) = ends(w.step(Event::Answer(drains(&[ended(9, "a", "drained", 0)])), secs(3.0)));
-    assert_eq!(exit, Exit::Failed);
+    let (exit, words) = ends(w.step(Event::Answer(drains(&[ended(9, "a", Outcome::Drained, 0)])), secs(3.0)));
+    assert_eq!(exit, Exit::TakenBack);
     assert!(words.contains("drain 7 of a was taken back; drain 9 by alice has begun since"), "{words}");
 }
 
@@ -203,4 +210,51 @@ fn json_is_quiet() {
     let mut w = waiter(Progress::Quiet, None, &[draining(7, "a", 120)]);
     assert_eq!(goes_on(w.step(Event::Answer(drains(&[draining(7, "a", 1)])), secs(9.0))), "");
     assert_eq!(goes_on(w.step(Event::Unreachable("gone".to_owned()), secs(10.0))), "");
+}
+
+#[test]
+fn flows_that_the_deadline_ended_are_told_by_the_exit_code() {
+    let mut reset = ended(7, "a", Outcome::Reset, 0);
+    let receipt = reset.receipt.as_mut().unwrap();
+    (receipt.ended, receipt.reset, receipt.silent) = (100, 18, 2);
+    let mut w = waiter(Progress::Plain, None, &[draining(7, "a", 20), draining(8, "b", 1)]);
+    goes_on(w.step(Event::Answer(drains(&[reset.clone(), draining(8, "b", 1)])), secs(1.0)));
+    let (exit, words) =
+        ends(w.step(Event::Answer(drains(&[reset, ended(8, "b", Outcome::Drained, 0)])), secs(2.0)));
+    assert_eq!(exit, Exit::FlowsEnded);
+    assert_eq!(
+        words,
+        "error: drained, but not all flows ended by themselves: a: 18 reset, 2 silent after the deadline, and ended\n"
+    );
+}
+
+#[test]
+fn waiting_ends_where_a_deadline_keeps_flows() {
+    let overdue = |id, host: &str| {
+        let mut drain = draining(id, host, 3);
+        (drain.order.deadline, drain.order.at_deadline) = (Some(NOW), AtDeadline::Keep);
+        drain.overdue_since = Some(NOW);
+        drain
+    };
+    let mut w = waiter(Progress::Plain, None, &[draining(7, "a", 5), draining(8, "b", 5)]);
+    goes_on(w.step(Event::Answer(drains(&[overdue(7, "a"), draining(8, "b", 5)])), secs(1.0)));
+    let (exit, words) = ends(w.step(Event::Answer(drains(&[overdue(7, "a"), overdue(8, "b")])), secs(2.0)));
+    assert_eq!(exit, Exit::Deadline);
+    assert!(words.starts_with("error: the deadline has passed: a (3 of 120 flows live"), "{words}");
+    assert!(words.contains("; the drains go on\n"), "{words}");
+    let mut w = waiter(Progress::Plain, None, &[draining(7, "a", 5), draining(8, "b", 5)]);
+    let one_done = drains(&[ended(7, "a", Outcome::Drained, 0), overdue(8, "b")]);
+    assert_eq!(ends(w.step(Event::Answer(one_done), secs(1.0))).0, Exit::Deadline);
+}
+
+#[test]
+fn a_lease_that_runs_out_is_no_undrain() {
+    let mut w = waiter(Progress::Plain, None, &[draining(7, "a", 37)]);
+    let (exit, words) =
+        ends(w.step(Event::Answer(drains(&[ended(7, "a", Outcome::LeaseOver, 30)])), secs(3.0)));
+    assert_eq!(exit, Exit::LeaseOver);
+    assert!(
+        words.starts_with("error: drain 7 of a came to the end of its lease with 30 flows left\n"),
+        "{words}"
+    );
 }

@@ -18,6 +18,8 @@ pub struct PairCounters {
     pub evicted: u64,
     pub moved: u64,
     pub reset: u64,
+    /// Flows that the daemon ended, see [`Dataplane::end`].
+    pub silent: u64,
     /// Live pins by phase.
     pub live: [i64; PHASES_COUNTED],
     /// Changes of the gauges so far: equal before and after a look means that nothing happened in between.
@@ -69,7 +71,10 @@ impl Dataplane {
         for stats in self.maps.backend_stats.get(&index, 0).map_err(Error::map("BACKEND_STATS"))?.iter() {
             counters.add(stats);
         }
-        counters.add(&self.maps.user_stats.get(index));
+        // What the daemon booked itself as moved or reset was silent.
+        let own = self.maps.user_stats.get(index);
+        counters.add(&BackendStats { moved: 0, reset: 0, ..own });
+        counters.silent = own.moved + own.reset;
         Ok(counters)
     }
 

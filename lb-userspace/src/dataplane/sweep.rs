@@ -184,11 +184,7 @@ impl<'i> Sweep<'_, 'i> {
         if unsafe { atomic::swap(self.maps.word(index), word.0, Word::EMPTY.0) } {
             self.swept.expired += 1;
             book_end(self.maps, cold.stats, phase);
-            if cold.kind & Cold::SECOND != 0 {
-                let home = other_bucket(index / BUCKET, word.tag(), self.maps.sizes.buckets - 1);
-                // SAFETY: a word of the mapped array.
-                unsafe { atomic::add32(self.maps.mark(home), MARK_SECOND.wrapping_neg()) };
-            }
+            unmark(self.maps, index, word, &cold);
         }
     }
 
@@ -267,10 +263,7 @@ impl Dataplane {
     /// Ends a pin in the overflow map that has been dead for [`LIMBO`], so that no packet writes to it.
     fn end_overflow(&mut self, tuple: &lb_common::layout::Tuple, swept: &mut Swept) -> Result<(), Error> {
         let Some(entry) = take(&self.maps.overflow, tuple)? else { return Ok(()) };
-        let hash = lb_common::hash::FlowHash::of(tuple, self.options.key);
-        let mark = self.maps.mark(hash.bucket(self.maps.sizes.buckets - 1));
-        // SAFETY: a word of the mapped array.
-        unsafe { atomic::add32(mark, MARK_OVERFLOW.wrapping_neg()) };
+        unmark_overflow(&self.maps, self.options.key, tuple);
         book_end(&self.maps, entry.cold.stats, Word(entry.word).phase());
         swept.expired += 1;
         swept.overflow -= 1;
@@ -278,8 +271,25 @@ impl Dataplane {
     }
 }
 
+/// Tells the home of a pin that was taken out of its second bucket.
+pub(super) fn unmark(maps: &Maps, index: u32, word: Word, cold: &Cold) {
+    if cold.kind & Cold::SECOND != 0 {
+        let home = other_bucket(index / BUCKET, word.tag(), maps.sizes.buckets - 1);
+        // SAFETY: a word of the mapped array.
+        unsafe { atomic::add32(maps.mark(home), MARK_SECOND.wrapping_neg()) };
+    }
+}
+
+/// Tells the home of a pin that was taken out of the overflow map.
+pub(super) fn unmark_overflow(maps: &Maps, key: lb_common::hash::Key, tuple: &lb_common::layout::Tuple) {
+    let hash = lb_common::hash::FlowHash::of(tuple, key);
+    let mark = maps.mark(hash.bucket(maps.sizes.buckets - 1));
+    // SAFETY: a word of the mapped array.
+    unsafe { atomic::add32(mark, MARK_OVERFLOW.wrapping_neg()) };
+}
+
 /// Books a pin that the daemon ended, in counters that outlive it.
-fn book_end(maps: &Maps, stats: u32, phase: Phase) {
+pub(super) fn book_end(maps: &Maps, stats: u32, phase: Phase) {
     if let Some(gauge) = BackendStats::gauge_of(phase)
         && stats < maps.user_stats.len()
     {

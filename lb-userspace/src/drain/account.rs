@@ -1,56 +1,74 @@
 //! The sums behind a receipt.
 
-use crate::api::types::Receipt;
+use std::collections::BTreeMap;
+
+use crate::api::types::{AtDeadline, Outcome, Receipt};
 
 use super::state::{Drain, Gauges, Start};
 
 /// What became of a host's pins since the drain began. It always adds up:
 ///
 /// ```text
-/// flows at the start + appeared = ended + evicted + live + unseen
+/// flows at the start + appeared = ended + moved + reset + silent + evicted + live + unseen
 /// ```
 ///
-/// - *ended*: pins that went away and were not evicted: closed, reset or idle past their timeout.
+/// - *ended*: pins that went away by themselves: closed, reset by an end or idle past their timeout.
+/// - *moved*, *reset*: ended by the data path at the deadline; *silent*: by the daemon, as they said nothing after it.
 /// - *appeared*: pins that were not there at the start. Flows that lived before but had no pin (their pin was evicted,
 ///   or the table lost) get one with their next packet; that is legitimate and no new flow.
 /// - *unseen*: pins that a lost table took along and that have not appeared again.
 ///
-/// Pins are not followed one by one: between two sweeps only the difference is known, less what was evicted in
-/// between. A pin that appears and ends between two sweeps is therefore in none of the sums; all of them still agree.
+/// Pins are not followed one by one: between two sweeps only the difference is known, less what was counted by its cause
+/// in between. A pin that appears and ends between two sweeps is therefore in none of the sums; all of them still agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tally {
     start: Start,
     last: Start,
     pub appeared: u64,
     pub ended: u64,
+    pub moved: u64,
+    pub reset: u64,
+    pub silent: u64,
     pub evicted: u64,
     pub unseen: u64,
     /// New flows since the start: must be 0.
     pub new_flows: u64,
     /// Misrouted packets since the start: must be 0.
     pub misrouted: u64,
+    /// By how much the must-be-zero counters grew since the start; those that did only.
+    pub violations: BTreeMap<String, u64>,
+    pub packets: u64,
+    pub bytes: u64,
 }
 
 impl Tally {
     pub fn new(start: Start) -> Self {
-        Tally::empty(start)
+        Tally::between(start.clone(), start, 0)
     }
 
-    /// The tally of a drain that began when the flow table and the counters were others, now lost: all begin at 0.
+    /// The tally of a drain that began when the flow table and the counters were others, now lost: all begin at 0, and
+    /// what they had counted is not known any more.
     pub fn after_loss(start: Start) -> Self {
-        Tally { start, unseen: start.flows, ..Tally::empty(Start::default()) }
+        let unseen = start.flows;
+        Tally::between(start, Start::default(), unseen)
     }
 
-    fn empty(at: Start) -> Self {
+    fn between(start: Start, last: Start, unseen: u64) -> Self {
         Tally {
-            start: at,
-            last: at,
+            start,
+            last,
             appeared: 0,
             ended: 0,
+            moved: 0,
+            reset: 0,
+            silent: 0,
             evicted: 0,
-            unseen: 0,
+            unseen,
             new_flows: 0,
             misrouted: 0,
+            violations: BTreeMap::new(),
+            packets: 0,
+            bytes: 0,
         }
     }
 
@@ -66,49 +84,94 @@ impl Tally {
 
     /// Takes in what happened since the last call.
     pub fn take(&mut self, gauges: &Gauges) {
-        let now = Start::from(gauges);
-        let evicted = grown(self.last.evicted_total, now.evicted_total);
-        self.evicted += evicted;
-        self.new_flows += grown(self.last.new_flows_total, now.new_flows_total);
-        self.misrouted += grown(self.last.misrouted_total, now.misrouted_total);
-        let after = now.flows + evicted;
-        if after <= self.last.flows {
-            self.ended += self.last.flows - after;
+        let now = Start::new(gauges, 0);
+        let last = std::mem::replace(&mut self.last, now.clone());
+        let grown_by = |sum: &mut u64, total: fn(&Start) -> u64| {
+            let more = grown(total(&last), total(&now));
+            *sum += more;
+            more
+        };
+        grown_by(&mut self.new_flows, |s| s.new_flows_total);
+        grown_by(&mut self.misrouted, |s| s.misrouted_total);
+        grown_by(&mut self.packets, |s| s.packets_total);
+        grown_by(&mut self.bytes, |s| s.bytes_total);
+        for (name, &count) in &now.violations {
+            let more = grown(last.violations.get(name).copied().unwrap_or_default(), count);
+            if more > 0 {
+                *self.violations.entry(name.clone()).or_default() += more;
+            }
+        }
+        let after = now.flows
+            + grown_by(&mut self.evicted, |s| s.evicted_total)
+            + grown_by(&mut self.moved, |s| s.moved_total)
+            + grown_by(&mut self.reset, |s| s.reset_total)
+            + grown_by(&mut self.silent, |s| s.silent_total);
+        if after <= last.flows {
+            self.ended += last.flows - after;
         } else {
-            let more = after - self.last.flows;
+            let more = after - last.flows;
             let back = more.min(self.unseen);
             self.unseen -= back;
             self.appeared += more - back;
         }
-        self.last = now;
     }
 
     /// The receipt of a drain that found its end: pins that are still unseen belong to flows that were silent for
     /// longer than the idle timeout, so they have ended.
     pub(super) fn drained(&self, drain: &Drain, now: u64) -> Receipt {
-        self.receipt(drain, "drained", now, self.ended + self.unseen, self.last.flows)
+        // What was silent came to the end that the order names.
+        let (silent_moved, silent_reset) = match drain.order.at_deadline {
+            AtDeadline::Reset => (0, self.silent),
+            AtDeadline::Keep | AtDeadline::Move => (self.silent, 0),
+        };
+        let outcome = if self.reset + silent_reset > 0 {
+            Outcome::Reset
+        } else if self.moved + silent_moved > 0 {
+            Outcome::Moved
+        } else {
+            Outcome::Drained
+        };
+        Receipt {
+            ended: self.ended + self.unseen,
+            left: self.last.flows,
+            ..self.receipt(drain, outcome, now)
+        }
     }
 
     /// The receipt of a drain that was taken back: pins that are still unseen may be alive.
-    pub(super) fn undrained(&self, drain: &Drain, now: u64) -> Receipt {
-        self.receipt(drain, "undrained", now, self.ended, self.last.flows + self.unseen)
+    pub(super) fn taken_back(&self, drain: &Drain, outcome: Outcome, now: u64) -> Receipt {
+        Receipt { left: self.last.flows + self.unseen, ..self.receipt(drain, outcome, now) }
     }
 
-    fn receipt(&self, drain: &Drain, outcome: &str, now: u64, ended: u64, left: u64) -> Receipt {
+    fn receipt(&self, drain: &Drain, outcome: Outcome, now: u64) -> Receipt {
+        let seconds = now.saturating_sub(drain.started_at).max(1) as f64;
         Receipt {
             drain: drain.id,
             host: drain.host.clone(),
-            outcome: outcome.to_owned(),
+            outcome,
             by: drain.by.clone(),
             reason: drain.reason.clone(),
             started_at: drain.started_at,
             ended_at: now,
+            generation: self.start.generation,
+            order: drain.order,
             flows_at_start: self.start.flows,
-            ended,
-            left,
+            appeared: self.appeared,
+            ended: self.ended,
+            moved: self.moved,
+            reset: self.reset,
+            silent: self.silent,
+            unconfirmed: 0,
+            left: 0,
             evicted: self.evicted,
             new_flows: self.new_flows,
             misrouted: self.misrouted,
+            violations: self.violations.clone(),
+            packets: self.packets,
+            bytes: self.bytes,
+            packets_per_second: self.packets as f64 / seconds,
+            bytes_per_second: self.bytes as f64 / seconds,
+            durations: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The steps of the machine.
 
-use crate::api::types::Receipt;
+use crate::api::types::{AtDeadline, Order, Outcome, Receipt};
 
 use super::account::Tally;
 use super::state::{Drain, Draining, Finished, Gauges, Observation, Start, State};
@@ -8,32 +8,43 @@ use super::state::{Drain, Draining, Finished, Gauges, Observation, Start, State}
 /// What happens to a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// An operator wants the host out. Without effect on a host that is out already: its drain stays what it is.
+    /// An operator wants the host out. A host that is out already stays so by the drain that it has, whose order may become
+    /// another one.
     Drain {
         /// The number of the drain if this begins one; never used before.
         id: u64,
         by: String,
         reason: Option<String>,
+        /// The order that the drain is to have, see [`super::Wish`]. Of a drain that is done, only its lease counts.
+        order: Order,
         gauges: Gauges,
     },
     /// Rings that leave the host out are published and the grace period is over: from now on no new flow can reach
     /// it, so the gauges, read after that, are the zero line of the receipt. Only the first one of a drain counts.
-    Published(Gauges),
+    Published { gauges: Gauges, generation: u64 },
     /// An operator wants the host back. Without effect on a host that is in use.
     Undrain { gauges: Gauges },
     /// A full sweep of the flow table has ended.
     Sweep(Observation),
+    /// Time has passed, and what this leads to could be published: a lease may have run out.
+    Time { gauges: Gauges },
 }
 
 /// What the daemon has to do, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Journal: note the drain, before anything is changed.
     Begin(Drain),
+    /// Journal: the drain has another order now, before anything is changed.
+    Amend { drain: u64, order: Order },
     /// Journal: note the zero line of the drain's receipt.
     NoteStart { drain: u64, start: Start },
     /// Publish rings by the new administrative states, and close or open handovers accordingly.
     PublishRings,
+    /// Publish tables alone: the host's deadline is another one.
+    PublishTables,
+    /// Data path: end the flows of the host that have said nothing since the deadline.
+    EndSilent { host: String, action: AtDeadline },
     /// Data path: give no stateless answer that names the host any more; pins go on to work.
     SealHost(String),
     /// Data path: take the seal off. Harmless where there is none.
@@ -44,11 +55,12 @@ pub enum Action {
     TakeBack { drain: u64, receipt: Option<Receipt> },
 }
 
-/// One step of the host `host`. `now` is Unix time in seconds and only noted, never compared.
+/// One step of the host `host`. `now` is Unix time in seconds: it is noted, and compared with deadline and lease, which are
+/// given in it.
 pub fn step(host: &str, state: State, event: Event, now: u64) -> (State, Vec<Action>) {
     match (state, event) {
-        (State::Active { .. }, Event::Drain { id, by, reason, gauges }) => {
-            let drain = Drain { id, host: host.to_owned(), started_at: now, by, reason, start: None };
+        (State::Active { .. }, Event::Drain { id, by, reason, order, gauges }) => {
+            let drain = Drain { id, host: host.to_owned(), started_at: now, by, reason, order, start: None };
             let actions = vec![Action::Begin(drain.clone()), Action::PublishRings];
             let draining = Draining {
                 drain,
@@ -59,62 +71,96 @@ pub fn step(host: &str, state: State, event: Event, now: u64) -> (State, Vec<Act
             };
             (State::Draining(Box::new(draining)), actions)
         }
-        (State::Draining(mut draining), Event::Published(gauges)) if draining.tally.is_none() => {
-            let start = Start::from(&gauges);
-            draining.drain.start = Some(start);
-            draining.tally = Some(Tally::new(start));
+        (State::Draining(mut draining), Event::Drain { order, .. }) if order != draining.drain.order => {
+            draining.drain.order = order;
+            let drain = draining.drain.id;
+            (State::Draining(draining), vec![Action::Amend { drain, order }, Action::PublishTables])
+        }
+        (State::Drained(mut finished), Event::Drain { order: Order { lease, .. }, .. })
+            if lease != finished.drain.order.lease =>
+        {
+            finished.drain.order.lease = lease;
+            let (drain, order) = (finished.drain.id, finished.drain.order);
+            (State::Drained(finished), vec![Action::Amend { drain, order }])
+        }
+        (State::Draining(mut draining), Event::Published { gauges, generation })
+            if draining.tally.is_none() =>
+        {
+            let start = Start::new(&gauges, generation);
+            draining.drain.start = Some(start.clone());
+            draining.tally = Some(Tally::new(start.clone()));
             let drain = draining.drain.id;
             (State::Draining(draining), vec![Action::NoteStart { drain, start }])
         }
         (State::Draining(draining), Event::Sweep(observation)) => sweep(draining, observation, now),
-        (State::Draining(draining), Event::Undrain { gauges }) => take_back(*draining, &gauges, now),
-        (State::Drained(finished), Event::Undrain { .. }) => {
-            let actions = vec![
-                Action::TakeBack { drain: finished.drain.id, receipt: None },
-                Action::UnsealHost(host.to_owned()),
-                Action::PublishRings,
-            ];
-            (State::Active { last: Some(finished) }, actions)
+        (State::Draining(draining), Event::Undrain { gauges }) => {
+            take_back(*draining, &gauges, Outcome::Undrained, now)
+        }
+        (State::Draining(draining), Event::Time { gauges }) if draining.drain.order.is_lease_over(now) => {
+            take_back(*draining, &gauges, Outcome::LeaseOver, now)
+        }
+        (State::Drained(finished), Event::Undrain { .. }) => give_back(finished),
+        (State::Drained(finished), Event::Time { .. }) if finished.drain.order.is_lease_over(now) => {
+            give_back(finished)
         }
         (state, _) => (state, Vec::new()),
     }
 }
 
 fn sweep(mut draining: Box<Draining>, observation: Observation, now: u64) -> (State, Vec<Action>) {
+    let order = draining.drain.order;
+    let (done, counted) = (observation.done(order.ends_all(now)), observation.counted);
+    let gauges = observation.gauges.clone();
     draining.seen = Some((observation, now));
     let Some(tally) = draining.tally.as_mut() else {
         return (State::Draining(draining), Vec::new());
     };
-    tally.take(&observation.gauges);
+    tally.take(&gauges);
     let host = draining.drain.host.clone();
-    match (observation.done(), draining.sealed) {
+    let mut actions = Vec::new();
+    match (done, draining.sealed) {
         (true, true) => {
             let receipt = tally.drained(&draining.drain, now);
             let actions = vec![Action::Finish(receipt.clone()), Action::PublishRings];
-            (State::Drained(Box::new(Finished { drain: draining.drain, receipt })), actions)
+            return (State::Drained(Box::new(Finished { drain: draining.drain, receipt })), actions);
         }
         (true, false) => {
             draining.sealed = true;
-            (State::Draining(draining), vec![Action::SealHost(host)])
+            actions.push(Action::SealHost(host.clone()));
         }
         (false, true) => {
             draining.sealed = false;
-            (State::Draining(draining), vec![Action::UnsealHost(host)])
+            actions.push(Action::UnsealHost(host.clone()));
         }
-        (false, false) => (State::Draining(draining), Vec::new()),
+        (false, false) => {}
     }
+    if counted > 0 && order.ends_silent(now) {
+        actions.push(Action::EndSilent { host, action: order.at_deadline });
+    }
+    (State::Draining(draining), actions)
 }
 
-fn take_back(mut draining: Draining, gauges: &Gauges, now: u64) -> (State, Vec<Action>) {
-    let mut tally = draining.tally.take().unwrap_or_else(|| Tally::new(Start::from(gauges)));
+/// Ends a drain under way.
+fn take_back(mut draining: Draining, gauges: &Gauges, outcome: Outcome, now: u64) -> (State, Vec<Action>) {
+    let mut tally = draining.tally.take().unwrap_or_else(|| Tally::new(Start::new(gauges, 0)));
     tally.take(gauges);
-    let receipt = tally.undrained(&draining.drain, now);
+    let receipt = tally.taken_back(&draining.drain, outcome, now);
     let mut actions = vec![Action::TakeBack { drain: draining.drain.id, receipt: Some(receipt.clone()) }];
     if draining.sealed {
         actions.push(Action::UnsealHost(draining.drain.host.clone()));
     }
     actions.push(Action::PublishRings);
     (State::Active { last: Some(Box::new(Finished { drain: draining.drain, receipt })) }, actions)
+}
+
+/// Puts a host to use again whose drain is done.
+fn give_back(finished: Box<Finished>) -> (State, Vec<Action>) {
+    let actions = vec![
+        Action::TakeBack { drain: finished.drain.id, receipt: None },
+        Action::UnsealHost(finished.drain.host.clone()),
+        Action::PublishRings,
+    ];
+    (State::Active { last: Some(finished) }, actions)
 }
 
 /// The state of a host whose drain the journal knows to be in force, after a restart of the daemon, and what brings
@@ -129,8 +175,8 @@ pub fn resume(drain: Drain, receipt: Option<Receipt>, counters_kept: bool) -> (S
     if let Some(receipt) = receipt {
         return (State::Drained(Box::new(Finished { drain, receipt })), vec![Action::SealHost(host)]);
     }
-    let tally = drain.start.map(|s| if counters_kept { Tally::new(s) } else { Tally::after_loss(s) });
-    let flows_when_asked = drain.start.map_or(0, |start| start.flows);
+    let tally = drain.start.clone().map(|s| if counters_kept { Tally::new(s) } else { Tally::after_loss(s) });
+    let flows_when_asked = drain.start.as_ref().map_or(0, |start| start.flows);
     let draining = Draining { drain, tally, sealed: false, flows_when_asked, seen: None };
     (State::Draining(Box::new(draining)), vec![Action::UnsealHost(host)])
 }

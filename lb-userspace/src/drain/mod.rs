@@ -24,6 +24,7 @@
 
 mod account;
 mod machine;
+mod order;
 mod state;
 mod status;
 mod waiting;
@@ -33,4 +34,5 @@ mod tests;
 
 pub use account::Tally;
 pub use machine::{Action, Event, resume, step};
+pub use order::{Refusal, Wish};
 pub use state::{Drain, Draining, Finished, Gauges, Observation, Start, State};

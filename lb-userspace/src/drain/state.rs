@@ -1,13 +1,17 @@
 //! What the machine remembers of a host, and what it is told.
 
-use crate::api::types::{LiveFlows, Receipt};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::types::{LiveFlows, Order, Receipt};
 
 use super::account::Tally;
 
 /// What the counters say of one host at one moment.
 ///
 /// The totals only grow; they begin again at 0 when the counters are lost (reboot).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gauges {
     /// Live pins that name the host: the exact gauge, not an estimate.
     pub live: LiveFlows,
@@ -17,10 +21,21 @@ pub struct Gauges {
     pub new_flows_total: u64,
     /// Packets of the host's flows that went to another backend.
     pub misrouted_total: u64,
+    /// Flows that went on to another host at a deadline.
+    pub moved_total: u64,
+    /// Flows whose client was answered with a RST.
+    pub reset_total: u64,
+    /// Flows that the daemon ended because they said nothing.
+    pub silent_total: u64,
+    /// Packets and bytes that went to the host.
+    pub packets_total: u64,
+    pub bytes_total: u64,
+    /// Must-be-zero counters of the instance that are not zero.
+    pub violations: BTreeMap<String, u64>,
 }
 
 /// What one full sweep of the flow table found for one host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
     /// Read at the end of the sweep.
     pub gauges: Gauges,
@@ -45,31 +60,48 @@ impl Observation {
         self.clock.saturating_sub(self.complete_since)
     }
 
-    /// No live pin names the host, and no live flow can be without a pin.
-    pub fn done(&self) -> bool {
+    /// No live pin names the host, and no live flow can be without a pin: for the time that says so, or because `ends_all`, the
+    /// deadline of the order, lets no flow that has none reach the host.
+    pub fn done(&self, ends_all: bool) -> bool {
         self.gauges.live.total == 0
             && self.counted == 0
-            && (self.complete_for() > self.idle_timeout || self.slots_open_long_enough)
+            && (ends_all || self.complete_for() > self.idle_timeout || self.slots_open_long_enough)
     }
 }
 
-/// The counters at the moment from which no new flow could reach the host: the zero line of a receipt.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The counters at the moment from which no new flow could reach the host: the zero line of a receipt. As the journal keeps it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Start {
+    /// Of the publication that made it so.
+    pub generation: u64,
     /// Live flows.
     pub flows: u64,
     pub evicted_total: u64,
     pub new_flows_total: u64,
     pub misrouted_total: u64,
+    pub moved_total: u64,
+    pub reset_total: u64,
+    pub silent_total: u64,
+    pub packets_total: u64,
+    pub bytes_total: u64,
+    pub violations: BTreeMap<String, u64>,
 }
 
-impl From<&Gauges> for Start {
-    fn from(gauges: &Gauges) -> Self {
+impl Start {
+    pub fn new(gauges: &Gauges, generation: u64) -> Self {
         Start {
+            generation,
             flows: gauges.live.total,
             evicted_total: gauges.evicted_total,
             new_flows_total: gauges.new_flows_total,
             misrouted_total: gauges.misrouted_total,
+            moved_total: gauges.moved_total,
+            reset_total: gauges.reset_total,
+            silent_total: gauges.silent_total,
+            packets_total: gauges.packets_total,
+            bytes_total: gauges.bytes_total,
+            violations: gauges.violations.clone(),
         }
     }
 }
@@ -84,19 +116,21 @@ pub struct Drain {
     pub started_at: u64,
     pub by: String,
     pub reason: Option<String>,
+    /// How it is bounded; may be amended.
+    pub order: Order,
     /// `None` until the rings without the host are published.
     pub start: Option<Start>,
 }
 
 /// A drain that has come to its end, one way or the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
     pub drain: Drain,
     pub receipt: Receipt,
 }
 
 /// A drain under way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Draining {
     pub drain: Drain,
     /// `None` until the rings without the host are published.
@@ -110,7 +144,7 @@ pub struct Draining {
 }
 
 /// Where one host stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum State {
     /// In use; `last` is the drain that ended last, if one is known.
     Active { last: Option<Box<Finished>> },

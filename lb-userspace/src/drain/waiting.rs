@@ -24,7 +24,7 @@ pub(super) fn waiting_for(draining: &Draining, live: &LiveFlows) -> String {
             if seen.counted == 1 { "pin" } else { "pins" },
         );
     }
-    if draining.sealed || seen.done() || seen.gauges.live.total > 0 {
+    if draining.sealed || seen.done(draining.drain.order.ends_all(*at)) || seen.gauges.live.total > 0 {
         return "no live flow is left; waiting for the next sweep of the flow table to confirm it".to_owned();
     }
     let more = (seen.idle_timeout + 1).saturating_sub(seen.complete_for());

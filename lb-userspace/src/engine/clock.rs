@@ -32,8 +32,27 @@ impl Clock {
         self.offset + monotonic
     }
 
+    /// Second of the data path's clock at a Unix time. What was before its start was in its first second: 0 stands for no time.
+    pub fn monotonic_of(&self, unix: u64) -> u32 {
+        u32::try_from(unix.saturating_sub(self.offset)).unwrap_or(u32::MAX).max(1)
+    }
+
     /// Seconds of the data path's clock.
     pub fn monotonic(&self) -> u64 {
         u64::from((self.seconds)())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unix_times_are_seconds_of_the_data_path() {
+        let clock = Clock::moved_by(|| 50, 1_790_000_000);
+        assert_eq!(clock.monotonic_of(clock.now() + 600), 650);
+        assert_eq!(clock.monotonic_of(1_790_000_000), 1, "before it began, but not never");
+        assert_eq!(clock.monotonic_of(5), 1);
+        assert_eq!(clock.monotonic_of(u64::MAX), u32::MAX);
     }
 }

@@ -3,51 +3,96 @@
 use std::collections::BTreeSet;
 
 use super::{Engine, Error};
-use crate::api::types::{DrainRequest, DrainStatus};
-use crate::drain::{Action, Event, State, step};
-use crate::journal::{Change, TakenBack};
+use crate::api::types::{DrainRequest, DrainStatus, Order, UndrainRequest};
+use crate::drain::{Action, Event, Gauges, State, Wish, step};
+use crate::journal::{Amended, Change, TakenBack};
 
 impl Engine {
-    /// Takes hosts out: all of them or none. When it returns, no new flow reaches them (C2).
+    /// Takes hosts out, or gives their drains another order: all of them or none. When it returns, no new flow reaches them (C2).
     pub fn drain(&mut self, request: &DrainRequest, author: &str) -> Result<Vec<DrainStatus>, Error> {
         let hosts = self.named(&request.hosts)?;
         self.check_last_host(&hosts)?;
         let now = self.clock.now();
         let mut id = self.journal.next_drain_id()?;
-        let (mut begun, mut states) = (Vec::new(), Vec::new());
+        let (mut begun, mut amended, mut states) = (Vec::new(), Vec::new(), Vec::new());
         for host in &hosts {
-            let by = author.to_owned();
-            let event = Event::Drain { id, by, reason: request.reason.clone(), gauges: self.gauges(host)? };
+            let gauges = self.gauges(host)?;
+            let order = self.order(host, &request.into(), now, gauges.live.total)?;
+            let event =
+                Event::Drain { id, by: author.to_owned(), reason: request.reason.clone(), order, gauges };
             let (state, actions) = step(host, self.drains[host].clone(), event, now);
             for action in actions {
-                if let Action::Begin(drain) = action {
-                    begun.push(drain);
-                    id += 1;
+                match action {
+                    Action::Begin(drain) => {
+                        begun.push(drain);
+                        id += 1;
+                    }
+                    Action::Amend { drain, order } => amended.push(Amended { drain, order }),
+                    // Everything is published below.
+                    _ => {}
                 }
             }
             states.push((host.clone(), state));
         }
-        if !begun.is_empty() {
+        if !begun.is_empty() || !amended.is_empty() {
             let change = Change { at: now, author, reason: request.reason.as_deref() };
-            self.journal.begin_drain(&begun, &change)?;
+            self.journal.drain(&begun, &amended, &change)?;
             self.drains.extend(states);
             self.stale = true;
             for drain in &begun {
                 log::info!("drain {} of {} by {author}", drain.id, drain.host);
+            }
+            for amended in &amended {
+                log::info!("drain {} has another order by {author}", amended.drain);
             }
         }
         self.put_into_effect()?;
         self.drain_statuses(&hosts)
     }
 
+    /// The order that the drain of a host is to have.
+    fn order(&self, host: &str, wish: &Wish, now: u64, live: u64) -> Result<Order, Error> {
+        let order = match &self.drains[host] {
+            State::Active { .. } => wish.order(Order::default(), now, live),
+            State::Draining(draining) => wish.order(draining.drain.order, now, live),
+            State::Drained(finished) => wish.renewed(finished.drain.order, now),
+        };
+        order.map_err(|refusal| Error::Order { host: host.to_owned(), refusal })
+    }
+
     /// Brings hosts back: all of them or none.
-    pub fn undrain(&mut self, request: &DrainRequest, author: &str) -> Result<Vec<DrainStatus>, Error> {
+    pub fn undrain(&mut self, request: &UndrainRequest, author: &str) -> Result<Vec<DrainStatus>, Error> {
         let hosts = self.named(&request.hosts)?;
+        self.take_back(&hosts, |gauges| Event::Undrain { gauges }, author, request.reason.as_deref())?;
+        self.put_into_effect()?;
+        self.drain_statuses(&hosts)
+    }
+
+    /// Brings hosts back whose leases have run out, unless that could not be published: then they stay as they are.
+    pub(super) fn end_leases(&mut self) -> Result<(), Error> {
+        let now = self.clock.now();
+        let is_over = |state: &State| state.order().is_some_and(|order| order.is_lease_over(now));
+        let over = self.drains.iter().filter(|(_, state)| is_over(state));
+        let over: Vec<String> = over.map(|(host, _)| host.clone()).collect();
+        if over.is_empty() || self.stale {
+            return Ok(());
+        }
+        self.take_back(&over, |gauges| Event::Time { gauges }, "sluice", Some("lease run out"))?;
+        self.put_into_effect()
+    }
+
+    /// Puts hosts to use again, in journal and memory, by events that do so.
+    fn take_back(
+        &mut self,
+        hosts: &[String],
+        event: impl Fn(Gauges) -> Event,
+        author: &str,
+        reason: Option<&str>,
+    ) -> Result<(), Error> {
         let now = self.clock.now();
         let (mut taken_back, mut states) = (Vec::new(), Vec::new());
-        for host in &hosts {
-            let event = Event::Undrain { gauges: self.gauges(host)? };
-            let (state, actions) = step(host, self.drains[host].clone(), event, now);
+        for host in hosts {
+            let (state, actions) = step(host, self.drains[host].clone(), event(self.gauges(host)?), now);
             for action in actions {
                 if let Action::TakeBack { drain, receipt } = action {
                     taken_back.push(TakenBack { drain, receipt });
@@ -55,18 +100,20 @@ impl Engine {
             }
             states.push((host.clone(), state));
         }
-        if !taken_back.is_empty() {
-            let change = Change { at: now, author, reason: request.reason.as_deref() };
-            self.journal.undrain(&taken_back, &change)?;
-            self.drains.extend(states);
-            for host in &hosts {
-                self.sealed.remove(host);
-                log::info!("undrain of {host} by {author}");
-            }
-            self.stale = true;
+        if taken_back.is_empty() {
+            return Ok(());
         }
-        self.put_into_effect()?;
-        self.drain_statuses(&hosts)
+        self.journal.undrain(&taken_back, &Change { at: now, author, reason })?;
+        self.drains.extend(states);
+        for host in hosts {
+            self.sealed.remove(host);
+            log::info!(
+                "{host} is taken back by {author}{}",
+                reason.map(|r| format!(": {r}")).unwrap_or_default()
+            );
+        }
+        self.stale = true;
+        Ok(())
     }
 
     /// Publishes if that is still to be done, be it by an earlier command: an answer without error says that it is so.
@@ -84,7 +131,7 @@ impl Engine {
         let mut statuses = Vec::new();
         for host in &all {
             let live = self.marked(self.host_sum(host)?.live(), host, self.has_edges(host));
-            statuses.extend(self.drains[host].status(live));
+            statuses.extend(self.drains[host].status(live, self.clock.now()));
         }
         Ok(statuses)
     }
@@ -93,8 +140,8 @@ impl Engine {
     pub(super) fn note_starts(&mut self) -> Result<(), Error> {
         let now = self.clock.now();
         for host in self.out() {
-            let gauges = self.gauges(&host)?;
-            let (state, actions) = step(&host, self.drains[&host].clone(), Event::Published(gauges), now);
+            let event = Event::Published { gauges: self.gauges(&host)?, generation: self.generation };
+            let (state, actions) = step(&host, self.drains[&host].clone(), event, now);
             for action in actions {
                 if let Action::NoteStart { drain, start } = action {
                     self.journal.note_drain_start(drain, &start)?;

@@ -1,6 +1,6 @@
 //! Why the engine did not do what it was asked to.
 
-use crate::{dataplane, journal};
+use crate::{dataplane, drain, journal};
 
 /// An error, with what an API client needs to know of it.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,12 @@ pub enum Error {
         "draining {hosts} would leave service {service} without a host: its new connections would be dropped"
     )]
     LastHost { hosts: String, service: String },
+    #[error("host {host}: {refusal}")]
+    Order { host: String, refusal: drain::Refusal },
+    #[error("there is no drain {0}")]
+    NoDrain(u64),
+    #[error("drain {drain} of {host} has no receipt: it is under way")]
+    NoReceiptYet { drain: u64, host: String },
     #[error("journal: {0}")]
     Journal(#[from] journal::Error),
     #[error("data path: {0}")]
@@ -29,8 +35,11 @@ impl Error {
     /// `not_found`, `bad_request`, `conflict` or `internal`.
     pub fn code(&self) -> &'static str {
         match self {
-            Error::NoHost { .. } | Error::NoService { .. } => "not_found",
-            Error::NoHosts | Error::NoPrefix(_) => "bad_request",
+            Error::NoHost { .. }
+            | Error::NoService { .. }
+            | Error::NoDrain(_)
+            | Error::NoReceiptYet { .. } => "not_found",
+            Error::NoHosts | Error::NoPrefix(_) | Error::Order { .. } => "bad_request",
             Error::LastHost { .. } => "conflict",
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => "internal",
         }
@@ -49,6 +58,11 @@ impl Error {
             Error::NoHosts => Some("name at least one host".to_owned()),
             Error::LastHost { .. } => {
                 Some("undrain another host of the service first, or add one to the config".to_owned())
+            }
+            Error::Order { refusal, .. } => Some(refusal.mend().to_owned()),
+            Error::NoDrain(_) => Some("`sluice receipts` lists the drains that are over".to_owned()),
+            Error::NoReceiptYet { host, .. } => {
+                Some(format!("`sluice drain {host} --wait` waits for its end and shows the receipt"))
             }
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => {
                 Some("see the daemon's log; nothing that was in force has been taken out of force".to_owned())

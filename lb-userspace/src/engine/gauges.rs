@@ -17,6 +17,7 @@ pub struct Sum {
     pub evicted: u64,
     pub moved: u64,
     pub reset: u64,
+    pub silent: u64,
     live: [i64; PHASES_COUNTED],
 }
 
@@ -28,6 +29,7 @@ impl Sum {
         self.evicted += counters.evicted;
         self.moved += counters.moved;
         self.reset += counters.reset;
+        self.silent += counters.silent;
         for (sum, live) in self.live.iter_mut().zip(counters.live) {
             *sum += live;
         }
@@ -65,6 +67,12 @@ impl Engine {
             evicted_total: sum.evicted,
             new_flows_total: sum.new_flows,
             misrouted_total: misrouted,
+            moved_total: sum.moved,
+            reset_total: sum.reset,
+            silent_total: sum.silent,
+            packets_total: sum.packets,
+            bytes_total: sum.bytes,
+            violations: Self::violations(&reasons).collect(),
         })
     }
 

@@ -15,6 +15,7 @@ mod listing;
 mod own;
 mod publication;
 mod rates;
+mod receipts;
 mod resets;
 mod rings;
 mod start;
@@ -25,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use lb_common::layout::{HostId, Own};
+use lb_common::layout::{AtDeadline, Deadline, HostId, Own};
 use tokio::sync::watch;
 
 pub use clock::Clock;
@@ -33,6 +34,7 @@ pub use error::Error;
 pub use handle::{Handle, Running};
 pub use start::{Start, by_phase, data_path_key};
 
+use crate::api::types;
 use crate::dataplane::{Attached, BackendTable, Dataplane, Swept};
 use crate::drain::State;
 use crate::journal::Journal;
@@ -91,12 +93,28 @@ impl Engine {
         self.drains.iter().filter(|(_, state)| is_out(state)).map(|(host, _)| host.clone()).collect()
     }
 
+    /// The bounds of drains as the data path enforces them.
+    fn deadlines(&self) -> BTreeMap<String, Deadline> {
+        let bounded = |(host, state): (&String, &State)| {
+            let order = state.order()?;
+            let action = match order.at_deadline {
+                types::AtDeadline::Keep => AtDeadline::Keep,
+                types::AtDeadline::Move => AtDeadline::Move,
+                types::AtDeadline::Reset => AtDeadline::Reset,
+            };
+            let at = self.clock.monotonic_of(order.deadline?);
+            Some((host.clone(), Deadline { at, action, spread: order.spread }))
+        };
+        self.drains.iter().filter_map(bounded).collect()
+    }
+
     /// Runs `work` with what a publication rests on.
     fn with_inputs<T>(&self, work: impl FnOnce(&Inputs<'_>) -> T) -> T {
         work(&Inputs {
             model: &self.model,
             ids: &self.ids,
             out: &self.out(),
+            deadlines: &self.deadlines(),
             sealed: &self.sealed,
             down: &self.down,
             next_hops: &self.published_hops,

@@ -141,7 +141,7 @@ impl Engine {
                 log::warn!("{host} is drained, but the config does not name it any more");
                 continue;
             }
-            let receipt = row.receipt.filter(|receipt| receipt.outcome == "drained");
+            let receipt = row.receipt.filter(|receipt| !receipt.outcome.is_taken_back());
             let (state, _) = resume(row.drain, receipt, kept);
             if matches!(state, State::Drained(_)) {
                 self.sealed.insert(host.clone());

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use lb_common::layout::{HostId, HostState};
 
 use super::{Engine, Error};
+use crate::api::types::AtDeadline;
 use crate::dataplane::{BackendTable, SweepInput};
 use crate::drain::{Action, Event, Observation, State, step};
 use crate::journal::Change;
@@ -17,6 +18,7 @@ impl Engine {
         // Pins end and drains go on, whether or not something can be published.
         let own = self.follow_own();
         let published = self.catch_up().and(own);
+        let leased = self.end_leases();
         self.note_edges();
         self.sweep()?;
         self.tell_of_resets();
@@ -25,7 +27,7 @@ impl Engine {
         self.advance_drains()?;
         self.let_go()?;
         self.sample_rates()?;
-        published
+        published.and(leased)
     }
 
     /// Publishes what an earlier attempt could not, or what changed by itself.
@@ -164,17 +166,39 @@ impl Engine {
                 Action::Finish(receipt) => {
                     let change = Change { at: self.clock.now(), author: "sluice", reason: None };
                     self.journal.finish_drain(&receipt, &change)?;
-                    log::info!("{host} is drained: {} flows ended", receipt.ended);
+                    let crate::api::types::Receipt { ended, moved, reset, silent, .. } = receipt;
+                    log::info!(
+                        "{host} is drained: {ended} flows ended, {moved} moved, {reset} reset, {silent} silent"
+                    );
                 }
+                Action::EndSilent { host, action } => self.end_silent(&host, action)?,
                 // The end of the drain lets its handovers close; the next round does that.
                 Action::PublishRings => {}
-                Action::Begin(_) | Action::NoteStart { .. } | Action::TakeBack { .. } => {}
+                // Not of a sweep.
+                Action::Begin(_)
+                | Action::Amend { .. }
+                | Action::NoteStart { .. }
+                | Action::PublishTables
+                | Action::TakeBack { .. } => {}
             }
         }
         if publish {
             self.publish_tables()?;
         }
         self.drains.insert(host.to_owned(), state);
+        Ok(())
+    }
+
+    /// Ends the flows of a host that have said nothing since its deadline. The sums of the drain learn of them by the counters.
+    fn end_silent(&mut self, host: &str, action: AtDeadline) -> Result<(), Error> {
+        let Some(&id) = self.ids.hosts.get(host) else { return Ok(()) };
+        let ended = self.dataplane.end(id, action == AtDeadline::Reset)?;
+        if ended.overflow > 0 {
+            self.uncounted.extend(self.ids.stats_of_host(host));
+        }
+        if ended.total() > 0 {
+            log::info!("{} flows of {host} said nothing after the deadline: ended", ended.total());
+        }
         Ok(())
     }
 

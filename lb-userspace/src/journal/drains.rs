@@ -1,9 +1,9 @@
-//! The operators' drains: begun, done, taken back, each together with its revision.
+//! The operators' drains: begun, amended, done, taken back, each together with its revision.
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::{Value, json};
 
-use crate::api::types::Receipt;
+use crate::api::types::{Order, Receipt};
 use crate::drain::{Drain, Start};
 
 use super::error::{Error, Fault, Result};
@@ -11,7 +11,7 @@ use super::revisions::{self, Change, Kind};
 use super::{Journal, from_sql, to_sql};
 
 /// A drain as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DrainRow {
     pub drain: Drain,
     /// `draining`, `drained` or `undrained` (taken back before its end)
@@ -23,16 +23,23 @@ pub struct DrainRow {
     pub receipt: Option<Receipt>,
 }
 
-/// A drain that an operator takes back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Another order for a drain in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Amended {
+    pub drain: u64,
+    pub order: Order,
+}
+
+/// A drain that is taken back.
+#[derive(Debug, Clone, PartialEq)]
 pub struct TakenBack {
     pub drain: u64,
     /// There if the drain was still under way.
     pub receipt: Option<Receipt>,
 }
 
-const COLUMNS: &str = "id, host, state, in_force, started_at, author, reason, flows_at_start, evicted_at_start, \
-                       new_flows_at_start, misrouted_at_start, ended_at, receipt";
+const COLUMNS: &str =
+    "id, host, state, in_force, started_at, author, reason, bounds, counters_at_start, ended_at, receipt";
 
 impl Journal {
     /// The number that the next drain has to take; several at once take the following ones.
@@ -45,18 +52,31 @@ impl Journal {
         })
     }
 
-    /// Begins these drains, of one host each, and returns the number of the revision. All or none.
+    /// Begins the first of these drains, of one host each, amends the others, and returns the number of the last revision.
+    /// All or none.
     ///
     /// # Errors
-    /// [`Error::DrainInForce`] if one of the hosts is out already.
-    pub fn begin_drain(&mut self, drains: &[Drain], change: &Change<'_>) -> Result<u64> {
-        self.write("begin a drain", |tx| {
+    /// [`Error::DrainInForce`] if one of the hosts is out already, [`Error::NoSuchDrain`] for one to amend that is not in force.
+    pub fn drain(&mut self, begun: &[Drain], amended: &[Amended], change: &Change<'_>) -> Result<u64> {
+        self.write("begin or amend a drain", |tx| {
             let mut noted = Vec::new();
-            for drain in drains {
+            for drain in begun {
                 begin(tx, drain)?;
-                noted.push(json!({ "id": drain.id, "host": drain.host }));
+                noted.push(json!({ "id": drain.id, "host": drain.host, "order": drain.order }));
             }
-            revisions::add(tx, Kind::Drain, change, &json!({ "drains": noted }))
+            let mut revision = 0;
+            if !noted.is_empty() {
+                revision = revisions::add(tx, Kind::Drain, change, &json!({ "drains": noted }))?;
+            }
+            let mut noted = Vec::new();
+            for amended in amended {
+                let host = amend(tx, amended)?;
+                noted.push(json!({ "id": amended.drain, "host": host, "order": amended.order }));
+            }
+            if !noted.is_empty() {
+                revision = revisions::add(tx, Kind::Amend, change, &json!({ "drains": noted }))?;
+            }
+            Ok(revision)
         })
     }
 
@@ -64,15 +84,8 @@ impl Journal {
     pub fn note_drain_start(&mut self, drain: u64, start: &Start) -> Result<()> {
         self.write("note the start of a drain", |tx| {
             tx.execute(
-                "UPDATE drains SET flows_at_start = ?2, evicted_at_start = ?3, new_flows_at_start = ?4, misrouted_at_start = ?5
-                 WHERE id = ?1 AND flows_at_start IS NULL",
-                params![
-                    to_sql(drain),
-                    to_sql(start.flows),
-                    to_sql(start.evicted_total),
-                    to_sql(start.new_flows_total),
-                    to_sql(start.misrouted_total)
-                ],
+                "UPDATE drains SET counters_at_start = ?2 WHERE id = ?1 AND counters_at_start IS NULL",
+                params![to_sql(drain), to_json(start)?],
             )?;
             Ok(())
         })
@@ -115,6 +128,21 @@ impl Journal {
         })
     }
 
+    /// The drain with this number.
+    pub fn drain_row(&self, id: u64) -> Result<Option<DrainRow>> {
+        self.read("read a drain", |db| Ok(select(db, "WHERE id = ?1", [to_sql(id)])?.pop()))
+    }
+
+    /// Up to `limit` receipts, of `host` if given; the newest drains first.
+    pub fn receipts(&self, host: Option<&str>, limit: u32) -> Result<Vec<Receipt>> {
+        self.read("read receipts", |db| {
+            let condition =
+                "WHERE receipt IS NOT NULL AND (?1 IS NULL OR host = ?1) ORDER BY id DESC LIMIT ?2";
+            let rows = select(db, condition, params![host, limit])?;
+            Ok(rows.into_iter().filter_map(|row| row.receipt).collect())
+        })
+    }
+
     /// Up to `limit` drains, of `host` if given, the newest first.
     pub fn drains(&self, host: Option<&str>, limit: u32) -> Result<Vec<DrainRow>> {
         self.read("read drains", |db| {
@@ -130,24 +158,36 @@ fn begin(tx: &Transaction<'_>, drain: &Drain) -> std::result::Result<(), Fault> 
     if let Some(id) = in_force {
         return Err(Error::DrainInForce { host: drain.host.clone(), drain: from_sql(id) }.into());
     }
-    let start = drain.start.as_ref();
     tx.execute(
-        "INSERT INTO drains (id, host, state, in_force, started_at, author, reason,
-                             flows_at_start, evicted_at_start, new_flows_at_start, misrouted_at_start)
-         VALUES (?1, ?2, 'draining', 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO drains (id, host, state, in_force, started_at, author, reason, bounds, counters_at_start)
+         VALUES (?1, ?2, 'draining', 1, ?3, ?4, ?5, ?6, ?7)",
         params![
             to_sql(drain.id),
             drain.host,
             to_sql(drain.started_at),
             drain.by,
             drain.reason,
-            start.map(|s| to_sql(s.flows)),
-            start.map(|s| to_sql(s.evicted_total)),
-            start.map(|s| to_sql(s.new_flows_total)),
-            start.map(|s| to_sql(s.misrouted_total)),
+            to_json(&drain.order)?,
+            drain.start.as_ref().map(to_json).transpose()?,
         ],
     )?;
     Ok(())
+}
+
+/// Returns the host.
+fn amend(tx: &Transaction<'_>, amended: &Amended) -> std::result::Result<String, Fault> {
+    let host = tx
+        .query_row(
+            "UPDATE drains SET bounds = ?2 WHERE id = ?1 AND in_force = 1 RETURNING host",
+            params![to_sql(amended.drain), to_json(&amended.order)?],
+            |row| row.get(0),
+        )
+        .optional()?;
+    host.ok_or_else(|| Error::NoSuchDrain { drain: amended.drain, wanted: "in force" }.into())
+}
+
+fn to_json(value: &impl serde::Serialize) -> std::result::Result<String, Fault> {
+    serde_json::to_string(value).map_err(|error| Fault::Content(error.to_string()))
 }
 
 fn end(
@@ -156,7 +196,7 @@ fn end(
     state: &str,
     in_force: bool,
 ) -> std::result::Result<(), Fault> {
-    let text = serde_json::to_string(receipt).map_err(|error| Fault::Content(error.to_string()))?;
+    let text = to_json(receipt)?;
     let changed = tx.execute(
         "UPDATE drains SET state = ?2, in_force = ?3, ended_at = ?4, receipt = ?5 WHERE id = ?1 AND state = 'draining'",
         params![to_sql(receipt.drain), state, in_force, to_sql(receipt.ended_at), text],
@@ -212,20 +252,7 @@ fn select(
 }
 
 fn of_row(row: &Row<'_>) -> std::result::Result<DrainRow, Fault> {
-    let number =
-        |column| -> rusqlite::Result<Option<u64>> { Ok(row.get::<_, Option<i64>>(column)?.map(from_sql)) };
     let id = from_sql(row.get(0)?);
-    let start = match (number(7)?, number(8)?, number(9)?, number(10)?) {
-        (Some(flows), Some(evicted_total), Some(new_flows_total), Some(misrouted_total)) => {
-            Some(Start { flows, evicted_total, new_flows_total, misrouted_total })
-        }
-        _ => None,
-    };
-    let receipt = row
-        .get::<_, Option<String>>(12)?
-        .map(|text| serde_json::from_str(&text))
-        .transpose()
-        .map_err(|error| Fault::Content(format!("the receipt of drain {id} cannot be read: {error}")))?;
     Ok(DrainRow {
         drain: Drain {
             id,
@@ -233,11 +260,21 @@ fn of_row(row: &Row<'_>) -> std::result::Result<DrainRow, Fault> {
             started_at: from_sql(row.get(4)?),
             by: row.get(5)?,
             reason: row.get(6)?,
-            start,
+            order: of_json(id, "order", row.get(7)?)?.unwrap_or_default(),
+            start: of_json(id, "start", row.get(8)?)?,
         },
         state: row.get(2)?,
         in_force: row.get(3)?,
-        ended_at: number(11)?,
-        receipt,
+        ended_at: row.get::<_, Option<i64>>(9)?.map(from_sql),
+        receipt: of_json(id, "receipt", row.get(10)?)?,
     })
+}
+
+fn of_json<T: serde::de::DeserializeOwned>(
+    drain: u64,
+    what: &str,
+    text: Option<String>,
+) -> std::result::Result<Option<T>, Fault> {
+    let read = text.map(|text| serde_json::from_str(&text)).transpose();
+    read.map_err(|error| Fault::Content(format!("the {what} of drain {drain} cannot be read: {error}")))
 }

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-pub use drains::{DrainRow, TakenBack};
+pub use drains::{Amended, DrainRow, TakenBack};
 pub use error::Error;
 pub use ids::IdKind;
 pub use lock::Lock;

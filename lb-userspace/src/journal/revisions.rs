@@ -28,6 +28,8 @@ pub enum Kind {
     Start,
     Config,
     Drain,
+    /// A drain under way was given another order.
+    Amend,
     /// A drain came to its end.
     Drained,
     Undrain,
@@ -41,6 +43,7 @@ impl fmt::Display for Kind {
             Kind::Start => "start",
             Kind::Config => "config",
             Kind::Drain => "drain",
+            Kind::Amend => "amend",
             Kind::Drained => "drained",
             Kind::Undrain => "undrain",
         })

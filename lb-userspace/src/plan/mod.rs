@@ -11,7 +11,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lb_common::layout::{Backend, BackendFlags, Control, HostId, HostState, Policy, Tuple};
+use lb_common::layout::{Backend, BackendFlags, Control, Deadline, HostId, HostState, Policy, Tuple};
 
 use crate::dataplane::{BackendTable, ServiceTable, Tables};
 use crate::model::{Affinity, FlowPolicy, Model, Service, Tracking, UdpHandover};
@@ -29,6 +29,8 @@ pub struct Inputs<'a> {
     pub ids: &'a Ids,
     /// Hosts that operators took out: draining or drained.
     pub out: &'a BTreeSet<String>,
+    /// The bounds of drains that have some.
+    pub deadlines: &'a BTreeMap<String, Deadline>,
     /// Those of them that no stateless answer may name any more.
     pub sealed: &'a BTreeSet<String>,
     /// Hosts that cannot be reached.
@@ -50,6 +52,15 @@ impl Inputs<'_> {
             HostState::Draining
         } else {
             HostState::Up
+        }
+    }
+
+    /// The same, with the bound of a host's drain: the data path keeps to it with or without a daemon.
+    fn control(&self, host: &str) -> Control {
+        let control = Control::new(self.state(host));
+        match (control.state(), self.deadlines.get(host)) {
+            (HostState::Draining, Some(&deadline)) => control.with_deadline(deadline),
+            _ => control,
         }
     }
 
@@ -95,7 +106,10 @@ impl Inputs<'_> {
         let leaving = self.leaving.range((number, 0)..=(number, HostId::MAX));
         let mut backends: BTreeMap<HostId, BackendTable> = leaving
             .map(|(&(_, host), &BackendTable { record, egress })| {
-                let record = Backend { control: Control::new(state_of_leaving(&record)).0, ..record };
+                // Nobody takes the bound of its drain away.
+                let control =
+                    Control::new(state_of_leaving(&record)).with_deadline(Control(record.control).deadline());
+                let record = Backend { control: control.0, ..record };
                 (host, BackendTable { record, egress })
             })
             .collect();
@@ -108,7 +122,7 @@ impl Inputs<'_> {
             };
             let Some(address) = host.address_for(service.vip) else { continue };
             let next_hop = self.next_hops.get(&address).and_then(NextHopState::next_hop);
-            let control = Control::new(self.state(name)).0;
+            let control = self.control(name).0;
             let mut backend = backend::record(self.model, service, address, next_hop, stats, control);
             if let Some(&mtu) = self.path_mtus.get(&address) {
                 path_mtu::lower(&mut backend.record, !service.vip.is_ipv4(), mtu);

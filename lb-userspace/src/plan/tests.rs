@@ -39,6 +39,10 @@ struct Site {
     ids: Ids,
     hops: BTreeMap<IpAddr, NextHopState>,
     leaving: BTreeMap<(u16, HostId), BackendTable>,
+    out: BTreeSet<String>,
+    sealed: BTreeSet<String>,
+    down: BTreeSet<String>,
+    deadlines: BTreeMap<String, Deadline>,
 }
 
 impl Site {
@@ -63,17 +67,26 @@ impl Site {
             gateway: None,
         };
         let hops = addresses.map(|address| (address, NextHopState::Resolved(hop(address)))).collect();
-        Site { model, ids, hops, leaving: BTreeMap::new() }
+        Site {
+            model,
+            ids,
+            hops,
+            leaving: BTreeMap::new(),
+            out: BTreeSet::new(),
+            sealed: BTreeSet::new(),
+            down: BTreeSet::new(),
+            deadlines: BTreeMap::new(),
+        }
     }
 
     fn tables(&self) -> Tables {
-        let none = BTreeSet::new();
         let inputs = Inputs {
             model: &self.model,
             ids: &self.ids,
-            out: &none,
-            sealed: &none,
-            down: &none,
+            out: &self.out,
+            deadlines: &self.deadlines,
+            sealed: &self.sealed,
+            down: &self.down,
             next_hops: &self.hops,
             leaving: &self.leaving,
             path_mtus: &Default::default(),
@@ -273,4 +286,26 @@ fn fragments_pass_where_no_service_of_the_address_drops_them() {
     assert_eq!(both("pass", "pass"), [true, true]);
     assert_eq!(both("drop", "pass"), [true, false]);
     assert_eq!(both("pass", "drop"), [false, false], "a packet to the address may be for the prefix");
+}
+
+#[test]
+fn a_draining_host_has_its_deadline_in_its_control_word() {
+    let plain = "vip = \"203.0.113.9\", protocol = \"tcp\", port = 443";
+    let mut site = Site::new(one("", plain), [0; 2]);
+    let deadline = Deadline { at: 4711, action: lb_common::layout::AtDeadline::Reset, spread: 60 };
+    site.deadlines.insert("a".to_owned(), deadline);
+    let control = |site: &Site| Control(site.backend().record.control);
+    assert_eq!(control(&site), Control::new(HostState::Up), "the host is not out");
+    site.out.insert("a".to_owned());
+    assert_eq!(control(&site), Control::new(HostState::Draining).with_deadline(deadline));
+    let bounded = site.backend();
+    site.down.insert("a".to_owned());
+    assert_eq!(control(&site), Control::new(HostState::Down));
+    site.sealed.insert("a".to_owned());
+    assert_eq!(control(&site), Control::new(HostState::Drained));
+
+    // The config names the host no more, and its flows go on until then.
+    let mut site = Site::new(one("", &format!("{plain}, hosts = [\"b\"]")), [0; 2]);
+    site.leaving.insert((0, 1), bounded);
+    assert_eq!(control(&site).deadline(), deadline);
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitStatus;
 
-use lb_userspace::api::types::{HostStatus, Status};
+use lb_userspace::api::types::{self, HostStatus, Status};
 use lb_userspace::cli::render::number::exact;
 
 use super::load::{NewFlows, Totals};
@@ -144,7 +144,7 @@ impl Outcome {
             None => failures.push(format!("sluice drain {host} --wait did not come to its end")),
         }
         match self.host.as_ref().and_then(|host| host.drain.as_ref()?.receipt.as_ref()) {
-            Some(receipt) if receipt.outcome == "drained" => {}
+            Some(receipt) if receipt.outcome == types::Outcome::Drained => {}
             Some(receipt) => failures.push(format!("the receipt says {:?}, not drained", receipt.outcome)),
             None => failures.push("there is no receipt".to_owned()),
         }
@@ -240,7 +240,7 @@ mod tests {
             |o| receipt(o).new_flows = 1,
             |o| receipt(o).misrouted = 1,
             |o| receipt(o).evicted = 1,
-            |o| receipt(o).outcome = "undrained".into(),
+            |o| receipt(o).outcome = types::Outcome::Undrained,
         ];
         for (number, spoil) in spoils.iter().enumerate() {
             let mut outcome = good();

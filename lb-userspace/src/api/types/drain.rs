@@ -1,19 +1,54 @@
-//! Drains: asked for, under way, and their receipts.
+//! Drains: asked for and under way.
 
 use serde::{Deserialize, Serialize};
 
-use super::LiveFlows;
+use super::{LiveFlows, Receipt};
+
+/// What becomes of the flows that are left at a drain's deadline.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum AtDeadline {
+    /// They go on; status says since when the drain is overdue
+    #[default]
+    Keep,
+    /// Each goes to another host with its next packet
+    Move,
+    /// TCP flows are reset with their client's next packet; others move
+    Reset,
+}
+
+/// How a drain is bounded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Order {
+    /// Unix seconds; null: it takes the time that it takes.
+    pub deadline: Option<u64>,
+    pub at_deadline: AtDeadline,
+    /// Seconds after the deadline over which flows meet their ends, so that clients do not come back all at once.
+    pub spread: u16,
+    /// Unix seconds at which the host is taken back, done or not; null: when somebody takes it back.
+    pub lease: Option<u64>,
+}
 
 /// A drain: under way in `HostStatus`, or finished with its `receipt`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DrainStatus {
     pub id: u64,
     pub host: String,
-    /// `draining`, `drained` or `undrained` (taken back before its end)
+    /// `draining`; `drained`, however its flows came to their end; `undrained`: the host was taken back before. The receipt's
+    /// `outcome` tells more.
     pub state: String,
     pub started_at: u64,
     pub by: String,
     pub reason: Option<String>,
+    #[serde(default)]
+    pub order: Order,
+    /// Since when flows are left that the deadline lets go on; null if there are none, or none yet.
+    #[serde(default)]
+    pub overdue_since: Option<u64>,
+    /// The daemon's clock when it said all this: what is left until the deadline counts from here.
+    #[serde(default)]
+    pub as_of: u64,
     pub flows_at_start: u64,
     pub live_flows: LiveFlows,
     /// Why the drain is not done yet, in words; null when it is.
@@ -21,34 +56,30 @@ pub struct DrainStatus {
     pub receipt: Option<Receipt>,
 }
 
-/// The record of a finished drain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receipt {
-    pub drain: u64,
-    pub host: String,
-    /// `drained` or `undrained`
-    pub outcome: String,
-    pub by: String,
-    pub reason: Option<String>,
-    pub started_at: u64,
-    pub ended_at: u64,
-    pub flows_at_start: u64,
-    /// Flows that came to their end on the host.
-    pub ended: u64,
-    /// Flows left when the drain was taken back.
-    pub left: u64,
-    /// Live flows that lost their pin because the table was full.
-    pub evicted: u64,
-    /// New flows that reached the host after the drain began; must be 0.
-    pub new_flows: u64,
-    /// Packets sent to another backend than their flow's; must be 0.
-    pub misrouted: u64,
-}
-
-/// `POST /v1/drain` and `POST /v1/undrain`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `POST /v1/drain`. A host that is out already joins its drain, and what is given of the order amends it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
+    pub hosts: Vec<String>,
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Who asks; the daemon notes the peer's user name where it is missing.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// Seconds from now; 0: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_deadline: Option<AtDeadline>,
+    /// Seconds from now after which the host is taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<u64>,
+}
+
+/// `POST /v1/undrain`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UndrainRequest {
     pub hosts: Vec<String>,
     #[serde(default)]
     pub reason: Option<String>,

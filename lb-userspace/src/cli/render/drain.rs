@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use crate::api::types::{DrainStatus, LiveFlows, Receipt};
+use crate::api::types::{AtDeadline, DrainStatus, LiveFlows};
 use crate::cli::terminal::Style;
 
 use super::number::{duration, exact, plural};
+use super::receipt::{action, by_the_deadline, ending, violations};
 use super::text::{clean, cut, wrap};
 
 /// Characters between the brackets of a progress bar.
@@ -42,10 +43,28 @@ pub fn bar(live: u64, at_start: u64) -> String {
     format!("[{}{}]", "#".repeat((BAR - left) as usize), ".".repeat(left as usize))
 }
 
+/// How a drain in force is bounded, as of when the daemon said so: `deadline in 9m40s: reset, lease for 1h59m`.
+pub fn bounds(drain: &DrainStatus) -> Option<String> {
+    let (order, now) = (drain.order, drain.as_of);
+    let deadline = order.deadline.filter(|_| drain.state == "draining").map(|deadline| {
+        let passed = duration(now.saturating_sub(deadline));
+        match order.at_deadline {
+            any if now < deadline => format!("deadline in {}: {}", duration(deadline - now), action(any)),
+            AtDeadline::Keep if drain.overdue_since.is_some() => format!("overdue for {passed}: keep"),
+            any => format!("deadline passed {passed} ago: {}", action(any)),
+        }
+    });
+    let lease = order.lease.filter(|_| drain.state != "undrained");
+    let lease = lease.map(|lease| format!("lease for {}", duration(lease.saturating_sub(now))));
+    let bounds: Vec<String> = deadline.into_iter().chain(lease).collect();
+    (!bounds.is_empty()).then(|| bounds.join(", "))
+}
+
 /// The answer to `drain`, one paragraph a host.
 pub fn began(drain: &DrainStatus, style: Style) -> String {
     if drain.state == "drained" && drain.live_flows.total == 0 {
-        return receipt(drain, style);
+        let lease = bounds(drain).map(|bounds| paragraph(&format!("  {bounds}"), style));
+        return receipt(drain, style) + &lease.unwrap_or_default();
     }
     let words = match drain.live_flows.total {
         _ if drain.live_flows.hidden => "how many flows are live is not known yet".to_owned(),
@@ -53,8 +72,9 @@ pub fn began(drain: &DrainStatus, style: Style) -> String {
         1 => format!("1 live flow goes on{}", phases_in_brackets(drain.live_flows)),
         n => format!("{} go on{}", plural(n, "live flow"), phases_in_brackets(drain.live_flows)),
     };
+    let bounds = bounds(drain).map(|bounds| format!("; {bounds}")).unwrap_or_default();
     paragraph(
-        &format!("{}: {} (drain {}), gets no new flows; {words}", drain.host, drain.state, drain.id),
+        &format!("{}: {} (drain {}), gets no new flows; {words}{bounds}", drain.host, drain.state, drain.id),
         style,
     )
 }
@@ -64,18 +84,20 @@ pub fn undrained(drain: &DrainStatus, style: Style) -> String {
     let mut words = format!("{}: takes new flows again", drain.host);
     if let Some(receipt) = &drain.receipt {
         let after = duration(receipt.ended_at.saturating_sub(receipt.started_at));
-        let _ = match receipt.outcome.as_str() {
-            "drained" => write!(words, "; drain {} had been done after {after}", drain.id),
-            _ => write!(
+        let _ = if receipt.outcome.is_taken_back() {
+            write!(
                 words,
                 "; drain {} was taken back after {after} with {} of {} left",
                 drain.id,
                 exact(receipt.left),
                 plural(receipt.flows_at_start, "flow")
-            ),
+            )
+        } else {
+            write!(words, "; drain {} had been done after {after}", drain.id)
         };
     }
-    paragraph(&words, style) + &violations(drain.receipt.as_ref(), style)
+    let violations = drain.receipt.as_ref().map(|receipt| violations(receipt, style));
+    paragraph(&words, style) + &violations.unwrap_or_default()
 }
 
 /// The line of one host that is redrawn on a terminal; never wider than the terminal.
@@ -99,6 +121,9 @@ pub fn live_line(drain: &DrainStatus, name_width: usize, elapsed: u64, style: St
     if drain.state != "draining" {
         let _ = write!(line, "  {}", drain.state);
     }
+    if let Some(bounds) = bounds(drain) {
+        let _ = write!(line, "  {bounds}");
+    }
     if let Some(why) = &drain.waiting_for {
         let _ = write!(line, "  waiting for {why}");
     }
@@ -117,6 +142,9 @@ pub fn plain_line(drain: &DrainStatus, elapsed: u64, style: Style) -> String {
         plural(drain.flows_at_start, "flow"),
         phases_in_brackets(drain.live_flows)
     );
+    if let Some(bounds) = bounds(drain) {
+        let _ = write!(line, ", {bounds}");
+    }
     if let Some(why) = &drain.waiting_for {
         let _ = write!(line, ", waiting for {why}");
     }
@@ -128,11 +156,7 @@ pub fn receipt(drain: &DrainStatus, style: Style) -> String {
     let Some(r) = &drain.receipt else {
         return paragraph(&format!("{}: {} (drain {})", drain.host, drain.state, drain.id), style);
     };
-    let took = duration(r.ended_at.saturating_sub(r.started_at));
-    let mut words = match r.outcome.as_str() {
-        "drained" => format!("{}: drained in {took}", r.host),
-        _ => format!("{}: the drain was taken back after {took}", r.host),
-    };
+    let mut words = format!("{}: {}", r.host, ending(r));
     let _ = write!(words, " (drain {}, by {}", r.drain, r.by);
     if let Some(reason) = &r.reason {
         let _ = write!(words, ": {reason}");
@@ -143,6 +167,9 @@ pub fn receipt(drain: &DrainStatus, style: Style) -> String {
         plural(r.flows_at_start, "flow"),
         exact(r.ended)
     );
+    if let Some(causes) = by_the_deadline(r) {
+        let _ = write!(words, ", {causes}");
+    }
     if r.left > 0 {
         let _ = write!(words, ", {} left", exact(r.left));
     }
@@ -158,22 +185,7 @@ pub fn receipt(drain: &DrainStatus, style: Style) -> String {
     if drain.state == "drained" && drain.live_flows.total == 0 {
         words.push_str(" No flow is left.");
     }
-    paragraph(&words, style) + &violations(Some(r), style)
-}
-
-/// Loud lines for what the contract rules out; empty on a sound receipt.
-fn violations(receipt: Option<&Receipt>, style: Style) -> String {
-    let Some(r) = receipt else { return String::new() };
-    let (loud, off) = if style.control { ("\x1b[1;37;41m", "\x1b[0m") } else { ("", "") };
-    let mut out = String::new();
-    for (n, what) in [(r.new_flows, "new flow"), (r.misrouted, "misrouted packet")] {
-        if n > 0 {
-            let host = clean(&r.host, style.ascii);
-            let _ =
-                writeln!(out, "{loud}!!! {host}: {} during the drain; this must be 0{off}", plural(n, what));
-        }
-    }
-    out
+    paragraph(&words, style) + &violations(r, style)
 }
 
 fn paragraph(words: &str, style: Style) -> String {
@@ -183,7 +195,8 @@ fn paragraph(words: &str, style: Style) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::render::fixtures::{draining, ended, live};
+    use crate::api::types::{Order, Outcome};
+    use crate::cli::render::fixtures::{NOW, draining, ended, live};
 
     #[test]
     fn bars_are_full_only_without_flows() {
@@ -234,13 +247,13 @@ mod tests {
     #[test]
     fn receipts() {
         assert_eq!(
-            receipt(&ended(7, "web-1", "drained", 0), Style::PLAIN),
+            receipt(&ended(7, "web-1", Outcome::Drained, 0), Style::PLAIN),
             "\
 web-1: drained in 3m07s (drain 7, by alice: kernel update). 120 flows at the start, 120 ended on the
   host; 0 new flows since, 0 misrouted packets. No flow is left.
 "
         );
-        let mut bad = ended(7, "web-1", "drained", 0);
+        let mut bad = ended(7, "web-1", Outcome::Drained, 0);
         let r = bad.receipt.as_mut().unwrap();
         (r.ended, r.evicted, r.misrouted, r.new_flows) = (118, 2, 1, 3);
         assert_eq!(
@@ -258,12 +271,65 @@ web-1: drained in 3m07s (drain 7, by alice: kernel update). 120 flows at the sta
     #[test]
     fn taking_back() {
         assert_eq!(
-            undrained(&ended(7, "web-1", "undrained", 37), Style::PLAIN),
+            undrained(&ended(7, "web-1", Outcome::Undrained, 37), Style::PLAIN),
             "web-1: takes new flows again; drain 7 was taken back after 3m07s with 37 of 120 flows left\n"
         );
         assert_eq!(
-            undrained(&ended(7, "web-1", "drained", 0), Style::PLAIN),
+            undrained(&ended(7, "web-1", Outcome::Drained, 0), Style::PLAIN),
             "web-1: takes new flows again; drain 7 had been done after 3m07s\n"
+        );
+    }
+
+    #[test]
+    fn bounds_are_told_as_of_the_daemon_s_clock() {
+        let mut drain = draining(7, "web-1", 37);
+        assert_eq!(bounds(&drain), None);
+        drain.order = Order {
+            deadline: Some(NOW + 580),
+            at_deadline: AtDeadline::Reset,
+            spread: 0,
+            lease: Some(NOW + 7140),
+        };
+        assert_eq!(
+            began(&drain, Style::PLAIN),
+            "\
+web-1: draining (drain 7), gets no new flows; 37 live flows go on (30 established, 7 closing);
+  deadline in 9m40s: reset, lease for 1h59m
+"
+        );
+        let words = |drain: &DrainStatus| bounds(drain).unwrap();
+        drain.order.lease = None;
+        drain.as_of = NOW + 583;
+        assert_eq!(words(&drain), "deadline passed 3s ago: reset");
+        drain.order.at_deadline = AtDeadline::Keep;
+        assert_eq!(words(&drain), "deadline passed 3s ago: keep");
+        drain.overdue_since = drain.order.deadline;
+        assert_eq!(words(&drain), "overdue for 3s: keep");
+        assert_eq!(
+            plain_line(&drain, 65, Style::PLAIN),
+            "1m05s: web-1: draining, 37 of 120 flows live (30 established, 7 closing), overdue for 3s: keep, \
+             waiting for 37 live flows\n"
+        );
+        let mut done = DrainStatus { order: drain.order, ..ended(7, "web-1", Outcome::Drained, 0) };
+        assert_eq!(bounds(&done), None, "a deadline means nothing any more");
+        done.order.lease = Some(NOW + 60);
+        assert!(began(&done, Style::PLAIN).ends_with(" No flow is left.\n  lease for 1m00s\n"));
+        done.state = "undrained".to_owned();
+        assert_eq!(bounds(&done), None);
+    }
+
+    #[test]
+    fn a_receipt_tells_what_ended_flows() {
+        let mut drain = ended(7, "web-1", Outcome::Reset, 0);
+        let r = drain.receipt.as_mut().unwrap();
+        (r.ended, r.reset, r.silent) = (100, 18, 2);
+        assert_eq!(
+            receipt(&drain, Style::PLAIN),
+            "\
+web-1: drained in 3m07s, flows were reset (drain 7, by alice: kernel update). 120 flows at the start,
+  100 ended on the host, 18 reset, 2 silent after the deadline, and ended; 0 new flows since, 0
+  misrouted packets. No flow is left.
+"
         );
     }
 }

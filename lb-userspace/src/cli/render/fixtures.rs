@@ -33,6 +33,9 @@ pub fn draining(id: u64, host: &str, total: u64) -> DrainStatus {
         started_at: NOW - 187,
         by: "alice".to_owned(),
         reason: Some("kernel update".to_owned()),
+        order: Order::default(),
+        overdue_since: None,
+        as_of: NOW,
         flows_at_start: 120,
         live_flows: live(total),
         waiting_for: Some(format!("{total} live flows")),
@@ -41,15 +44,15 @@ pub fn draining(id: u64, host: &str, total: u64) -> DrainStatus {
 }
 
 /// The drain after it has ended in `outcome`, with `left` flows.
-pub fn ended(id: u64, host: &str, outcome: &str, left: u64) -> DrainStatus {
+pub fn ended(id: u64, host: &str, outcome: Outcome, left: u64) -> DrainStatus {
     DrainStatus {
-        state: outcome.to_owned(),
+        state: if outcome.is_taken_back() { "undrained" } else { "drained" }.to_owned(),
         live_flows: live(left),
         waiting_for: None,
         receipt: Some(Receipt {
             drain: id,
             host: host.to_owned(),
-            outcome: outcome.to_owned(),
+            outcome,
             by: "alice".to_owned(),
             reason: Some("kernel update".to_owned()),
             started_at: NOW - 187,
@@ -57,9 +60,11 @@ pub fn ended(id: u64, host: &str, outcome: &str, left: u64) -> DrainStatus {
             flows_at_start: 120,
             ended: 120 - left,
             left,
-            evicted: 0,
-            new_flows: 0,
-            misrouted: 0,
+            packets: 48_620,
+            bytes: 31_000_000,
+            packets_per_second: 260.0,
+            bytes_per_second: 165_775.4,
+            ..Receipt::default()
         }),
         ..draining(id, host, left)
     }

@@ -6,6 +6,7 @@ use crate::api::types::{AdminState, DrainStatus, HostStatus, LiveFlows, OperStat
 use crate::cli::terminal::Style;
 use crate::model::Ports;
 
+use super::drain::bounds;
 use super::number::{count, duration, exact, memory, percent, plural, rate};
 use super::text::{Align, Grid, clean, wrap};
 
@@ -64,8 +65,21 @@ pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
         hosts.row(host_row(h));
     }
     section(&mut out, hosts, "no hosts");
-    for drain in status.hosts.iter().filter_map(|h| h.drain.as_ref()).filter(|d| d.state == "draining") {
-        paragraph(&mut out, &drain_line(drain, now), style);
+    for host in &status.hosts {
+        match &host.drain {
+            Some(drain) if drain.state == "draining" => paragraph(&mut out, &drain_line(drain, now), style),
+            // Without anybody's doing it will come back.
+            Some(drain) if host.admin == AdminState::Drained => {
+                if let Some(lease) = bounds(drain) {
+                    paragraph(
+                        &mut out,
+                        &format!("drain {} of {}: done, {lease}", drain.id, drain.host),
+                        style,
+                    );
+                }
+            }
+            _ => {}
+        }
     }
 
     let mut services = Grid::new(SERVICES, style);
@@ -248,6 +262,9 @@ fn drain_line(drain: &DrainStatus, now: u64) -> String {
     if let Some(reason) = &drain.reason {
         let _ = write!(line, " ({reason})");
     }
+    if let Some(bounds) = bounds(drain) {
+        let _ = write!(line, "; {bounds}");
+    }
     if let Some(why) = &drain.waiting_for {
         let _ = write!(line, "; waiting for {why}");
     }
@@ -315,6 +332,20 @@ interface eth0: native XDP, index 2
         assert!(!text.contains('\x1b'));
         let loud = status(&body, false, NOW, Style { control: true, ..Style::PLAIN });
         assert!(loud.contains("\x1b[1;37;41m!!! misrouted: 3\x1b[0m"), "{loud:?}");
+    }
+
+    #[test]
+    fn bounds_of_drains_are_told() {
+        let mut body = fixtures::status();
+        let drain = body.hosts[1].drain.as_mut().unwrap();
+        (drain.order.deadline, drain.order.lease) = (Some(NOW - 5), Some(NOW + 60));
+        drain.overdue_since = drain.order.deadline;
+        let text = status(&body, false, NOW, Style::PLAIN);
+        assert!(text.contains("(kernel update); overdue for 5s: keep, lease for 1m00s;"), "{text}");
+        body.hosts[1].admin = AdminState::Drained;
+        body.hosts[1].drain.as_mut().unwrap().state = "drained".to_owned();
+        let text = status(&body, false, NOW, Style::PLAIN);
+        assert!(text.contains("\ndrain 7 of web-2: done, lease for 1m00s\n"), "{text}");
     }
 
     #[test]

@@ -3,7 +3,7 @@ mod random;
 mod reference;
 mod world;
 
-use crate::api::types::LiveFlows;
+use crate::api::types::{AtDeadline, LiveFlows, Order};
 
 use super::*;
 
@@ -17,14 +17,22 @@ fn gauges(established: u64) -> Gauges {
 }
 
 fn drain_event(id: u64, gauges: Gauges) -> Event {
-    Event::Drain { id, by: "ann".to_owned(), reason: Some("kernel".to_owned()), gauges }
+    bounded(id, Order::default(), gauges)
+}
+
+fn bounded(id: u64, order: Order, gauges: Gauges) -> Event {
+    Event::Drain { id, by: "ann".to_owned(), reason: Some("kernel".to_owned()), order, gauges }
+}
+
+fn published(gauges: Gauges) -> Event {
+    Event::Published { gauges, generation: 12 }
 }
 
 /// A sweep at `clock` of a host whose pins have been complete since 0.
 fn sweep(clock: u64, gauges: Gauges) -> Observation {
     Observation {
-        gauges,
         counted: gauges.live.total,
+        gauges,
         clock,
         complete_since: 0,
         slots_open_long_enough: false,

@@ -21,7 +21,7 @@ pub(super) fn meaning(history: &[Event]) -> Meaning {
         return Meaning { admin: AdminState::Active, drain: last_begun(past), sealed: false };
     };
     let drain = id_of(&present[begin]);
-    let Some(published) = present[begin..].iter().position(|e| matches!(e, Event::Published(_))) else {
+    let Some(published) = present[begin..].iter().position(|e| matches!(e, Event::Published { .. })) else {
         return Meaning { admin: AdminState::Draining, drain, sealed: false };
     };
     let looks: Vec<bool> = present[begin + published..]

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use crate::api::types::Order;
 use crate::drain::Drain;
 
 use super::*;
@@ -80,9 +81,10 @@ fn a_host_that_is_drained_keeps_its_number() {
         started_at: NOW,
         by: "ann".to_owned(),
         reason: None,
+        order: Order::default(),
         start: None,
     };
-    journal.begin_drain(&[drain], &by("ann")).expect("begun");
+    journal.drain(&[drain], &[], &by("ann")).expect("begun");
     let error = journal.release_host("a").expect_err("in use");
     assert!(matches!(error, Error::HostInUse { drain: 1, .. }), "{error}");
     assert_eq!(journal.known_hosts().expect("readable"), ids([("a", 1)]));

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::api::types::{Order, Outcome};
+
 use super::drains::{drain, receipt};
 use super::*;
 
@@ -38,11 +40,15 @@ fn writer() {
                 .and_then(|()| out.flush())
                 .expect("the parent reads");
         };
-        ack(journal.begin_drain(std::slice::from_ref(&begun), &by("ann")).expect("begun"));
+        ack(journal.drain(std::slice::from_ref(&begun), &[], &by("ann")).expect("begun"));
+        if id.is_multiple_of(3) {
+            let order = Order { deadline: Some(id), ..Order::default() };
+            ack(journal.drain(&[], &[Amended { drain: id, order }], &by("bob")).expect("amended"));
+        }
         if id.is_multiple_of(2) {
-            ack(journal.finish_drain(&receipt(&begun, "drained"), &by("sluice")).expect("ended"));
+            ack(journal.finish_drain(&receipt(&begun, Outcome::Drained), &by("sluice")).expect("ended"));
         } else {
-            let taken = TakenBack { drain: id, receipt: Some(receipt(&begun, "undrained")) };
+            let taken = TakenBack { drain: id, receipt: Some(receipt(&begun, Outcome::Undrained)) };
             ack(journal.undrain(&[taken], &by("ann")).expect("taken back"));
         }
     }
@@ -105,6 +111,7 @@ fn check(path: &Path, acks: &[Ack]) {
     let count = |kind: &str| revisions.iter().filter(|revision| revision.kind == kind).count();
     let in_state = |state: &str| rows.values().filter(|row| row.state == state).count();
     assert_eq!(count("drain"), rows.len());
+    assert_eq!(count("amend"), rows.values().filter(|row| row.drain.order.deadline.is_some()).count());
     assert_eq!(count("drained"), in_state("drained"));
     assert_eq!(count("undrain"), in_state("undrained"));
     let in_ring = journal.lineages().expect("readable")["ring"]["drain"].as_u64().expect("a number");

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lb_common::layout::{Control, HOST_NONE, HostId, HostState, Slot};
-use lb_userspace::api::types::{DrainRequest, Status};
+use lb_userspace::api::types::{DrainRequest, Status, UndrainRequest};
 use lb_userspace::dataplane::{Abilities, Dataplane, Sizes};
 use lb_userspace::engine::{self, Clock, Engine, Start, by_phase};
 use lb_userspace::journal::Journal;
@@ -177,12 +177,12 @@ impl Balancer {
     }
 
     pub fn drain(&mut self, hosts: &BTreeSet<HostId>) -> Result<(), engine::Error> {
-        let request = request(hosts);
+        let request = DrainRequest { hosts: names(hosts), ..DrainRequest::default() };
         self.engine().drain(&request, "test").map(drop)
     }
 
     pub fn undrain(&mut self, hosts: &BTreeSet<HostId>) -> Result<(), engine::Error> {
-        let request = request(hosts);
+        let request = UndrainRequest { hosts: names(hosts), ..UndrainRequest::default() };
         self.engine().undrain(&request, "test").map(drop)
     }
 
@@ -246,9 +246,8 @@ impl Balancer {
     }
 }
 
-fn request(hosts: &BTreeSet<HostId>) -> DrainRequest {
-    let hosts = hosts.iter().copied().map(name).collect();
-    DrainRequest { hosts, reason: None, by: None }
+fn names(hosts: &BTreeSet<HostId>) -> Vec<String> {
+    hosts.iter().copied().map(name).collect()
 }
 
 impl Drop for Balancer {
