@@ -73,8 +73,13 @@ pub fn step(host: &str, state: State, event: Event, now: u64) -> (State, Vec<Act
         }
         (State::Draining(mut draining), Event::Drain { order, .. }) if order != draining.drain.order => {
             draining.drain.order = order;
-            let drain = draining.drain.id;
-            (State::Draining(draining), vec![Action::Amend { drain, order }, Action::PublishTables])
+            let mut actions = vec![Action::Amend { drain: draining.drain.id, order }];
+            // The look that led to the seal may have gone by the deadline of before.
+            if std::mem::take(&mut draining.sealed) {
+                actions.push(Action::UnsealHost(host.to_owned()));
+            }
+            actions.push(Action::PublishTables);
+            (State::Draining(draining), actions)
         }
         (State::Drained(mut finished), Event::Drain { order: Order { lease, .. }, .. })
             if lease != finished.drain.order.lease =>

@@ -14,7 +14,8 @@ impl Engine {
         self.check_last_host(&hosts)?;
         let now = self.clock.now();
         let mut id = self.journal.next_drain_id()?;
-        let (mut begun, mut amended, mut states) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut begun, mut amended) = (Vec::new(), Vec::new());
+        let (mut states, mut unsealed) = (Vec::new(), Vec::new());
         for host in &hosts {
             let gauges = self.gauges(host)?;
             let order = self.order(host, &request.into(), now, gauges.live.total)?;
@@ -28,6 +29,7 @@ impl Engine {
                         id += 1;
                     }
                     Action::Amend { drain, order } => amended.push(Amended { drain, order }),
+                    Action::UnsealHost(host) => unsealed.push(host),
                     // Everything is published below.
                     _ => {}
                 }
@@ -38,6 +40,7 @@ impl Engine {
             let change = Change { at: now, author, reason: request.reason.as_deref() };
             self.journal.drain(&begun, &amended, &change)?;
             self.drains.extend(states);
+            self.sealed.retain(|host| !unsealed.contains(host));
             self.stale = true;
             for drain in &begun {
                 log::info!("drain {} of {} by {author}", drain.id, drain.host);

@@ -15,7 +15,13 @@ use fake::*;
 #[test]
 fn help_usage_and_version() {
     let run = |args: &[&str]| Run::from(sluice(args).output().unwrap());
-    run(&["--help"]).expect(0).prints("5  a deadline passed with flows left");
+    let help = run(&["--help"]).expect(0).prints("5  a deadline passed with flows left");
+    let help = help.prints("6  drained, and the deadline ended flows: moved or reset");
+    help.prints("7  the drain was taken back by an undrain").prints("8  the drain's lease ran out");
+    run(&["drain", "a", "--at-deadline", "drop"]).expect(2).says("keep, move, reset");
+    run(&["drain", "a", "--deadline", "10"]).expect(2).says("write it like 30s, 5m or 1h30m");
+    run(&["receipt"]).expect(2).says("<ID>");
+    run(&["receipts", "-n", "0"]).expect(2);
     run(&["drain", "--help"]).expect(0).prints("sluice drain web-3 web-4 --wait --timeout 10m");
     run(&["--version"]).expect(0).prints(env!("CARGO_PKG_VERSION"));
     run(&[]).expect(2);
@@ -182,4 +188,43 @@ fn rings() {
     });
     fake.run(&["rings"]).expect(0).prints("ring 0: 10 slots, no handover open, generation 3, used by web\n");
     assert_eq!(fake.run(&["rings", "--json"]).expect(0).json()["rings"][0]["size"], 10);
+}
+
+#[test]
+fn an_order_is_asked_for_in_seconds() {
+    let fake = Fake::new(|what, body| {
+        assert_eq!(what, "POST /v1/drain");
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        let asked = json!({"hosts": ["a"], "reason": null, "by": null, "deadline": 600, "at_deadline": "reset", "lease": 7200});
+        if body != asked {
+            return refusal(400, "bad_request", &format!("asked for {body}"));
+        }
+        let mut drain = drain("a", "draining", 10);
+        drain["order"] = json!({"deadline": 1600, "at_deadline": "reset", "spread": 0, "lease": 8200});
+        drain["as_of"] = json!(1020);
+        drains(&[drain])
+    });
+    let order = ["drain", "a", "--deadline", "599s 1ms", "--at-deadline", "reset", "--lease", "2h"];
+    let run = fake.run(&order).expect(0);
+    assert!(run.out.replace("\n ", "").contains("; deadline in 9m40s: reset, lease for 1h59m\n"), "{run:?}");
+    fake.run(&["drain", "a", "--deadline", "0s"]).expect(1).says(r#""deadline":0,"#);
+}
+
+#[test]
+fn receipts_and_one_of_them() {
+    let receipt = || drain("web-1", "drained", 0)["receipt"].clone();
+    let fake = Fake::new(move |what, _| match what {
+        "GET /v1/receipts?host=web%2F1&limit=5" => ok(json!({"receipts": [receipt()]})),
+        "GET /v1/receipts?limit=20" => ok(json!({"receipts": []})),
+        "GET /v1/receipts/7" => ok(receipt()),
+        _ => refusal(404, "not_found", "there is no drain 8"),
+    });
+    let run = fake.run(&["receipts", "--host", "web/1", "-n", "5"]).expect(0);
+    assert_eq!(run.out.lines().count(), 2, "{run:?}");
+    run.prints(" 7  web-1  drained ");
+    fake.run(&["receipts"]).expect(0).prints("no drain is over yet\n");
+    let run = fake.run(&["receipt", "7"]).expect(0).prints("drain 7 of web-1: drained in 1m00s\nby bob\n");
+    run.prints("10 flows live at the start\n10 flows ended by themselves\n");
+    assert_eq!(fake.run(&["receipt", "7", "--json"]).expect(0).json()["ended"], 10);
+    fake.run(&["receipt", "8"]).expect(3).says("error: there is no drain 8\nhint: look at");
 }

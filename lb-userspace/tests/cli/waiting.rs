@@ -112,8 +112,39 @@ fn taken_back_by_somebody_else() {
         _ => drains(&[drain("a", "undrained", 4)]),
     });
     fake.run(&["drain", "a", "--wait"])
-        .expect(1)
+        .expect(7)
         .says("error: drain 7 of a was taken back with 4 flows left\n");
+}
+
+#[test]
+fn each_end_has_a_code_of_its_own() {
+    let ends = |outcome: &'static str, left: u64, overdue: Option<u64>| {
+        Fake::new(move |what, _| {
+            if what == "POST /v1/drain" {
+                return drains(&[drain("a", "draining", 10)]);
+            }
+            let state = match outcome {
+                "draining" | "drained" => outcome,
+                "lease_over" => "undrained",
+                _ => "drained",
+            };
+            let mut drain = drain("a", state, left);
+            drain["overdue_since"] = overdue.into();
+            if state != "draining" {
+                drain["receipt"]["outcome"] = outcome.into();
+                drain["receipt"]["reset"] = if outcome == "reset" { 3 } else { 0 }.into();
+                drain["receipt"]["moved"] = if outcome == "moved" { 3 } else { 0 }.into();
+            }
+            drains(&[drain])
+        })
+        .run(&["drain", "a", "--wait"])
+    };
+    ends("drained", 0, None).expect(0);
+    ends("draining", 4, Some(100)).expect(5).says("error: the deadline has passed: a (4 of 10 flows live");
+    let run = ends("reset", 0, None).expect(6).prints("a: drained in 1m00s, flows were reset (drain 7");
+    run.says("error: drained, but not all flows ended by themselves: a: 3 reset\n");
+    ends("moved", 0, None).expect(6).says("a: 3 moved\n");
+    ends("lease_over", 4, None).expect(8).says("drain 7 of a came to the end of its lease with 4 flows left");
 }
 
 #[test]

@@ -326,9 +326,9 @@ web-1: draining (drain 7), gets no new flows; 37 live flows go on (30 establishe
         assert_eq!(
             receipt(&drain, Style::PLAIN),
             "\
-web-1: drained in 3m07s, flows were reset (drain 7, by alice: kernel update). 120 flows at the start,
-  100 ended on the host, 18 reset, 2 silent after the deadline, and ended; 0 new flows since, 0
-  misrouted packets. No flow is left.
+web-1: drained in 3m07s, flows were reset (drain 7, by alice: kernel update). 120 flows at the
+  start, 100 ended on the host, 18 reset, 2 silent after the deadline, and ended; 0 new flows since,
+  0 misrouted packets. No flow is left.
 "
         );
     }

@@ -341,7 +341,8 @@ interface eth0: native XDP, index 2
         (drain.order.deadline, drain.order.lease) = (Some(NOW - 5), Some(NOW + 60));
         drain.overdue_since = drain.order.deadline;
         let text = status(&body, false, NOW, Style::PLAIN);
-        assert!(text.contains("(kernel update); overdue for 5s: keep, lease for 1m00s;"), "{text}");
+        let words = text.replace("\n  ", " ");
+        assert!(words.contains("(kernel update); overdue for 5s: keep, lease for 1m00s; waiting"), "{text}");
         body.hosts[1].admin = AdminState::Drained;
         body.hosts[1].drain.as_mut().unwrap().state = "drained".to_owned();
         let text = status(&body, false, NOW, Style::PLAIN);

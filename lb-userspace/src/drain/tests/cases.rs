@@ -336,6 +336,14 @@ fn an_order_is_amended_by_the_next_drain() {
     run.offer(Event::Sweep(sweep(42, gauges(0))), 1042);
     let State::Drained(finished) = &run.state else { panic!("not drained") };
     assert_eq!((finished.receipt.outcome, finished.receipt.order), (Outcome::Drained, first));
+    // What a seal rests on may not hold by another order.
+    let mut sealed = by(first);
+    sealed.offer(Event::Sweep(sweep(5, gauges(0))), 1070);
+    let kept = Order { at_deadline: AtDeadline::Keep, ..first };
+    assert_eq!(
+        sealed.offer(bounded(8, kept, gauges(0)), 1070),
+        [Action::Amend { drain: 7, order: kept }, Action::UnsealHost(HOST.to_owned()), Action::PublishTables]
+    );
     // Of a drain that is done, only the lease counts.
     let other = Order { deadline: Some(5), at_deadline: AtDeadline::Move, spread: 1, lease: Some(2000) };
     let leased = Order { lease: Some(2000), ..first };

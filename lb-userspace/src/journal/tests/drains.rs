@@ -139,3 +139,89 @@ fn drain_numbers_are_never_used_twice() {
     assert_eq!(of_b, [3, 2]);
     assert_eq!(journal.last_drain("b").expect("readable").map(|row| row.drain.id), Some(3));
 }
+
+#[test]
+fn an_amended_order_is_kept_and_noted_with_who_and_why() {
+    let (_dir, path) = place();
+    let mut journal = open(&path);
+    journal.drain(&[drain(1, "a"), drain(2, "b")], &[], &by("ann")).expect("begun");
+    let order = Order {
+        deadline: Some(NOW + 600),
+        at_deadline: AtDeadline::Reset,
+        spread: 3,
+        lease: Some(NOW + 7200),
+    };
+    let amended = Amended { drain: 1, order };
+    let change = Change { reason: Some("it must be"), ..by("bob") };
+    let revision = journal.drain(&[drain(3, "c")], &[amended], &change).expect("both");
+    let [last, before] = journal.revisions(None, 2).expect("readable").try_into().expect("two");
+    assert_eq!((last.number, last.kind.as_str(), before.kind.as_str()), (revision, "amend", "drain"));
+    assert_eq!((last.author.as_str(), last.reason.as_deref()), ("bob", Some("it must be")));
+    assert_eq!(last.detail["drains"][0]["host"], "a");
+    assert_eq!(last.detail["drains"][0]["order"]["at_deadline"], "reset");
+
+    let unknown = Amended { drain: 9, order };
+    let error = journal.drain(&[drain(4, "d")], &[unknown], &by("ann")).expect_err("there is no drain 9");
+    assert!(matches!(error, Error::NoSuchDrain { drain: 9, .. }), "{error}");
+    assert_eq!((in_force(&journal), journal.last_revision().expect("readable")), (vec![1, 2, 3], revision));
+    drop(journal);
+    let rows = open(&path).open_drains().expect("readable");
+    assert_eq!((rows[0].drain.order, rows[1].drain.order), (order, Order::default()));
+}
+
+#[test]
+fn receipts_are_listed_with_the_newest_first() {
+    let (_dir, path) = place();
+    let mut journal = open(&path);
+    let hosts = ["a", "b", "a", "a"];
+    for (id, host) in (1..).zip(hosts) {
+        let begun = drain(id, host);
+        journal.drain(std::slice::from_ref(&begun), &[], &by("ann")).expect("begun");
+        if id < 4 {
+            let receipt = Some(receipt(&begun, Outcome::LeaseOver));
+            journal.undrain(&[TakenBack { drain: id, receipt }], &by("sluice")).expect("taken back");
+        }
+    }
+    let ids = |host, limit| -> Vec<u64> {
+        journal.receipts(host, limit).expect("readable").iter().map(|receipt| receipt.drain).collect()
+    };
+    assert_eq!(ids(None, 9), [3, 2, 1], "drain 4 is under way");
+    assert_eq!((ids(Some("a"), 9), ids(None, 1), ids(Some("x"), 9)), (vec![3, 1], vec![3], vec![]));
+    let row = |id| journal.drain_row(id).expect("readable");
+    assert_eq!(row(2).and_then(|row| row.receipt).map(|receipt| receipt.outcome), Some(Outcome::LeaseOver));
+    assert_eq!(row(4).map(|row| row.receipt), Some(None));
+    assert_eq!(row(5), None);
+}
+
+/// A drain under way and one that is done, as the schema before had them.
+#[test]
+fn drains_of_a_journal_of_schema_2_are_kept() {
+    let (_dir, path) = place();
+    drop(open(&path));
+    std::fs::remove_file(&path).expect("removed");
+    let db = Connection::open(&path).expect("made");
+    for step in [include_str!("../schema_1.sql"), include_str!("../schema_2.sql")] {
+        db.execute_batch(step).expect("made");
+    }
+    db.pragma_update(None, "application_id", crate::journal::file::APPLICATION_ID).expect("set");
+    db.pragma_update(None, "user_version", 2).expect("set");
+    db.execute_batch(
+        r#"INSERT INTO meta (one, hash_key, created_at) VALUES (1, zeroblob(16), 1);
+        INSERT INTO drains VALUES (1, 'a', 'draining', 1, 100, 'ann', 'kernel', 5, 1, 900, 2, NULL, NULL);
+        INSERT INTO drains VALUES (2, 'b', 'draining', 1, 100, 'ann', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+        INSERT INTO drains VALUES (3, 'c', 'drained', 1, 100, 'ann', NULL, 5, 0, 900, 0, 160,
+            '{"drain":3,"host":"c","outcome":"drained","by":"ann","reason":null,"started_at":100,"ended_at":160,
+              "flows_at_start":5,"ended":5,"left":0,"evicted":0,"new_flows":0,"misrouted":0}');"#,
+    )
+    .expect("written");
+    drop(db);
+    let journal = open(&path);
+    let rows = journal.open_drains().expect("readable");
+    let start =
+        Start { flows: 5, evicted_total: 1, new_flows_total: 900, misrouted_total: 2, ..Start::default() };
+    assert_eq!((rows[0].drain.start.as_ref(), rows[0].drain.order), (Some(&start), Order::default()));
+    assert_eq!(rows[1].drain.start, None);
+    let receipt = rows[2].receipt.as_ref().expect("it is done");
+    assert_eq!((receipt.outcome, receipt.ended, receipt.moved), (Outcome::Drained, 5, 0));
+    assert_eq!((receipt.generation, receipt.order, receipt.durations), (0, Order::default(), None));
+}
