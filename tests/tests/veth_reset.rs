@@ -1,0 +1,174 @@
+//! Flows that are ended, by a drain's deadline, over real kernels: both ends of each connection learn of it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use sluice_tests::site::{ECHO, Plan, Site};
+use sluice_tests::topology::{Layout, Topology};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A client's connection to an echo server.
+struct Connection {
+    stream: TcpStream,
+    host: String,
+}
+
+impl Connection {
+    fn open(vip: IpAddr) -> Self {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(vip, ECHO), LIMIT).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut greeting = [0; 3];
+        stream.read_exact(&mut greeting).unwrap();
+        let host = String::from_utf8(greeting[..2].to_vec()).unwrap();
+        Connection { stream, host }
+    }
+
+    /// Sends a word, and has it back.
+    fn echo(&mut self) -> std::io::Result<()> {
+        let mut word = [0; 4];
+        self.stream.write_all(b"word")?;
+        self.stream.read_exact(&mut word)?;
+        assert_eq!(&word, b"word");
+        Ok(())
+    }
+
+    /// How the connection has ended, without anything that is said by this side.
+    fn end(&mut self) -> ErrorKind {
+        match self.stream.read(&mut [0; 1]) {
+            Ok(len) => panic!("{len} bytes"),
+            Err(error) => error.kind(),
+        }
+    }
+}
+
+/// Twenty connections to each VIP; those of h1, then the others.
+fn connections(site: &Site) -> (Vec<Connection>, Vec<Connection>) {
+    let vips = site.vips();
+    let open = || vips.into_iter().flat_map(|vip| (0..20).map(move |_| Connection::open(vip))).collect();
+    let all: Vec<Connection> = site.topology.client().ns.enter(open).unwrap();
+    all.into_iter().partition(|connection| connection.host == "h1")
+}
+
+fn plan(forward: &'static str) -> Plan {
+    Plan { timeouts: [10, 120, 20, 10], ..Plan::new(forward, 2) }
+}
+
+/// Sockets of a host's echo server that have a client.
+fn sockets(site: &Site, host: usize) -> usize {
+    let all = site.topology.host(host).ns.shell("ss -Htn state established").unwrap();
+    all.lines().filter(|line| line.split_whitespace().nth(2).is_some_and(|end| end.ends_with(":7"))).count()
+}
+
+/// Waits until the host has no connection any more.
+fn wait_for_no_sockets(site: &Site, host: usize) {
+    let start = Instant::now();
+    while sockets(site, host) != 0 {
+        assert!(
+            start.elapsed() < LIMIT,
+            "{} are left\n{}",
+            sockets(site, host),
+            site.topology.host(host).ns.shell("ss -tnoi state established").unwrap()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn reset_at_the_deadline(layout: Layout, forward: &'static str) {
+    let site = Site::start(Topology::builder().layout(layout), &plan(forward)).unwrap();
+    let (mut ours, mut others) = connections(&site);
+    assert!(ours.len() >= 8, "{}", ours.len());
+    assert_eq!(sockets(&site, 1), ours.len());
+    site.daemon.cli_ok(&["drain", "h1", "--deadline", "2s", "--at-deadline", "reset"]).unwrap();
+    let start = Instant::now();
+    std::thread::sleep(Duration::from_millis(300));
+    // Until then nobody notices.
+    for connection in &mut ours {
+        connection.echo().unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(3500).saturating_sub(start.elapsed()));
+    // Every other client speaks, and is told at once; the others are told without a word.
+    let mut told = 0;
+    for (number, connection) in ours.iter_mut().enumerate() {
+        if number % 2 == 0 {
+            let asked = Instant::now();
+            let error = connection.echo().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+            told += 1;
+        }
+    }
+    for connection in ours.iter_mut().skip(1).step_by(2) {
+        assert_eq!(connection.end(), ErrorKind::ConnectionReset, "{}", site.daemon.log());
+    }
+    let output = site.daemon.cli(&["drain", "h1", "--wait", "--timeout", "30s", "--json"]).unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let receipt = &answer["drains"][0]["receipt"];
+    let count = |name: &str| receipt[name].as_u64().unwrap();
+    assert_eq!(receipt["outcome"], "reset", "{answer}");
+    assert_eq!(output.status.code(), Some(6), "{answer}");
+    assert_eq!(count("flows_at_start"), ours.len() as u64, "{answer}");
+    assert_eq!((count("reset"), count("silent")), (told, ours.len() as u64 - told), "{answer}");
+    assert_eq!((count("new_flows"), count("misrouted")), (0, 0), "{answer}");
+    wait_for_no_sockets(&site, 1);
+    for connection in &mut others {
+        connection.echo().unwrap();
+    }
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+#[test]
+fn flat_l2() {
+    reset_at_the_deadline(Layout::Flat, "l2");
+}
+
+#[test]
+fn routed_l2() {
+    reset_at_the_deadline(Layout::Routed, "l2");
+}
+
+#[test]
+fn routed_ipip() {
+    reset_at_the_deadline(Layout::Routed, "ipip");
+}
+
+#[test]
+fn routed_gue() {
+    reset_at_the_deadline(Layout::Routed, "gue");
+}
+
+#[test]
+fn routed_nat() {
+    reset_at_the_deadline(Layout::Routed, "nat");
+}
+
+/// The data path needs no daemon for it. The hosts learn of it from their clients' kernels, or when a daemon is there again.
+#[test]
+fn a_dead_daemon_s_deadline_is_kept() {
+    let mut site = Site::start(Topology::builder(), &plan("l2")).unwrap();
+    let (mut ours, mut others) = connections(&site);
+    site.daemon.cli_ok(&["drain", "h1", "--deadline", "3s", "--at-deadline", "reset"]).unwrap();
+    let start = Instant::now();
+    site.daemon.sigkill();
+    while start.elapsed() < Duration::from_secs(2) {
+        for connection in ours.iter_mut().chain(&mut others) {
+            connection.echo().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    std::thread::sleep(Duration::from_millis(4500).saturating_sub(start.elapsed()));
+    for connection in &mut ours {
+        assert_eq!(connection.echo().unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    for connection in &mut others {
+        connection.echo().unwrap();
+    }
+    assert_eq!(sockets(&site, 1), ours.len(), "nobody has told the host");
+    site.daemon.start_again().unwrap();
+    wait_for_no_sockets(&site, 1);
+    let waited = site.daemon.cli(&["drain", "h1", "--wait", "--timeout", "30s", "--json"]).unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&waited.stdout).unwrap();
+    assert_eq!(answer["drains"][0]["receipt"]["reset"], ours.len(), "{answer}");
+    assert_eq!(site.violations().unwrap(), "{}");
+}
