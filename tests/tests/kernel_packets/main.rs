@@ -3,6 +3,7 @@
 
 mod bench;
 mod crowd;
+mod ending;
 mod forward;
 mod handover;
 mod life;
