@@ -6,7 +6,7 @@ use lb_common::layout::{BackendStats, HostId, Overflow, Tuple};
 
 use super::sweep::{book_end, unmark, unmark_overflow};
 use super::sys::take;
-use super::{Dataplane, Error, Maps};
+use super::{Dataplane, Error, FlowRecord, Maps};
 
 /// Pins that were ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,6 +55,31 @@ impl Dataplane {
             }
         }
         Ok(ended)
+    }
+
+    /// Ends one flow that was listed, as [`Self::end`] does, if it still is what it was. Whether it was ended.
+    pub fn end_flow(&mut self, flow: &FlowRecord, reset: bool) -> Result<bool, Error> {
+        let now = self.now();
+        let Some(index) = flow.index else {
+            return self.end_in_overflow(&flow.tuple, flow.host, reset, now);
+        };
+        let place = self.maps.word(index);
+        // SAFETY: a word of the mapped array.
+        let word = Word(unsafe { atomic::load(place) });
+        let cold = self.maps.cold.get(index);
+        if !is_counted(word, flow.host) || cold.tuple() != flow.tuple {
+            return Ok(false);
+        }
+        let after = after(word, reset, now);
+        // SAFETY: as above. The word is the one before, so the record was its.
+        if !unsafe { atomic::swap(place, word.0, after.0) } {
+            return Ok(false);
+        }
+        if after == Word::EMPTY {
+            unmark(&self.maps, index, word, &cold);
+        }
+        book(&self.maps, cold.stats, word.phase(), after);
+        Ok(true)
     }
 
     /// Takes an entry out, and puts it back if it is to stay known. Whether it was one of the host's.

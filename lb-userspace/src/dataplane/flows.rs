@@ -42,6 +42,8 @@ const WORDS_A_PAGE: u64 = 1 << 20;
 /// A live pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowRecord {
+    /// Index of its word; `None`: the pin is in the overflow map.
+    pub index: Option<u32>,
     pub tuple: Tuple,
     pub service: u16,
     pub host: HostId,
@@ -81,7 +83,7 @@ impl Dataplane {
                 // SAFETY: as above. A word that changed meanwhile: the record may be another flow's.
                 let again = Word(unsafe { atomic::load(self.maps.word(index)) });
                 if again.tag() == word.tag() {
-                    flows.extend(self.record(word, &cold, now, filter));
+                    flows.extend(self.record(Some(index), word, &cold, now, filter));
                 }
             }
         }
@@ -91,7 +93,7 @@ impl Dataplane {
             flows.extend(entries.filter_map(|(_, entry)| {
                 let word = Word(entry.word);
                 (word.is_live(now, &self.options.timeouts) && filter.takes_word(word, now))
-                    .then(|| self.record(word, &entry.cold, now, filter))?
+                    .then(|| self.record(None, word, &entry.cold, now, filter))?
             }));
             return FlowPage { flows, next: None };
         }
@@ -104,8 +106,16 @@ impl Dataplane {
         word.phase().is_pin() && word.idle(now) <= self.options.timeouts[word.limit_as(phase)]
     }
 
-    fn record(&self, word: Word, cold: &Cold, now: u32, filter: &FlowFilter) -> Option<FlowRecord> {
+    fn record(
+        &self,
+        index: Option<u32>,
+        word: Word,
+        cold: &Cold,
+        now: u32,
+        filter: &FlowFilter,
+    ) -> Option<FlowRecord> {
         let record = FlowRecord {
+            index,
             tuple: cold.tuple(),
             service: cold.service(),
             host: word.host(),

@@ -4,6 +4,7 @@
 mod bench;
 mod crowd;
 mod deadline;
+mod ending;
 mod forward;
 mod handover;
 mod life;

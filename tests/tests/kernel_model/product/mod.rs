@@ -6,10 +6,12 @@
 //! - [`handovers`]: whose the slots are, when a handover ends, and when a drain may be done.
 //! - [`world`]: what clients see, and what the contract (C1 to C4 and C7) promises them. It knows nothing of pins.
 //! - [`steps`]: what can happen; [`run`] and [`traffic`]: it happens; [`compare`]: table and counters are as they should be.
+//! - [`bounds`]: deadlines and leases of drains.
 //! - [`random`]: thousands of sequences; [`cases`]: those that once failed; [`two`]: two balancers; [`joined`]: a
 //!   service that is new.
 
 mod balancer;
+mod bounds;
 mod cases;
 mod compare;
 mod handovers;
