@@ -20,6 +20,7 @@ fn dispatch(Cli { global, command }: &Cli) -> Result<(), Failure> {
         Command::Receipts(args) => cli::receipts::run(global, args),
         Command::Receipt(args) => cli::receipt::run(global, args),
         Command::Flows(args) => cli::flows::run(global, args),
+        Command::Kick(args) => cli::kick::run(global, args),
         Command::Rings(args) => cli::rings::run(global, args),
         Command::Check(args) => cli::check::run(args),
         Command::Detach(args) => cli::detach::run(global, args),

@@ -172,3 +172,45 @@ fn a_dead_daemon_s_deadline_is_kept() {
     assert_eq!(answer["drains"][0]["receipt"]["reset"], ours.len(), "{answer}");
     assert_eq!(site.violations().unwrap(), "{}");
 }
+
+/// Chosen flows of a host that stays in use, paced; the others notice nothing.
+#[test]
+fn a_kick_ends_the_chosen_flows_and_no_others() {
+    let site = Site::start(Topology::builder(), &plan("l2")).unwrap();
+    let (mut ours, mut others) = connections(&site);
+    std::thread::sleep(Duration::from_millis(3200));
+    let idle = ours.len() / 2;
+    for connection in ours.iter_mut().skip(idle) {
+        connection.echo().unwrap();
+    }
+    let start = Instant::now();
+    let kick = site.daemon.cli_json(&["kick", "h1", "--idle", "2s", "--rate", "4/s", "--json"]).unwrap();
+    // The first at once, then one each quarter of a second.
+    assert!(start.elapsed() >= Duration::from_millis(250 * (idle as u64 - 1)), "{:?}", start.elapsed());
+    assert_eq!((&kick["chosen"], &kick["kicked"]), (&idle.into(), &idle.into()), "{kick}");
+    for connection in ours.iter_mut().take(idle) {
+        assert_eq!(connection.end(), ErrorKind::ConnectionReset, "{}", site.daemon.log());
+    }
+    for connection in ours.iter_mut().skip(idle).chain(&mut others) {
+        connection.echo().unwrap();
+    }
+    let (left, limit) = (ours.len() - idle, Instant::now() + LIMIT);
+    while sockets(&site, 1) > left {
+        assert!(Instant::now() < limit, "the host keeps {} sockets of {left}", sockets(&site, 1));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(sockets(&site, 1), left);
+    let none = site.daemon.cli_ok(&["kick", "h1", "--older-than", "1h"]).unwrap();
+    assert_eq!(none, "h1: no live flow is such\n");
+    let refused = site.daemon.cli(&["kick", "h9"]).unwrap();
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    // All that are left, of a host that drains: so the drain ends.
+    site.daemon.cli_ok(&["drain", "h1"]).unwrap();
+    site.daemon.cli_ok(&["kick", "h1", "--rate", "1000/s"]).unwrap();
+    let waited = site.daemon.cli(&["drain", "h1", "--wait", "--timeout", "30s", "--json"]).unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&waited.stdout).unwrap();
+    let receipt = &answer["drains"][0]["receipt"];
+    assert_eq!((&receipt["outcome"], &receipt["kicked"]), (&"reset".into(), &left.into()), "{answer}");
+    wait_for_no_sockets(&site, 1);
+    assert_eq!(site.violations().unwrap(), "{}");
+}

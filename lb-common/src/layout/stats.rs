@@ -20,14 +20,16 @@ pub struct BackendStats {
     pub evicted: u64,
     /// Flows that went on to another host at the deadline of a drain.
     pub moved: u64,
-    /// Flows whose client was answered with a RST at the deadline of a drain, or because an operator ended them.
+    /// Flows whose client was answered with a RST at the deadline of a drain.
     pub reset: u64,
+    /// Flows that an operator has ended; written by user space alone.
+    pub kicked: u64,
     /// Pins that entered a phase, by [`BackendStats::gauge_of`].
     pub entered: [u64; PHASES_COUNTED],
     /// Pins that left a phase. `entered - left` is the live-flow gauge, exact.
     pub left: [u64; PHASES_COUNTED],
 }
-layout!(BackendStats, 112, 8);
+layout!(BackendStats, 120, 8);
 
 impl BackendStats {
     /// Index of a phase's gauge; `None` for phases that are no live flow.

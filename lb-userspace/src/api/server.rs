@@ -18,8 +18,8 @@ use axum::{Json, Router};
 use tokio::net::UnixListener;
 
 use super::types::{
-    ApiError, DrainRequest, Drains, FlowQuery, Flows, Receipt, ReceiptQuery, Receipts, Rings, Status,
-    UndrainRequest,
+    ApiError, DrainRequest, Drains, FlowQuery, Flows, Kick, KickRequest, Kicks, Receipt, ReceiptQuery,
+    Receipts, Rings, Status, UndrainRequest,
 };
 use crate::engine::{self, Handle};
 
@@ -59,6 +59,9 @@ fn router(engine: Handle) -> Router {
         .route("/v1/receipts", get(receipts))
         .route("/v1/receipts/{id}", get(receipt))
         .route("/v1/flows", get(flows))
+        .route("/v1/kick", post(kick))
+        .route("/v1/kicks", get(kicks))
+        .route("/v1/kicks/{id}", get(kick_by_id))
         .route("/v1/rings", get(rings))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -194,6 +197,28 @@ async fn flows(
     let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
     let limit = query.limit.unwrap_or(1000).clamp(1, MAX_PAGE);
     ask(&engine, move |engine| engine.flows(&query, limit)).await
+}
+
+async fn kick(
+    State(engine): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Result<Json<KickRequest>, JsonRejection>,
+) -> Result<Json<Kick>, Failure> {
+    let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let by = request.by.clone().unwrap_or(peer.0);
+    ask(&engine, move |engine| engine.kick(&request, &by)).await
+}
+
+async fn kicks(State(engine): State<Handle>) -> Result<Json<Kicks>, Failure> {
+    ask(&engine, |engine| Ok(engine.kicks())).await
+}
+
+async fn kick_by_id(
+    State(engine): State<Handle>,
+    id: Result<UrlPath<u64>, PathRejection>,
+) -> Result<Json<Kick>, Failure> {
+    let UrlPath(id) = id.map_err(|error| Failure::bad_request(error.body_text()))?;
+    ask(&engine, move |engine| engine.kick_by_id(id)).await
 }
 
 async fn unknown(request: Request<Body>) -> Failure {

@@ -18,6 +18,7 @@ pub mod detach;
 pub mod drain;
 pub mod exit;
 pub mod flows;
+pub mod kick;
 pub mod output;
 pub mod receipt;
 pub mod receipts;
@@ -65,6 +66,7 @@ pub enum Command {
     Receipts(receipts::ReceiptsArgs),
     Receipt(receipt::ReceiptArgs),
     Flows(flows::FlowsArgs),
+    Kick(kick::KickArgs),
     Rings(rings::RingsArgs),
     Check(check::CheckArgs),
     Detach(detach::DetachArgs),

@@ -20,6 +20,8 @@ pub struct PairCounters {
     pub reset: u64,
     /// Flows that the daemon ended, see [`Dataplane::end`].
     pub silent: u64,
+    /// Flows that an operator has ended.
+    pub kicked: u64,
     /// Live pins by phase.
     pub live: [i64; PHASES_COUNTED],
     /// Changes of the gauges so far: equal before and after a look means that nothing happened in between.
@@ -75,6 +77,7 @@ impl Dataplane {
         let own = self.maps.user_stats.get(index);
         counters.add(&BackendStats { moved: 0, reset: 0, ..own });
         counters.silent = own.moved + own.reset;
+        counters.kicked = own.kicked;
         Ok(counters)
     }
 

@@ -24,11 +24,22 @@ impl Ended {
     }
 }
 
+/// Why flows are ended, and thereby how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndCause {
+    /// A deadline that moves flows: each is forgotten, and goes to the owner of its slot if it speaks again.
+    Moved,
+    /// A deadline that resets flows: a TCP flow stays known as one that was reset, so that its client is told if it speaks
+    /// after all; other flows are forgotten.
+    Reset,
+    /// An operator, who wants the same.
+    Kicked,
+}
+
 impl Dataplane {
     /// Ends every pin of the host that is counted as a live flow; packets go on meanwhile, and what one of them changes at that
-    /// moment is left to it. With `reset`, a TCP flow stays known as one that was reset, so that its client is told if it speaks
-    /// after all; other flows are forgotten, and go to the owner of their slot if they speak again.
-    pub fn end(&mut self, host: HostId, reset: bool) -> Result<Ended, Error> {
+    /// moment is left to it.
+    pub fn end(&mut self, host: HostId, cause: EndCause) -> Result<Ended, Error> {
         let now = self.now();
         let mut ended = Ended::default();
         for index in 0..self.maps.sizes.words() {
@@ -39,29 +50,29 @@ impl Dataplane {
                 continue;
             }
             let cold = self.maps.cold.get(index);
-            let after = after(word, reset, now);
+            let after = after(word, cause, now);
             // SAFETY: as above. The word is the one before, so the record was its.
             if unsafe { atomic::swap(place, word.0, after.0) } {
                 if after == Word::EMPTY {
                     unmark(&self.maps, index, word, &cold);
                 }
-                book(&self.maps, cold.stats, word.phase(), after);
+                book(&self.maps, cold.stats, word.phase(), after, cause);
                 ended.pins += 1;
             }
         }
         for (tuple, entry) in self.maps.overflow.iter().flatten().collect::<Vec<_>>() {
             if is_counted(Word(entry.word), host) {
-                ended.overflow += u64::from(self.end_in_overflow(&tuple, host, reset, now)?);
+                ended.overflow += u64::from(self.end_in_overflow(&tuple, host, cause, now)?);
             }
         }
         Ok(ended)
     }
 
     /// Ends one flow that was listed, as [`Self::end`] does, if it still is what it was. Whether it was ended.
-    pub fn end_flow(&mut self, flow: &FlowRecord, reset: bool) -> Result<bool, Error> {
+    pub fn end_flow(&mut self, flow: &FlowRecord, cause: EndCause) -> Result<bool, Error> {
         let now = self.now();
         let Some(index) = flow.index else {
-            return self.end_in_overflow(&flow.tuple, flow.host, reset, now);
+            return self.end_in_overflow(&flow.tuple, flow.host, cause, now);
         };
         let place = self.maps.word(index);
         // SAFETY: a word of the mapped array.
@@ -70,7 +81,7 @@ impl Dataplane {
         if !is_counted(word, flow.host) || cold.tuple() != flow.tuple {
             return Ok(false);
         }
-        let after = after(word, reset, now);
+        let after = after(word, cause, now);
         // SAFETY: as above. The word is the one before, so the record was its.
         if !unsafe { atomic::swap(place, word.0, after.0) } {
             return Ok(false);
@@ -78,17 +89,23 @@ impl Dataplane {
         if after == Word::EMPTY {
             unmark(&self.maps, index, word, &cold);
         }
-        book(&self.maps, cold.stats, word.phase(), after);
+        book(&self.maps, cold.stats, word.phase(), after, cause);
         Ok(true)
     }
 
     /// Takes an entry out, and puts it back if it is to stay known. Whether it was one of the host's.
-    fn end_in_overflow(&mut self, tuple: &Tuple, host: HostId, reset: bool, now: u32) -> Result<bool, Error> {
+    fn end_in_overflow(
+        &mut self,
+        tuple: &Tuple,
+        host: HostId,
+        cause: EndCause,
+        now: u32,
+    ) -> Result<bool, Error> {
         let Some(entry) = take(&self.maps.overflow, tuple)? else { return Ok(false) };
         let word = Word(entry.word);
         let (is_ours, mut after) = (is_counted(word, host), word);
         if is_ours {
-            after = self::after(word, reset, now);
+            after = self::after(word, cause, now);
         }
         if after != Word::EMPTY {
             let entry = Overflow { word: after.0, ..entry };
@@ -101,7 +118,7 @@ impl Dataplane {
             unmark_overflow(&self.maps, self.options.key, tuple);
         }
         if is_ours {
-            book(&self.maps, entry.cold.stats, word.phase(), after);
+            book(&self.maps, entry.cold.stats, word.phase(), after, cause);
         } else if after == Word::EMPTY {
             book_end(&self.maps, entry.cold.stats, word.phase());
         }
@@ -117,18 +134,26 @@ fn is_counted(word: Word, host: HostId) -> bool {
 }
 
 /// What becomes of a live pin. One that was reset is seen now: it has the time that such pins have from here.
-fn after(word: Word, reset: bool, now: u32) -> Word {
-    if reset && word.phase() != Phase::Udp { word.seen(now, Phase::Reset) } else { Word::EMPTY }
+fn after(word: Word, cause: EndCause, now: u32) -> Word {
+    if cause != EndCause::Moved && word.phase() != Phase::Udp {
+        word.seen(now, Phase::Reset)
+    } else {
+        Word::EMPTY
+    }
 }
 
 /// Books the pin's end, and what ended it, in counters that outlive the daemon.
-fn book(maps: &Maps, stats: u32, phase: Phase, after: Word) {
+fn book(maps: &Maps, stats: u32, phase: Phase, after: Word, cause: EndCause) {
     book_end(maps, stats, phase);
     if stats < maps.user_stats.len() {
         let stats = maps.user_stats.at(stats);
         // SAFETY: the daemon is the only writer of these counters.
         unsafe {
-            let sum = if after == Word::EMPTY { &raw mut (*stats).moved } else { &raw mut (*stats).reset };
+            let sum = match cause {
+                EndCause::Kicked => &raw mut (*stats).kicked,
+                _ if after == Word::EMPTY => &raw mut (*stats).moved,
+                _ => &raw mut (*stats).reset,
+            };
             sum.write_volatile(sum.read_volatile() + 1);
         }
     }
@@ -141,10 +166,13 @@ mod tests {
     #[test]
     fn only_tcp_stays_known_as_reset() {
         let word = |phase| Word::new(9, 3, phase, 100).with_set(2);
-        assert_eq!(after(word(Phase::Udp), true, 500), Word::EMPTY);
-        assert_eq!(after(word(Phase::Established), false, 500), Word::EMPTY);
+        assert_eq!(after(word(Phase::Udp), EndCause::Reset, 500), Word::EMPTY);
+        assert_eq!(after(word(Phase::Established), EndCause::Moved, 500), Word::EMPTY);
         for phase in [Phase::HalfOpen, Phase::Established, Phase::Closing] {
-            assert_eq!(after(word(phase), true, 500), Word::new(9, 3, Phase::Reset, 500).with_set(2));
+            assert_eq!(
+                after(word(phase), EndCause::Kicked, 500),
+                Word::new(9, 3, Phase::Reset, 500).with_set(2)
+            );
         }
     }
 

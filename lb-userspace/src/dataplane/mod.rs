@@ -26,7 +26,7 @@ mod ways;
 pub use attach::{Attached, detach_all};
 pub use counters::{Counters, PairCounters};
 pub use directory::Services;
-pub use end::Ended;
+pub use end::{EndCause, Ended};
 pub use error::Error;
 pub use flows::{FlowFilter, FlowPage, FlowRecord};
 pub use load::{Abilities, Dataplane, Options, check_key};

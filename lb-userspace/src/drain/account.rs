@@ -9,11 +9,12 @@ use super::state::{Drain, Gauges, Start};
 /// What became of a host's pins since the drain began. It always adds up:
 ///
 /// ```text
-/// flows at the start + appeared = ended + moved + reset + silent + evicted + live + unseen
+/// flows at the start + appeared = ended + moved + reset + silent + kicked + evicted + live + unseen
 /// ```
 ///
 /// - *ended*: pins that went away by themselves: closed, reset by an end or idle past their timeout.
-/// - *moved*, *reset*: ended by the data path at the deadline; *silent*: by the daemon, as they said nothing after it.
+/// - *moved*, *reset*: ended by the data path at the deadline; *silent*: by the daemon, as they said nothing after it;
+///   *kicked*: by an operator.
 /// - *appeared*: pins that were not there at the start. Flows that lived before but had no pin (their pin was evicted,
 ///   or the table lost) get one with their next packet; that is legitimate and no new flow.
 /// - *unseen*: pins that a lost table took along and that have not appeared again.
@@ -29,6 +30,7 @@ pub struct Tally {
     pub moved: u64,
     pub reset: u64,
     pub silent: u64,
+    pub kicked: u64,
     pub evicted: u64,
     pub unseen: u64,
     /// New flows since the start: must be 0.
@@ -62,6 +64,7 @@ impl Tally {
             moved: 0,
             reset: 0,
             silent: 0,
+            kicked: 0,
             evicted: 0,
             unseen,
             new_flows: 0,
@@ -105,7 +108,8 @@ impl Tally {
             + grown_by(&mut self.evicted, |s| s.evicted_total)
             + grown_by(&mut self.moved, |s| s.moved_total)
             + grown_by(&mut self.reset, |s| s.reset_total)
-            + grown_by(&mut self.silent, |s| s.silent_total);
+            + grown_by(&mut self.silent, |s| s.silent_total)
+            + grown_by(&mut self.kicked, |s| s.kicked_total);
         if after <= last.flows {
             self.ended += last.flows - after;
         } else {
@@ -124,7 +128,7 @@ impl Tally {
             AtDeadline::Reset => (0, self.silent),
             AtDeadline::Keep | AtDeadline::Move => (self.silent, 0),
         };
-        let outcome = if self.reset + silent_reset > 0 {
+        let outcome = if self.reset + silent_reset + self.kicked > 0 {
             Outcome::Reset
         } else if self.moved + silent_moved > 0 {
             Outcome::Moved
@@ -161,6 +165,7 @@ impl Tally {
             moved: self.moved,
             reset: self.reset,
             silent: self.silent,
+            kicked: self.kicked,
             unconfirmed: 0,
             left: 0,
             evicted: self.evicted,

@@ -27,6 +27,8 @@ pub struct Gauges {
     pub reset_total: u64,
     /// Flows that the daemon ended because they said nothing.
     pub silent_total: u64,
+    /// Flows of the host that an operator has ended.
+    pub kicked_total: u64,
     /// Packets and bytes that went to the host.
     pub packets_total: u64,
     pub bytes_total: u64,
@@ -83,6 +85,8 @@ pub struct Start {
     pub moved_total: u64,
     pub reset_total: u64,
     pub silent_total: u64,
+    #[serde(default)]
+    pub kicked_total: u64,
     pub packets_total: u64,
     pub bytes_total: u64,
     pub violations: BTreeMap<String, u64>,
@@ -99,6 +103,7 @@ impl Start {
             moved_total: gauges.moved_total,
             reset_total: gauges.reset_total,
             silent_total: gauges.silent_total,
+            kicked_total: gauges.kicked_total,
             packets_total: gauges.packets_total,
             bytes_total: gauges.bytes_total,
             violations: gauges.violations.clone(),

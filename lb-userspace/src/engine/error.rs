@@ -19,6 +19,10 @@ pub enum Error {
     LastHost { hosts: String, service: String },
     #[error("host {host}: {refusal}")]
     Order { host: String, refusal: drain::Refusal },
+    #[error("there is no kick {0}")]
+    NoKick(u64),
+    #[error("a kick at no flow a second would never end")]
+    NoRate,
     #[error("there is no drain {0}")]
     NoDrain(u64),
     #[error("drain {drain} of {host} has no receipt: it is under way")]
@@ -38,8 +42,9 @@ impl Error {
             Error::NoHost { .. }
             | Error::NoService { .. }
             | Error::NoDrain(_)
+            | Error::NoKick(_)
             | Error::NoReceiptYet { .. } => "not_found",
-            Error::NoHosts | Error::NoPrefix(_) | Error::Order { .. } => "bad_request",
+            Error::NoHosts | Error::NoRate | Error::NoPrefix(_) | Error::Order { .. } => "bad_request",
             Error::LastHost { .. } => "conflict",
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => "internal",
         }
@@ -55,6 +60,10 @@ impl Error {
                 Some("`sluice status` lists hosts and services".to_owned())
             }
             Error::NoPrefix(_) => Some("write it like 198.51.100.7, 10.0.0.0/8 or 2001:db8::/32".to_owned()),
+            Error::NoRate => Some("give a rate of at least 1, or none for 50".to_owned()),
+            Error::NoKick(_) => {
+                Some("the daemon remembers the last 100 kicks since its start: GET /v1/kicks".to_owned())
+            }
             Error::NoHosts => Some("name at least one host".to_owned()),
             Error::LastHost { .. } => {
                 Some("undrain another host of the service first, or add one to the config".to_owned())

@@ -18,6 +18,7 @@ pub struct Sum {
     pub moved: u64,
     pub reset: u64,
     pub silent: u64,
+    pub kicked: u64,
     live: [i64; PHASES_COUNTED],
 }
 
@@ -30,6 +31,7 @@ impl Sum {
         self.moved += counters.moved;
         self.reset += counters.reset;
         self.silent += counters.silent;
+        self.kicked += counters.kicked;
         for (sum, live) in self.live.iter_mut().zip(counters.live) {
             *sum += live;
         }
@@ -70,6 +72,7 @@ impl Engine {
             moved_total: sum.moved,
             reset_total: sum.reset,
             silent_total: sum.silent,
+            kicked_total: sum.kicked,
             packets_total: sum.packets,
             bytes_total: sum.bytes,
             violations: Self::violations(&reasons).collect(),

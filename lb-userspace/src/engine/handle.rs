@@ -77,6 +77,10 @@ impl Engine {
 
     /// Pause between two ticks: short while somebody waits for a drain's end.
     fn pause(&self) -> Duration {
-        if self.is_draining() { Duration::from_millis(250) } else { Duration::from_secs(1) }
+        if self.is_draining() || self.kicks.are_under_way() {
+            Duration::from_millis(250)
+        } else {
+            Duration::from_secs(1)
+        }
     }
 }

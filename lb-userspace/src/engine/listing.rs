@@ -14,13 +14,20 @@ use crate::plan::address_of;
 impl Engine {
     /// A page of live flows, `limit` of them at most.
     pub fn flows(&self, query: &FlowQuery, limit: usize) -> Result<Flows, Error> {
+        let filter = self.filter(query)?;
+        let page = self.dataplane.flows(&filter, query.cursor.unwrap_or(0), limit);
+        Ok(Flows { flows: page.flows.iter().map(|record| self.flow(record)).collect(), next: page.next })
+    }
+
+    /// Which pins are meant.
+    pub(super) fn filter(&self, query: &FlowQuery) -> Result<FlowFilter, Error> {
         let no_host =
             |name: &str| Error::NoHost { name: name.to_owned(), near: near(name, self.ids.hosts.keys()) };
         let no_service = |name: &str| Error::NoService {
             name: name.to_owned(),
             near: near(name, self.ids.services.keys()),
         };
-        let filter = FlowFilter {
+        Ok(FlowFilter {
             host: query
                 .host
                 .as_deref()
@@ -40,9 +47,7 @@ impl Engine {
             }),
             min_age: query.min_age.unwrap_or(0),
             min_idle: query.min_idle.unwrap_or(0),
-        };
-        let page = self.dataplane.flows(&filter, query.cursor.unwrap_or(0), limit);
-        Ok(Flows { flows: page.flows.iter().map(|record| self.flow(record)).collect(), next: page.next })
+        })
     }
 
     fn flow(&self, record: &FlowRecord) -> Flow {

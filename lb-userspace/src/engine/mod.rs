@@ -11,6 +11,7 @@ mod error;
 mod gauges;
 mod handle;
 mod hands;
+mod kicks;
 mod listing;
 mod own;
 mod publication;
@@ -43,6 +44,7 @@ use crate::netlink::{self, NextHopState};
 use crate::plan::{Ids, Inputs};
 use crate::relay::{self, PathMtus};
 use edges::Edges;
+use kicks::Kicks;
 use rates::Rates;
 use resets::Resets;
 use rings::Rings;
@@ -84,6 +86,7 @@ pub struct Engine {
     rates: Rates,
     edges: Edges,
     resets: Resets,
+    kicks: Kicks,
 }
 
 impl Engine {

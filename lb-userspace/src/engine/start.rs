@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::edges::Edges;
+use super::kicks::Kicks;
 use super::rates::Rates;
 use super::resets::Resets;
 use super::rings::Rings;
@@ -112,6 +113,7 @@ impl Start {
             rates: Rates::default(),
             edges: Edges::default(),
             resets: Resets::default(),
+            kicks: Kicks::default(),
         };
         engine.resume_drains()?;
         engine.continue_edges();

@@ -6,7 +6,7 @@ use lb_common::layout::{HostId, HostState};
 
 use super::{Engine, Error};
 use crate::api::types::AtDeadline;
-use crate::dataplane::{BackendTable, SweepInput};
+use crate::dataplane::{BackendTable, EndCause, SweepInput};
 use crate::drain::{Action, Event, Observation, State, step};
 use crate::journal::Change;
 use crate::plan::state_of_leaving;
@@ -20,6 +20,7 @@ impl Engine {
         let published = self.catch_up().and(own);
         let leased = self.end_leases();
         self.note_edges();
+        self.advance_kicks()?;
         self.sweep()?;
         self.tell_of_resets();
         self.recount()?;
@@ -194,7 +195,8 @@ impl Engine {
     /// Ends the flows of a host that have said nothing since its deadline. The sums of the drain learn of them by the counters.
     fn end_silent(&mut self, host: &str, action: AtDeadline) -> Result<(), Error> {
         let Some(&id) = self.ids.hosts.get(host) else { return Ok(()) };
-        let ended = self.dataplane.end(id, action == AtDeadline::Reset)?;
+        let cause = if action == AtDeadline::Reset { EndCause::Reset } else { EndCause::Moved };
+        let ended = self.dataplane.end(id, cause)?;
         if ended.overflow > 0 {
             self.uncounted.extend(self.ids.stats_of_host(host));
         }

@@ -33,6 +33,8 @@ pub enum Kind {
     /// A drain came to its end.
     Drained,
     Undrain,
+    /// Flows of a host were ended early.
+    Kick,
 }
 
 impl fmt::Display for Kind {
@@ -46,6 +48,7 @@ impl fmt::Display for Kind {
             Kind::Amend => "amend",
             Kind::Drained => "drained",
             Kind::Undrain => "undrain",
+            Kind::Kick => "kick",
         })
     }
 }

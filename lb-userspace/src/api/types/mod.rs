@@ -5,6 +5,7 @@
 mod drain;
 mod error;
 mod flows;
+mod kick;
 mod receipt;
 mod rings;
 mod status;
@@ -12,6 +13,7 @@ mod status;
 pub use drain::*;
 pub use error::*;
 pub use flows::*;
+pub use kick::*;
 pub use receipt::*;
 pub use rings::*;
 pub use status::*;

@@ -44,7 +44,7 @@ impl Outcome {
 /// The record of a finished drain. What came of its flows adds up:
 ///
 /// ```text
-/// flows_at_start + appeared = ended + moved + reset + silent + evicted + left
+/// flows_at_start + appeared = ended + moved + reset + silent + kicked + evicted + left
 /// ```
 ///
 /// Receipts that an earlier version wrote have `appeared` 0 and need not.
@@ -78,6 +78,9 @@ pub struct Receipt {
     /// Flows that said nothing after the deadline, so that the daemon ended them.
     #[serde(default)]
     pub silent: u64,
+    /// Flows that an operator ended early.
+    #[serde(default)]
+    pub kicked: u64,
     /// Resets of which the backend could not be told.
     #[serde(default)]
     pub unconfirmed: u64,

@@ -2,6 +2,7 @@
 
 pub mod drain;
 pub mod flows;
+pub mod kick;
 pub mod number;
 pub mod receipt;
 pub mod rings;

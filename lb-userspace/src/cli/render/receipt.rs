@@ -88,6 +88,7 @@ pub fn whole(r: &Receipt, style: Style) -> String {
         (r.moved, "moved to another host at the deadline", false),
         (r.reset, "reset", false),
         (r.silent, "silent after the deadline, and ended", false),
+        (r.kicked, "kicked by an operator", false),
         (r.evicted, "lost their pin because the flow table was full", false),
         (r.left, "left", r.outcome.is_taken_back()),
     ];

@@ -1,0 +1,56 @@
+//! Flows that an operator ends early.
+
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/kick`: ends live flows of a host, so many a second. All that is given must hold for a flow.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KickRequest {
+    pub host: String,
+    #[serde(default)]
+    pub service: Option<String>,
+    /// Client addresses: one, or a prefix such as `10.0.0.0/8`.
+    #[serde(default)]
+    pub clients: Option<String>,
+    /// Seconds since the flow began, at least.
+    #[serde(default)]
+    pub older_than: Option<u64>,
+    /// Seconds since its last packet, at least.
+    #[serde(default)]
+    pub idle: Option<u64>,
+    /// Flows a second; default: 50.
+    #[serde(default)]
+    pub rate: Option<u32>,
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Who asks; the daemon notes the peer's user name where it is missing.
+    #[serde(default)]
+    pub by: Option<String>,
+}
+
+/// Answer to `POST /v1/kick` and `GET /v1/kicks/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kick {
+    /// Since the daemon's start.
+    pub id: u64,
+    pub host: String,
+    pub by: String,
+    pub reason: Option<String>,
+    pub started_at: u64,
+    /// Flows a second.
+    pub rate: u32,
+    /// Flows that were chosen when it began.
+    pub chosen: u64,
+    /// Those that were ended.
+    pub kicked: u64,
+    /// Those that had ended by themselves, or had spoken in the very moment, before it was their turn.
+    pub missed: u64,
+    /// Null while it is under way.
+    pub ended_at: Option<u64>,
+}
+
+/// Answer to `GET /v1/kicks`: the latest first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Kicks {
+    pub kicks: Vec<Kick>,
+}
