@@ -54,7 +54,7 @@ impl Engine {
         let (mut down, mut up) = (BTreeSet::new(), BTreeSet::new());
         for service in &self.model.services {
             for name in &service.hosts {
-                let address = self.model.hosts.get(name).and_then(|host| host.address_for(service.vip));
+                let address = self.model.address(service, name);
                 let reachable = address.and_then(|address| hops.get(&address)?.next_hop()).is_some();
                 if reachable {
                     up.insert(name.clone())
