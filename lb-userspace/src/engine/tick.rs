@@ -43,7 +43,9 @@ impl Engine {
         if !path && !self.next_hops.has_changed().unwrap_or(false) {
             return Ok(());
         }
-        self.publish()
+        self.publish()?;
+        self.look_at_ways_out();
+        Ok(())
     }
 
     /// Hosts none of whose backends packets can be sent to.
