@@ -30,9 +30,9 @@ fn warn_of(ifindex: u32, is_native: bool, takes: Option<bool>) {
     let interfaces = netlink::interfaces().unwrap_or_default();
     let Some(interface) = interfaces.iter().find(|interface| interface.index == ifindex) else { return };
     let mend = match (interface.kind.as_str(), is_native) {
-        ("veth", _) => "give its other end an XDP program or GRO",
-        (_, false) => "add it to interfaces, in native mode",
-        (_, true) => "see whether its driver has a setting for it",
+        ("veth", _) => "Give its other end an XDP program or GRO",
+        (_, false) => "Add it to interfaces, in native mode",
+        (_, true) => "See whether its driver has a setting for it",
     };
     log::warn!(
         "{}: hosts are reached by it, and {problem} frames that native XDP programs of other interfaces send; the kernel drops what \

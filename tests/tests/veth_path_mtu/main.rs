@@ -130,6 +130,9 @@ fn discover(site: &Site, plan: &Plan) {
     let log = site.daemon.log();
     let said = log.lines().filter(|line| line.contains("takes packets of 1400 bytes")).count();
     assert_eq!(said, 2, "once a backend: {log}");
+    let shown = site.daemon.cli_ok(&["status"]).unwrap();
+    let lines = shown.lines().filter(|line| line.starts_with("path to h1 (") && line.contains(" 1400 bytes"));
+    assert_eq!(lines.count(), 2, "once a backend: {shown}");
 }
 
 /// Errors that a kernel has sent, of both families.
