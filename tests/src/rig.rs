@@ -18,6 +18,7 @@
 
 mod counts;
 pub mod decap;
+mod outer;
 mod runner;
 mod setup;
 mod table;
@@ -30,7 +31,8 @@ use lb_common::hash::{FlowHash, Key};
 use lb_common::layout::{Own, Policy, Tuple};
 use lb_userspace::dataplane::{Abilities, Dataplane, Options, Sizes, detach_all};
 
-pub use counts::{Counts, Delta, PairDelta};
+pub use counts::{BEGAN, BEGAN_UDP, Counts, Delta, NOTHING, PairDelta, phases};
+pub use outer::wrapped;
 pub use runner::{Random, Runner, lasting, stay_on, two_cpus};
 pub use setup::{Setup, gue, ipip_v4, ipip_v6, l2, nat, tuple, words};
 pub use table::{Pin, Place};

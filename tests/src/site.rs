@@ -25,6 +25,8 @@ const TCP: &str = "\"tcp\"";
 pub struct Plan {
     /// `l2`, `ipip`, `gue` or `nat`; the latter takes the routed layout.
     pub forward: &'static str,
+    /// Family of outer headers, `ipv4` or `ipv6`, of services on the IPv4 VIP and of those on the IPv6 VIP.
+    pub outer: [Option<&'static str>; 2],
     /// Weight of each host, by its number from 1.
     pub weights: Vec<u16>,
     /// Seconds: half-open, established, closing, UDP.
@@ -58,6 +60,7 @@ impl Plan {
     pub fn new(forward: &'static str, hosts: usize) -> Self {
         Plan {
             forward,
+            outer: [None; 2],
             weights: vec![100; hosts],
             timeouts: [4, 6, 2, 4],
             pins: 65_536,
@@ -179,12 +182,13 @@ pub fn config(topology: &Topology, plan: &Plan) -> String {
         Extra { name: "echo", protocol: TCP, port: "7", more: "" },
         Extra { name: "echo-udp", protocol: "\"udp\"", port: "7", more: "" },
     ];
-    for (family, vip) in ["v4", "v6"].iter().zip(vips(topology)) {
+    for ((family, vip), outer) in ["v4", "v6"].iter().zip(vips(topology)).zip(plan.outer) {
+        let outer = outer.map(|family| format!("outer = \"{family}\"\n")).unwrap_or_default();
         for Extra { name, protocol, port, more } in services.iter().chain(&plan.services) {
             let _ = writeln!(
                 text,
                 "[[services]]\nname = \"{name}-{family}\"\nvip = \"{vip}\"\nprotocol = {protocol}\nport = {port}\n\
-                 forward = \"{}\"\n{more}",
+                 forward = \"{}\"\n{outer}{more}",
                 plan.forward
             );
             if *protocol == TCP {

@@ -6,17 +6,13 @@ use super::{HEADER, REACH, header};
 use crate::bits::opaque;
 use crate::encap::{IPV4_IN_IP, IPV6_IN_IP};
 use crate::layout::Tuple;
+use crate::parse::extension::{AUTHENTICATION, FRAGMENT, is_extension};
 use crate::parse::{Frame, L3, TCP, UDP};
 
 /// What every error quotes of an upper layer at least, bytes (RFC 792).
 const UPPER: usize = 8;
 /// IPv6 extension headers that are walked over. More than two are rare, and the verifier walks each.
 const EXTENSIONS: usize = 4;
-
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const DESTINATION_OPTIONS: u8 = 60;
 
 /// A quoted packet, which was on its way from a service to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +136,7 @@ pub(super) fn upper_v6(
     end: usize,
 ) -> Result<(u8, usize), NoFlow> {
     for _ in 0..EXTENSIONS {
-        if !is_extension(next) {
+        if !is_walked(next) {
             return Ok((next, at));
         }
         let extension = header::<8>(frame, at).ok_or(NoFlow::Truncated)?;
@@ -163,10 +159,11 @@ pub(super) fn upper_v6(
         // The same bound on each way: the verifier walks what follows once.
         at = (opaque(at as u64) & REACH as u64) as usize;
     }
-    if is_extension(next) { Err(NoFlow::Truncated) } else { Ok((next, at)) }
+    if is_walked(next) { Err(NoFlow::Truncated) } else { Ok((next, at)) }
 }
 
+/// Whether it is walked over: not what authenticates, whose length is in other units.
 #[inline(always)]
-const fn is_extension(protocol: u8) -> bool {
-    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS)
+const fn is_walked(number: u8) -> bool {
+    number != AUTHENTICATION && is_extension(number)
 }

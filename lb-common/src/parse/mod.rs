@@ -4,6 +4,7 @@
 //! [`parse_whole`], which knows everything that Sluice handles but VLAN tags: those are taken off before, see [`tags`]. A packet
 //! that both can read is the same to both.
 
+pub mod extension;
 mod plain;
 pub mod suspect;
 pub mod tags;

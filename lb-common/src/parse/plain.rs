@@ -6,8 +6,8 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use network_types::tcp::TcpHdr;
 use network_types::udp::UdpHdr;
 
+use super::extension::is_extension;
 use super::tags::is_tag;
-use super::whole::is_extension;
 use super::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, ICMPV6, L3, Packet, Signal, TCP, UDP, tcp_signal};
 use crate::layout::Tuple;
 use crate::reason::Reason;

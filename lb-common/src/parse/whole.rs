@@ -5,6 +5,7 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use network_types::tcp::TcpHdr;
 use network_types::udp::UdpHdr;
 
+use super::extension::{AUTHENTICATION, FRAGMENT, ROUTING, is_extension};
 use super::plain::parse_l4;
 use super::{
     ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, ICMPV6, IP_HEADER_MOST, L3, Packet, Signal, TCP, UDP,
@@ -15,18 +16,6 @@ use crate::reason::Reason;
 
 /// IPv6 extension headers that are looked at.
 pub const EXTENSIONS: u32 = 6;
-
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DESTINATION: u8 = 60;
-
-/// Whether an IPv6 header's number is that of an extension header with another header behind it (RFC 8200, 4; RFC 4302).
-#[inline(always)]
-pub const fn is_extension(number: u8) -> bool {
-    matches!(number, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION)
-}
 
 /// What a frame holds.
 #[repr(C)]

@@ -92,8 +92,7 @@ fn general(model: &Model) -> String {
     if let Some(mss) = model.mss_clamp {
         row("MSS", format!("{mss} at most, over IPv6 {}", mss - 20));
     }
-    let encapsulates = |service: &Service| matches!(service.forward, Forward::Ipip | Forward::Gue);
-    if model.services.iter().any(encapsulates) {
+    if model.services.iter().any(|service| service.forward.is_tunnel()) {
         let prefixes = list(model.outer_source.iter());
         row(
             "outer source",
@@ -185,7 +184,7 @@ fn flows(model: &Model, service: &Service) -> String {
 fn backends(model: &Model, service: &Service) -> String {
     let mut text = String::new();
     for name in &service.hosts {
-        let address = model.hosts.get(name).and_then(|host| host.address_for(service.vip));
+        let address = model.address(service, name);
         let separator = if text.is_empty() { "" } else { "\n" };
         let address = match (address, service.backend_port) {
             (None, _) => "-".to_owned(),

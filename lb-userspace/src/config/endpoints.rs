@@ -152,7 +152,7 @@ impl Endpoints {
             |rival: Owner| keeps_ports && claimants[rival].keeps_ports && claimants[rival].vip == service.vip;
         let (mut has_rival, mut has_too_many) = (false, false);
         for &host in hosts {
-            let Some(address) = host.address_for(service.vip) else { continue };
+            let Some(address) = service.reach().address_of(host) else { continue };
             for protocol in service.protocols.iter() {
                 let claims = self.answers.entry((address, protocol)).or_default();
                 for range in ports.iter() {

@@ -10,8 +10,8 @@ use super::reader::{Read, Section, address, child, choice, describe};
 use super::report::Report;
 use super::{ports, prefix, schema};
 use crate::model::{
-    Affinity, FlowTable, Forward, Fragments, Interface, Ping, Ports, Protocol, Protocols, Timeouts, Tracking,
-    UdpHandover, Vip, VipMode, XdpMode,
+    Affinity, Family, FlowTable, Forward, Fragments, Interface, Ping, Ports, Protocol, Protocols, Timeouts,
+    Tracking, UdpHandover, Vip, VipMode, XdpMode,
 };
 
 pub(super) struct RawConfig {
@@ -46,7 +46,9 @@ pub(super) struct RawService {
     pub vip: Option<Vip>,
     pub protocols: Option<Protocols>,
     pub ports: Option<Ports>,
-    pub forward: Forward,
+    /// `None` for what is none, which has been reported.
+    pub forward: Option<Forward>,
+    pub outer: Read<Family>,
     pub backend_port: Option<u16>,
     pub fragments: Fragments,
     pub tracking: Option<Tracking>,
@@ -235,7 +237,8 @@ fn read_service(report: &mut Report, table: &DeTable<'_>, path: String, timeouts
         vip: vip.and_then(|text| prefix::vip(report, &section.path_of("vip"), text)).value(),
         protocols: protocols.value(),
         ports: ports.value(),
-        forward: section.choice(report, "forward", FORWARDS).or(default::FORWARD),
+        forward: section.choice(report, "forward", FORWARDS).or_unless_broken(default::FORWARD),
+        outer: section.choice(report, "outer", &[("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)]),
         backend_port: section.integer(report, "backend_port", 1..=u16::MAX).value(),
         fragments: section
             .choice(report, "fragments", &[("drop", Fragments::Drop), ("pass", Fragments::Pass)])

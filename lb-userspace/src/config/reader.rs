@@ -37,6 +37,15 @@ impl<T> Read<T> {
         self.value().unwrap_or(default)
     }
 
+    /// `None` where it is wrong.
+    pub fn or_unless_broken(self, default: T) -> Option<T> {
+        match self {
+            Read::Absent => Some(default),
+            Read::Broken => None,
+            Read::Value(value) => Some(value),
+        }
+    }
+
     pub fn and_then<U>(self, convert: impl FnOnce(T) -> Option<U>) -> Read<U> {
         match self {
             Read::Absent => Read::Absent,

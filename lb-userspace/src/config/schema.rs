@@ -28,6 +28,7 @@ pub(super) const SERVICE: Fields = &[
     "protocol",
     "port",
     "forward",
+    "outer",
     "backend_port",
     "fragments",
     "tracking",

@@ -11,7 +11,7 @@ use super::reader::Read;
 use super::report::Report;
 use super::suggest::did_you_mean;
 use crate::model::{
-    FlowPolicy, Forward, Host, Protocol, Service, Timeouts, Tracking, UdpHandover, Vip, VipMode,
+    FlowPolicy, Forward, Host, Protocol, Reach, Service, Timeouts, Tracking, UdpHandover, Vip, VipMode,
 };
 
 /// Services that are whole; the path of each is that of the same index in `paths`.
@@ -48,7 +48,7 @@ pub(super) fn check(
             let name = raw.name.as_deref().unwrap_or_default();
             endpoints.claim(report, &raw.path, name, vip, (protocols, ports));
         }
-        check_backend_port(report, &raw);
+        check_forward(report, &raw);
         // Past the limit the config is refused; thousands of long lists would only take time and memory.
         let vip = raw.vip.filter(|_| !counts.over);
         let members = vip.and_then(|vip| members(report, &raw, vip, hosts));
@@ -64,7 +64,8 @@ pub(super) fn check(
                 vip: raw.vip?,
                 protocols: raw.protocols?,
                 ports: raw.ports?,
-                forward: raw.forward,
+                forward: raw.forward?,
+                outer: raw.outer.value(),
                 backend_port: raw.backend_port,
                 fragments: raw.fragments,
                 flows,
@@ -124,10 +125,16 @@ fn check_vip(report: &mut Report, path: &str, vip: Vip, hosts: &Hosts, vip_mode:
     }
 }
 
-/// What only `nat` can do, and what it cannot.
-fn check_backend_port(report: &mut Report, raw: &RawService) {
+/// What only some ways of forwarding can do, and what they cannot.
+fn check_forward(report: &mut Report, raw: &RawService) {
+    let Some(forward) = raw.forward else { return };
+    if matches!(raw.outer, Read::Value(_)) && !forward.is_tunnel() {
+        let message = format!("with forward = \"{forward}\" packets get no outer header");
+        let hint = "take the line out, or write forward = \"ipip\" or \"gue\"";
+        report.add(&format!("{}.outer", raw.path), message, hint);
+    }
     let path = format!("{}.backend_port", raw.path);
-    let is_nat = raw.forward == Forward::Nat;
+    let is_nat = forward == Forward::Nat;
     if let Some(vip) = raw.vip.filter(|vip| is_nat && !vip.is_single()) {
         let message =
             format!("with nat {vip} must be one address: an answer does not tell which one it is from");
@@ -138,7 +145,7 @@ fn check_backend_port(report: &mut Report, raw: &RawService) {
         return;
     }
     if !is_nat {
-        let message = format!("with forward = \"{}\" packets keep their port", raw.forward);
+        let message = format!("with forward = \"{forward}\" packets keep their port");
         report.add(&path, message, "take the line out, or write forward = \"nat\"");
     } else if raw.ports.as_ref().is_some_and(|ports| ports.single().is_none()) {
         let message = "the service has several ports, and answers from one would not tell which";
@@ -192,9 +199,45 @@ impl Counts {
     }
 }
 
+/// What a service wants of its hosts' addresses.
+struct Wanted {
+    reach: Reach,
+    /// What wants it, and what else would do.
+    by: String,
+    otherwise: &'static str,
+}
+
+impl Wanted {
+    /// `None` when it is not clear because something is wrong.
+    fn of(raw: &RawService, vip: Vip) -> Option<Self> {
+        let forward = raw.forward?;
+        let outer = match raw.outer {
+            Read::Absent => None,
+            Read::Broken => return None,
+            Read::Value(family) => Some(family),
+        };
+        let (by, otherwise) = match outer.filter(|_| forward.is_tunnel()) {
+            Some(family) => (
+                format!("outer = \"{}\"", family.to_string().to_lowercase()),
+                "without the line outer its other address will do",
+            ),
+            None => (format!("VIP {vip}"), "with forward = \"ipip\" or \"gue\" its other address will do"),
+        };
+        Some(Wanted { reach: Reach::of(vip, forward, outer), by, otherwise })
+    }
+
+    /// An address that will do, in words.
+    fn address(&self) -> String {
+        match self.reach {
+            Reach::Only(family) => format!("an {family} address"),
+            Reach::Rather(_) => "an address".to_owned(),
+        }
+    }
+}
+
 /// Names of the members, sorted; `None` when they are wrong or not clear because something else is.
 fn members(report: &mut Report, raw: &RawService, vip: Vip, hosts: &Hosts) -> Option<Vec<String>> {
-    let family = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
+    let wanted = Wanted::of(raw, vip)?;
     let path = format!("{}.hosts", raw.path);
     match &raw.hosts {
         Read::Broken => None,
@@ -202,17 +245,18 @@ fn members(report: &mut Report, raw: &RawService, vip: Vip, hosts: &Hosts) -> Op
             if !hosts.unclear.is_empty() {
                 return None;
             }
-            let fit = hosts.by_name.values().filter(|host| host.address_for(vip).is_some());
+            let fit = hosts.by_name.values().filter(|host| wanted.reach.address_of(host).is_some());
             let names: Vec<String> = fit.map(|host| host.name.clone()).collect();
             if names.is_empty() {
-                let message = format!("there is no host with an {family} address for VIP {vip}");
-                report.add(&path, message, format!("add a host with an {family} address under [hosts.NAME]"));
+                let (address, by) = (wanted.address(), &wanted.by);
+                let message = format!("there is no host with {address} for {by}");
+                report.add(&path, message, format!("add a host with {address} under [hosts.NAME]"));
                 return None;
             }
             Some(names)
         }
         Read::Value(listed) if listed.is_empty() => {
-            let hint = format!("name one, or leave the field out for all that have an {family} address");
+            let hint = format!("name one, or leave the field out for all that have {}", wanted.address());
             report.add(&path, "the service has no hosts", hint);
             None
         }
@@ -221,7 +265,8 @@ fn members(report: &mut Report, raw: &RawService, vip: Vip, hosts: &Hosts) -> Op
             let mut right = true;
             for (index, name) in listed.iter().enumerate() {
                 let path = format!("{path}[{index}]");
-                let fits = name.as_ref().is_some_and(|name| check_member(report, &path, name, vip, hosts));
+                let fits =
+                    name.as_ref().is_some_and(|name| check_member(report, &path, name, &wanted, hosts));
                 right &= fits;
                 let Some(name) = name else { continue };
                 if !names.insert(name.clone()) {
@@ -233,7 +278,7 @@ fn members(report: &mut Report, raw: &RawService, vip: Vip, hosts: &Hosts) -> Op
     }
 }
 
-fn check_member(report: &mut Report, path: &str, name: &str, vip: Vip, hosts: &Hosts) -> bool {
+fn check_member(report: &mut Report, path: &str, name: &str, wanted: &Wanted, hosts: &Hosts) -> bool {
     let Some(host) = hosts.by_name.get(name) else {
         let otherwise = || format!("define it under {}", header(name));
         let known = hosts.by_name.keys().map(String::as_str);
@@ -244,11 +289,13 @@ fn check_member(report: &mut Report, path: &str, name: &str, vip: Vip, hosts: &H
     if hosts.unclear.contains(name) {
         return false;
     }
-    if host.address_for(vip).is_none() {
-        let family = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
-        let message = format!("host {name:?} has no {family} address, VIP {vip} needs one");
+    let Wanted { reach, by, otherwise } = wanted;
+    // One that takes either family is content with every host.
+    if let (Reach::Only(family), None) = (reach, reach.address_of(host)) {
+        let message = format!("host {name:?} has no {family} address, {by} needs one");
+        let header = header(name);
         let hint =
-            format!("add an {family} address to addresses under {}, or take the host out", header(name));
+            format!("add an {family} address to addresses under {header}, or take the host out; {otherwise}");
         report.add(path, message, hint);
         return false;
     }

@@ -135,9 +135,7 @@ pub fn detach(instance: &str, socket: &Path) -> anyhow::Result<bool> {
 }
 
 fn backend_addresses(model: &Model) -> Vec<std::net::IpAddr> {
-    let pairs =
-        model.services.iter().flat_map(|service| service.hosts.iter().map(move |host| (service, host)));
-    pairs.filter_map(|(service, host)| model.hosts.get(host)?.address_for(service.vip)).collect()
+    model.services.iter().flat_map(|service| model.addresses(service)).collect()
 }
 
 fn unix_now() -> u64 {

@@ -26,7 +26,7 @@ pub struct Attached {
 impl Dataplane {
     /// Attaches to an interface, or takes over the link that an earlier daemon left: then the program is swapped in
     /// place, atomically.
-    pub fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attached, Error> {
+    pub fn attach(&mut self, interface: &str, wanted: XdpMode) -> Result<Attached, Error> {
         let no_interface = |_| Error::NoInterface { interface: interface.to_owned() };
         let ifindex = nix::net::if_::if_nametoindex(interface).map_err(no_interface)?;
         let paths = self.paths.clone();
@@ -39,7 +39,7 @@ impl Dataplane {
                 continue;
             }
             match replace(program, &pin) {
-                Ok(()) => return Ok(attached(mode, None)),
+                Ok(()) => return Ok(attached(mode, kept(wanted, mode))),
                 // The link of an interface that is gone: its index was given to another.
                 Err(error) => {
                     log::warn!("{error}; attaching anew");
@@ -50,7 +50,7 @@ impl Dataplane {
         let new = |program: &mut Xdp, hook: Hook, mode| {
             new_link(program, interface, ifindex, hook, mode, &paths.link(ifindex, mode))
         };
-        match mode {
+        match wanted {
             XdpMode::Native => new(program, Hook::Driver, NATIVE).map(|()| attached(NATIVE, None)),
             XdpMode::Generic => new(program, Hook::Skb, GENERIC).map(|()| attached(GENERIC, None)),
             XdpMode::Auto => match new(program, Hook::Driver, NATIVE) {
@@ -103,6 +103,13 @@ pub fn detach_all(paths: &Paths) -> Result<bool, Error> {
         Err(error) => return Err(Error::path(&paths.pins)(error)),
     }
     Ok(true)
+}
+
+/// What is to be said of a link that was taken over in a mode that the config does not name any more.
+fn kept(wanted: XdpMode, mode: &str) -> Option<String> {
+    let is_other = matches!((wanted, mode), (XdpMode::Native, GENERIC) | (XdpMode::Generic, NATIVE));
+    is_other
+        .then(|| format!("{wanted} mode takes a `sluice detach` before the start, which forgets all flows"))
 }
 
 /// Swaps the program of a pinned link.

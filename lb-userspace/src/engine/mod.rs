@@ -22,6 +22,7 @@ mod rings;
 mod start;
 mod status;
 mod tick;
+mod ways_out;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -72,6 +73,8 @@ pub struct Engine {
     relay: Option<relay::View>,
     /// The MTUs of paths that the last publication used.
     path_mtus: PathMtus,
+    /// Interfaces that hosts are reached by and that were looked at, by number.
+    ways_out: BTreeSet<u32>,
     own: watch::Receiver<netlink::Own>,
     /// The addresses that the data path speaks from, by the interface's number; `None`: it was not told yet.
     published_own: Option<BTreeMap<u32, Own>>,

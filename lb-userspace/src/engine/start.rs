@@ -102,6 +102,7 @@ impl Start {
             next_hops,
             relay,
             path_mtus: PathMtus::new(),
+            ways_out: BTreeSet::new(),
             own,
             published_own: None,
             stale: false,
@@ -129,6 +130,7 @@ impl Start {
         engine.note_starts()?;
         engine.follow_own()?;
         engine.attach()?;
+        engine.look_at_ways_out();
         engine.note_start()?;
         Ok(engine)
     }

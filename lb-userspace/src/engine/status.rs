@@ -11,7 +11,7 @@ use crate::api::types::{
     PathErrors, ServiceStatus, Status,
 };
 use crate::model::{Host, Service, VipMode};
-use crate::relay::{Counts, encapsulates};
+use crate::relay::Counts;
 
 impl Engine {
     pub fn status(&self) -> Result<Status, Error> {
@@ -68,7 +68,7 @@ impl Engine {
             let stats = self.ids.stats.get(&(service.name.clone(), name.clone())).copied();
             let (sum, traffic) = self.traffic(stats)?;
             all.extend(stats);
-            let address = self.model.hosts.get(name).and_then(|host| host.address_for(service.vip));
+            let address = self.model.address(service, name);
             let hop = address.and_then(|address| self.published_hops.get(&address));
             backends.push(BackendStatus {
                 host: name.clone(),
@@ -77,7 +77,7 @@ impl Engine {
                 traffic,
                 next_hop: hop.map_or_else(|| "not known yet".to_owned(), ToString::to_string),
                 path_mtu: address
-                    .filter(|_| encapsulates(service.forward))
+                    .filter(|_| service.forward.is_tunnel())
                     .and_then(|address| self.path_mtus.get(&address).copied()),
             });
         }
@@ -152,10 +152,7 @@ impl Engine {
             .collect();
         for service in &self.model.services {
             for name in &service.hosts {
-                let Some(address) = self.model.hosts.get(name).and_then(|host| host.address_for(service.vip))
-                else {
-                    continue;
-                };
+                let Some(address) = self.model.address(service, name) else { continue };
                 match self.published_hops.get(&address) {
                     Some(hop) if hop.next_hop().is_some() => {}
                     Some(hop) => problems.push(format!("{name} ({address}) gets no packet: {hop}")),

@@ -47,7 +47,9 @@ impl Engine {
         if !path && !self.next_hops.has_changed().unwrap_or(false) {
             return Ok(());
         }
-        self.publish()
+        self.publish()?;
+        self.look_at_ways_out();
+        Ok(())
     }
 
     /// Hosts none of whose backends packets can be sent to.
@@ -58,7 +60,7 @@ impl Engine {
         let (mut down, mut up) = (BTreeSet::new(), BTreeSet::new());
         for service in &self.model.services {
             for name in &service.hosts {
-                let address = self.model.hosts.get(name).and_then(|host| host.address_for(service.vip));
+                let address = self.model.address(service, name);
                 let reachable = address.and_then(|address| hops.get(&address)?.next_hop()).is_some();
                 if reachable {
                     up.insert(name.clone())

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::Family;
+
 /// A virtual address, or a prefix of them, whose bits beside the prefix are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Vip(IpNet);
@@ -32,6 +34,10 @@ impl Vip {
 
     pub fn is_ipv4(self) -> bool {
         self.address().is_ipv4()
+    }
+
+    pub fn family(self) -> Family {
+        if self.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
     }
 
     /// Bits of the prefix in an address of 128 bits: 96 more for IPv4 than it is written with.

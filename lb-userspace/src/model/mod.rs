@@ -3,6 +3,7 @@
 //! Nothing here knows of TOML, of BPF or of time; a value of [`Model`] is always whole and consistent.
 
 mod endpoint;
+mod reach;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,6 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use endpoint::{PortRange, Ports, Protocol, Protocols, Vip};
+pub use reach::{Family, Reach};
 
 /// The resolved configuration of one balancer instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -117,6 +119,16 @@ impl Model {
     pub fn all_timeouts(&self) -> BTreeSet<Timeouts> {
         self.services.iter().map(|service| service.timeouts).chain([self.timeouts]).collect()
     }
+
+    /// Where packets of a service reach a host.
+    pub fn address(&self, service: &Service, host: &str) -> Option<IpAddr> {
+        service.reach().address_of(self.hosts.get(host)?)
+    }
+
+    /// Where packets of a service reach its hosts.
+    pub fn addresses(&self, service: &Service) -> impl Iterator<Item = IpAddr> {
+        service.hosts.iter().filter_map(move |host| self.address(service, host))
+    }
 }
 
 /// A machine behind the balancer: the unit of drain.
@@ -130,9 +142,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// The host's address of the family of `vip`, which is where its backend for a service on `vip` lives.
-    pub fn address_for(&self, vip: Vip) -> Option<IpAddr> {
-        if vip.is_ipv4() { self.ipv4.map(IpAddr::V4) } else { self.ipv6.map(IpAddr::V6) }
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::Ipv4 => self.ipv4.map(IpAddr::V4),
+            Family::Ipv6 => self.ipv6.map(IpAddr::V6),
+        }
     }
 }
 
@@ -146,6 +160,8 @@ pub struct Service {
     #[serde(flatten)]
     pub ports: Ports,
     pub forward: Forward,
+    /// Family of the outer headers of a tunnel; `None`: the VIP's for hosts that have an address of it, else the other.
+    pub outer: Option<Family>,
     /// Port of the backends, of a service of one port that forwards by `nat`; `None`: that which clients use.
     pub backend_port: Option<u16>,
     pub fragments: Fragments,
@@ -153,8 +169,15 @@ pub struct Service {
     pub flows: FlowPolicy,
     /// Its own, or the instance's.
     pub timeouts: Timeouts,
-    /// Names of the member hosts, sorted, without repetition; each has an address of the VIP's family.
+    /// Names of the member hosts, sorted, without repetition; each has an address that the service reaches it by.
     pub hosts: Vec<String>,
+}
+
+impl Service {
+    /// By which of their addresses it reaches its hosts.
+    pub fn reach(&self) -> Reach {
+        Reach::of(self.vip, self.forward, self.outer)
+    }
 }
 
 /// How the flows of a service are treated.
@@ -232,6 +255,16 @@ pub enum Forward {
     Gue,
     /// Rewrite the destination; backends' answers come back through this machine, which sends them on in the VIP's name.
     Nat,
+}
+
+impl Forward {
+    /// Whether packets get an outer header, from the balancer's own address.
+    pub fn is_tunnel(self) -> bool {
+        match self {
+            Forward::L2 | Forward::Nat => false,
+            Forward::Ipip | Forward::Gue => true,
+        }
+    }
 }
 
 impl fmt::Display for Forward {

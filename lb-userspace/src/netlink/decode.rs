@@ -278,7 +278,7 @@ pub(super) fn route_prefix(body: &[u8]) -> Option<Prefix> {
 }
 
 /// Type (without the two flag bits) and value of each attribute; ends at the first that is malformed.
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes).map_while(Result::ok).map(|attribute| {
         // `struct nlattr` is four bytes; the iterator has checked that the length fits.
         let (kind, end) = (attribute.kind(), attribute.length().into());

@@ -9,6 +9,7 @@ mod engine;
 mod interfaces;
 mod judge;
 mod own;
+mod redirect;
 mod resolver;
 mod vips;
 mod wire;
@@ -19,6 +20,7 @@ use std::net::IpAddr;
 
 pub use interfaces::{Interface, addresses, index_of, interfaces};
 pub use own::{Own, OwnInterface};
+pub use redirect::takes_redirects;
 pub use resolver::Resolver;
 pub use vips::{add_vips, remove_vips};
 

@@ -12,7 +12,8 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkMessage,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
@@ -60,13 +61,9 @@ pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>>
     })
 }
 
-fn open(flags: SockFlag, groups: u32) -> io::Result<OwnedFd> {
-    let fd = socket::socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        flags | SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkRoute,
-    )?;
+fn open(protocol: SockProtocol, flags: SockFlag, groups: u32) -> io::Result<OwnedFd> {
+    let flags = flags | SockFlag::SOCK_CLOEXEC;
+    let fd = socket::socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
     socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
     Ok(fd)
 }
@@ -91,7 +88,11 @@ pub(super) struct Requests {
 
 impl Requests {
     pub fn open() -> io::Result<Self> {
-        let fd = open(SockFlag::empty(), 0)?;
+        Self::open_as(SockProtocol::NetlinkRoute)
+    }
+
+    pub fn open_as(protocol: SockProtocol) -> io::Result<Self> {
+        let fd = open(protocol, SockFlag::empty(), 0)?;
         let patience = TimeVal::new(PATIENCE.as_secs() as i64, 0);
         socket::setsockopt(&fd, sockopt::ReceiveTimeout, &patience)?;
         Ok(Self { fd, sequence: 0, buffer: vec![0; DATAGRAM] })
@@ -122,7 +123,7 @@ impl Requests {
     /// The one reply of type `kind` to a request for one object; an error number when the kernel refuses.
     pub fn get<T>(
         &mut self,
-        request: RouteNetlinkMessage,
+        request: impl NetlinkSerializable,
         kind: u16,
         decode: impl Fn(&[u8]) -> Option<T>,
     ) -> io::Result<T> {
@@ -146,12 +147,13 @@ impl Requests {
     /// table changed under the dump.
     fn exchange(
         &mut self,
-        request: RouteNetlinkMessage,
+        request: impl NetlinkSerializable,
         flags: u16,
         mut each: impl FnMut(Message<'_>),
     ) -> io::Result<bool> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut request = NetlinkMessage::from(request);
+        let payload = NetlinkPayload::InnerMessage(request);
+        let mut request = NetlinkMessage::new(NetlinkHeader::default(), payload);
         request.header.flags = NLM_F_REQUEST | flags;
         request.header.sequence_number = self.sequence;
         request.finalize();
@@ -207,7 +209,7 @@ impl Events {
             libc::RTNLGRP_NEXTHOP,
         ];
         let mask = groups.iter().fold(0, |mask, group| mask | 1u32 << (group - 1));
-        let fd = open(SockFlag::SOCK_NONBLOCK, mask)?;
+        let fd = open(SockProtocol::NetlinkRoute, SockFlag::SOCK_NONBLOCK, mask)?;
         // Without the right to exceed net.core.rmem_max the smaller buffer serves: an overrun only costs a dump.
         if socket::setsockopt(&fd, sockopt::RcvBufForce, &EVENT_BUFFER).is_err() {
             let _ = socket::setsockopt(&fd, sockopt::RcvBuf, &EVENT_BUFFER);

@@ -16,8 +16,9 @@ pub fn keys_of(model: &Model, service: &Service) -> Vec<ServiceKey> {
     let mut keys = towards.keys(service, &service.ports);
     if service.forward == Forward::Nat {
         let ports = service.backend_port.map_or_else(|| service.ports.clone(), Ports::from);
-        let hosts = service.hosts.iter().filter_map(|name| model.hosts.get(name)?.address_for(vip));
-        keys.extend(hosts.flat_map(|address| Ends::answers(address).keys(service, &ports)));
+        keys.extend(
+            model.addresses(service).flat_map(|address| Ends::answers(address).keys(service, &ports)),
+        );
     }
     keys
 }
@@ -107,9 +108,7 @@ pub fn vips(model: &Model) -> BTreeMap<VipKey, dataplane::Vip> {
 
 fn nat_hosts(model: &Model) -> impl Iterator<Item = (VipKey, dataplane::Vip)> {
     let nat = model.services.iter().filter(|service| service.forward == Forward::Nat);
-    let addresses = nat.flat_map(|service| {
-        service.hosts.iter().filter_map(|name| model.hosts.get(name)?.address_for(service.vip))
-    });
+    let addresses = nat.flat_map(|service| model.addresses(service));
     addresses.map(|address| (vip_key(address.into()), dataplane::Vip(VipFlags::NAT_HOST)))
 }
 

@@ -115,12 +115,11 @@ impl Inputs<'_> {
             .collect();
         for name in &service.hosts {
             let pair = (service.name.clone(), name.clone());
-            let (Some(host), Some(&id), Some(&stats)) =
-                (self.model.hosts.get(name), self.ids.hosts.get(name), self.ids.stats.get(&pair))
+            let (Some(address), Some(&id), Some(&stats)) =
+                (self.model.address(service, name), self.ids.hosts.get(name), self.ids.stats.get(&pair))
             else {
                 continue;
             };
-            let Some(address) = host.address_for(service.vip) else { continue };
             let next_hop = self.next_hops.get(&address).and_then(NextHopState::next_hop);
             let control = self.control(name).0;
             let mut backend = backend::record(self.model, service, address, next_hop, stats, control);

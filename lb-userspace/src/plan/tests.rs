@@ -43,6 +43,7 @@ struct Site {
     sealed: BTreeSet<String>,
     down: BTreeSet<String>,
     deadlines: BTreeMap<String, Deadline>,
+    path_mtus: PathMtus,
 }
 
 impl Site {
@@ -76,6 +77,7 @@ impl Site {
             sealed: BTreeSet::new(),
             down: BTreeSet::new(),
             deadlines: BTreeMap::new(),
+            path_mtus: PathMtus::new(),
         }
     }
 
@@ -89,7 +91,7 @@ impl Site {
             down: &self.down,
             next_hops: &self.hops,
             leaving: &self.leaving,
-            path_mtus: &Default::default(),
+            path_mtus: &self.path_mtus,
         };
         inputs.tables(|_| Some(0), BTreeMap::new())
     }
@@ -231,6 +233,38 @@ fn outer_headers_come_from_this_machine_or_from_a_prefix() {
     assert_eq!(egress(top, in_v4), (v4([100, 64, 16, 0]), v4([0, 0, 15, 255])));
     assert_eq!(egress(top, in_v6), (v6("fd00:5::"), v6("::ffff:ffff:ffff:ffff")));
     assert_eq!(egress("outer_source = [\"fd00:5::/64\"]", in_v4), (v4([10, 0, 0, 254]), [0; 16]));
+}
+
+#[test]
+fn outer_headers_may_be_of_the_other_family() {
+    let top = "outer_source = [\"100.64.16.0/20\"]";
+    let backend = |vip: &str, forward: &str, outer: &str, path_mtu: u16| {
+        let fields = format!(
+            "vip = \"{vip}\", protocol = \"tcp\", port = 443, forward = \"{forward}\", outer = \"{outer}\""
+        );
+        let mut site = Site::new(one(top, &fields), [0; 2]);
+        let both = ["10.0.0.1", "fd00::1"].map(|address| (address.parse().unwrap(), path_mtu));
+        site.path_mtus.extend(both);
+        site.backend()
+    };
+    let first = |words: [u64; 2]| words[0].to_ne_bytes()[..4].to_vec();
+    for (vip, least) in [("203.0.113.9", 576), ("2001:db8::9", 1280)] {
+        for (forward, between) in [("ipip", 0), ("gue", 12)] {
+            let four = backend(vip, forward, "ipv4", 1400);
+            assert_eq!(four.record.flags & BackendFlags::OUTER_V6, 0);
+            assert_eq!(four.record.address[..5], [10, 0, 0, 1, 0]);
+            assert_eq!((first(four.egress.source), four.record.mtu), (vec![100, 64, 16, 0], 1400));
+            assert_ne!(four.egress.spread, [0; 2]);
+            let six = backend(vip, forward, "ipv6", 1400);
+            assert_ne!(six.record.flags & BackendFlags::OUTER_V6, 0);
+            assert_eq!(six.record.address[..2], [0xfd, 0]);
+            assert_eq!((first(six.egress.source), six.record.mtu), (vec![0xfd, 0, 0, 0], 1400));
+            assert_eq!(six.egress.spread, [0; 2], "the prefix is of the other family");
+            // What the client can be told counts by its family, what goes around its packet by the other.
+            let mtu = |outer| backend(vip, forward, outer, 68).record.mtu;
+            assert_eq!([mtu("ipv4"), mtu("ipv6")], [least + 20 + between, least + 40 + between]);
+        }
+    }
 }
 
 #[test]

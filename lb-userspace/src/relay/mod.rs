@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use lb_common::icmp::may_answer_packet;
 
 pub use learn::PathMtus;
-pub use task::{Counts, Paths, Relay, View, encapsulates};
+pub use task::{Counts, Paths, Relay, View};
 
 /// What a tunnel of this balancer is known by.
 pub struct Tunnels<F> {

@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 use super::learn::{Learnt, PathMtus};
 use super::socket::{IcmpSocket, LONGEST};
 use super::{ForClient, Heard, Tunnels, relayed};
-use crate::model::{Forward, Model};
+use crate::model::Model;
 use crate::netlink::NextHopState;
 
 /// Errors that clients are told of in a second, at most.
@@ -27,7 +27,7 @@ const TOLD_A_SECOND: u32 = 1000;
 /// its queue does not hold.
 const READ_A_SECOND: u32 = 10_000;
 
-/// The backends that packets go to in outer headers.
+/// The backends that packets go to in outer headers, so that errors about them come to the balancer.
 pub struct Paths {
     backends: BTreeSet<IpAddr>,
     /// Outer sources that are none of this machine's addresses.
@@ -37,9 +37,8 @@ pub struct Paths {
 
 impl Paths {
     pub fn of(model: &Model) -> Self {
-        let services = model.services.iter().filter(|service| encapsulates(service.forward));
-        let pairs = services.flat_map(|service| service.hosts.iter().map(|host| (service.vip, host)));
-        let backends = pairs.filter_map(|(vip, host)| model.hosts.get(host)?.address_for(vip)).collect();
+        let tunnels = model.services.iter().filter(|service| service.forward.is_tunnel());
+        let backends = tunnels.flat_map(|service| model.addresses(service)).collect();
         let prefixes = [model.outer_source.ipv4.map(IpNet::from), model.outer_source.ipv6.map(IpNet::from)];
         Paths { backends, prefixes: prefixes.into_iter().flatten().collect(), gue_port: Some(model.gue_port) }
     }
@@ -49,14 +48,6 @@ impl Paths {
         let own = || hops.get(&backend).and_then(NextHopState::next_hop).map(|hop| hop.source);
         self.backends.contains(&backend)
             && (self.prefixes.iter().any(|prefix| prefix.contains(&source)) || own() == Some(source))
-    }
-}
-
-/// Whether packets get an outer header, from the balancer's own address: errors about them come to the balancer.
-pub fn encapsulates(forward: Forward) -> bool {
-    match forward {
-        Forward::L2 | Forward::Nat => false,
-        Forward::Ipip | Forward::Gue => true,
     }
 }
 

@@ -7,7 +7,7 @@ use etherparse::{
     Ipv6HeaderSlice, TcpHeader, UdpHeader, icmpv4, icmpv6, ip_number,
 };
 use lb_common::icmp::Problem;
-use lb_common::parse::{L3, Packet};
+use lb_common::parse::L3;
 
 use crate::site::octets_of;
 
@@ -107,27 +107,27 @@ pub fn clamp(tcp: &mut [u8], most: u16) {
     tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// Outer headers before a packet, of IP in IP; with `ports` those of GUE. Addresses as the data path has them, IPv4 in the
-/// first four bytes.
+/// Outer headers before an inner packet, of IP in IP; with `ports` those of GUE: whether it is IPv6, its length and its class.
+/// Addresses as the data path has them, IPv4 in the first four bytes.
 pub fn outer(
-    packet: &Packet,
+    (inner_is_v6, ip_len, class): (bool, u16, u8),
     is_v6: bool,
     source: [u64; 2],
     destination: [u8; 16],
     ports: Option<(u16, u16)>,
 ) -> Vec<u8> {
     let source = octets_of(source);
-    let inner = if packet.is_v6 { ip_number::IPV6 } else { ip_number::IPV4 };
+    let inner = if inner_is_v6 { ip_number::IPV6 } else { ip_number::IPV4 };
     let mut between = Vec::new();
     if let Some((source_port, destination_port)) = ports {
-        let header = UdpHeader { source_port, destination_port, length: packet.ip_len + 12, checksum: 0 };
+        let header = UdpHeader { source_port, destination_port, length: ip_len + 12, checksum: 0 };
         between = [&header.to_bytes()[..], &[0, inner.0, 0, 0]].concat();
     }
     let protocol = if ports.is_some() { ip_number::UDP } else { inner };
-    let payload_length = packet.ip_len + between.len() as u16;
+    let payload_length = ip_len + between.len() as u16;
     let outer = if is_v6 {
         let header = Ipv6Header {
-            traffic_class: packet.traffic_class,
+            traffic_class: class,
             payload_length,
             next_header: protocol,
             hop_limit: 64,
@@ -140,8 +140,8 @@ pub fn outer(
         let v4 = |address: [u8; 16]| *address.first_chunk::<4>().expect("16 bytes");
         let mut header =
             Ipv4Header::new(payload_length, 64, protocol, v4(source), v4(destination)).expect("it fits");
-        header.dscp = (packet.traffic_class >> 2).try_into().expect("six bits");
-        header.ecn = (packet.traffic_class & 3).try_into().expect("two bits");
+        header.dscp = (class >> 2).try_into().expect("six bits");
+        header.ecn = (class & 3).try_into().expect("two bits");
         header.dont_fragment = true;
         header.header_checksum = header.calc_header_checksum();
         header.to_bytes().to_vec()

@@ -44,6 +44,22 @@ impl PairDelta {
         PairDelta { packets: 1, bytes: bytes as i64, ..Self::default() }
     }
 
+    /// What the beginning or the growing old of flows changes.
+    const fn gauges(new_flows: i64, [half_open, established, closing, udp]: [i64; 4]) -> Self {
+        PairDelta {
+            packets: 0,
+            bytes: 0,
+            new_flows,
+            evicted: 0,
+            moved: 0,
+            reset: 0,
+            half_open,
+            established,
+            closing,
+            udp,
+        }
+    }
+
     fn between(before: &PairCounters, after: &PairCounters) -> Self {
         let change = |before: u64, after: u64| after.wrapping_sub(before) as i64;
         let live = |gauge: usize| after.live[gauge] - before.live[gauge];
@@ -60,6 +76,17 @@ impl PairDelta {
             udp: live(3),
         }
     }
+}
+
+pub const NOTHING: PairDelta = PairDelta::gauges(0, [0; 4]);
+/// A TCP flow began.
+pub const BEGAN: PairDelta = PairDelta::gauges(1, [1, 0, 0, 0]);
+/// A UDP flow began.
+pub const BEGAN_UDP: PairDelta = PairDelta::gauges(1, [0, 0, 0, 1]);
+
+/// Changes of the gauges of half-open, established and closing pins.
+pub const fn phases(half_open: i64, established: i64, closing: i64) -> PairDelta {
+    PairDelta::gauges(0, [half_open, established, closing, 0])
 }
 
 impl Add for PairDelta {

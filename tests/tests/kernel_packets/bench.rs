@@ -9,6 +9,7 @@ use lb_common::table::LIMBO;
 use lb_laws::wire::{error, hop, reset, tags, untagged};
 use lb_userspace::dataplane::{BackendTable, Sizes};
 use sluice_tests::packets::Packet;
+pub use sluice_tests::rig::{BEGAN, BEGAN_UDP, NOTHING, phases};
 use sluice_tests::rig::{Delta, PairDelta, Pin, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, l2, timeout, tuple};
 
 pub const TCP: u8 = 6;
@@ -280,26 +281,4 @@ pub fn to_l2(frame: &[u8], host: u8) -> Vec<u8> {
     sent[..12].copy_from_slice(&[0x02, 0xbe, 0, 0, 0, host, 0x02, 0x1b, 0, 0, 0, host]);
     hop(&mut sent[14..]);
     sent
-}
-
-pub const NOTHING: PairDelta = PairDelta {
-    packets: 0,
-    bytes: 0,
-    new_flows: 0,
-    evicted: 0,
-    moved: 0,
-    reset: 0,
-    half_open: 0,
-    established: 0,
-    closing: 0,
-    udp: 0,
-};
-/// A TCP flow began.
-pub const BEGAN: PairDelta = PairDelta { new_flows: 1, half_open: 1, ..NOTHING };
-/// A UDP flow began.
-pub const BEGAN_UDP: PairDelta = PairDelta { new_flows: 1, udp: 1, ..NOTHING };
-
-/// Changes of the gauges of half-open, established and closing pins.
-pub const fn phases(half_open: i64, established: i64, closing: i64) -> PairDelta {
-    PairDelta { half_open, established, closing, ..NOTHING }
 }

@@ -2,13 +2,15 @@
 
 use lb_common::flow::Phase;
 use lb_common::layout::Slot;
+use lb_userspace::dataplane::EndCause;
 use sluice_tests::rig::Setup;
 
 use super::crowd::{OVERFLOW, PLACES, crowd, small_table};
 
 #[test]
 fn all_pins_of_a_host_are_ended_and_booked() {
-    for (service, reset) in [(0, true), (0, false), (3, true)] {
+    use EndCause::{Kicked, Moved, Reset};
+    for (service, cause) in [(0, Reset), (0, Moved), (3, Reset), (0, Kicked), (3, Kicked)] {
         let mut bench = small_table();
         // In the home bucket, the second one and the overflow map, one of each in other hands.
         let flows = crowd(service, PLACES + OVERFLOW);
@@ -22,24 +24,26 @@ fn all_pins_of_a_host_are_ended_and_booked() {
             bench.rig.dataplane.pair_counters(Setup::stats(service, 1)).expect("counters can be read")
         };
         assert_eq!(counters(&bench).live.iter().sum::<i64>() as u64, live);
-        let ended = bench.rig.dataplane.end(1, reset).expect("the table can be walked");
+        let ended = bench.rig.dataplane.end(1, cause).expect("the table can be walked");
         assert_eq!((ended.total(), ended.overflow), (live, OVERFLOW as u64 - 1));
         // Gauges, marks and places are as the pins say.
         bench.rig.audit();
         let after = counters(&bench);
-        assert_eq!((after.live, after.silent, after.moved, after.reset), ([0; 4], live, 0, 0));
+        let (silent, kicked) = if cause == Kicked { (0, live) } else { (live, 0) };
+        assert_eq!((after.live, after.silent, after.kicked), ([0; 4], silent, kicked));
+        assert_eq!((after.moved, after.reset), (0, 0));
         for (number, flow) in flows.iter().enumerate() {
             let pin = bench.rig.pin(&flow.tuple());
             let found = pin.map(|pin| (pin.word.host(), pin.word.phase()));
             let first = if service == 0 { Phase::HalfOpen } else { Phase::Udp };
             let expected = match others.contains(&number) {
                 true => Some((2, first)),
-                false if reset && service == 0 => Some((1, Phase::Reset)),
+                false if cause != Moved && service == 0 => Some((1, Phase::Reset)),
                 false => None,
             };
             assert_eq!(found, expected, "flow {number} of service {service}");
         }
-        assert_eq!(bench.rig.dataplane.end(1, reset).expect("once more").total(), 0);
+        assert_eq!(bench.rig.dataplane.end(1, cause).expect("once more").total(), 0);
         bench.ends_empty();
     }
 }

@@ -1,12 +1,13 @@
 //! The way out: what is written, what is kept, and what does not fit.
 
-use etherparse::{IpNumber, Ipv4Header, Ipv6Header};
 use lb_common::icmp::Problem;
-use lb_common::layout::{Backend, BackendFlags, HOST_NONE, Policy, Slot};
+use lb_common::layout::{Backend, HOST_NONE, Policy, Slot};
 use lb_laws::wire::{error, hop};
 use lb_userspace::dataplane::BackendTable;
 use sluice_tests::packets::Packet;
-use sluice_tests::rig::{Delta, PairDelta, Rig, XDP_DROP, XDP_REDIRECT, XDP_TX, ipip_v4, ipip_v6, l2};
+use sluice_tests::rig::{
+    Delta, PairDelta, Rig, XDP_DROP, XDP_REDIRECT, XDP_TX, ipip_v4, ipip_v6, l2, wrapped,
+};
 
 use super::bench::{BEGAN, BEGAN_UDP, Bench, Fixture, Flow, NOTHING, TCP, phases, to_l2};
 
@@ -31,46 +32,12 @@ fn changed(mut backend: BackendTable, change: impl FnOnce(&mut Backend)) -> Back
     backend
 }
 
-/// The frame in a new Ethernet and IP header from another library, as the backend of host 1 has it.
+/// The frame in a new Ethernet and IP header, as the backend of host 1 has it.
 fn encapsulated(frame: &[u8], to: &BackendTable, traffic_class: u8) -> Vec<u8> {
-    let BackendTable { record: backend, egress } = to;
-    let mut source = [0; 16];
-    source[..8].copy_from_slice(&egress.source[0].to_ne_bytes());
-    source[8..].copy_from_slice(&egress.source[1].to_ne_bytes());
-    let mut packet = frame[L3..].to_vec();
-    hop(&mut packet);
-    let length = if packet[0] >> 4 == 4 {
-        usize::from(u16::from_be_bytes([packet[2], packet[3]]))
-    } else {
-        usize::from(u16::from_be_bytes([packet[4], packet[5]])) + 40
-    };
-    let protocol = IpNumber(if packet[0] >> 4 == 4 { 4 } else { 41 });
-    let mut out = [&backend.destination_mac[..], &backend.source_mac].concat();
-    if backend.flags & BackendFlags::OUTER_V6 != 0 {
-        let header = Ipv6Header {
-            traffic_class,
-            payload_length: length as u16,
-            next_header: protocol,
-            hop_limit: 64,
-            source,
-            destination: backend.address,
-            ..Ipv6Header::default()
-        };
-        out.extend([0x86, 0xdd]);
-        out.extend(header.to_bytes());
-    } else {
-        let v4 = |address: [u8; 16]| address[..4].try_into().unwrap();
-        let mut header =
-            Ipv4Header::new(length as u16, 64, protocol, v4(source), v4(backend.address)).unwrap();
-        header.dscp = (traffic_class >> 2).try_into().unwrap();
-        header.ecn = (traffic_class & 3).try_into().unwrap();
-        header.dont_fragment = true;
-        header.header_checksum = header.calc_header_checksum();
-        out.extend([0x08, 0x00]);
-        out.extend(header.to_bytes());
-    }
-    out.extend(packet);
-    out
+    let mut frame = frame.to_vec();
+    hop(&mut frame[L3..]);
+    // Nothing of it goes by the flow's hash.
+    wrapped(&frame, to, traffic_class, 0)
 }
 
 #[test]

@@ -1,15 +1,12 @@
 //! What the fixtures share: services of every mode in one data path, flows, and what is to leave for a backend, made by the
-//! packets' builder and by `etherparse`.
+//! packets' builder.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use etherparse::{IpNumber, Ipv4Header, Ipv6Header, UdpHeader};
-use lb_common::layout::{
-    BackendFlags, Egress, FEATURE_GUE, FEATURE_NAT, HostId, MODE_GUE, MODE_IPIP, Policy, ServiceKey, Slot,
-    Tuple, VipFlags,
-};
+use lb_common::layout::{FEATURE_GUE, FEATURE_NAT, HostId, Policy, ServiceKey, Slot, Tuple, VipFlags};
 use lb_userspace::dataplane::{Abilities, BackendTable, Options};
 use sluice_tests::packets::Packet;
+pub use sluice_tests::rig::{BEGAN, BEGAN_UDP, NOTHING, phases, wrapped};
 use sluice_tests::rig::{
     Delta, INGRESS, PairDelta, Pin, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, gue, ipip_v4, ipip_v6, l2, nat,
     tuple, words,
@@ -365,89 +362,4 @@ fn to_host(flow: &Flow, host: u8) -> BackendTable {
 pub fn on_its_way(flow: Flow, packet: &Packet, host: u8) -> Packet {
     let packet = packet.clone().untagged().hop();
     if flow.mode == Mode::Nat { packet.to(flow.backend(host)) } else { packet }
-}
-
-/// An untagged frame as it leaves for a backend: in new headers, if its mode has some, and with its tags.
-pub fn wrapped(frame: &[u8], to: &BackendTable, class: u8, hash: u64) -> Vec<u8> {
-    let BackendTable { record: backend, egress } = to;
-    let Egress { source, spread, tags, .. } = egress;
-    let mut out = [&backend.destination_mac[..], &backend.source_mac].concat();
-    for tag in tags.iter().filter(|tag| **tag != 0) {
-        out.extend(tag.to_ne_bytes());
-    }
-    if !matches!(backend.mode, MODE_IPIP | MODE_GUE) {
-        out.extend_from_slice(&frame[12..]);
-        return out;
-    }
-    let mut from = [0; 16];
-    for word in [0, 1] {
-        let bits = source[word] | spread[word] & hash;
-        from[word * 8..][..8].copy_from_slice(&bits.to_ne_bytes());
-    }
-    let packet = &frame[L3..];
-    let (length, inner) = if packet[0] >> 4 == 4 {
-        (u16::from_be_bytes([packet[2], packet[3]]), 4)
-    } else {
-        (u16::from_be_bytes([packet[4], packet[5]]) + 40, 41)
-    };
-    let (protocol, between) = if backend.mode == MODE_GUE {
-        let udp = UdpHeader {
-            source_port: 0xc000 | hash as u16,
-            destination_port: u16::from_be(backend.port),
-            length: length + 12,
-            checksum: 0,
-        };
-        (17, [&udp.to_bytes()[..], &[0, inner, 0, 0]].concat())
-    } else {
-        (inner, Vec::new())
-    };
-    let length = length + between.len() as u16;
-    if backend.flags & BackendFlags::OUTER_V6 != 0 {
-        let header = Ipv6Header {
-            traffic_class: class,
-            payload_length: length,
-            next_header: IpNumber(protocol),
-            hop_limit: 64,
-            source: from,
-            destination: backend.address,
-            ..Ipv6Header::default()
-        };
-        out.extend([0x86, 0xdd]);
-        out.extend(header.to_bytes());
-    } else {
-        let v4 = |address: [u8; 16]| address[..4].try_into().unwrap();
-        let mut header =
-            Ipv4Header::new(length, 64, IpNumber(protocol), v4(from), v4(backend.address)).unwrap();
-        header.dscp = (class >> 2).try_into().unwrap();
-        header.ecn = (class & 3).try_into().unwrap();
-        header.dont_fragment = true;
-        header.header_checksum = header.calc_header_checksum();
-        out.extend([0x08, 0x00]);
-        out.extend(header.to_bytes());
-    }
-    out.extend(between);
-    out.extend_from_slice(packet);
-    out
-}
-
-pub const NOTHING: PairDelta = PairDelta {
-    packets: 0,
-    bytes: 0,
-    new_flows: 0,
-    evicted: 0,
-    moved: 0,
-    reset: 0,
-    half_open: 0,
-    established: 0,
-    closing: 0,
-    udp: 0,
-};
-/// A TCP flow began.
-pub const BEGAN: PairDelta = PairDelta { new_flows: 1, half_open: 1, ..NOTHING };
-/// A UDP flow began.
-pub const BEGAN_UDP: PairDelta = PairDelta { new_flows: 1, udp: 1, ..NOTHING };
-
-/// Changes of the gauges of half-open, established and closing pins.
-pub const fn phases(half_open: i64, established: i64, closing: i64) -> PairDelta {
-    PairDelta { half_open, established, closing, ..NOTHING }
 }

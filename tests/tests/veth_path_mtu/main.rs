@@ -21,9 +21,12 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// What the narrowest link takes.
 const NARROW: u32 = 1400;
 
-/// What is left of it in an outer header.
-fn inner(outer: u32, vip: IpAddr, forward: &str) -> u32 {
-    outer - if vip.is_ipv4() { 20 } else { 40 } - if forward == "gue" { 12 } else { 0 }
+/// What is left of it in outer headers, for each VIP.
+fn inner(outer: u32, plan: &Plan) -> [u32; 2] {
+    let gue = if plan.forward == "gue" { 12 } else { 0 };
+    let ip =
+        |(family, of_vip): (Option<&str>, &str)| if family.unwrap_or(of_vip) == "ipv4" { 20 } else { 40 };
+    [(plan.outer[0], "ipv4"), (plan.outer[1], "ipv6")].map(|outer_of| outer - ip(outer_of) - gue)
 }
 
 /// Sends 600 kB to nginx, which answers with its name when it has read all of it.
@@ -89,16 +92,16 @@ fn balancer(topology: &Topology, vip: IpAddr) -> IpAddr {
 }
 
 /// The router's error reaches the client by way of the daemon; what the daemon learns makes the XDP program answer from then on.
-fn a_narrow_link_is_discovered(layout: Layout, forward: &'static str) {
+fn a_narrow_link_is_discovered(layout: Layout, plan: &Plan) {
     let topology = Topology::builder().layout(layout).router(NARROW);
-    discover(&Site::start(topology, &Plan::new(forward, 1)).unwrap(), forward);
+    discover(&Site::start(topology, plan).unwrap(), plan);
 }
 
-fn discover(site: &Site, forward: &str) {
+fn discover(site: &Site, plan: &Plan) {
     let (client, router) = (&site.topology.client().ns, site.topology.router().unwrap());
     let ear = Ear::open(client);
-    for (vip, service) in site.vips().into_iter().zip(["web-v4", "web-v6"]) {
-        let mtu = inner(NARROW, vip, forward);
+    let services = site.vips().into_iter().zip(["web-v4", "web-v6"]);
+    for ((vip, service), mtu) in services.zip(inner(NARROW, plan)) {
         let too_big = (balancer(&site.topology, vip), Said::TooBig(mtu));
         let told = || status(site)["path_errors"]["told"].as_u64().unwrap();
         let (told_before, answered_before) = (told(), reason(site, "answer_too_big"));
@@ -127,6 +130,9 @@ fn discover(site: &Site, forward: &str) {
     let log = site.daemon.log();
     let said = log.lines().filter(|line| line.contains("takes packets of 1400 bytes")).count();
     assert_eq!(said, 2, "once a backend: {log}");
+    let shown = site.daemon.cli_ok(&["status"]).unwrap();
+    let lines = shown.lines().filter(|line| line.starts_with("path to h1 (") && line.contains(" 1400 bytes"));
+    assert_eq!(lines.count(), 2, "once a backend: {shown}");
 }
 
 /// Errors that a kernel has sent, of both families.
@@ -142,17 +148,26 @@ fn router_errors(ns: &Namespace) -> u64 {
 
 #[test]
 fn a_narrow_link_behind_a_router_is_discovered_when_hosts_and_clients_share_a_side() {
-    a_narrow_link_is_discovered(Layout::Flat, "ipip");
+    a_narrow_link_is_discovered(Layout::Flat, &Plan::new("ipip", 1));
 }
 
 #[test]
 fn a_narrow_link_behind_a_router_is_discovered_when_hosts_are_on_the_other_side() {
-    a_narrow_link_is_discovered(Layout::Routed, "ipip");
+    a_narrow_link_is_discovered(Layout::Routed, &Plan::new("ipip", 1));
 }
 
 #[test]
 fn a_narrow_link_behind_a_router_is_discovered_through_gue() {
-    a_narrow_link_is_discovered(Layout::Routed, "gue");
+    a_narrow_link_is_discovered(Layout::Routed, &Plan::new("gue", 1));
+}
+
+/// The VIPs' packets each in the other family: routers speak of the outer packet, in its family, and clients hear of theirs.
+const CROSSED: [Option<&str>; 2] = [Some("ipv6"), Some("ipv4")];
+
+#[test]
+fn a_narrow_link_behind_a_router_is_discovered_through_tunnels_of_the_other_family() {
+    a_narrow_link_is_discovered(Layout::Routed, &Plan { outer: CROSSED, ..Plan::new("ipip", 1) });
+    a_narrow_link_is_discovered(Layout::Flat, &Plan { outer: CROSSED, ..Plan::new("gue", 1) });
 }
 
 /// Errors go to any address of the prefixes that outer packets come from; the balancer's kernel has to take those for its own.
@@ -171,22 +186,25 @@ fn a_narrow_link_behind_a_router_is_discovered_from_a_prefix_of_outer_sources() 
     site.daemon.terminate().unwrap();
     site.daemon.write_config(&config).unwrap();
     site.daemon.start_again().unwrap();
-    discover(&site, "ipip");
+    discover(&site, &plan);
 }
 
 /// What the balancer's own interface does not take needs nobody else: the data path answers, in the name of the interface that the
 /// packet came in by.
 #[test]
 fn the_balancers_own_narrow_link_is_answered_for() {
-    let topology = Topology::builder().layout(Layout::Routed);
-    let mut site = Site::start(topology, &Plan::new("ipip", 1)).unwrap();
+    the_own_link_is_answered_for(&Plan::new("ipip", 1));
+    the_own_link_is_answered_for(&Plan { outer: CROSSED, ..Plan::new("ipip", 1) });
+}
+
+fn the_own_link_is_answered_for(plan: &Plan) {
+    let mut site = Site::start(Topology::builder().layout(Layout::Routed), plan).unwrap();
     site.topology.balancer().ns.shell("ip link set b0 mtu 1450").unwrap();
     site.daemon.terminate().unwrap();
     site.daemon.start_again().unwrap();
     let client = &site.topology.client().ns;
     let ear = Ear::open(client);
-    for vip in site.vips() {
-        let mtu = inner(1450, vip, "ipip");
+    for (vip, mtu) in site.vips().into_iter().zip(inner(1450, plan)) {
         post(&site, vip);
         assert_eq!(route_mtu(client, vip), Some(mtu));
         let heard = ear.heard();

@@ -1,8 +1,11 @@
 //! `sluice status`: one screen that says whether all is well, then the figures.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::api::types::{AdminState, DrainStatus, HostStatus, LiveFlows, OperState, ServiceStatus, Status};
+use crate::api::types::{
+    AdminState, BackendStatus, DrainStatus, HostStatus, LiveFlows, OperState, ServiceStatus, Status,
+};
 use crate::cli::terminal::Style;
 use crate::model::Ports;
 
@@ -87,6 +90,9 @@ pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
         services.row(service_row(s));
     }
     section(&mut out, services, "no services");
+    for line in narrow_paths(status) {
+        paragraph(&mut out, &line, style);
+    }
 
     if all {
         let mut backends = Grid::new(BACKENDS, style);
@@ -248,6 +254,17 @@ fn ports(ports: &Ports) -> String {
     texts.join(",")
 }
 
+/// A line for each backend whose path takes less than its next hop: an error of a router about a packet that the next hop took has
+/// told so. Services that share it share the line.
+fn narrow_paths(status: &Status) -> BTreeSet<String> {
+    let backends = status.services.iter().flat_map(|service| &service.backends);
+    let line = |backend: &BackendStatus| {
+        let BackendStatus { host, address, path_mtu, .. } = backend;
+        Some(format!("path to {host} ({address}): packets of {} bytes at most, a router says", (*path_mtu)?))
+    };
+    backends.filter_map(line).collect()
+}
+
 /// `now` is in Unix seconds.
 fn drain_line(drain: &DrainStatus, now: u64) -> String {
     let mut line = format!(
@@ -311,6 +328,20 @@ interface eth0: native XDP, index 2
         assert!(text.contains("1.00T"), "{text}");
         body.hosts[0].name = "h\u{fc}-1".to_owned();
         assert!(status(&body, true, NOW, Style::PLAIN).contains("h\\u{fc}-1"));
+    }
+
+    #[test]
+    fn a_path_that_is_narrower_than_its_next_hop_is_told_once() {
+        let mut body = fixtures::status();
+        body.services.push(body.services[0].clone());
+        assert!(!status(&body, true, NOW, Style::PLAIN).contains("path to"));
+        for service in &mut body.services {
+            service.backends[1].path_mtu = Some(1400);
+        }
+        let text = status(&body, false, NOW, Style::PLAIN);
+        let expected =
+            "98.0k\npath to web-2 (10.0.0.2): packets of 1400 bytes at most, a router says\n\nflow table";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -13,8 +13,9 @@ use super::super::limits::{self, next_ring_size};
 use super::super::{Machine, check_against_machine, parse};
 use super::EXAMPLE;
 use crate::model::{
-    Affinity, FlowPolicy, FlowTable, Forward, Fragments, Host, Interface, Model, OuterSource, Ping,
-    PortRange, Ports, Protocol, Protocols, Service, Timeouts, Tracking, UdpHandover, Vip, VipMode, XdpMode,
+    Affinity, Family, FlowPolicy, FlowTable, Forward, Fragments, Host, Interface, Model, OuterSource, Ping,
+    PortRange, Ports, Protocol, Protocols, Reach, Service, Timeouts, Tracking, UdpHandover, Vip, VipMode,
+    XdpMode,
 };
 
 /// A change to the bytes of a text.
@@ -67,6 +68,8 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         "port = [80, \"all\"]",
         "forward = \"nat\"",
         "backend_port = 80",
+        "forward = \"gue\"",
+        "outer = \"ipv6\"",
         "/24",
         "/0",
         "-",
@@ -226,6 +229,7 @@ struct Wish {
     /// Bits of the VIP's prefix that are left out.
     short: u8,
     forward: Forward,
+    outer: Option<Family>,
     policy: u8,
     backend_port: Option<u16>,
     chosen: Vec<bool>,
@@ -240,6 +244,7 @@ prop_compose! {
         is_all in prop::bool::weighted(0.1),
         short in prop_oneof![Just(0u8), 1..6u8],
         forward in select(vec![Forward::L2, Forward::Ipip, Forward::Gue, Forward::Nat]),
+        outer in prop::option::of(select(vec![Family::Ipv4, Family::Ipv6])),
         policy: u8,
         backend_port in prop::option::of(1..=u16::MAX),
         chosen in prop::collection::vec(any::<bool>(), 8),
@@ -248,11 +253,11 @@ prop_compose! {
         let range = |(first, width): (u16, u16)| PortRange { first: first * 10, last: first * 10 + width.min(9) };
         let ports = firsts.into_iter().zip(widths).map(range).collect();
         let ports = if is_all { vec![PortRange::ALL] } else { ports };
-        Wish { is_v6, protocols, ports, short, forward, policy, backend_port, chosen }
+        Wish { is_v6, protocols, ports, short, forward, outer, policy, backend_port, chosen }
     }
 }
 
-/// A service on a VIP of its own, or nothing when no host has an address of its family.
+/// A service on a VIP of its own, or nothing when no host has an address that it could be reached by.
 fn service(
     index: u8,
     wish: Wish,
@@ -268,7 +273,9 @@ fn service(
     let whole = if wish.is_v6 { 128 } else { 32 };
     let length = if is_single { whole } else { whole - wish.short };
     let vip = Vip::of(IpNet::new(address, length).unwrap());
-    let fit: Vec<&Host> = hosts.values().filter(|host| host.address_for(vip).is_some()).collect();
+    let outer = wish.outer.filter(|_| wish.forward.is_tunnel());
+    let reach = Reach::of(vip, wish.forward, outer);
+    let fit: Vec<&Host> = hosts.values().filter(|host| reach.address_of(host).is_some()).collect();
     let chosen = fit.iter().zip(wish.chosen);
     let mut names: Vec<String> =
         chosen.filter(|(_, chosen)| *chosen).map(|(host, _)| host.name.clone()).collect();
@@ -302,6 +309,7 @@ fn service(
         protocols,
         ports,
         forward: wish.forward,
+        outer,
         backend_port: backend_port.filter(|_| wish.forward == Forward::Nat),
         fragments: if policy & 32 != 0 { Fragments::Pass } else { Fragments::Drop },
         flows,
@@ -404,8 +412,19 @@ fn write(model: &Model) -> String {
             .unwrap();
     }
     for service in &model.services {
-        let Service { name, vip, protocols, ports, forward, backend_port, fragments, flows, timeouts, hosts } =
-            service;
+        let Service {
+            name,
+            vip,
+            protocols,
+            ports,
+            forward,
+            outer,
+            backend_port,
+            fragments,
+            flows,
+            timeouts,
+            hosts,
+        } = service;
         writeln!(toml, "[[services]]\nname = {name:?}\nvip = \"{vip}\"").unwrap();
         match protocols.single() {
             Some(protocol) => writeln!(toml, "protocol = \"{protocol}\"").unwrap(),
@@ -420,6 +439,9 @@ fn write(model: &Model) -> String {
             ports => writeln!(toml, "port = [{}]", ports.join(", ")).unwrap(),
         }
         writeln!(toml, "forward = \"{forward}\"\nhosts = {hosts:?}").unwrap();
+        if let Some(family) = outer {
+            writeln!(toml, "outer = {:?}", lower(family)).unwrap();
+        }
         if let Some(port) = backend_port {
             writeln!(toml, "backend_port = {port}").unwrap();
         }

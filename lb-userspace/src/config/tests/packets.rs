@@ -220,6 +220,78 @@ services = [
         ],
     },
     Case {
+        description: "hosts are of the family that packets have, or outer headers are to have",
+        toml: "
+hosts.four.addresses = [\"10.0.0.1\"]
+hosts.six.addresses = [\"fd00::1\"]
+services = [
+  { name = \"a\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 1, hosts = [\"four\", \"six\"] },
+  { name = \"b\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 2, forward = \"nat\", hosts = [\"six\"] },
+  { name = \"c\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 3, forward = \"ipip\", hosts = [\"four\", \"six\"] },
+  { name = \"d\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 4, forward = \"gue\", outer = \"ipv6\", hosts = [\"four\", \"six\"] },
+  { name = \"e\", vip = \"2001:db8::1\", protocol = \"tcp\", port = 5, forward = \"ipip\", outer = \"ipv4\", hosts = [\"six\"] },
+  { name = \"f\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 6, outer = \"ipv4\" },
+  { name = \"g\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 7, forward = \"nat\", outer = \"ipv6\", hosts = [\"four\"] },
+  { name = \"h\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 8, forward = \"ipip\", outer = \"inet6\", hosts = [\"six\"] },
+  { name = \"i\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 9, forward = \"ipip\", outer = true, hosts = [\"six\"] },
+  { name = \"j\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 10, forward = \"ippi\", outer = \"ipv6\", hosts = [\"six\"] },
+  { name = \"k\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 11, forward = \"ipip\", hosts = [] },
+]
+",
+        expected: &[
+            (
+                "5:83 services[0].hosts[1]: host \"six\" has no IPv4 address, VIP 203.0.113.1 needs one",
+                "with forward = \"ipip\" or \"gue\" its other address will do",
+            ),
+            (
+                "6:92 services[1].hosts[0]: host \"six\" has no IPv4 address, VIP 203.0.113.1 needs one",
+                "or take the host out",
+            ),
+            (
+                "8:108 services[3].hosts[0]: host \"four\" has no IPv6 address, outer = \"ipv6\" needs one",
+                "add an IPv6 address to addresses under [hosts.four], or take the host out; without the line outer",
+            ),
+            (
+                "9:109 services[4].hosts[0]: host \"six\" has no IPv4 address, outer = \"ipv4\" needs one",
+                "add an IPv4 address",
+            ),
+            (
+                "10:74 services[5].outer: with forward = \"l2\" packets get no outer header",
+                "take the line out, or write forward = \"ipip\" or \"gue\"",
+            ),
+            ("11:91 services[6].outer: with forward = \"nat\" packets get no outer header", "take the line out"),
+            ("12:92 services[7].outer: \"inet6\" is not known", "write \"ipv4\" or \"ipv6\""),
+            ("13:92 services[8].outer: expected a string, found the boolean true", "outer = \"ipv4\""),
+            ("14:77 services[9].forward: \"ippi\" is not known", "did you mean \"ipip\"?"),
+            ("15:93 services[10].hosts: the service has no hosts", "for all that have an address"),
+        ],
+    },
+    Case {
+        description: "nobody of the family that outer headers are to have",
+        toml: "
+hosts.a.addresses = [\"10.0.0.1\"]
+services = [
+  { name = \"a\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 1, forward = \"gue\", outer = \"ipv6\" },
+]
+",
+        expected: &[(
+            "4:3 services[0].hosts: there is no host with an IPv6 address for outer = \"ipv6\"",
+            "add a host with an IPv6 address",
+        )],
+    },
+    Case {
+        description: "nobody at all",
+        toml: "
+services = [
+  { name = \"a\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 1, forward = \"ipip\" },
+]
+",
+        expected: &[(
+            "3:3 services[0].hosts: there is no host with an address for VIP 203.0.113.1",
+            "add a host with an address",
+        )],
+    },
+    Case {
         description: "ports of a host that answer for two services",
         toml: "
 hosts.a.addresses = [\"10.0.0.1\"]
@@ -287,4 +359,34 @@ services = [
     assert_eq!((b.vip.to_string(), b.ports.to_string()), ("2001:db8::/64".into(), "all".into()));
     assert!(c.vip.is_single() && c.vip == d.vip);
     assert_eq!((d.ports.single(), d.backend_port), (Some(443), Some(8443)));
+}
+
+#[test]
+fn a_tunnel_s_hosts_are_those_that_it_can_reach() {
+    let model = parse(
+        "
+interfaces = [\"eth0\"]
+hosts.both.addresses = [\"10.0.0.1\", \"fd00::1\"]
+hosts.four.addresses = [\"10.0.0.2\"]
+hosts.six.addresses = [\"fd00::3\"]
+services = [
+  { name = \"a\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 1, forward = \"ipip\" },
+  { name = \"b\", vip = \"2001:db8::1\", protocol = \"tcp\", port = 1, forward = \"gue\" },
+  { name = \"c\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 2, forward = \"gue\", outer = \"ipv6\" },
+  { name = \"d\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 3 },
+]
+",
+        "test.toml",
+    )
+    .unwrap_or_else(|errors| panic!("{errors}"))
+    .model;
+    let hosts = |service: usize| {
+        let service = &model.services[service];
+        let address = |name: &String| format!("{name} {}", model.address(service, name).unwrap());
+        service.hosts.iter().map(address).collect::<Vec<_>>()
+    };
+    assert_eq!(hosts(0), ["both 10.0.0.1", "four 10.0.0.2", "six fd00::3"]);
+    assert_eq!(hosts(1), ["both fd00::1", "four 10.0.0.2", "six fd00::3"]);
+    assert_eq!(hosts(2), ["both fd00::1", "six fd00::3"]);
+    assert_eq!(hosts(3), ["both 10.0.0.1", "four 10.0.0.2"]);
 }

@@ -97,7 +97,13 @@ impl Leaving<'_> {
         let is_v6 = backend.flags & BackendFlags::OUTER_V6 != 0;
         // 14 bits of the hash, among the ephemeral ports.
         let ports = is_gue.then(|| (0xc000 | self.hash.0 as u16 & 0x3fff, u16::from_be(backend.port)));
-        let outer = wire::outer(packet, is_v6, source, backend.address, ports);
+        let outer = wire::outer(
+            (packet.is_v6, packet.ip_len, packet.traffic_class),
+            is_v6,
+            source,
+            backend.address,
+            ports,
+        );
         let ether_type: [u8; 2] = if is_v6 { [0x86, 0xdd] } else { [0x08, 0x00] };
         [&macs, &ether_type[..], &outer, &bytes].concat()
     }

@@ -140,6 +140,7 @@ impl Setup {
             protocols: if service.is_udp() { Protocol::Udp } else { Protocol::Tcp }.into(),
             ports: service.port().into(),
             forward: Forward::L2,
+            outer: None,
             backend_port: None,
             fragments: Fragments::Drop,
             flows: FlowPolicy {
