@@ -149,9 +149,7 @@ impl Bench {
         self.model.forget();
         let counts = self.rig.counts();
         for (stats, counters) in &counts.pairs {
-            let PairCounters { packets, bytes, new_flows, evicted, .. } = self.counts.pairs[stats];
-            let changes = counters.changes;
-            let ended = PairCounters { packets, bytes, new_flows, evicted, live: [0; 4], changes };
+            let ended = PairCounters { live: [0; 4], changes: counters.changes, ..self.counts.pairs[stats] };
             assert_eq!(*counters, ended, "counters {stats} when all flows have ended");
         }
         self.counts = counts;
