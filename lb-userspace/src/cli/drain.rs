@@ -21,7 +21,8 @@ use super::{Failure, Global, after_help, duration_arg};
 ///
 /// All of the hosts or, if anything is wrong with one, none. From the moment that this command returns, no
 /// new flow reaches them; it does not wait for the live flows, unless --wait is given. Draining a host that
-/// drains already joins that drain.
+/// is out already joins its drain; a deadline, an action or a lease that is given then takes the place of the
+/// one before.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct DrainArgs {

@@ -9,7 +9,7 @@
 //!     ▲              (rings not          ▲   │ ▲               │                           │
 //!     │               yet published)     │   │ └───────────────┘ Sweep: not done           │
 //!     └──────────────────────────────────┴───┴─────────────────────────────────────────────┘
-//!                                        Undrain
+//!                                        Undrain, or the lease is over
 //! ```
 //!
 //! **Done means done.** A sweep finds a drain done when the live-flow gauge reads 0, the sweep itself counted no live
@@ -17,6 +17,11 @@
 //! than the idle timeout, or its slots have been open for longer than that, so that every flow that still lives has
 //! spoken and was pinned again. Then the host is sealed (the data path no longer names it in stateless answers, so
 //! no new pin can appear) and one more full sweep must find the same. Only that second look ends the drain.
+//!
+//! **A drain may be bounded** by an [`Order`](crate::api::types::Order). Past a deadline that moves or resets flows the data
+//! path, which enforces it by itself, names the host to no flow without a pin, so gauge and count alone tell the end; and
+//! what says nothing for some seconds more is ended by the daemon. At the end of its lease a host is taken back, done or
+//! not. Both are Unix times, so they hold over restarts. Another order takes a seal off, which may rest on the one before.
 //!
 //! **How to run it.** Carry the actions out in their order, and take the new state only when all of them worked:
 //! where one fails, keep the old state and offer the event again. A sweep whose observation is offered must have begun after
