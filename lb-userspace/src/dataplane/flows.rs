@@ -92,7 +92,7 @@ impl Dataplane {
             let entries = self.maps.overflow.iter().flatten();
             flows.extend(entries.filter_map(|(_, entry)| {
                 let word = Word(entry.word);
-                (word.is_live(now, &self.options.timeouts) && filter.takes_word(word, now))
+                (self.is_listed(word, now) && filter.takes_word(word, now))
                     .then(|| self.record(None, word, &entry.cold, now, filter))?
             }));
             return FlowPage { flows, next: None };
@@ -100,8 +100,12 @@ impl Dataplane {
         FlowPage { flows, next: Some(words) }
     }
 
-    /// A live pin. A closing one is listed until the sweep ends it, as only that knows whether it still waits.
+    /// A live pin. A closing one is listed until the sweep ends it, as only that knows whether it still waits; one of a flow that has
+    /// been ended is none.
     fn is_listed(&self, word: Word, now: u32) -> bool {
+        if word.phase() == Phase::Reset {
+            return false;
+        }
         let phase = if word.phase() == Phase::Closing { Phase::Established } else { word.phase() };
         word.phase().is_pin() && word.idle(now) <= self.options.timeouts[word.limit_as(phase)]
     }
