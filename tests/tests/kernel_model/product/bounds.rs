@@ -122,3 +122,60 @@ fn flows_that_say_nothing_after_the_deadline_are_ended() {
     assert_eq!((admin, receipt.outcome), (types::AdminState::Drained, Outcome::Reset));
     assert_eq!((receipt.silent, receipt.ended, receipt.reset, receipt.left), (FLOWS, 0, 0, 0));
 }
+
+#[test]
+fn an_order_that_one_host_cannot_have_is_given_to_none() {
+    let (mut balancer, _) = begin();
+    let before = drain(&mut balancer, &DrainRequest { deadline: Some(600), ..request() });
+    let both = |at_deadline| DrainRequest {
+        hosts: vec![name(HOST), name(HOST + 1)],
+        at_deadline: Some(at_deadline),
+        ..DrainRequest::default()
+    };
+    let refused =
+        balancer.engine().drain(&both(types::AtDeadline::Reset), "test").expect_err("it has no deadline");
+    assert_eq!((refused.code(), refused.to_string().starts_with("host host-3: ")), ("bad_request", true));
+    assert_eq!(status(&mut balancer).1.order, before.order);
+    let other = balancer.status().hosts.into_iter().find(|host| host.name == name(HOST + 1));
+    assert_eq!(other.expect("it is there").admin, types::AdminState::Active);
+    let given =
+        balancer.engine().drain(&both(types::AtDeadline::Keep), "test").expect("nothing is wrong with it");
+    assert_eq!((given[0].order, given[1].order), (before.order, types::Order::default()));
+
+    let missing = |error: lb_userspace::engine::Error| (error.code(), error.hint().is_some());
+    let under_way = balancer.engine().receipt(before.id).expect_err("it is under way");
+    assert_eq!(missing(under_way), ("not_found", true));
+    let unknown = balancer.engine().receipt(99).expect_err("there is none");
+    assert_eq!(missing(unknown), ("not_found", true));
+    let query = types::ReceiptQuery { host: Some("host-22".to_owned()), limit: None };
+    let nobody = balancer.engine().receipts(&query).expect_err("there is no such host");
+    assert_eq!(missing(nobody), ("not_found", true));
+}
+
+#[test]
+fn a_drained_host_can_have_a_lease_yet() {
+    let (mut balancer, setup) = begin();
+    drain(&mut balancer, &request());
+    for _ in 0..3 {
+        balancer.pass(super::setup::T + 1);
+        balancer.engine().round().expect("a round");
+    }
+    assert_eq!(status(&mut balancer).0, types::AdminState::Drained);
+    let asked = DrainRequest { lease: Some(60), deadline: Some(600), ..request() };
+    let order = drain(&mut balancer, &asked).order;
+    assert_eq!(
+        (order.lease, order.deadline),
+        (Some(balancer.unix() + 60), None),
+        "no flow is left to be bounded"
+    );
+    balancer.restart(&setup).expect("it starts again");
+    balancer.pass(59);
+    balancer.engine().round().expect("a round");
+    assert_eq!(status(&mut balancer).0, types::AdminState::Drained);
+    balancer.pass(1);
+    balancer.engine().round().expect("a round");
+    let (admin, last) = status(&mut balancer);
+    let outcome = last.receipt.expect("it was done").outcome;
+    assert_eq!((admin, outcome), (types::AdminState::Active, Outcome::Drained));
+    assert_eq!(word(&mut balancer), Control::new(HostState::Up));
+}
