@@ -3,6 +3,7 @@
 //! Nothing here knows of TOML, of BPF or of time; a value of [`Model`] is always whole and consistent.
 
 mod endpoint;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,6 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use endpoint::{PortRange, Ports, Protocol, Protocols, Vip};
+pub use rules::{Percent, Rules, WhenEmpty};
 
 /// The resolved configuration of one balancer instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -34,6 +36,8 @@ pub struct Model {
     pub flow_table: FlowTable,
     /// Of services that have none of their own.
     pub timeouts: Timeouts,
+    /// Of services that have none of their own.
+    pub rules: Rules,
     /// By name; the name is the operator's handle for a drain.
     pub hosts: BTreeMap<String, Host>,
     pub services: Vec<Service>,
@@ -125,6 +129,10 @@ pub struct Host {
     pub name: String,
     /// Relative share of new flows, 1 to 65535.
     pub weight: u16,
+    /// What fails together: a room, a power feed, a zone of a cloud.
+    pub zone: Option<String>,
+    /// Sets of hosts that commands can name, as `@NAME`.
+    pub groups: BTreeSet<String>,
     pub ipv4: Option<Ipv4Addr>,
     pub ipv6: Option<Ipv6Addr>,
 }
@@ -153,6 +161,9 @@ pub struct Service {
     pub flows: FlowPolicy,
     /// Its own, or the instance's.
     pub timeouts: Timeouts,
+    /// Its own, or the instance's.
+    pub rules: Rules,
+    pub when_empty: WhenEmpty,
     /// Names of the member hosts, sorted, without repetition; each has an address of the VIP's family.
     pub hosts: Vec<String>,
 }
