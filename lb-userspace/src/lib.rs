@@ -16,3 +16,4 @@ pub mod objects;
 pub mod plan;
 pub mod relay;
 pub mod ring;
+pub mod whatif;

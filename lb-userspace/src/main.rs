@@ -17,6 +17,7 @@ fn dispatch(Cli { global, command }: &Cli) -> Result<(), Failure> {
         Command::Status(args) => cli::status::run(global, args),
         Command::Drain(args) => cli::drain::run(global, args),
         Command::Undrain(args) => cli::undrain::run(global, args),
+        Command::Plan(args) => cli::plan::run(global, args),
         Command::Flows(args) => cli::flows::run(global, args),
         Command::Rings(args) => cli::rings::run(global, args),
         Command::Check(args) => cli::check::run(args),

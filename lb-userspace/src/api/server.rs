@@ -17,7 +17,7 @@ use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use tokio::net::UnixListener;
 
-use super::types::{ApiError, DrainRequest, Drains, FlowQuery, Flows, Rings, Status};
+use super::types::{ApiError, DrainPlan, DrainRequest, Drains, FlowQuery, Flows, PlanRequest, Rings, Status};
 use crate::engine::{self, Handle};
 
 /// Most flows on one page.
@@ -53,6 +53,7 @@ fn router(engine: Handle) -> Router {
         .route("/v1/drain", post(drain))
         .route("/v1/undrain", post(undrain))
         .route("/v1/drains", get(drains))
+        .route("/v1/plan/drain", get(plan_asked).post(plan_drain))
         .route("/v1/flows", get(flows))
         .route("/v1/rings", get(rings))
         .fallback(unknown)
@@ -81,7 +82,7 @@ struct Failure(StatusCode, ApiError);
 
 impl Failure {
     fn new(status: StatusCode, code: &str, message: impl Into<String>, hint: Option<String>) -> Self {
-        Failure(status, ApiError { code: code.to_owned(), message: message.into(), hint })
+        Failure(status, ApiError { code: code.to_owned(), message: message.into(), hint, rules: Vec::new() })
     }
 
     fn bad_request(message: impl Into<String>) -> Self {
@@ -100,13 +101,15 @@ impl From<engine::Error> for Failure {
         let status = match error.code() {
             "not_found" => StatusCode::NOT_FOUND,
             "bad_request" => StatusCode::BAD_REQUEST,
-            "conflict" => StatusCode::CONFLICT,
+            "conflict" | "rule" => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         if status.is_server_error() {
             log::error!("{error}");
         }
-        Failure::new(status, error.code(), error.to_string(), error.hint())
+        let mut failure = Failure::new(status, error.code(), error.to_string(), error.hint());
+        failure.1.rules = error.rules();
+        failure
     }
 }
 
@@ -153,10 +156,30 @@ async fn undrain(
     ask(&engine, move |engine| Ok(Drains { drains: engine.undrain(&request, &by)? })).await
 }
 
-/// `?host=a&host=b`: a list, which serde's form of a query does not have.
 async fn drains(State(engine): State<Handle>, request: Request<Body>) -> Result<Json<Drains>, Failure> {
-    let uri = request.uri().clone();
-    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&uri)
+    let hosts = hosts_in_query(&request)?;
+    ask(&engine, move |engine| Ok(Drains { drains: engine.drain_statuses(&hosts)? })).await
+}
+
+async fn plan_asked(
+    State(engine): State<Handle>,
+    request: Request<Body>,
+) -> Result<Json<DrainPlan>, Failure> {
+    let hosts = hosts_in_query(&request)?;
+    ask(&engine, move |engine| engine.plan_drain(&hosts)).await
+}
+
+async fn plan_drain(
+    State(engine): State<Handle>,
+    body: Result<Json<PlanRequest>, JsonRejection>,
+) -> Result<Json<DrainPlan>, Failure> {
+    let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
+    ask(&engine, move |engine| engine.plan_drain(&request.hosts)).await
+}
+
+/// `?host=a&host=b`: a list, which serde's form of a query does not have.
+fn hosts_in_query(request: &Request<Body>) -> Result<Vec<String>, Failure> {
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(request.uri())
         .map_err(|error| Failure::bad_request(error.body_text()))?;
     let mut hosts = Vec::new();
     for (name, value) in pairs {
@@ -165,7 +188,7 @@ async fn drains(State(engine): State<Handle>, request: Request<Body>) -> Result<
         }
         hosts.push(value);
     }
-    ask(&engine, move |engine| Ok(Drains { drains: engine.drain_statuses(&hosts)? })).await
+    Ok(hosts)
 }
 
 async fn flows(

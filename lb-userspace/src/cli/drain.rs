@@ -25,7 +25,7 @@ use super::{Failure, Global, after_help, duration_arg};
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct DrainArgs {
-    /// Names of the hosts, as in the config
+    /// Names of the hosts, as in the config, @GROUP or @zone:ZONE
     #[arg(required = true, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
     pub hosts: Vec<String>,
     /// Wait until no live flow is left on any of the hosts, show the progress and then the receipts
@@ -35,6 +35,9 @@ pub struct DrainArgs {
     /// Default: no bound
     #[arg(long, value_name = "DURATION", requires = "wait", value_parser = duration_arg)]
     pub timeout: Option<Duration>,
+    /// Drain although rules of the config would be broken; `sluice plan drain` says which
+    #[arg(long)]
+    pub force: bool,
     /// Why, for whoever looks at the status or the receipt
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -61,7 +64,7 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 pub fn run(global: &Global, args: &DrainArgs) -> Result<(), Failure> {
     super::block_on(async {
         let (mut out, style) = (Out::stdout(), Style::stdout());
-        let began = request(global, "/v1/drain", &args.hosts, &args.reason, &args.by).await?;
+        let began = request(global, "/v1/drain", &args.hosts, &args.reason, &args.by, args.force).await?;
         if args.wait {
             return wait(global, args, began, &mut out, style).await;
         }
@@ -79,6 +82,7 @@ pub(super) async fn request(
     hosts: &[String],
     reason: &Option<String>,
     by: &Option<String>,
+    force: bool,
 ) -> Result<Drains, ClientError> {
     let mut once: Vec<String> = Vec::with_capacity(hosts.len());
     for host in hosts {
@@ -86,7 +90,7 @@ pub(super) async fn request(
             once.push(host.clone());
         }
     }
-    let body = DrainRequest { hosts: once, reason: reason.clone(), by: by.clone() };
+    let body = DrainRequest { hosts: once, reason: reason.clone(), by: by.clone(), force };
     global.client().post(path, &body).await
 }
 

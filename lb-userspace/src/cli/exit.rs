@@ -19,6 +19,8 @@ pub enum Exit {
     Unreachable = 4,
     /// A deadline passed with flows left.
     Deadline = 5,
+    /// A rule of the config would be broken.
+    Rule = 10,
     /// Ctrl-C, as shells count it: 128 + SIGINT.
     Interrupted = 130,
 }
@@ -38,6 +40,7 @@ Exit codes:
   3  not found: a host, a service, a file
   4  the daemon cannot be reached
   5  a deadline passed with flows left
+  10  a rule of the config would be broken; nothing was done
   130  interrupted by Ctrl-C";
 
 /// A verb that did not do what it was asked to.
@@ -84,6 +87,7 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let exit = match error.code() {
             Some(ErrorCode::NotFound) => Exit::NotFound,
+            Some(ErrorCode::Rule) => Exit::Rule,
             _ if error.is_unreachable() => Exit::Unreachable,
             _ => Exit::Failed,
         };
@@ -113,11 +117,13 @@ mod tests {
     #[test]
     fn client_errors_have_their_codes() {
         let api = |code: &str| {
-            let error = ApiError { code: code.to_owned(), message: "no".to_owned(), hint: None };
+            let error =
+                ApiError { code: code.to_owned(), message: "no".to_owned(), hint: None, rules: Vec::new() };
             Failure::from(ClientError::Api { status: 400, error }).exit
         };
         assert_eq!(api("not_found"), Exit::NotFound);
         assert_eq!(api("conflict"), Exit::Failed);
+        assert_eq!(api("rule"), Exit::Rule);
         assert_eq!(api("from the future"), Exit::Failed);
         assert_eq!(Failure::from(ClientError::NoSocket { socket: "/x".into() }).exit, Exit::Unreachable);
     }

@@ -19,6 +19,7 @@ pub mod drain;
 pub mod exit;
 pub mod flows;
 pub mod output;
+pub mod plan;
 pub mod render;
 pub mod rings;
 pub mod run;
@@ -60,6 +61,7 @@ pub enum Command {
     Status(status::StatusArgs),
     Drain(drain::DrainArgs),
     Undrain(undrain::UndrainArgs),
+    Plan(plan::PlanArgs),
     Flows(flows::FlowsArgs),
     Rings(rings::RingsArgs),
     Check(check::CheckArgs),

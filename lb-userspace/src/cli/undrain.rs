@@ -15,7 +15,7 @@ use super::{Failure, Global, after_help, render};
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct UndrainArgs {
-    /// Names of the hosts, as in the config
+    /// Names of the hosts, as in the config, @GROUP or @zone:ZONE
     #[arg(required = true, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
     pub hosts: Vec<String>,
     /// Why, for whoever looks at the journal
@@ -36,7 +36,7 @@ const EXAMPLES: &str = "  \
 pub fn run(global: &Global, args: &UndrainArgs) -> Result<(), Failure> {
     super::block_on(async {
         let (mut out, style) = (Out::stdout(), Style::stdout());
-        let answer = request(global, "/v1/undrain", &args.hosts, &args.reason, &args.by).await?;
+        let answer = request(global, "/v1/undrain", &args.hosts, &args.reason, &args.by, false).await?;
         if args.json {
             return out.json(&answer, true);
         }

@@ -19,6 +19,7 @@ mod rings;
 mod start;
 mod status;
 mod tick;
+mod whatif;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -88,12 +89,23 @@ impl Engine {
         self.drains.iter().filter(|(_, state)| is_out(state)).map(|(host, _)| host.clone()).collect()
     }
 
+    /// Hosts that operators took out and that serve a service on, as its last: (service, host).
+    fn serving_on(&self) -> BTreeSet<(String, String)> {
+        self.rings.serving_on(&self.out())
+    }
+
     /// Runs `work` with what a publication rests on.
     fn with_inputs<T>(&self, work: impl FnOnce(&Inputs<'_>) -> T) -> T {
+        self.with_inputs_without(&self.out(), work)
+    }
+
+    /// As [`Self::with_inputs`], if these hosts were out.
+    fn with_inputs_without<T>(&self, out: &BTreeSet<String>, work: impl FnOnce(&Inputs<'_>) -> T) -> T {
         work(&Inputs {
             model: &self.model,
             ids: &self.ids,
-            out: &self.out(),
+            out,
+            serving_on: &self.serving_on(),
             sealed: &self.sealed,
             down: &self.down,
             next_hops: &self.published_hops,

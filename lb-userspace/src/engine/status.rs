@@ -110,7 +110,7 @@ impl Engine {
             share,
             live_flows: live,
             traffic,
-            drain: state.and_then(|state| state.status(live)),
+            drain: state.and_then(|state| state.status(live)).map(|status| self.explained(status)),
         })
     }
 

@@ -4,6 +4,7 @@ mod abilities;
 mod backend;
 mod ids;
 mod keys;
+mod last;
 mod path_mtu;
 #[cfg(test)]
 mod tests;
@@ -35,26 +36,34 @@ pub struct Inputs<'a> {
     pub down: &'a BTreeSet<String>,
     pub next_hops: &'a BTreeMap<IpAddr, NextHopState>,
     pub path_mtus: &'a PathMtus,
+    /// Services with hosts that are out and serve them on, as the last in use: (service, host).
+    pub serving_on: &'a BTreeSet<(String, String)>,
     /// Backends that the config does not name any more, but that still have flows: (service, host) → record.
     pub leaving: &'a BTreeMap<(u16, HostId), BackendTable>,
 }
 
 impl Inputs<'_> {
-    /// What the data path may do with a host.
-    fn state(&self, host: &str) -> HostState {
+    /// What the data path may do with a host for a service.
+    fn state(&self, service: &str, host: &str) -> HostState {
         if self.sealed.contains(host) {
             HostState::Drained
         } else if self.down.contains(host) {
             HostState::Down
-        } else if self.out.contains(host) {
+        } else if self.out.contains(host) && !self.serves_on(service, host) {
             HostState::Draining
         } else {
             HostState::Up
         }
     }
 
-    /// The members of a ring: all of them always, and whether they are in use by their share.
-    pub fn members(&self, hosts: &[String]) -> Vec<Member> {
+    fn serves_on(&self, service: &str, host: &str) -> bool {
+        // Rarely any: not worth two strings a look-up.
+        self.serving_on.iter().any(|(of, name)| of == service && name == host)
+    }
+
+    /// The members of a ring: all of them always, and whether they are in use by their share. `last`, of a ring whose last hosts serve on
+    /// when all are out: those that were in use until now.
+    pub fn members(&self, hosts: &[String], last: Option<&BTreeSet<String>>) -> Vec<Member> {
         let member = |name: &String| {
             let host = self.model.hosts.get(name)?;
             let is_used = !self.out.contains(name) && !self.down.contains(name);
@@ -65,7 +74,11 @@ impl Inputs<'_> {
                 share: if is_used { crate::ring::SHARE_FULL } else { 0 },
             })
         };
-        hosts.iter().filter_map(member).collect()
+        let mut members: Vec<Member> = hosts.iter().filter_map(member).collect();
+        if let Some(last) = last {
+            last::keep_last(&mut members, last, |name| self.down.contains(name));
+        }
+        members
     }
 
     /// The tables of one generation. `ring_of` names the ring of a service, `rings` has the slots of each.
@@ -108,7 +121,7 @@ impl Inputs<'_> {
             };
             let Some(address) = host.address_for(service.vip) else { continue };
             let next_hop = self.next_hops.get(&address).and_then(NextHopState::next_hop);
-            let control = Control::new(self.state(name)).0;
+            let control = Control::new(self.state(&service.name, name)).0;
             let mut backend = backend::record(self.model, service, address, next_hop, stats, control);
             if let Some(&mtu) = self.path_mtus.get(&address) {
                 path_mtu::lower(&mut backend.record, !service.vip.is_ipv4(), mtu);

@@ -38,6 +38,8 @@ struct Site {
     model: Model,
     ids: Ids,
     hops: BTreeMap<IpAddr, NextHopState>,
+    out: BTreeSet<String>,
+    serving_on: BTreeSet<(String, String)>,
     leaving: BTreeMap<(u16, HostId), BackendTable>,
 }
 
@@ -63,18 +65,18 @@ impl Site {
             gateway: None,
         };
         let hops = addresses.map(|address| (address, NextHopState::Resolved(hop(address)))).collect();
-        Site { model, ids, hops, leaving: BTreeMap::new() }
+        Site { model, ids, hops, out: BTreeSet::new(), serving_on: BTreeSet::new(), leaving: BTreeMap::new() }
     }
 
     fn tables(&self) -> Tables {
-        let none = BTreeSet::new();
         let inputs = Inputs {
             model: &self.model,
             ids: &self.ids,
-            out: &none,
-            sealed: &none,
-            down: &none,
+            out: &self.out,
+            sealed: &BTreeSet::new(),
+            down: &BTreeSet::new(),
             next_hops: &self.hops,
+            serving_on: &self.serving_on,
             leaving: &self.leaving,
             path_mtus: &Default::default(),
         };
@@ -273,4 +275,21 @@ fn fragments_pass_where_no_service_of_the_address_drops_them() {
     assert_eq!(both("pass", "pass"), [true, true]);
     assert_eq!(both("drop", "pass"), [true, false]);
     assert_eq!(both("pass", "drop"), [false, false], "a packet to the address may be for the prefix");
+}
+
+#[test]
+fn a_host_that_serves_on_is_up_for_that_service_alone() {
+    let service = |name: &str, port: u16| {
+        format!("{{ name = \"{name}\", vip = \"203.0.113.9\", protocol = \"tcp\", port = {port} }}")
+    };
+    let services = format!("services = [{}, {}]", service("s", 80), service("t", 81));
+    let mut site = Site::new(model(&services), [0; 2]);
+    site.out = ["a", "b"].map(str::to_owned).into();
+    site.serving_on = BTreeSet::from([("t".to_owned(), "b".to_owned())]);
+    let tables = site.tables();
+    let state = |service: u16, host: HostId| {
+        Control(tables.services[&service].backends[&host].record.control).state()
+    };
+    let states = [(0, 1), (0, 2), (1, 1), (1, 2)].map(|(service, host)| state(service, host));
+    assert_eq!(states, [HostState::Draining, HostState::Draining, HostState::Draining, HostState::Up]);
 }

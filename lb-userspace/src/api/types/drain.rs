@@ -49,12 +49,16 @@ pub struct Receipt {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
+    /// Names, `@GROUP` or `@zone:ZONE`.
     pub hosts: Vec<String>,
     #[serde(default)]
     pub reason: Option<String>,
     /// Who asks; the daemon notes the peer's user name where it is missing.
     #[serde(default)]
     pub by: Option<String>,
+    /// Drain although rules would be broken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// Answer to `POST /v1/drain`, `POST /v1/undrain` and `GET /v1/drains?host=`: in the order asked for.

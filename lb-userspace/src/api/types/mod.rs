@@ -5,11 +5,13 @@
 mod drain;
 mod error;
 mod flows;
+mod plan;
 mod rings;
 mod status;
 
 pub use drain::*;
 pub use error::*;
 pub use flows::*;
+pub use plan::*;
 pub use rings::*;
 pub use status::*;

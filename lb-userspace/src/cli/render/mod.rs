@@ -3,6 +3,7 @@
 pub mod drain;
 pub mod flows;
 pub mod number;
+pub mod plan;
 pub mod rings;
 pub mod status;
 pub mod text;

@@ -248,7 +248,7 @@ impl Balancer {
 
 fn request(hosts: &BTreeSet<HostId>) -> DrainRequest {
     let hosts = hosts.iter().copied().map(name).collect();
-    DrainRequest { hosts, reason: None, by: None }
+    DrainRequest { hosts, reason: None, by: None, force: true }
 }
 
 impl Drop for Balancer {
