@@ -41,7 +41,7 @@ pub struct PlanDrainArgs {
 const EXAMPLES: &str = "  \
   sluice plan drain web-3 web-4
   sluice plan drain @rack-7 --json
-  sluice plan drain @zone:a && sluice drain @zone:a --wait";
+  sluice plan drain @zone:a";
 
 pub fn run(global: &Global, args: &PlanArgs) -> Result<(), Failure> {
     let PlanCommand::Drain(args) = &args.command;

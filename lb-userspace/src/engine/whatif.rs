@@ -3,10 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::drains::near;
+use super::rings::Rings;
 use super::{Engine, Error};
 use crate::api::types::{AdminState, DrainPlan, DrainStatus, LiveFlows};
 use crate::drain::State;
 use crate::whatif::{self, Input, RingChange, rules};
+
+#[cfg(test)]
+mod tests;
+
+/// What became of each ring.
+fn changes<'a>(before: &'a Rings, after: &'a Rings) -> Vec<RingChange<'a>> {
+    let rings = before.rings.values().zip(after.rings.values());
+    rings
+        .map(|(before, after)| RingChange {
+            services: &before.services,
+            members: &before.members,
+            before: before.slots.owners(),
+            after: after.slots.owners(),
+        })
+        .collect()
+}
 
 impl Engine {
     /// What draining these hosts would do. Nothing is changed.
@@ -16,18 +33,7 @@ impl Engine {
         out.extend(hosts.iter().cloned());
         let mut after = self.rings.clone();
         self.with_making_without(&out, |making| after.publish(making));
-        let rings: Vec<RingChange<'_>> = self
-            .rings
-            .rings
-            .iter()
-            .zip(after.rings.values())
-            .map(|((_, ring), after)| RingChange {
-                services: &ring.services,
-                members: &ring.members,
-                before: ring.slots.owners(),
-                after: after.slots.owners(),
-            })
-            .collect();
+        let rings = changes(&self.rings, &after);
         let mut live: BTreeMap<&str, LiveFlows> = BTreeMap::new();
         for host in &hosts {
             live.insert(host, self.marked(self.host_sum(host)?.live(), host, self.has_edges(host)));
