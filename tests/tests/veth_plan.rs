@@ -1,7 +1,9 @@
 //! A plan says what a drain then does; a drain that would break a rule is refused, unless it is forced.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -249,4 +251,46 @@ fn the_last_hosts_serve_on_where_the_service_wants_it() {
     assert_eq!(web.answered_since(back).into_keys().collect::<Vec<_>>(), ["h1"]);
     assert_eq!(web.finish().unwrap().failed, 0);
     assert_eq!(site.violations().unwrap(), "{}");
+}
+
+/// Status and body of a request over the daemon's socket.
+fn http(site: &Site, method_and_path: &str, body: &str) -> (u16, Value) {
+    let mut stream = UnixStream::connect(site.daemon.socket()).unwrap();
+    let length = body.len();
+    let head = format!("{method_and_path} HTTP/1.1\r\nhost: sluice\r\nconnection: close\r\n");
+    let head = format!("{head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
+}
+
+#[test]
+fn programs_ask_and_are_told_every_rule() {
+    let plan = Plan { top: "rules = { min_healthy = \"60%\" }", ..Plan::new("l2", 3) };
+    let site = Site::start(Topology::builder(), &plan).unwrap();
+    let (status, asked) = http(&site, "GET /v1/plan/drain?host=h1&host=h2", "");
+    let (again, posted) = http(&site, "POST /v1/plan/drain", "{\"hosts\": [\"h1\", \"h2\", \"h1\"]}");
+    assert_eq!((status, again, &asked["rules"]), (200, 200, &posted["rules"]));
+    assert_eq!(posted["hosts"].as_array().unwrap().len(), 2);
+    let (status, refused) = http(&site, "POST /v1/drain", "{\"hosts\": [\"h1\", \"h2\"]}");
+    assert_eq!((status, &refused["code"], &refused["rules"]), (409, &"rule".into(), &posted["rules"]));
+    let rule = &refused["rules"][0];
+    let numbers = ["weight", "healthy_before", "healthy_after"].map(|field| rule[field].as_u64().unwrap());
+    assert_eq!((&rule["rule"], numbers), (&"min_healthy".into(), [300, 300, 100]));
+    assert_eq!(refused["rules"].as_array().unwrap().len(), 6, "one a service");
+    let (status, began) = http(&site, "POST /v1/drain", "{\"hosts\": [\"h1\", \"h2\"], \"force\": true}");
+    assert_eq!((status, began["drains"].as_array().unwrap().len()), (200, 2));
+    for (what, body, expected) in [
+        ("POST /v1/plan/drain", "{\"hosts\": []}", 400),
+        ("POST /v1/plan/drain", "{\"hosts\": [\"h1\"], \"force\": true}", 400),
+        ("GET /v1/plan/drain?hosts=h1", "", 400),
+        ("GET /v1/plan/drain?host=h4", "", 404),
+        ("DELETE /v1/plan/drain", "", 405),
+    ] {
+        let (status, answer) = http(&site, what, body);
+        assert_eq!(status, expected, "{what} {body}: {answer}");
+    }
 }

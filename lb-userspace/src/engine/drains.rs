@@ -1,12 +1,16 @@
 //! Drain and undrain.
 
+use std::collections::BTreeSet;
+
+use super::whatif::explained;
 use super::{Engine, Error};
 use crate::api::types::{DrainRequest, DrainStatus};
 use crate::drain::{Action, Event, State, step};
 use crate::journal::{Change, TakenBack};
 
 impl Engine {
-    /// Takes hosts out: all of them or none. When it returns, no new flow reaches them (C2).
+    /// Takes hosts out: all of them or none. When it returns, no new flow reaches them (C2), but of services that they
+    /// serve on as the last in use, which takes force.
     pub fn drain(&mut self, request: &DrainRequest, author: &str) -> Result<Vec<DrainStatus>, Error> {
         let hosts = self.named(&request.hosts)?;
         self.check_rules(&hosts, request.force)?;
@@ -79,10 +83,11 @@ impl Engine {
     pub fn drain_statuses(&self, hosts: &[String]) -> Result<Vec<DrainStatus>, Error> {
         let all: Vec<String> =
             if hosts.is_empty() { self.drains.keys().cloned().collect() } else { self.named(hosts)? };
+        let serving_on = self.serving_on();
         let mut statuses = Vec::new();
         for host in &all {
             let live = self.marked(self.host_sum(host)?.live(), host, self.has_edges(host));
-            statuses.extend(self.drains[host].status(live).map(|status| self.explained(status)));
+            statuses.extend(self.drains[host].status(live).map(|status| explained(status, &serving_on)));
         }
         Ok(statuses)
     }
@@ -91,7 +96,7 @@ impl Engine {
     pub(super) fn note_starts(&mut self) -> Result<(), Error> {
         let now = self.clock.now();
         // New flows still reach a host that serves on.
-        let serving_on = self.hosts_serving_on();
+        let serving_on: BTreeSet<String> = self.serving_on().into_values().flatten().collect();
         for host in self.out().difference(&serving_on) {
             let gauges = self.gauges(host)?;
             let (state, actions) = step(host, self.drains[host].clone(), Event::Published(gauges), now);

@@ -51,7 +51,7 @@ impl Engine {
         }
         self.edges.before.clear();
         self.edges.out = self.out();
-        for (_, host) in self.serving_on() {
+        for host in self.serving_on().into_values().flatten() {
             self.edges.out.remove(&host);
         }
     }

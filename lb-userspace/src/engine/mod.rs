@@ -89,8 +89,8 @@ impl Engine {
         self.drains.iter().filter(|(_, state)| is_out(state)).map(|(host, _)| host.clone()).collect()
     }
 
-    /// Hosts that operators took out and that serve a service on, as its last: (service, host).
-    fn serving_on(&self) -> BTreeSet<(String, String)> {
+    /// Hosts that operators took out and that serve on as the last in use, by service.
+    fn serving_on(&self) -> BTreeMap<String, BTreeSet<String>> {
         self.rings.serving_on(&self.out())
     }
 

@@ -52,6 +52,9 @@ pub struct Wanted {
 /// How the journal's keys of rings begin; the number follows.
 const KEY: &str = "ring-";
 
+/// By names of hosts, and of those that were in use last.
+pub type MakeMembers<'a> = dyn Fn(&[String], Option<&BTreeSet<String>>) -> Vec<Member> + 'a;
+
 /// What made the rings: the same on every balancer with the same config.
 pub struct Making<'a> {
     pub key: &'a [u8; 16],
@@ -61,7 +64,7 @@ pub struct Making<'a> {
     /// Number of a host, also of one that the config names no more.
     pub ids: &'a dyn Fn(&str) -> Option<HostId>,
     /// Members of the ring of these hosts; the last ones in use, if these keep it while all are out.
-    pub members: &'a dyn Fn(&[String], Option<&BTreeSet<String>>) -> Vec<Member>,
+    pub members: &'a MakeMembers<'a>,
 }
 
 impl Rings {
@@ -175,16 +178,17 @@ impl Rings {
             .collect()
     }
 
-    /// Hosts that operators took `out` and that serve on as the last in use: (service, host).
-    pub fn serving_on(&self, out: &BTreeSet<String>) -> BTreeSet<(String, String)> {
-        let rings = self.rings.values().filter(|ring| ring.keeps_last);
-        rings
-            .flat_map(|ring| {
-                let serving =
-                    ring.members.iter().filter(|member| member.share > 0 && out.contains(&member.name));
-                serving.flat_map(|member| ring.services.iter().map(|of| (of.clone(), member.name.clone())))
-            })
-            .collect()
+    /// Hosts that operators took `out` and that serve on as the last in use, by service.
+    pub fn serving_on(&self, out: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<String>> {
+        let mut serving = BTreeMap::new();
+        for ring in self.rings.values().filter(|ring| ring.keeps_last) {
+            let members = ring.members.iter().filter(|member| member.share > 0 && out.contains(&member.name));
+            let hosts: BTreeSet<String> = members.map(|member| member.name.clone()).collect();
+            if !hosts.is_empty() {
+                serving.extend(ring.services.iter().map(|service| (service.clone(), hosts.clone())));
+            }
+        }
+        serving
     }
 
     /// Whether the host may have pins in slots that another host owns.

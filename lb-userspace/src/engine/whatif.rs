@@ -79,23 +79,22 @@ impl Engine {
             }
         })
     }
+}
 
-    /// Hosts that are out and still get new flows: the zero line of their drains is still to come.
-    pub(super) fn hosts_serving_on(&self) -> BTreeSet<String> {
-        self.serving_on().into_iter().map(|(_, host)| host).collect()
-    }
-
-    /// `status` of a drain, with what its end waits for.
-    pub(super) fn explained(&self, mut status: DrainStatus) -> DrainStatus {
-        let serving = self.serving_on();
-        let services: Vec<&str> =
-            serving.iter().filter(|(_, host)| *host == status.host).map(|(of, _)| of.as_str()).collect();
-        if let (Some(why), false) = (&mut status.waiting_for, services.is_empty()) {
+/// `status` of a drain, with what its end waits for where the host is among those that serve on, by service.
+pub(super) fn explained(
+    mut status: DrainStatus,
+    serving_on: &BTreeMap<String, BTreeSet<String>>,
+) -> DrainStatus {
+    if let Some(why) = &mut status.waiting_for {
+        let services = serving_on.iter().filter(|(_, hosts)| hosts.contains(&status.host));
+        let services: Vec<&str> = services.map(|(service, _)| service.as_str()).collect();
+        if !services.is_empty() {
             *why = format!(
                 "another host of {}, whose new flows it gets as the last in use (when_empty = \"last\")",
                 rules::list(&services)
             );
         }
-        status
     }
+    status
 }

@@ -36,8 +36,8 @@ pub struct Inputs<'a> {
     pub down: &'a BTreeSet<String>,
     pub next_hops: &'a BTreeMap<IpAddr, NextHopState>,
     pub path_mtus: &'a PathMtus,
-    /// Services with hosts that are out and serve them on, as the last in use: (service, host).
-    pub serving_on: &'a BTreeSet<(String, String)>,
+    /// Hosts that are out and serve on as the last in use, by service.
+    pub serving_on: &'a BTreeMap<String, BTreeSet<String>>,
     /// Backends that the config does not name any more, but that still have flows: (service, host) → record.
     pub leaving: &'a BTreeMap<(u16, HostId), BackendTable>,
 }
@@ -57,8 +57,7 @@ impl Inputs<'_> {
     }
 
     fn serves_on(&self, service: &str, host: &str) -> bool {
-        // Rarely any: not worth two strings a look-up.
-        self.serving_on.iter().any(|(of, name)| of == service && name == host)
+        self.serving_on.get(service).is_some_and(|hosts| hosts.contains(host))
     }
 
     /// The members of a ring: all of them always, and whether they are in use by their share. `last`, of a ring whose last hosts serve on

@@ -39,7 +39,7 @@ struct Site {
     ids: Ids,
     hops: BTreeMap<IpAddr, NextHopState>,
     out: BTreeSet<String>,
-    serving_on: BTreeSet<(String, String)>,
+    serving_on: BTreeMap<String, BTreeSet<String>>,
     leaving: BTreeMap<(u16, HostId), BackendTable>,
 }
 
@@ -65,7 +65,7 @@ impl Site {
             gateway: None,
         };
         let hops = addresses.map(|address| (address, NextHopState::Resolved(hop(address)))).collect();
-        Site { model, ids, hops, out: BTreeSet::new(), serving_on: BTreeSet::new(), leaving: BTreeMap::new() }
+        Site { model, ids, hops, out: BTreeSet::new(), serving_on: BTreeMap::new(), leaving: BTreeMap::new() }
     }
 
     fn tables(&self) -> Tables {
@@ -285,7 +285,7 @@ fn a_host_that_serves_on_is_up_for_that_service_alone() {
     let services = format!("services = [{}, {}]", service("s", 80), service("t", 81));
     let mut site = Site::new(model(&services), [0; 2]);
     site.out = ["a", "b"].map(str::to_owned).into();
-    site.serving_on = BTreeSet::from([("t".to_owned(), "b".to_owned())]);
+    site.serving_on = BTreeMap::from([("t".to_owned(), BTreeSet::from(["b".to_owned()]))]);
     let tables = site.tables();
     let state = |service: u16, host: HostId| {
         Control(tables.services[&service].backends[&host].record.control).state()
