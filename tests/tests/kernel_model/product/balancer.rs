@@ -248,7 +248,7 @@ impl Balancer {
 
 fn request(hosts: &BTreeSet<HostId>) -> DrainRequest {
     let hosts = hosts.iter().copied().map(name).collect();
-    DrainRequest { hosts, reason: None, by: None, force: true }
+    DrainRequest { hosts, reason: None, by: None, force: false }
 }
 
 impl Drop for Balancer {
