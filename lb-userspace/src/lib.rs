@@ -17,3 +17,4 @@ pub mod plan;
 pub mod relay;
 pub mod ring;
 pub mod speak;
+pub mod whatif;

@@ -19,6 +19,7 @@ fn dispatch(Cli { global, command }: &Cli) -> Result<(), Failure> {
         Command::Undrain(args) => cli::undrain::run(global, args),
         Command::Receipts(args) => cli::receipts::run(global, args),
         Command::Receipt(args) => cli::receipt::run(global, args),
+        Command::Plan(args) => cli::plan::run(global, args),
         Command::Flows(args) => cli::flows::run(global, args),
         Command::Kick(args) => cli::kick::run(global, args),
         Command::Rings(args) => cli::rings::run(global, args),

@@ -29,6 +29,8 @@ pub struct Plan {
     pub outer: [Option<&'static str>; 2],
     /// Weight of each host, by its number from 1.
     pub weights: Vec<u16>,
+    /// More lines of each host's section, by its number; hosts beyond have none.
+    pub host_lines: Vec<&'static str>,
     /// Seconds: half-open, established, closing, UDP.
     pub timeouts: [u32; 4],
     pub pins: u32,
@@ -62,6 +64,7 @@ impl Plan {
             forward,
             outer: [None; 2],
             weights: vec![100; hosts],
+            host_lines: Vec::new(),
             timeouts: [4, 6, 2, 4],
             pins: 65_536,
             vip_mode: "external",
@@ -169,10 +172,11 @@ pub fn config(topology: &Topology, plan: &Plan) -> String {
         plan.top,
         plan.pins
     );
-    for (host, weight) in topology.hosts().iter().zip(&plan.weights) {
+    let more = plan.host_lines.iter().copied().chain(std::iter::repeat(""));
+    for ((host, weight), more) in topology.hosts().iter().zip(&plan.weights).zip(more) {
         let _ = writeln!(
             text,
-            "[hosts.{}]\naddresses = [\"{}\", \"{}\"]\nweight = {weight}",
+            "[hosts.{}]\naddresses = [\"{}\", \"{}\"]\nweight = {weight}\n{more}",
             host.name, host.ipv4[0], host.ipv6[0]
         );
     }

@@ -134,7 +134,7 @@ fn wrong_commands_are_refused_whole() {
         (&["undrain", "h9"], 3, "no host named h9"),
         (&["flows", "--host", "h9"], 3, "no host named h9"),
         (&["flows", "--service", "wbe-v4"], 3, "did you mean web-v4"),
-        (&["drain", "h1", "h2", "h3"], 1, "without a host"),
+        (&["drain", "h1", "h2", "h3"], 10, "without a host"),
         (&["drain"], 2, "HOST"),
         (&["drain", "h1", "--timeout", "5"], 2, "5m"),
     ] {

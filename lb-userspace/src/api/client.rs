@@ -73,6 +73,8 @@ pub enum ErrorCode {
     NotFound,
     BadRequest,
     Conflict,
+    /// A rule of the config would be broken.
+    Rule,
     Internal,
     /// A code that this version does not know.
     Unknown,
@@ -84,6 +86,7 @@ impl From<&ApiError> for ErrorCode {
             "not_found" => ErrorCode::NotFound,
             "bad_request" => ErrorCode::BadRequest,
             "conflict" => ErrorCode::Conflict,
+            "rule" => ErrorCode::Rule,
             "internal" => ErrorCode::Internal,
             _ => ErrorCode::Unknown,
         }

@@ -18,8 +18,8 @@ use axum::{Json, Router};
 use tokio::net::UnixListener;
 
 use super::types::{
-    ApiError, DrainRequest, Drains, FlowQuery, Flows, Kick, KickRequest, Kicks, Receipt, ReceiptQuery,
-    Receipts, Rings, Status, UndrainRequest,
+    ApiError, DrainPlan, DrainRequest, Drains, FlowQuery, Flows, Kick, KickRequest, Kicks, PlanRequest,
+    Receipt, ReceiptQuery, Receipts, Rings, Status, UndrainRequest,
 };
 use crate::engine::{self, Handle};
 
@@ -58,6 +58,7 @@ fn router(engine: Handle) -> Router {
         .route("/v1/drains", get(drains))
         .route("/v1/receipts", get(receipts))
         .route("/v1/receipts/{id}", get(receipt))
+        .route("/v1/plan/drain", get(plan_asked).post(plan_drain))
         .route("/v1/flows", get(flows))
         .route("/v1/kick", post(kick))
         .route("/v1/kicks", get(kicks))
@@ -89,7 +90,7 @@ struct Failure(StatusCode, ApiError);
 
 impl Failure {
     fn new(status: StatusCode, code: &str, message: impl Into<String>, hint: Option<String>) -> Self {
-        Failure(status, ApiError { code: code.to_owned(), message: message.into(), hint })
+        Failure(status, ApiError { code: code.to_owned(), message: message.into(), hint, rules: Vec::new() })
     }
 
     fn bad_request(message: impl Into<String>) -> Self {
@@ -108,13 +109,15 @@ impl From<engine::Error> for Failure {
         let status = match error.code() {
             "not_found" => StatusCode::NOT_FOUND,
             "bad_request" => StatusCode::BAD_REQUEST,
-            "conflict" => StatusCode::CONFLICT,
+            "conflict" | "rule" => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         if status.is_server_error() {
             log::error!("{error}");
         }
-        Failure::new(status, error.code(), error.to_string(), error.hint())
+        let mut failure = Failure::new(status, error.code(), error.to_string(), error.hint());
+        failure.1.rules = error.rules();
+        failure
     }
 }
 
@@ -159,10 +162,30 @@ async fn undrain(
     ask(&engine, move |engine| Ok(Drains { drains: engine.undrain(&request, &by)? })).await
 }
 
-/// `?host=a&host=b`: a list, which serde's form of a query does not have.
 async fn drains(State(engine): State<Handle>, request: Request<Body>) -> Result<Json<Drains>, Failure> {
-    let uri = request.uri().clone();
-    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&uri)
+    let hosts = hosts_in_query(&request)?;
+    ask(&engine, move |engine| Ok(Drains { drains: engine.drain_statuses(&hosts)? })).await
+}
+
+async fn plan_asked(
+    State(engine): State<Handle>,
+    request: Request<Body>,
+) -> Result<Json<DrainPlan>, Failure> {
+    let hosts = hosts_in_query(&request)?;
+    ask(&engine, move |engine| engine.plan_drain(&hosts)).await
+}
+
+async fn plan_drain(
+    State(engine): State<Handle>,
+    body: Result<Json<PlanRequest>, JsonRejection>,
+) -> Result<Json<DrainPlan>, Failure> {
+    let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
+    ask(&engine, move |engine| engine.plan_drain(&request.hosts)).await
+}
+
+/// `?host=a&host=b`: a list, which serde's form of a query does not have.
+fn hosts_in_query(request: &Request<Body>) -> Result<Vec<String>, Failure> {
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(request.uri())
         .map_err(|error| Failure::bad_request(error.body_text()))?;
     let mut hosts = Vec::new();
     for (name, value) in pairs {
@@ -171,7 +194,7 @@ async fn drains(State(engine): State<Handle>, request: Request<Body>) -> Result<
         }
         hosts.push(value);
     }
-    ask(&engine, move |engine| Ok(Drains { drains: engine.drain_statuses(&hosts)? })).await
+    Ok(hosts)
 }
 
 async fn receipts(

@@ -13,7 +13,7 @@ use comfy_table::presets::NOTHING;
 use super::output::Out;
 use super::{Failure, after_help};
 use crate::config;
-use crate::model::{Forward, Fragments, Interface, Model, Ping, Service, VipMode};
+use crate::model::{Forward, Fragments, Interface, Model, Ping, Rules, Service, VipMode, WhenEmpty};
 
 /// Check a config file, without a daemon and without touching anything
 ///
@@ -70,7 +70,8 @@ pub fn render(model: &Model) -> String {
 }
 
 fn general(model: &Model) -> String {
-    let rings: BTreeSet<&[String]> = model.services.iter().map(|service| service.hosts.as_slice()).collect();
+    let ring = |service: &Service| (service.hosts.clone(), service.when_empty == WhenEmpty::Last);
+    let rings: BTreeSet<(Vec<String>, bool)> = model.services.iter().map(ring).collect();
     let words = flow_table_words(model.flow_table.pins);
     let (hot, cold) = (words * HOT_BYTES, words * COLD_BYTES);
     let mut table = plain();
@@ -124,6 +125,9 @@ fn general(model: &Model) -> String {
     for (name, timeout) in model.timeouts.named() {
         row(&format!("timeout {name}"), humantime::format_duration(timeout).to_string());
     }
+    if model.rules != Rules::default() {
+        row("rules for drains", model.rules.to_string());
+    }
     lines(&table)
 }
 
@@ -133,15 +137,25 @@ fn hosts(model: &Model) -> String {
         *served.entry(name).or_default() += 1;
     }
     let mut table = plain();
-    table.set_header(["HOST", "WEIGHT", "IPV4", "IPV6", "SERVICES"]);
+    // Columns that nobody uses would only take room.
+    let has_zones = model.hosts.values().any(|host| host.zone.is_some());
+    let has_groups = model.hosts.values().any(|host| !host.groups.is_empty());
+    let mut header = vec!["HOST", "WEIGHT", "IPV4", "IPV6", "SERVICES"];
+    header.extend(has_zones.then_some("ZONE"));
+    header.extend(has_groups.then_some("GROUPS"));
+    table.set_header(header);
     for host in model.hosts.values() {
-        table.add_row([
+        let mut row = vec![
             host.name.clone(),
             host.weight.to_string(),
             host.ipv4.map_or("-".to_owned(), |address| address.to_string()),
             host.ipv6.map_or("-".to_owned(), |address| address.to_string()),
             served.get(host.name.as_str()).unwrap_or(&0).to_string(),
-        ]);
+        ];
+        row.extend(has_zones.then(|| host.zone.clone().unwrap_or_else(|| "-".to_owned())));
+        let groups = || if host.groups.is_empty() { "-".to_owned() } else { list(host.groups.iter()) };
+        row.extend(has_groups.then(groups));
+        table.add_row(row);
     }
     lines(&table)
 }
@@ -173,6 +187,12 @@ fn flows(model: &Model, service: &Service) -> String {
         if *own != instance {
             parts.push(format!("{name} {}", humantime::format_duration(*own)));
         }
+    }
+    if service.rules != model.rules {
+        parts.push(format!("rules {}", service.rules));
+    }
+    if service.when_empty != WhenEmpty::default() {
+        parts.push(format!("when empty {}", service.when_empty));
     }
     if parts.len() > 1 && parts[0] == "-" {
         parts.remove(0);
@@ -264,11 +284,12 @@ timeout established  15m
 timeout closing      30s
 timeout udp          1m 30s
 timeout udp_gap      2s
+rules for drains     50% stay healthy, one zone at a time
 
-HOST   WEIGHT  IPV4       IPV6      SERVICES
-dns-1  50      10.0.0.21  -         1
-web-1  100     10.0.0.11  fd00::11  4
-web-2  100     10.0.0.12  fd00::12  4
+HOST   WEIGHT  IPV4       IPV6      SERVICES  ZONE  GROUPS
+dns-1  50      10.0.0.21  -         1         b     -
+web-1  100     10.0.0.11  fd00::11  4         a     blue, rack-7
+web-2  100     10.0.0.12  fd00::12  4         b     green
 
 SERVICE  VIP              PROTOCOL  PORT     FORWARD  FLOWS  BACKENDS
 web      203.0.113.10     tcp       80, 443  l2       -      web-1 10.0.0.11
@@ -320,6 +341,19 @@ s        2001:db8::/64  tcp, udp  1, 2, 3, 4-9,  l2       client          a fd00
         assert_eq!((&service["vip"], &service["port"]), (&"2001:db8::/64".into(), &serde_json::Value::Null));
         assert_eq!(service["ports"][3], serde_json::json!({"first": 4, "last": 9}));
         assert_eq!(serde_json::to_value(&few).unwrap()["services"][0]["port"], 1);
+    }
+
+    #[test]
+    fn a_service_s_own_rules_are_shown() {
+        let text = include_str!("../../../docs/sluice.example.toml").replace(
+            "\nudp_handover = \"gap\"",
+            "\nrules = { min_healthy = \"0%\" }\nwhen_empty = \"last\"\nudp_handover = \"gap\"",
+        );
+        let lines = services(&config::parse(&text, "f").unwrap().model);
+        let dns: Vec<&str> = lines.lines().skip_while(|line| !line.starts_with("dns")).collect();
+        assert!(dns[0].contains(" gap "), "{lines}");
+        assert_eq!(dns[1].trim(), "rules one zone at a time");
+        assert_eq!(dns[2].trim(), "when empty last");
     }
 
     #[test]

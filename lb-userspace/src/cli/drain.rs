@@ -26,7 +26,7 @@ use super::{Failure, Global, after_help, duration_arg};
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct DrainArgs {
-    /// Names of the hosts, as in the config
+    /// Names of the hosts, as in the config, @GROUP or @zone:ZONE
     #[arg(required = true, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
     pub hosts: Vec<String>,
     /// Wait until no live flow is left on any of the hosts, show the progress and then the receipts
@@ -47,6 +47,9 @@ pub struct DrainArgs {
     /// Default: no bound
     #[arg(long, value_name = "DURATION", requires = "wait", value_parser = duration_arg)]
     pub timeout: Option<Duration>,
+    /// Drain although rules of the config would be broken; `sluice plan drain` says which
+    #[arg(long)]
+    pub force: bool,
     /// Why, for whoever looks at the status or the receipt
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -105,6 +108,7 @@ impl From<&DrainArgs> for DrainRequest {
             deadline: args.deadline.map(|time| time.as_secs() + u64::from(time.subsec_nanos() > 0)),
             at_deadline: args.at_deadline,
             lease: args.lease.map(|time| time.as_secs()),
+            force: args.force,
         }
     }
 }

@@ -25,6 +25,8 @@ pub enum Exit {
     TakenBack = 7,
     /// A drain's lease ran out before it was done.
     LeaseOver = 8,
+    /// A rule of the config would be broken.
+    Rule = 10,
     /// Ctrl-C, as shells count it: 128 + SIGINT.
     Interrupted = 130,
 }
@@ -47,6 +49,7 @@ Exit codes:
   6  drained, and the deadline ended flows: moved or reset
   7  the drain was taken back by an undrain
   8  the drain's lease ran out before it was done
+  10  a rule of the config would be broken; nothing was done
   130  interrupted by Ctrl-C";
 
 /// A verb that did not do what it was asked to.
@@ -93,6 +96,7 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let exit = match error.code() {
             Some(ErrorCode::NotFound) => Exit::NotFound,
+            Some(ErrorCode::Rule) => Exit::Rule,
             _ if error.is_unreachable() => Exit::Unreachable,
             _ => Exit::Failed,
         };
@@ -122,11 +126,13 @@ mod tests {
     #[test]
     fn client_errors_have_their_codes() {
         let api = |code: &str| {
-            let error = ApiError { code: code.to_owned(), message: "no".to_owned(), hint: None };
+            let error =
+                ApiError { code: code.to_owned(), message: "no".to_owned(), hint: None, rules: Vec::new() };
             Failure::from(ClientError::Api { status: 400, error }).exit
         };
         assert_eq!(api("not_found"), Exit::NotFound);
         assert_eq!(api("conflict"), Exit::Failed);
+        assert_eq!(api("rule"), Exit::Rule);
         assert_eq!(api("from the future"), Exit::Failed);
         assert_eq!(Failure::from(ClientError::NoSocket { socket: "/x".into() }).exit, Exit::Unreachable);
     }

@@ -20,6 +20,7 @@ pub mod exit;
 pub mod flows;
 pub mod kick;
 pub mod output;
+pub mod plan;
 pub mod receipt;
 pub mod receipts;
 pub mod render;
@@ -65,6 +66,7 @@ pub enum Command {
     Undrain(undrain::UndrainArgs),
     Receipts(receipts::ReceiptsArgs),
     Receipt(receipt::ReceiptArgs),
+    Plan(plan::PlanArgs),
     Flows(flows::FlowsArgs),
     Kick(kick::KickArgs),
     Rings(rings::RingsArgs),

@@ -17,7 +17,7 @@ use super::{Failure, Global, after_help, render};
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct UndrainArgs {
-    /// Names of the hosts, as in the config
+    /// Names of the hosts, as in the config, @GROUP or @zone:ZONE
     #[arg(required = true, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
     pub hosts: Vec<String>,
     /// Why, for whoever looks at the journal

@@ -1,12 +1,13 @@
 //! Checks of hosts and their addresses.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::limits::{MAX_HOSTS, MAX_NAME};
 use super::raw::RawHost;
+use super::reader::Read;
 use super::report::Report;
 use crate::model::Host;
 
@@ -15,6 +16,8 @@ pub(super) struct Hosts {
     pub by_name: BTreeMap<String, Host>,
     /// Hosts with an address that is wrong, whose families are therefore unknown.
     pub unclear: HashSet<String>,
+    /// Hosts whose file names no zone.
+    pub unzoned: HashSet<String>,
     /// The host that has an address.
     pub by_address: BTreeMap<IpAddr, String>,
 }
@@ -24,10 +27,24 @@ pub(super) fn check(report: &mut Report, raw: Vec<RawHost>) -> Hosts {
         let message = format!("{} hosts are too many", raw.len());
         report.add(&first_over.path, message, format!("keep to {MAX_HOSTS} hosts"));
     }
-    let mut hosts = Hosts { by_name: BTreeMap::new(), unclear: HashSet::new(), by_address: BTreeMap::new() };
+    let mut hosts = Hosts {
+        by_name: BTreeMap::new(),
+        unclear: HashSet::new(),
+        unzoned: HashSet::new(),
+        by_address: BTreeMap::new(),
+    };
     for raw in raw {
         check_name(report, &raw.path, "host", &raw.name);
-        let mut host = Host { name: raw.name.clone(), weight: raw.weight, ipv4: None, ipv6: None };
+        if raw.zone == Read::Absent {
+            hosts.unzoned.insert(raw.name.clone());
+        }
+        let zone = raw.zone.value();
+        if let Some(zone) = &zone {
+            check_name(report, &format!("{}.zone", raw.path), "zone", zone);
+        }
+        let groups = check_groups(report, raw.groups);
+        let mut host =
+            Host { name: raw.name.clone(), weight: raw.weight, zone, groups, ipv4: None, ipv6: None };
         for (index, address) in raw.addresses.iter().enumerate() {
             let path = format!("{}.addresses[{index}]", raw.path);
             let fits = address.is_some_and(|address| {
@@ -81,6 +98,18 @@ fn set_address(report: &mut Report, path: &str, host: &mut Host, address: IpAddr
         report.add(path, message, "give a host at most one address of each family");
     }
     !present
+}
+
+fn check_groups(report: &mut Report, raw: Vec<(String, String)>) -> BTreeSet<String> {
+    let mut groups = BTreeSet::new();
+    for (path, group) in raw {
+        check_name(report, &path, "group", &group);
+        if groups.contains(&group) {
+            report.add(&path, format!("group {group:?} is listed twice"), "list it once");
+        }
+        groups.insert(group);
+    }
+    groups
 }
 
 /// Names of hosts and services stand in metrics, URLs and shell commands.

@@ -10,8 +10,8 @@ use super::reader::{Read, Section, address, child, choice, describe};
 use super::report::Report;
 use super::{ports, prefix, schema};
 use crate::model::{
-    Affinity, Family, FlowTable, Forward, Fragments, Interface, Ping, Ports, Protocol, Protocols, Timeouts,
-    Tracking, UdpHandover, Vip, VipMode, XdpMode,
+    Affinity, Family, FlowTable, Forward, Fragments, Interface, Ping, Ports, Protocol, Protocols, Rules,
+    Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
 
 pub(super) struct RawConfig {
@@ -27,6 +27,7 @@ pub(super) struct RawConfig {
     pub hash_key: Option<[u8; 16]>,
     pub flow_table: FlowTable,
     pub timeouts: Timeouts,
+    pub rules: Rules,
     /// In the order of the file.
     pub hosts: Vec<RawHost>,
     pub services: Vec<RawService>,
@@ -38,6 +39,9 @@ pub(super) struct RawHost {
     /// In the order of the file; `None` for what is no address, which has been reported.
     pub addresses: Vec<Option<IpAddr>>,
     pub weight: u16,
+    pub zone: Read<String>,
+    /// Each with its path.
+    pub groups: Vec<(String, String)>,
 }
 
 pub(super) struct RawService {
@@ -55,6 +59,8 @@ pub(super) struct RawService {
     pub affinity: Affinity,
     pub udp_handover: Option<UdpHandover>,
     pub timeouts: Timeouts,
+    pub rules: Rules,
+    pub when_empty: WhenEmpty,
     pub hosts: Read<Vec<Option<String>>>,
 }
 
@@ -62,6 +68,7 @@ impl RawConfig {
     pub fn read(report: &mut Report, table: &DeTable<'_>) -> Self {
         let top = Section::open(report, table, "", schema::TOP);
         let timeouts = read_timeouts(report, &top, "[timeouts]", default::TIMEOUTS);
+        let rules = read_rules(report, &top, "[rules]", Rules::default());
         RawConfig {
             interfaces: read_interfaces(report, &top),
             vip_mode: top
@@ -77,8 +84,9 @@ impl RawConfig {
             hash_key: top.key(report, "hash_key").value(),
             flow_table: read_flow_table(report, &top),
             timeouts,
+            rules,
             hosts: read_hosts(report, &top),
-            services: read_services(report, &top, timeouts),
+            services: read_services(report, &top, timeouts, rules),
         }
     }
 }
@@ -160,6 +168,16 @@ fn read_timeouts(report: &mut Report, parent: &Section<'_>, header: &str, defaul
     }
 }
 
+/// Rules of the file, or of one service; what is left out is as in `default`.
+fn read_rules(report: &mut Report, parent: &Section<'_>, header: &str, default: Rules) -> Rules {
+    let Read::Value(table) = parent.table(report, "rules", header) else { return default };
+    let section = Section::open(report, table, &parent.path_of("rules"), schema::RULES);
+    Rules {
+        min_healthy: section.percent(report, "min_healthy").or(default.min_healthy),
+        one_zone_at_a_time: section.flag(report, "one_zone_at_a_time").or(default.one_zone_at_a_time),
+    }
+}
+
 fn read_hosts(report: &mut Report, top: &Section<'_>) -> Vec<RawHost> {
     let Read::Value(table) = top.table(report, "hosts", "[hosts.NAME]") else { return Vec::new() };
     let mut entries: Vec<_> = table.iter().collect();
@@ -178,7 +196,8 @@ fn read_hosts(report: &mut Report, top: &Section<'_>) -> Vec<RawHost> {
                 let hint = format!("begin it with a line [{path}] and give {addresses} in addresses = [..]");
                 report.add(&path, message, hint);
                 let (name, addresses) = (name.to_owned(), vec![None]);
-                hosts.push(RawHost { name, path, addresses, weight: default::WEIGHT });
+                let (zone, groups) = (Read::Broken, Vec::new());
+                hosts.push(RawHost { name, path, addresses, weight: default::WEIGHT, zone, groups });
             }
         }
     }
@@ -204,14 +223,25 @@ fn read_host(report: &mut Report, table: &DeTable<'_>, name: &str, path: String)
         Read::Absent | Read::Broken => vec![None],
     };
     let weight = section.integer(report, "weight", 1..=u16::MAX).or(default::WEIGHT);
-    RawHost { name: name.to_owned(), path, addresses, weight }
+    let zone = section.string(report, "zone", "\"a\"").and_then(|zone| Some(zone.to_owned()));
+    let groups = section.strings(report, "groups", "[\"blue\"]").or(Vec::new());
+    let group = |(index, group): (usize, Option<&str>)| {
+        Some((format!("{}[{index}]", section.path_of("groups")), group?.to_owned()))
+    };
+    let groups = groups.into_iter().enumerate().filter_map(group).collect();
+    RawHost { name: name.to_owned(), path, addresses, weight, zone, groups }
 }
 
-/// `timeouts` are the instance's.
-fn read_services(report: &mut Report, top: &Section<'_>, timeouts: Timeouts) -> Vec<RawService> {
+/// `timeouts` and `rules` are the instance's.
+fn read_services(
+    report: &mut Report,
+    top: &Section<'_>,
+    timeouts: Timeouts,
+    rules: Rules,
+) -> Vec<RawService> {
     let tables = top.tables(report, "services").or(Vec::new());
     let read = |(index, table): (usize, Option<&DeTable<'_>>)| {
-        Some(read_service(report, table?, format!("services[{index}]"), timeouts))
+        Some(read_service(report, table?, format!("services[{index}]"), timeouts, rules))
     };
     tables.into_iter().enumerate().filter_map(read).collect()
 }
@@ -222,7 +252,16 @@ const FORWARDS: &[(&str, Forward)] =
 const UDP_HANDOVERS: &[(&str, UdpHandover)] =
     &[("pin", UdpHandover::Pin), ("gap", UdpHandover::Gap), ("immediate", UdpHandover::Immediate)];
 
-fn read_service(report: &mut Report, table: &DeTable<'_>, path: String, timeouts: Timeouts) -> RawService {
+const WHEN_EMPTY: &[(&str, WhenEmpty)] =
+    &[("reject", WhenEmpty::Reject), ("pass", WhenEmpty::Pass), ("last", WhenEmpty::Last)];
+
+fn read_service(
+    report: &mut Report,
+    table: &DeTable<'_>,
+    path: String,
+    timeouts: Timeouts,
+    rules: Rules,
+) -> RawService {
     let section = Section::open(report, table, &path, schema::SERVICE);
     let name = section.string(report, "name", "\"web\"");
     let name = section.required(report, "name", name, "\"web\"");
@@ -256,6 +295,8 @@ fn read_service(report: &mut Report, table: &DeTable<'_>, path: String, timeouts
             "[services.timeouts] behind the fields of the service",
             timeouts,
         ),
+        rules: read_rules(report, &section, "[services.rules] behind the fields of the service", rules),
+        when_empty: section.choice(report, "when_empty", WHEN_EMPTY).or(WhenEmpty::default()),
         hosts: owned(section.strings(report, "hosts", "[\"web-1\", \"web-2\"]")),
         path,
     }

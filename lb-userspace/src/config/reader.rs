@@ -14,6 +14,7 @@ use super::limits;
 use super::report::Report;
 use super::schema::{self, Fields};
 use super::suggest::{nearest, one_of};
+use crate::model::Percent;
 
 /// What became of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -236,6 +237,29 @@ impl<'t> Section<'t> {
             }
             Some(duration)
         })
+    }
+
+    /// A part of a whole such as `"50%"`.
+    pub fn percent(&self, report: &mut Report, name: &str) -> Read<Percent> {
+        let hint = |value: &DeValue<'_>| match value {
+            DeValue::Integer(number) => format!("write {name} = \"{}%\"", number.as_str()),
+            _ => format!("write it as in {name} = \"50%\""),
+        };
+        let text = self.take(report, name, "a percentage", |value| value.as_str(), hint);
+        text.and_then(|text| {
+            let number = text.strip_suffix('%').map(str::trim_end).and_then(|number| number.parse().ok());
+            let percent = number.filter(|number| *number <= 100).map(Percent);
+            if percent.is_none() {
+                let message = format!("{text:?} is not a whole percentage from 0% to 100%");
+                report.add(&self.path_of(name), message, format!("write it as in {name} = \"50%\""));
+            }
+            percent
+        })
+    }
+
+    pub fn flag(&self, report: &mut Report, name: &str) -> Read<bool> {
+        let hint = |_: &DeValue<'_>| format!("write {name} = true or {name} = false, without quotes");
+        self.take(report, name, "true or false", |value| value.as_bool(), hint)
     }
 
     pub fn table(&self, report: &mut Report, name: &str, header: &str) -> Read<&'t DeTable<'t>> {

@@ -14,6 +14,7 @@ pub(super) const TOP: Fields = &[
     "hash_key",
     "flow_table",
     "timeouts",
+    "rules",
     "hosts",
     "services",
 ];
@@ -21,7 +22,8 @@ pub(super) const TOP: Fields = &[
 pub(super) const INTERFACE: Fields = &["name", "xdp_mode"];
 pub(super) const FLOW_TABLE: Fields = &["pins", "overflow", "flood_gate"];
 pub(super) const TIMEOUTS: Fields = &["half_open", "established", "closing", "udp", "udp_gap"];
-pub(super) const HOST: Fields = &["addresses", "weight"];
+pub(super) const RULES: Fields = &["min_healthy", "one_zone_at_a_time"];
+pub(super) const HOST: Fields = &["addresses", "weight", "zone", "groups"];
 pub(super) const SERVICE: Fields = &[
     "name",
     "vip",
@@ -35,15 +37,18 @@ pub(super) const SERVICE: Fields = &[
     "affinity",
     "udp_handover",
     "timeouts",
+    "rules",
+    "when_empty",
     "hosts",
 ];
 
 /// Where a field belongs that stands in the wrong section; a top-level field behind a header is the usual slip.
 pub(super) fn home_of(name: &str) -> Option<&'static str> {
-    const HOMES: [(Fields, &str); 5] = [
+    const HOMES: [(Fields, &str); 6] = [
         (TOP, "to the top of the file, above the first line in [brackets]"),
         (FLOW_TABLE, "under [flow_table]"),
         (TIMEOUTS, "under [timeouts], or in the timeouts of a service"),
+        (RULES, "under [rules], or in the rules of a service"),
         (HOST, "under [hosts.NAME]"),
         (SERVICE, "under [[services]]"),
     ];

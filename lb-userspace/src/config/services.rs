@@ -12,6 +12,7 @@ use super::report::Report;
 use super::suggest::did_you_mean;
 use crate::model::{
     FlowPolicy, Forward, Host, Protocol, Reach, Service, Timeouts, Tracking, UdpHandover, Vip, VipMode,
+    WhenEmpty,
 };
 
 /// Services that are whole; the path of each is that of the same index in `paths`.
@@ -58,7 +59,8 @@ pub(super) fn check(
             counts.add_timeouts(report, &path, raw.timeouts);
         }
         let service = members.and_then(|members| {
-            counts.add(report, &path, &members);
+            counts.add(report, &path, &members, raw.when_empty);
+            check_zones(report, &raw, &members, hosts);
             Some(Service {
                 name: raw.name?,
                 vip: raw.vip?,
@@ -70,6 +72,8 @@ pub(super) fn check(
                 fragments: raw.fragments,
                 flows,
                 timeouts: raw.timeouts,
+                rules: raw.rules,
+                when_empty: raw.when_empty,
                 hosts: members,
             })
         });
@@ -160,7 +164,8 @@ fn check_forward(report: &mut Report, raw: &RawService) {
 /// What the data path has room for.
 #[derive(Default)]
 struct Counts {
-    member_sets: HashSet<Vec<String>>,
+    /// With whether the last hosts serve on, as that makes another ring.
+    member_sets: HashSet<(Vec<String>, bool)>,
     timeouts: HashSet<Timeouts>,
     backends: usize,
     over: bool,
@@ -177,7 +182,7 @@ impl Counts {
         }
     }
 
-    fn add(&mut self, report: &mut Report, path: &str, members: &[String]) {
+    fn add(&mut self, report: &mut Report, path: &str, members: &[String], when_empty: WhenEmpty) {
         self.backends += members.len();
         if self.backends > MAX_BACKENDS {
             let message = format!("with this service there are {} backends", self.backends);
@@ -186,11 +191,8 @@ impl Counts {
             self.over = true;
             return;
         }
-        if self.member_sets.contains(members) {
-            return;
-        }
-        self.member_sets.insert(members.to_vec());
-        if self.member_sets.len() == MAX_MEMBER_SETS + 1 {
+        let is_new = self.member_sets.insert((members.to_vec(), when_empty == WhenEmpty::Last));
+        if is_new && self.member_sets.len() == MAX_MEMBER_SETS + 1 {
             let message = format!("this service has set of hosts number {}", MAX_MEMBER_SETS + 1);
             let hint =
                 format!("let services share hosts: at most {MAX_MEMBER_SETS} different sets are possible");
@@ -300,6 +302,21 @@ fn check_member(report: &mut Report, path: &str, name: &str, wanted: &Wanted, ho
         return false;
     }
     true
+}
+
+/// A rule that goes by zones needs to know all of them.
+fn check_zones(report: &mut Report, raw: &RawService, members: &[String], hosts: &Hosts) {
+    if !raw.rules.one_zone_at_a_time {
+        return;
+    }
+    if let Some(host) = members.iter().find(|host| hosts.unzoned.contains(*host)) {
+        let hint = format!(
+            "add a line such as zone = \"a\" under {}, or let the rules of this service have one_zone_at_a_time = false",
+            header(host)
+        );
+        let message = format!("host {host:?} has no zone, and one_zone_at_a_time goes by zones");
+        report.add(&format!("{}.hosts", raw.path), message, hint);
+    }
 }
 
 /// The line that begins a host's section.

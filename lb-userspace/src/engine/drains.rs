@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use super::whatif::explained;
 use super::{Engine, Error};
 use crate::api::types::{DrainRequest, DrainStatus, Order, UndrainRequest};
 use crate::drain::{Action, Event, Gauges, State, Wish, step};
 use crate::journal::{Amended, Change, TakenBack};
 
 impl Engine {
-    /// Takes hosts out, or gives their drains another order: all of them or none. When it returns, no new flow reaches them (C2).
+    /// Takes hosts out, or gives their drains another order: all of them or none. When it returns, no new flow reaches them (C2), but
+    /// of services that they serve on as the last in use, which takes force.
     pub fn drain(&mut self, request: &DrainRequest, author: &str) -> Result<Vec<DrainStatus>, Error> {
         let hosts = self.named(&request.hosts)?;
-        self.check_last_host(&hosts)?;
+        self.check_rules(&hosts, request.force)?;
         let now = self.clock.now();
         let mut id = self.journal.next_drain_id()?;
         let (mut begun, mut amended) = (Vec::new(), Vec::new());
@@ -131,10 +133,12 @@ impl Engine {
     pub fn drain_statuses(&self, hosts: &[String]) -> Result<Vec<DrainStatus>, Error> {
         let all: Vec<String> =
             if hosts.is_empty() { self.drains.keys().cloned().collect() } else { self.named(hosts)? };
+        let serving_on = self.serving_on();
         let mut statuses = Vec::new();
         for host in &all {
             let live = self.marked(self.host_sum(host)?.live(), host, self.has_edges(host));
-            statuses.extend(self.drains[host].status(live, self.clock.now()));
+            let status = self.drains[host].status(live, self.clock.now());
+            statuses.extend(status.map(|status| explained(status, &serving_on)));
         }
         Ok(statuses)
     }
@@ -142,54 +146,23 @@ impl Engine {
     /// Notes the zero line of drains whose rings have just been published.
     pub(super) fn note_starts(&mut self) -> Result<(), Error> {
         let now = self.clock.now();
-        for host in self.out() {
-            let event = Event::Published { gauges: self.gauges(&host)?, generation: self.generation };
-            let (state, actions) = step(&host, self.drains[&host].clone(), event, now);
+        // New flows still reach a host that serves on.
+        let serving_on: BTreeSet<String> = self.serving_on().into_values().flatten().collect();
+        for host in self.out().difference(&serving_on) {
+            let event = Event::Published { gauges: self.gauges(host)?, generation: self.generation };
+            let (state, actions) = step(host, self.drains[host].clone(), event, now);
             for action in actions {
                 if let Action::NoteStart { drain, start } = action {
                     self.journal.note_drain_start(drain, &start)?;
                 }
             }
-            self.drains.insert(host, state);
+            self.drains.insert(host.clone(), state);
         }
         Ok(())
     }
 
     pub(super) fn is_draining(&self) -> bool {
         self.drains.values().any(|state| matches!(state, State::Draining(_)))
-    }
-
-    /// The hosts, each once and in order; an error names the first that does not exist.
-    fn named(&self, hosts: &[String]) -> Result<Vec<String>, Error> {
-        if hosts.is_empty() {
-            return Err(Error::NoHosts);
-        }
-        let mut named = Vec::new();
-        for name in hosts {
-            if !self.drains.contains_key(name) {
-                let near = near(name, self.drains.keys());
-                return Err(Error::NoHost { name: name.clone(), near });
-            }
-            if !named.contains(name) {
-                named.push(name.clone());
-            }
-        }
-        Ok(named)
-    }
-
-    /// Refuses a drain that would leave a service without any host.
-    fn check_last_host(&self, hosts: &[String]) -> Result<(), Error> {
-        let mut out: BTreeSet<String> = self.out();
-        let before = out.clone();
-        out.extend(hosts.iter().cloned());
-        let empty = |service: &&crate::model::Service, out: &BTreeSet<String>| {
-            service.hosts.iter().all(|host| out.contains(host))
-        };
-        let services = self.model.services.iter();
-        match services.filter(|service| !empty(service, &before)).find(|service| empty(service, &out)) {
-            Some(service) => Err(Error::LastHost { hosts: hosts.join(", "), service: service.name.clone() }),
-            None => Ok(()),
-        }
     }
 }
 

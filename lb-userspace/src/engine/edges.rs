@@ -51,6 +51,9 @@ impl Engine {
         }
         self.edges.before.clear();
         self.edges.out = self.out();
+        for host in self.serving_on().into_values().flatten() {
+            self.edges.out.remove(&host);
+        }
     }
 
     /// Takes over from an earlier daemon, if there was one: hosts of services that tracked edges until now. After the drains of

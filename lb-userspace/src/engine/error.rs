@@ -1,5 +1,7 @@
 //! Why the engine did not do what it was asked to.
 
+use crate::api::types::BrokenRule;
+use crate::whatif::Unknown;
 use crate::{dataplane, drain, journal};
 
 /// An error, with what an API client needs to know of it.
@@ -7,16 +9,21 @@ use crate::{dataplane, drain, journal};
 pub enum Error {
     #[error("there is no host named {name}")]
     NoHost { name: String, near: Option<String> },
+    #[error("{}", nobody(unknown))]
+    Unknown {
+        unknown: Unknown,
+        near: Option<String>,
+        /// All names of its kind, as they are written.
+        known: Vec<String>,
+    },
     #[error("there is no service named {name}")]
     NoService { name: String, near: Option<String> },
     #[error("{0:?} is neither an address nor a prefix")]
     NoPrefix(String),
     #[error("no host is named in the request")]
     NoHosts,
-    #[error(
-        "draining {hosts} would leave service {service} without a host: its new connections would be dropped"
-    )]
-    LastHost { hosts: String, service: String },
+    #[error("{}", broken(.0))]
+    Rules(Vec<BrokenRule>),
     #[error("host {host}: {refusal}")]
     Order { host: String, refusal: drain::Refusal },
     #[error("there is no kick {0}")]
@@ -36,27 +43,39 @@ pub enum Error {
 }
 
 impl Error {
-    /// `not_found`, `bad_request`, `conflict` or `internal`.
+    /// `not_found`, `bad_request`, `rule` or `internal`.
     pub fn code(&self) -> &'static str {
         match self {
             Error::NoHost { .. }
             | Error::NoService { .. }
+            | Error::Unknown { .. }
             | Error::NoDrain(_)
             | Error::NoKick(_)
             | Error::NoReceiptYet { .. } => "not_found",
             Error::NoHosts | Error::NoRate | Error::NoPrefix(_) | Error::Order { .. } => "bad_request",
-            Error::LastHost { .. } => "conflict",
+            Error::Rules(_) => "rule",
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => "internal",
+        }
+    }
+
+    /// The rules that would be broken.
+    pub fn rules(self) -> Vec<BrokenRule> {
+        match self {
+            Error::Rules(broken) => broken,
+            _ => Vec::new(),
         }
     }
 
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::NoHost { near: Some(near), .. } | Error::NoService { near: Some(near), .. } => {
-                Some(format!("did you mean {near}?"))
+            Error::NoHost { near: Some(near), .. }
+            | Error::NoService { near: Some(near), .. }
+            | Error::Unknown { near: Some(near), .. } => Some(format!("did you mean {near}?")),
+            Error::Unknown { unknown: Unknown::Group(_) | Unknown::Zone(_), known, .. } => {
+                Some(groups(known))
             }
-            Error::NoHost { .. } | Error::NoService { .. } => {
+            Error::NoHost { .. } | Error::NoService { .. } | Error::Unknown { .. } => {
                 Some("`sluice status` lists hosts and services".to_owned())
             }
             Error::NoPrefix(_) => Some("write it like 198.51.100.7, 10.0.0.0/8 or 2001:db8::/32".to_owned()),
@@ -65,8 +84,9 @@ impl Error {
                 Some("the daemon remembers the last 100 kicks since its start: GET /v1/kicks".to_owned())
             }
             Error::NoHosts => Some("name at least one host".to_owned()),
-            Error::LastHost { .. } => {
-                Some("undrain another host of the service first, or add one to the config".to_owned())
+            Error::Rules(broken) => {
+                let mends: Vec<&str> = broken.iter().map(|rule| rule.mend.as_str()).collect();
+                Some(format!("{}; or give --force", mends.join("; ")))
             }
             Error::Order { refusal, .. } => Some(refusal.mend().to_owned()),
             Error::NoDrain(_) => Some("`sluice receipts` lists the drains that are over".to_owned()),
@@ -77,5 +97,28 @@ impl Error {
                 Some("see the daemon's log; nothing that was in force has been taken out of force".to_owned())
             }
         }
+    }
+}
+
+fn nobody(unknown: &Unknown) -> String {
+    match unknown {
+        Unknown::Host(name) => format!("there is no host named {name}"),
+        Unknown::Group(name) => format!("no host is in a group {name}"),
+        Unknown::Zone(name) => format!("no host is in a zone {name}"),
+    }
+}
+
+fn groups(known: &[String]) -> String {
+    match known {
+        [] => "the config puts no host into one: see groups and zone under [hosts.NAME]".to_owned(),
+        known => format!("there are {}", known.join(", ")),
+    }
+}
+
+fn broken(rules: &[BrokenRule]) -> String {
+    let messages: Vec<&str> = rules.iter().map(|rule| rule.message.as_str()).collect();
+    match messages.as_slice() {
+        [message] => (*message).to_owned(),
+        messages => format!("{} rules would be broken: {}", messages.len(), messages.join("; ")),
     }
 }

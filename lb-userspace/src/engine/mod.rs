@@ -23,6 +23,7 @@ mod start;
 mod status;
 mod tick;
 mod ways_out;
+mod whatif;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -114,13 +115,24 @@ impl Engine {
         self.drains.iter().filter_map(bounded).collect()
     }
 
+    /// Hosts that operators took out and that serve on as the last in use, by service.
+    fn serving_on(&self) -> BTreeMap<String, BTreeSet<String>> {
+        self.rings.serving_on(&self.out())
+    }
+
     /// Runs `work` with what a publication rests on.
     fn with_inputs<T>(&self, work: impl FnOnce(&Inputs<'_>) -> T) -> T {
+        self.with_inputs_without(&self.out(), work)
+    }
+
+    /// As [`Self::with_inputs`], if these hosts were out.
+    fn with_inputs_without<T>(&self, out: &BTreeSet<String>, work: impl FnOnce(&Inputs<'_>) -> T) -> T {
         work(&Inputs {
             model: &self.model,
             ids: &self.ids,
-            out: &self.out(),
+            out,
             deadlines: &self.deadlines(),
+            serving_on: &self.serving_on(),
             sealed: &self.sealed,
             down: &self.down,
             next_hops: &self.published_hops,

@@ -1,5 +1,7 @@
 //! Publishing: rings by the present members, journalled, then made the ones that packets go by.
 
+use std::collections::BTreeSet;
+
 use lb_common::layout::FEATURE_TAGS;
 
 use super::rings::{Making, Rings};
@@ -77,14 +79,23 @@ impl Engine {
 
     /// Runs `work` with what rings are made of.
     pub(super) fn with_making<T>(&self, work: impl FnOnce(&Making<'_>) -> T) -> T {
+        self.with_making_without(&self.out(), work)
+    }
+
+    /// As [`Self::with_making`], if these hosts were out.
+    pub(super) fn with_making_without<T>(
+        &self,
+        out: &BTreeSet<String>,
+        work: impl FnOnce(&Making<'_>) -> T,
+    ) -> T {
         let key = self.journal.hash_key();
-        self.with_inputs(|inputs| {
+        self.with_inputs_without(out, |inputs| {
             work(&Making {
                 key: &key,
                 size: self.model.ring_size,
                 now: self.clock.now(),
                 ids: &|name| self.ids.known_hosts.get(name).copied(),
-                members: &|hosts| inputs.members(hosts),
+                members: &|hosts, last| inputs.members(hosts, last),
             })
         })
     }

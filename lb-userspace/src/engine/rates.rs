@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::gauges::Sum;
 use super::{Engine, Error};
-use crate::api::types::Traffic;
+use crate::api::types::{Load, Traffic};
 
 /// Time between two samples: long enough to be steady, short enough to be now.
 const INTERVAL_SECONDS: f64 = 1.0;
@@ -49,6 +49,14 @@ impl Engine {
         }
         self.rates.last = Some((now, sample));
         Ok(())
+    }
+
+    /// What a host gets of a service, by the last two samples.
+    pub(super) fn load(&self, service: &str, host: &str) -> Load {
+        let index = self.ids.stats.get(&(service.to_owned(), host.to_owned()));
+        let [packets, bytes, new_flows] =
+            index.and_then(|index| self.rates.rates.get(index)).copied().unwrap_or_default();
+        Load { new_flows_per_second: new_flows, packets_per_second: packets, bytes_per_second: bytes }
     }
 
     /// Counters and rates of these backends together.

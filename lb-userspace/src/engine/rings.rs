@@ -14,6 +14,8 @@ pub struct Ring {
     pub services: BTreeSet<String>,
     /// Names of the member hosts, sorted.
     pub hosts: Vec<String>,
+    /// The hosts that were in use last keep their slots when all are out.
+    keeps_last: bool,
     pub members: Vec<Member>,
     base: std::sync::Arc<Base>,
     lineage: Lineage,
@@ -39,8 +41,19 @@ pub struct Rings {
     pub rings: BTreeMap<u32, Ring>,
 }
 
+/// What a ring is asked to be: services that ask for the same can share one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wanted {
+    /// Names of the member hosts, sorted.
+    pub hosts: Vec<String>,
+    pub keeps_last: bool,
+}
+
 /// How the journal's keys of rings begin; the number follows.
 const KEY: &str = "ring-";
+
+/// By names of hosts, and of those that were in use last.
+pub type MakeMembers<'a> = dyn Fn(&[String], Option<&BTreeSet<String>>) -> Vec<Member> + 'a;
 
 /// What made the rings: the same on every balancer with the same config.
 pub struct Making<'a> {
@@ -50,16 +63,16 @@ pub struct Making<'a> {
     pub now: u64,
     /// Number of a host, also of one that the config names no more.
     pub ids: &'a dyn Fn(&str) -> Option<HostId>,
-    /// Members of the ring of these hosts.
-    pub members: &'a dyn Fn(&[String]) -> Vec<Member>,
+    /// Members of the ring of these hosts; the last ones in use, if these keep it while all are out.
+    pub members: &'a MakeMembers<'a>,
 }
 
 impl Rings {
-    /// The rings of these services (name, member hosts), continued from the journal's lineages. Services with the same
+    /// The rings of these services, by name, continued from the journal's lineages. Services with the same
     /// members and the same history share a ring.
     pub fn continued(
         making: &Making<'_>,
-        services: impl IntoIterator<Item = (String, Vec<String>)>,
+        services: impl IntoIterator<Item = (String, Wanted)>,
         journal: &BTreeMap<String, Value>,
     ) -> Self {
         let kept: Vec<(Option<u32>, Kept)> = journal
@@ -72,17 +85,17 @@ impl Rings {
                 }
             })
             .collect();
-        // Members and index of the lineage → services.
-        let mut groups: BTreeMap<(Vec<String>, Option<usize>), BTreeSet<String>> = BTreeMap::new();
-        for (name, hosts) in services {
+        // What is wanted and index of the lineage → services.
+        let mut groups: BTreeMap<(Wanted, Option<usize>), BTreeSet<String>> = BTreeMap::new();
+        for (name, wanted) in services {
             let history = kept.iter().position(|(_, kept)| kept.services.contains(&name));
-            groups.entry((hosts, history)).or_default().insert(name);
+            groups.entry((wanted, history)).or_default().insert(name);
         }
         // A new service joins a ring of its members that has a history.
         let new: Vec<_> = groups.keys().filter(|(_, history)| history.is_none()).cloned().collect();
         for group in new {
             let joined =
-                groups.keys().find(|(hosts, history)| *hosts == group.0 && history.is_some()).cloned();
+                groups.keys().find(|(wanted, history)| *wanted == group.0 && history.is_some()).cloned();
             if let Some(joined) = joined {
                 let services = groups.remove(&group).unwrap_or_default();
                 groups.entry(joined).or_default().extend(services);
@@ -92,14 +105,14 @@ impl Rings {
         let mut rings = Rings::default();
         let is_kept = |number: &u32| kept.iter().any(|(of, _)| *of == Some(*number));
         let mut new_numbers = (0..).filter(|number| !is_kept(number));
-        for ((hosts, history), services) in groups {
+        for ((wanted, history), services) in groups {
             let lineage = history.map(|index| kept[index].1.lineage.clone());
             let number = history
                 .and_then(|index| kept[index].0)
                 .filter(|number| !rings.rings.contains_key(number))
                 .or_else(|| new_numbers.next());
             if let Some(number) = number {
-                rings.rings.insert(number, Ring::continued(making, services, hosts, lineage));
+                rings.rings.insert(number, Ring::continued(making, services, wanted, lineage));
             }
         }
         rings
@@ -165,6 +178,19 @@ impl Rings {
             .collect()
     }
 
+    /// Hosts that operators took `out` and that serve on as the last in use, by service.
+    pub fn serving_on(&self, out: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<String>> {
+        let mut serving = BTreeMap::new();
+        for ring in self.rings.values().filter(|ring| ring.keeps_last) {
+            let members = ring.members.iter().filter(|member| member.share > 0 && out.contains(&member.name));
+            let hosts: BTreeSet<String> = members.map(|member| member.name.clone()).collect();
+            if !hosts.is_empty() {
+                serving.extend(ring.services.iter().map(|service| (service.clone(), hosts.clone())));
+            }
+        }
+        serving
+    }
+
     /// Whether the host may have pins in slots that another host owns.
     pub fn may_have_foreign_pins(&self, host: HostId) -> bool {
         self.rings.values().any(|ring| match &ring.losers {
@@ -190,10 +216,11 @@ impl Ring {
     fn continued(
         making: &Making<'_>,
         services: BTreeSet<String>,
-        hosts: Vec<String>,
+        Wanted { hosts, keeps_last }: Wanted,
         lineage: Option<Lineage>,
     ) -> Self {
-        let members = (making.members)(&hosts);
+        let last = lineage.as_ref().map(Lineage::in_use).unwrap_or_default();
+        let members = (making.members)(&hosts, keeps_last.then_some(&last));
         let base = Base::build(making.key, making.size, &members);
         let replayed = lineage.and_then(|lineage| {
             let slots = lineage.replay(making.key, making.size, making.ids, making.now);
@@ -203,6 +230,7 @@ impl Ring {
         Ring {
             services,
             hosts,
+            keeps_last,
             members,
             base: base.into(),
             lineage,
@@ -213,8 +241,13 @@ impl Ring {
         }
     }
 
+    fn next_members(&self, making: &Making<'_>) -> Vec<Member> {
+        let last = self.keeps_last.then(|| self.lineage.in_use());
+        (making.members)(&self.hosts, last.as_ref())
+    }
+
     fn publish(&mut self, making: &Making<'_>) -> usize {
-        let members = (making.members)(&self.hosts);
+        let members = self.next_members(making);
         if !self.base.fits(&members) {
             self.base = Base::build(making.key, making.size, &members).into();
         }

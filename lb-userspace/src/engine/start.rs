@@ -14,12 +14,12 @@ use super::edges::Edges;
 use super::kicks::Kicks;
 use super::rates::Rates;
 use super::resets::Resets;
-use super::rings::Rings;
+use super::rings::{Rings, Wanted};
 use super::{Clock, Engine, Error};
 use crate::dataplane::{Abilities, Dataplane, Options, Sizes, grace_period};
 use crate::drain::{State, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
-use crate::model::{Interface, Model, Timeouts};
+use crate::model::{Interface, Model, Service, Timeouts, WhenEmpty};
 use crate::netlink::{self, NextHopState};
 use crate::plan::{Ids, state_of_leaving};
 use crate::relay::{self, PathMtus};
@@ -200,8 +200,12 @@ impl Engine {
 
     fn continue_rings(&mut self) -> Result<(), Error> {
         let lineages = if self.journal.key_replaced() { BTreeMap::new() } else { self.journal.lineages()? };
+        let wanted = |service: &Service| Wanted {
+            hosts: service.hosts.clone(),
+            keeps_last: service.when_empty == WhenEmpty::Last,
+        };
         let services: Vec<_> =
-            self.model.services.iter().map(|service| (service.name.clone(), service.hosts.clone())).collect();
+            self.model.services.iter().map(|service| (service.name.clone(), wanted(service))).collect();
         self.rings = self.with_making(|making| Rings::continued(making, services, &lineages));
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! The status that the API gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use super::edges::tracks_edges;
 use super::gauges::Sum;
+use super::whatif::explained;
 use super::{Engine, Error};
 use crate::api::types::{
     AdminState, BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows, OperState,
@@ -22,10 +23,10 @@ impl Engine {
         let ring_of = |service: &Service| ring_of.get(service.name.as_str()).copied().unwrap_or(0);
         let services = self.model.services.iter().map(|service| self.service(service, ring_of(service)));
         let services: Vec<_> = services.collect::<Result<_, _>>()?;
-        let (shares, edges) = (self.shares(), self.hosts_of_edges());
+        let (shares, edges, serving_on) = (self.shares(), self.hosts_of_edges(), self.serving_on());
         let hosts = self.model.hosts.values().map(|host| {
             let share = shares.get(host.name.as_str()).copied().unwrap_or_default();
-            self.host(host, share, edges.contains(host.name.as_str()))
+            self.host(host, share, edges.contains(host.name.as_str()), &serving_on)
         });
         let hosts: Vec<_> = hosts.collect::<Result<_, _>>()?;
         Ok(Status {
@@ -98,7 +99,13 @@ impl Engine {
         })
     }
 
-    fn host(&self, host: &Host, share: f64, has_edges: bool) -> Result<HostStatus, Error> {
+    fn host(
+        &self,
+        host: &Host,
+        share: f64,
+        has_edges: bool,
+        serving_on: &BTreeMap<String, BTreeSet<String>>,
+    ) -> Result<HostStatus, Error> {
         let (sum, traffic): (Sum, _) = self.traffic(self.ids.stats_of_host(&host.name))?;
         let state = self.drains.get(&host.name);
         let live = self.marked(sum.live(), &host.name, has_edges);
@@ -110,7 +117,9 @@ impl Engine {
             share,
             live_flows: live,
             traffic,
-            drain: state.and_then(|state| state.status(live, self.clock.now())),
+            drain: state
+                .and_then(|state| state.status(live, self.clock.now()))
+                .map(|status| explained(status, serving_on)),
         })
     }
 

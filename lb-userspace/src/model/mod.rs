@@ -4,6 +4,7 @@
 
 mod endpoint;
 mod reach;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use endpoint::{PortRange, Ports, Protocol, Protocols, Vip};
 pub use reach::{Family, Reach};
+pub use rules::{Percent, Rules, WhenEmpty};
 
 /// The resolved configuration of one balancer instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,6 +38,8 @@ pub struct Model {
     pub flow_table: FlowTable,
     /// Of services that have none of their own.
     pub timeouts: Timeouts,
+    /// Of services that have none of their own.
+    pub rules: Rules,
     /// By name; the name is the operator's handle for a drain.
     pub hosts: BTreeMap<String, Host>,
     pub services: Vec<Service>,
@@ -137,6 +141,10 @@ pub struct Host {
     pub name: String,
     /// Relative share of new flows, 1 to 65535.
     pub weight: u16,
+    /// What fails together: a room, a power feed, a zone of a cloud.
+    pub zone: Option<String>,
+    /// Sets of hosts that commands can name, as `@NAME`.
+    pub groups: BTreeSet<String>,
     pub ipv4: Option<Ipv4Addr>,
     pub ipv6: Option<Ipv6Addr>,
 }
@@ -169,6 +177,9 @@ pub struct Service {
     pub flows: FlowPolicy,
     /// Its own, or the instance's.
     pub timeouts: Timeouts,
+    /// Its own, or the instance's.
+    pub rules: Rules,
+    pub when_empty: WhenEmpty,
     /// Names of the member hosts, sorted, without repetition; each has an address that the service reaches it by.
     pub hosts: Vec<String>,
 }

@@ -4,6 +4,7 @@ mod abilities;
 mod backend;
 mod ids;
 mod keys;
+mod last;
 mod path_mtu;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use std::net::IpAddr;
 use lb_common::layout::{Backend, BackendFlags, Control, Deadline, HostId, HostState, Policy, Tuple};
 
 use crate::dataplane::{BackendTable, ServiceTable, Tables};
-use crate::model::{Affinity, FlowPolicy, Model, Service, Tracking, UdpHandover};
+use crate::model::{Affinity, FlowPolicy, Model, Service, Tracking, UdpHandover, WhenEmpty};
 use crate::netlink::NextHopState;
 use crate::relay::PathMtus;
 use crate::ring::Member;
@@ -37,35 +38,46 @@ pub struct Inputs<'a> {
     pub down: &'a BTreeSet<String>,
     pub next_hops: &'a BTreeMap<IpAddr, NextHopState>,
     pub path_mtus: &'a PathMtus,
+    /// Hosts that are out and serve on as the last in use, by service.
+    pub serving_on: &'a BTreeMap<String, BTreeSet<String>>,
     /// Backends that the config does not name any more, but that still have flows: (service, host) → record.
     pub leaving: &'a BTreeMap<(u16, HostId), BackendTable>,
 }
 
 impl Inputs<'_> {
-    /// What the data path may do with a host.
-    fn state(&self, host: &str) -> HostState {
+    /// What the data path may do with a host for a service.
+    fn state(&self, service: &str, host: &str) -> HostState {
         if self.sealed.contains(host) {
             HostState::Drained
         } else if self.down.contains(host) {
             HostState::Down
-        } else if self.out.contains(host) {
+        } else if self.out.contains(host) && !self.serves_on(service, host) {
             HostState::Draining
         } else {
             HostState::Up
         }
     }
 
-    /// The same, with the bound of a host's drain: the data path keeps to it with or without a daemon.
-    fn control(&self, host: &str) -> Control {
-        let control = Control::new(self.state(host));
-        match (control.state(), self.deadlines.get(host)) {
-            (HostState::Draining, Some(&deadline)) => control.with_deadline(deadline),
-            _ => control,
+    fn serves_on(&self, service: &str, host: &str) -> bool {
+        self.serving_on.get(service).is_some_and(|hosts| hosts.contains(host))
+    }
+
+    /// The same, with the bound of a host's drain: the data path keeps to it with or without a daemon. One that serves on has none: its
+    /// flows would have nowhere to go.
+    fn control(&self, service: &str, host: &str) -> Control {
+        let control = Control::new(self.state(service, host));
+        let is_bounded = self.out.contains(host)
+            && !self.serves_on(service, host)
+            && matches!(control.state(), HostState::Draining | HostState::Down);
+        match self.deadlines.get(host).filter(|_| is_bounded) {
+            Some(&deadline) => control.with_deadline(deadline),
+            None => control,
         }
     }
 
-    /// The members of a ring: all of them always, and whether they are in use by their share.
-    pub fn members(&self, hosts: &[String]) -> Vec<Member> {
+    /// The members of a ring: all of them always, and whether they are in use by their share. `last`, of a ring whose last hosts serve on
+    /// when all are out: those that were in use until now.
+    pub fn members(&self, hosts: &[String], last: Option<&BTreeSet<String>>) -> Vec<Member> {
         let member = |name: &String| {
             let host = self.model.hosts.get(name)?;
             let is_used = !self.out.contains(name) && !self.down.contains(name);
@@ -76,7 +88,11 @@ impl Inputs<'_> {
                 share: if is_used { crate::ring::SHARE_FULL } else { 0 },
             })
         };
-        hosts.iter().filter_map(member).collect()
+        let mut members: Vec<Member> = hosts.iter().filter_map(member).collect();
+        if let Some(last) = last {
+            last::keep_last(&mut members, last, |name| self.down.contains(name));
+        }
+        members
     }
 
     /// The tables of one generation. `ring_of` names the ring of a service, `rings` has the slots of each.
@@ -121,7 +137,7 @@ impl Inputs<'_> {
                 continue;
             };
             let next_hop = self.next_hops.get(&address).and_then(NextHopState::next_hop);
-            let control = self.control(name).0;
+            let control = self.control(&service.name, name).0;
             let mut backend = backend::record(self.model, service, address, next_hop, stats, control);
             if let Some(&mtu) = self.path_mtus.get(&address) {
                 path_mtu::lower(&mut backend.record, !service.vip.is_ipv4(), mtu);
@@ -149,7 +165,8 @@ pub fn policy_of(service: &Service) -> Policy {
         UdpHandover::Immediate => Policy::IMMEDIATE,
     };
     let port = if service.backend_port.is_some() { Policy::PORT } else { 0 };
-    Policy(tracking | affinity | handover | port)
+    let pass = if service.when_empty == WhenEmpty::Pass { Policy::PASS } else { 0 };
+    Policy(tracking | affinity | handover | port | pass)
 }
 
 /// An address as the data path keeps it.

@@ -38,8 +38,9 @@ struct Site {
     model: Model,
     ids: Ids,
     hops: BTreeMap<IpAddr, NextHopState>,
-    leaving: BTreeMap<(u16, HostId), BackendTable>,
     out: BTreeSet<String>,
+    serving_on: BTreeMap<String, BTreeSet<String>>,
+    leaving: BTreeMap<(u16, HostId), BackendTable>,
     sealed: BTreeSet<String>,
     down: BTreeSet<String>,
     deadlines: BTreeMap<String, Deadline>,
@@ -74,6 +75,7 @@ impl Site {
             hops,
             leaving: BTreeMap::new(),
             out: BTreeSet::new(),
+            serving_on: BTreeMap::new(),
             sealed: BTreeSet::new(),
             down: BTreeSet::new(),
             deadlines: BTreeMap::new(),
@@ -90,6 +92,7 @@ impl Site {
             sealed: &self.sealed,
             down: &self.down,
             next_hops: &self.hops,
+            serving_on: &self.serving_on,
             leaving: &self.leaving,
             path_mtus: &self.path_mtus,
         };
@@ -334,7 +337,7 @@ fn a_draining_host_has_its_deadline_in_its_control_word() {
     assert_eq!(control(&site), Control::new(HostState::Draining).with_deadline(deadline));
     let bounded = site.backend();
     site.down.insert("a".to_owned());
-    assert_eq!(control(&site), Control::new(HostState::Down));
+    assert_eq!(control(&site), Control::new(HostState::Down).with_deadline(deadline));
     site.sealed.insert("a".to_owned());
     assert_eq!(control(&site), Control::new(HostState::Drained));
 
@@ -342,4 +345,21 @@ fn a_draining_host_has_its_deadline_in_its_control_word() {
     let mut site = Site::new(one("", &format!("{plain}, hosts = [\"b\"]")), [0; 2]);
     site.leaving.insert((0, 1), bounded);
     assert_eq!(control(&site).deadline(), deadline);
+}
+
+#[test]
+fn a_host_that_serves_on_is_up_for_that_service_alone() {
+    let service = |name: &str, port: u16| {
+        format!("{{ name = \"{name}\", vip = \"203.0.113.9\", protocol = \"tcp\", port = {port} }}")
+    };
+    let services = format!("services = [{}, {}]", service("s", 80), service("t", 81));
+    let mut site = Site::new(model(&services), [0; 2]);
+    site.out = ["a", "b"].map(str::to_owned).into();
+    site.serving_on = BTreeMap::from([("t".to_owned(), BTreeSet::from(["b".to_owned()]))]);
+    let tables = site.tables();
+    let state = |service: u16, host: HostId| {
+        Control(tables.services[&service].backends[&host].record.control).state()
+    };
+    let states = [(0, 1), (0, 2), (1, 1), (1, 2)].map(|(service, host)| state(service, host));
+    assert_eq!(states, [HostState::Draining, HostState::Draining, HostState::Draining, HostState::Up]);
 }

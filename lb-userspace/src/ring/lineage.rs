@@ -3,6 +3,8 @@
 //! A ring is a function of its inputs, but previous owners are history. This is that history in a form that a journal can
 //! keep, and from which a balancer that was restarted, or another one, makes the very same slots again.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -123,6 +125,12 @@ impl Lineage {
             }
         }
         slots.ok_or(LineageError::Empty)
+    }
+
+    /// Names of the hosts that were in use in the last publication.
+    pub fn in_use(&self) -> BTreeSet<String> {
+        let last = self.generations.last().map_or(&[][..], |generation| &generation.members);
+        last.iter().filter(|member| member.share > 0).map(|member| member.name.clone()).collect()
     }
 
     /// How many generations are remembered.

@@ -33,6 +33,9 @@ fn help_usage_and_version() {
     run(&["flows", "--limit", "0"]).expect(2);
     run(&["flows", "--older", "90"]).expect(2).says("write it like");
     run(&["flows", "--phase", "open"]).expect(2).says("established");
+    run(&["plan"]).expect(2);
+    run(&["plan", "drain"]).expect(2).says("<HOST>...");
+    run(&["plan", "drain", "--help"]).expect(0).prints("sluice plan drain @rack-7 --json");
     run(&["nonsense"]).expect(2);
     run(&["completions", "bash"]).expect(0).prints("complete -F _sluice");
 }
@@ -94,6 +97,33 @@ b: drained in 1m00s (drain 7, by bob). 10 flows at the start, 10 ended on the ho
         .expect(0)
         .prints("a: takes new flows again; drain 7 was taken back after 1m00s");
     assert_eq!(fake.run(&["undrain", "a", "--json"]).expect(0).json()["drains"][0]["state"], "undrained");
+}
+
+#[test]
+fn plans_and_rules() {
+    let rule = json!({"rule": "min_healthy", "service": "web", "message": "too few", "mend": "undrain b first",
+        "weight": 200, "healthy_before": 100, "healthy_after": 0});
+    let plan = move |rules: Vec<serde_json::Value>| {
+        json!({"hosts": [], "survivors": [], "unserved": null, "expected_seconds": null, "at_least_seconds": 0,
+            "rules": rules, "notes": []})
+    };
+    let refused = json!({"code": "rule", "message": "too few", "hint": "undrain b first; or give --force",
+        "rules": [rule.clone()]});
+    let fake = Fake::new(move |what, body| {
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        match (what, &body["force"]) {
+            ("POST /v1/plan/drain", _) if body == json!({"hosts": ["a"]}) => ok(plan(vec![rule.clone()])),
+            ("POST /v1/plan/drain", _) => ok(plan(vec![])),
+            (_, serde_json::Value::Bool(true)) => drains(&[drain("a", "draining", 4)]),
+            _ => (409, refused.to_string()),
+        }
+    });
+    let run = fake.run(&["plan", "drain", "a"]).expect(10).says("error: this drain would break 1 rule");
+    assert!(run.out.contains("min_healthy: too few\n    mend: undrain b first\n"), "{}", run.out);
+    assert_eq!(fake.run(&["plan", "drain", "a", "--json"]).expect(10).json()["rules"][0]["service"], "web");
+    fake.run(&["plan", "drain", "@b"]).expect(0).prints("no rule would be broken");
+    fake.run(&["drain", "a"]).expect(10).says("error: too few\nhint: undrain b first; or give --force\n");
+    fake.run(&["drain", "a", "--force"]).expect(0).prints("a: draining");
 }
 
 fn flow(n: u64) -> serde_json::Value {

@@ -60,6 +60,7 @@ pub struct DrainStatus {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
+    /// Names, `@GROUP` or `@zone:ZONE`.
     pub hosts: Vec<String>,
     #[serde(default)]
     pub reason: Option<String>,
@@ -74,12 +75,16 @@ pub struct DrainRequest {
     /// Seconds from now after which the host is taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<u64>,
+    /// Drain although rules would be broken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// `POST /v1/undrain`
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UndrainRequest {
+    /// Names, `@GROUP` or `@zone:ZONE`.
     pub hosts: Vec<String>,
     #[serde(default)]
     pub reason: Option<String>,

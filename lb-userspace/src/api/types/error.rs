@@ -2,13 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::BrokenRule;
+
 /// Body of every answer with a status of 400 and above.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ApiError {
-    /// `not_found`, `bad_request`, `conflict` or `internal`
+    /// `not_found`, `bad_request`, `conflict`, `rule` or `internal`
     pub code: String,
     /// What is wrong and where, in lower case.
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// With `rule`: every rule that would be broken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<BrokenRule>,
 }

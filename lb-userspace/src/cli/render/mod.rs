@@ -4,6 +4,7 @@ pub mod drain;
 pub mod flows;
 pub mod kick;
 pub mod number;
+pub mod plan;
 pub mod receipt;
 pub mod rings;
 pub mod status;

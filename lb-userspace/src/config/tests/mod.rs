@@ -1,5 +1,6 @@
 //! Tests of the config as a whole: its rules, its robustness and its reference.
 
+mod drains;
 mod files;
 mod limits;
 mod machine;

@@ -13,9 +13,9 @@ use super::super::limits::{self, next_ring_size};
 use super::super::{Machine, check_against_machine, parse};
 use super::EXAMPLE;
 use crate::model::{
-    Affinity, Family, FlowPolicy, FlowTable, Forward, Fragments, Host, Interface, Model, OuterSource, Ping,
-    PortRange, Ports, Protocol, Protocols, Reach, Service, Timeouts, Tracking, UdpHandover, Vip, VipMode,
-    XdpMode,
+    Affinity, Family, FlowPolicy, FlowTable, Forward, Fragments, Host, Interface, Model, OuterSource,
+    Percent, Ping, PortRange, Ports, Protocol, Protocols, Reach, Rules, Service, Timeouts, Tracking,
+    UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
 
 /// A change to the bytes of a text.
@@ -75,6 +75,10 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         "-",
         "outer_source = [\"10.0.0.0/8\"]",
         "services = 3",
+        "zone = \"a\"",
+        "groups = [\"a\", \"a\"]",
+        "min_healthy = \"101%\"",
+        "one_zone_at_a_time = true",
     ]);
     prop_oneof![
         (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Mutation::Replace(at, byte)),
@@ -192,11 +196,14 @@ fn deep_nesting_is_refused() {
 }
 
 prop_compose! {
-    fn host(index: u8)(weight in 1..=u16::MAX, families in 1..=3u8) -> Host {
+    fn host(index: u8)(weight in 1..=u16::MAX, families in 1..=3u8, groups in 0..=3u8) -> Host {
         let v6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(index) + 1);
         Host {
             name: format!("h_{index}.Rack-{}", index % 3),
             weight,
+            // All of them: the rule about zones wants it.
+            zone: Some(format!("zone-{}", index % 3)),
+            groups: (0..2).filter(|bit| groups >> bit & 1 != 0).map(|bit| format!("group.{bit}")).collect(),
             ipv4: (families & 1 != 0).then(|| Ipv4Addr::new(10, 0, 0, index + 1)),
             ipv6: (families & 2 != 0).then_some(v6),
         }
@@ -219,6 +226,12 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn rules()(min_healthy in 0..=100u8, one_zone_at_a_time: bool) -> Rules {
+        Rules { min_healthy: Percent(min_healthy), one_zone_at_a_time }
+    }
+}
+
 /// What a service is to be like, where that fits the rest.
 #[derive(Debug, Clone)]
 struct Wish {
@@ -233,6 +246,7 @@ struct Wish {
     policy: u8,
     backend_port: Option<u16>,
     chosen: Vec<bool>,
+    when_empty: WhenEmpty,
 }
 
 prop_compose! {
@@ -248,12 +262,13 @@ prop_compose! {
         policy: u8,
         backend_port in prop::option::of(1..=u16::MAX),
         chosen in prop::collection::vec(any::<bool>(), 8),
+        when_empty in select(vec![WhenEmpty::Reject, WhenEmpty::Pass, WhenEmpty::Last]),
     ) -> Wish {
         // Apart, whatever their widths.
         let range = |(first, width): (u16, u16)| PortRange { first: first * 10, last: first * 10 + width.min(9) };
         let ports = firsts.into_iter().zip(widths).map(range).collect();
         let ports = if is_all { vec![PortRange::ALL] } else { ports };
-        Wish { is_v6, protocols, ports, short, forward, outer, policy, backend_port, chosen }
+        Wish { is_v6, protocols, ports, short, forward, outer, policy, backend_port, chosen, when_empty }
     }
 }
 
@@ -263,6 +278,7 @@ fn service(
     wish: Wish,
     hosts: &BTreeMap<String, Host>,
     timeouts: [Timeouts; 2],
+    rules: [Rules; 2],
     vip_mode: VipMode,
 ) -> Option<Service> {
     let address = match wish.is_v6 {
@@ -314,6 +330,8 @@ fn service(
         fragments: if policy & 32 != 0 { Fragments::Pass } else { Fragments::Drop },
         flows,
         timeouts: timeouts[usize::from(policy >> 4 & 1)],
+        rules: rules[usize::from(policy >> 6 & 1)],
+        when_empty: wish.when_empty,
         hosts: names,
     })
 }
@@ -346,6 +364,7 @@ prop_compose! {
             hash_key: None,
             flow_table: FlowTable { pins: 1024, overflow: 1024, flood_gate: 0 },
             timeouts: limits::default::TIMEOUTS,
+            rules: Rules::default(),
             hosts: BTreeMap::new(),
             services: Vec::new(),
         }
@@ -355,24 +374,31 @@ prop_compose! {
 fn model() -> impl Strategy<Value = Model> {
     let hosts = (0..8u8).prop_flat_map(|count| (0..count).map(host).collect::<Vec<_>>());
     let numbers = (801..=1_048_573u32, 1024..=16_777_216u32, any::<Option<[u8; 16]>>());
-    (hosts, prop::collection::vec(wish(), 0..10), general(), numbers, [timeouts(), timeouts()]).prop_map(
-        |(hosts, wishes, general, (size, pins, hash_key), sets)| {
+    (
+        hosts,
+        prop::collection::vec(wish(), 0..10),
+        general(),
+        numbers,
+        [timeouts(), timeouts()],
+        [rules(), rules()],
+    )
+        .prop_map(|(hosts, wishes, general, (size, pins, hash_key), sets, rules)| {
             let hosts: BTreeMap<String, Host> =
                 hosts.into_iter().map(|host| (host.name.clone(), host)).collect();
             let wishes = wishes.into_iter().zip(1..);
-            let service = |(wish, index)| service(index, wish, &hosts, sets, general.vip_mode);
+            let service = |(wish, index)| service(index, wish, &hosts, sets, rules, general.vip_mode);
             let services = wishes.filter_map(service).collect();
             Model {
                 ring_size: next_ring_size(size).expect("the range ends with a prime"),
                 hash_key,
                 flow_table: FlowTable { pins, overflow: 1024 + pins / 10, flood_gate: size % 7 * 1000 },
                 timeouts: sets[0],
+                rules: rules[0],
                 hosts,
                 services,
                 ..general
             }
-        },
-    )
+        })
 }
 
 /// The model as a config file.
@@ -405,11 +431,18 @@ fn write(model: &Model) -> String {
     for (name, timeout) in model.timeouts.named() {
         writeln!(toml, "{name} = \"{}\"", humantime::format_duration(timeout)).unwrap();
     }
+    let rules = |Rules { min_healthy, one_zone_at_a_time }: Rules| {
+        format!("min_healthy = \"{min_healthy}\"\none_zone_at_a_time = {one_zone_at_a_time}")
+    };
+    writeln!(toml, "[rules]\n{}", rules(model.rules)).unwrap();
     for host in model.hosts.values() {
         let addresses = host.ipv4.map(IpAddr::V4).into_iter().chain(host.ipv6.map(IpAddr::V6));
         let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
         writeln!(toml, "[hosts.{:?}]\naddresses = {addresses:?}\nweight = {}", host.name, host.weight)
             .unwrap();
+        if let Some(zone) = &host.zone {
+            writeln!(toml, "zone = {zone:?}\ngroups = {:?}", host.groups.iter().collect::<Vec<_>>()).unwrap();
+        }
     }
     for service in &model.services {
         let Service {
@@ -423,8 +456,9 @@ fn write(model: &Model) -> String {
             fragments,
             flows,
             timeouts,
-            hosts,
+            ..
         } = service;
+        let hosts = &service.hosts;
         writeln!(toml, "[[services]]\nname = {name:?}\nvip = \"{vip}\"").unwrap();
         match protocols.single() {
             Some(protocol) => writeln!(toml, "protocol = \"{protocol}\"").unwrap(),
@@ -453,11 +487,15 @@ fn write(model: &Model) -> String {
         if protocols.has(Protocol::Udp) {
             writeln!(toml, "udp_handover = {:?}", lower(&flows.udp_handover)).unwrap();
         }
+        writeln!(toml, "when_empty = \"{}\"", service.when_empty).unwrap();
         if *timeouts != model.timeouts {
             writeln!(toml, "[services.timeouts]").unwrap();
             for (name, timeout) in timeouts.named() {
                 writeln!(toml, "{name} = \"{}\"", humantime::format_duration(timeout)).unwrap();
             }
+        }
+        if service.rules != model.rules {
+            writeln!(toml, "[services.rules]\n{}", rules(service.rules)).unwrap();
         }
     }
     toml

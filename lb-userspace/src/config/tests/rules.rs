@@ -1,5 +1,6 @@
 //! Each rule, broken once: what is reported, where, and what is said to be right.
 
+use super::drains::DRAINS;
 use super::packets::PACKETS;
 use super::{line, refused};
 
@@ -14,7 +15,7 @@ pub(super) struct Case {
 #[test]
 fn broken_rules_are_reported_with_place_and_mend() {
     let mut wrong = Vec::new();
-    for case in FILE.iter().chain(FIELDS).chain(HOSTS).chain(SERVICES).chain(PACKETS) {
+    for case in FILE.iter().chain(FIELDS).chain(HOSTS).chain(SERVICES).chain(PACKETS).chain(DRAINS) {
         let toml = match case.toml.starts_with('\n') {
             true => format!("interfaces = [\"eth0\"]{}", case.toml),
             false => case.toml.to_owned(),

@@ -67,12 +67,15 @@ impl Handovers {
         Base::build(&key(), self.setup.ring, &members).owners(&members)
     }
 
-    /// Whether a drain of these hosts would leave a service without any.
+    /// Whether a drain of these hosts would take the last one that is not out from a service, or the last that is also up.
     pub fn is_refused(&self, hosts: &BTreeSet<HostId>) -> bool {
         Service::ALL.into_iter().any(|service| {
-            let in_use: Vec<HostId> =
-                self.setup.hosts(service).into_iter().filter(|host| !self.out.contains(host)).collect();
-            !in_use.is_empty() && in_use.iter().all(|host| hosts.contains(host))
+            let members = self.setup.hosts(service);
+            let loses_all = |is: &dyn Fn(HostId) -> bool| {
+                let mut those = members.iter().filter(|host| is(**host)).peekable();
+                those.peek().is_some() && those.all(|host| hosts.contains(host))
+            };
+            loses_all(&|host| !self.out.contains(&host)) || loses_all(&|host| self.is_used(host))
         })
     }
 

@@ -114,7 +114,17 @@ impl Setup {
 
     pub fn model(&self) -> Model {
         let host = |(&host, &weight): (&HostId, &u16)| {
-            (name(host), Host { name: name(host), weight, ipv4: Some(address(host)), ipv6: None })
+            (
+                name(host),
+                Host {
+                    name: name(host),
+                    weight,
+                    zone: None,
+                    groups: Default::default(),
+                    ipv4: Some(address(host)),
+                    ipv6: None,
+                },
+            )
         };
         Model {
             interfaces: Vec::new(),
@@ -127,6 +137,7 @@ impl Setup {
             hash_key: Some(key()),
             flow_table: model::FlowTable { pins: 64, overflow: 64, flood_gate: 0 },
             timeouts: timeouts(),
+            rules: model::Rules::default(),
             hosts: self.weights.iter().map(host).collect(),
             services: self.services_named().map(|service| self.service(service)).collect(),
         }
@@ -153,6 +164,8 @@ impl Setup {
                 },
             },
             timeouts: timeouts(),
+            rules: model::Rules::default(),
+            when_empty: model::WhenEmpty::Reject,
             hosts: self.hosts(service).into_iter().map(name).collect(),
         }
     }

@@ -1,0 +1,98 @@
+//! What a drain would do: the answer to "what if".
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AdminState, LiveFlows, OperState};
+
+/// `POST /v1/plan/drain`; `GET /v1/plan/drain?host=` asks the same.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRequest {
+    /// Names, `@GROUP` or `@zone:ZONE`.
+    pub hosts: Vec<String>,
+}
+
+/// Answer to `/v1/plan/drain`. Nothing has been changed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DrainPlan {
+    /// The hosts that would be drained, each once.
+    pub hosts: Vec<PlannedHost>,
+    /// Hosts in use that share a ring with one of them, by name.
+    pub survivors: Vec<Survivor>,
+    /// What would be with no host, of services that would have none left; null if nothing.
+    pub unserved: Option<Unserved>,
+    /// Seconds until the last flow has ended, by how old flows are; null: unknown.
+    pub expected_seconds: Option<u64>,
+    /// Seconds that the drain takes in any case.
+    pub at_least_seconds: u64,
+    /// Every rule that would be broken: `drain` refuses unless it is forced. Empty if all is well.
+    pub rules: Vec<BrokenRule>,
+    /// What an operator should know, in words.
+    pub notes: Vec<String>,
+}
+
+/// A host that would be drained.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PlannedHost {
+    pub host: String,
+    pub zone: Option<String>,
+    pub admin: AdminState,
+    pub oper: OperState,
+    /// Slots that it owns over all rings.
+    pub slots: u32,
+    /// Slots that it would keep, of services with `when_empty = "last"`.
+    pub kept: u32,
+    /// Slots that each other host would get.
+    pub moves: BTreeMap<String, u32>,
+    /// Flows that would have to end, or move by their service's policy.
+    pub live_flows: LiveFlows,
+    pub load: Load,
+}
+
+/// A host that would get part of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Survivor {
+    pub host: String,
+    pub slots_before: u32,
+    pub slots_after: u32,
+    /// Part of the slots, 0 to 1, over all rings that it is a member of.
+    pub share_before: f64,
+    pub share_after: f64,
+    /// As measured.
+    pub before: Load,
+    /// New flows: at once. Packets and bytes: when the flows on the drained hosts have ended, if as many have begun elsewhere.
+    pub after: Load,
+}
+
+/// What would be with no host.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Unserved {
+    pub slots: u32,
+    pub load: Load,
+}
+
+/// Traffic a second, over the daemon's last sampling interval or by the plan.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    pub new_flows_per_second: f64,
+    pub packets_per_second: f64,
+    pub bytes_per_second: f64,
+}
+
+/// A rule that a drain would break.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokenRule {
+    /// `last_host`, `min_healthy` or `one_zone_at_a_time`
+    pub rule: String,
+    pub service: String,
+    /// What would be wrong, with numbers.
+    pub message: String,
+    /// What to do instead.
+    pub mend: String,
+    /// Weight of the service's hosts, and of those that are up and active, before and after.
+    pub weight: u64,
+    pub healthy_before: u64,
+    pub healthy_after: u64,
+}

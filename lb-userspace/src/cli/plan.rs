@@ -1,0 +1,66 @@
+//! `sluice plan`: what if?
+
+use anyhow::anyhow;
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Subcommand};
+
+use crate::api::types::{DrainPlan, PlanRequest};
+
+use super::output::Out;
+use super::terminal::Style;
+use super::{Exit, Failure, Global, after_help, render};
+
+/// Show what a command would do, without doing it
+#[derive(Debug, Clone, Args)]
+#[command(after_help = after_help(EXAMPLES))]
+pub struct PlanArgs {
+    #[command(subcommand)]
+    pub command: PlanCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum PlanCommand {
+    Drain(PlanDrainArgs),
+}
+
+/// What would draining these hosts do: slots, flows, the load of those that stay, and rules that it would break
+///
+/// Nothing is changed. Loads come from the last second's traffic: new flows go over at once, packets and bytes as
+/// the flows on the drained hosts end. The exit code is 10 if a rule of the config would be broken.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = after_help(EXAMPLES))]
+pub struct PlanDrainArgs {
+    /// Names of the hosts, as in the config, @GROUP or @zone:ZONE
+    #[arg(required = true, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    pub hosts: Vec<String>,
+    /// Print JSON for programs: the API's body
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EXAMPLES: &str = "  \
+  sluice plan drain web-3 web-4
+  sluice plan drain @rack-7 --json
+  sluice plan drain @zone:a";
+
+pub fn run(global: &Global, args: &PlanArgs) -> Result<(), Failure> {
+    let PlanCommand::Drain(args) = &args.command;
+    super::block_on(async {
+        let (mut out, style) = (Out::stdout(), Style::stdout());
+        let body = PlanRequest { hosts: args.hosts.clone() };
+        let plan: DrainPlan = global.client().post("/v1/plan/drain", &body).await?;
+        if args.json {
+            out.json(&plan, true)?;
+        } else {
+            out.print(&render::plan::plan(&plan, style))?;
+        }
+        match plan.rules.len() {
+            0 => Ok(()),
+            n => {
+                let rules = render::number::plural(n as u64, "rule");
+                let failure = Failure::new(Exit::Rule, anyhow!("this drain would break {rules}"));
+                Err(failure.hint("`sluice drain` refuses it unless it is given --force"))
+            }
+        }
+    })
+}
