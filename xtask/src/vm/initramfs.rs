@@ -1,4 +1,5 @@
-//! The virtual machine's only file system: busybox, the suites with their libraries, and an init that runs them.
+//! The virtual machine's only file system: busybox, kernel modules, the suites and programs that they call with their libraries,
+//! and an init that runs them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,44 +13,69 @@ use crate::command::Cmd;
 
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
+/// Where programs are that suites call.
+const PROGRAMS: &str = "/programs";
 /// The format ends with a file of this name.
 const TRAILER: &str = "TRAILER!!!";
 
 /// An archive in the making: cpio's format "newc" (the kernel's `Documentation/driver-api/early-userspace/buffer-format.rst`).
+#[derive(Default)]
 pub struct Initramfs {
     archive: Vec<u8>,
     entries: u32,
     paths: BTreeSet<PathBuf>,
     suites: Vec<String>,
+    /// In the order in which they are to be loaded.
+    modules: Vec<String>,
 }
 
 impl Initramfs {
     pub fn new(busybox: &Path) -> Result<Initramfs> {
-        let mut initramfs =
-            Initramfs { archive: Vec::new(), entries: 0, paths: BTreeSet::new(), suites: Vec::new() };
-        for folder in ["/proc", "/sys", "/dev", "/tmp"] {
+        let mut initramfs = Initramfs::default();
+        for folder in ["/proc", "/sys", "/dev", "/tmp", "/run", "/var/lib"] {
             initramfs.folder(Path::new(folder));
         }
         initramfs.copy(busybox, Path::new("/bin/busybox"))?;
         Ok(initramfs)
     }
 
-    /// Adds a test binary, without its debugging information, and the libraries that it is linked with.
+    /// Adds a test binary.
     pub fn add_suite(&mut self, name: &str, binary: &Path, folder: &Path) -> Result<()> {
+        self.add_binary(binary, &Path::new("/suites").join(name), folder)?;
+        self.suites.push(name.to_owned());
+        Ok(())
+    }
+
+    /// Adds a program that suites call by its name. It comes before an applet of busybox.
+    pub fn add_program(&mut self, binary: &Path, folder: &Path) -> Result<()> {
+        let name = binary.file_name().with_context(|| format!("{} has no name", binary.display()))?;
+        self.add_binary(binary, &Path::new(PROGRAMS).join(name), folder)
+    }
+
+    /// Adds a kernel module, to be loaded after those that were added before.
+    pub fn add_module(&mut self, file: &Path) -> Result<()> {
+        let name = file.file_name().with_context(|| format!("{} has no name", file.display()))?;
+        self.copy(file, &Path::new("/modules").join(name))?;
+        self.modules.push(name.to_string_lossy().into_owned());
+        Ok(())
+    }
+
+    /// Adds an executable, without its debugging information, and the libraries that it is linked with.
+    fn add_binary(&mut self, binary: &Path, to: &Path, folder: &Path) -> Result<()> {
+        let name = to.file_name().unwrap_or_default().to_string_lossy();
         let stripped = folder.join(format!("{name}-{}", std::process::id()));
         Cmd::new("strip").args(["--strip-debug", "-o"]).arg(&stripped).arg(binary).output()?;
-        self.copy(&stripped, &Path::new("/suites").join(name))?;
+        self.copy(&stripped, to)?;
         fs::remove_file(&stripped).with_context(|| format!("cannot remove {}", stripped.display()))?;
         for library in libraries(&Cmd::new("ldd").arg(binary).output()?) {
             self.copy(&library, &library)?;
         }
-        self.suites.push(name.to_owned());
         Ok(())
     }
 
     /// Adds the init and writes all into the folder, where it stays: for who boots it by hand.
     pub fn write(mut self, filter: Option<&str>, folder: &Path) -> Result<PathBuf> {
-        let init = init(&self.suites, filter);
+        let init = init(&self.modules, &self.suites, filter);
         self.entry(Path::new("/init"), PROGRAM, init.as_bytes());
         self.entry(Path::new(TRAILER), 0, &[]);
         let written = folder.join("initramfs.cpio");
@@ -119,22 +145,31 @@ fn libraries(ldd: &str) -> Vec<PathBuf> {
 }
 
 /// The first process. The suites go on one after another, whatever their ends; the machine ends by itself if they do not.
-fn init(suites: &[String], filter: Option<&str>) -> String {
+fn init(modules: &[String], suites: &[String], filter: Option<&str>) -> String {
     let filter = filter.map_or(String::new(), |filter| format!(" '{}'", filter.replace('\'', r"'\''")));
-    let runs: String = suites.iter().map(|suite| format!("/suites/{suite}{filter} || status=$?\n")).collect();
+    let loads: String =
+        modules.iter().map(|module| format!("insmod /modules/{module} || status=1\n")).collect();
+    let run = |suite: &String| {
+        // On the host `cargo test` leaves them out.
+        let ignored = if suite.starts_with("vm_") { " --include-ignored --test-threads=1" } else { "" };
+        format!("/suites/{suite}{filter}{ignored} || status=$?\n")
+    };
+    let runs: String = suites.iter().map(run).collect();
     format!(
         "#!/bin/busybox sh\n\
          /bin/busybox --install -s /bin\n\
-         export PATH=/bin HOME=/ TMPDIR=/tmp\n\
+         export PATH={PROGRAMS}:/bin HOME=/ TMPDIR=/tmp SLUICE_BIN={PROGRAMS}/sluice\n\
          mount -t proc proc /proc\n\
          mount -t sysfs sys /sys\n\
          mount -t devtmpfs dev /dev\n\
          mount -t bpf bpf /sys/fs/bpf\n\
          mount -t tmpfs tmp /tmp\n\
+         mount -t tmpfs run /run\n\
          ip link set lo up\n\
          (sleep {limit}; poweroff -f) &\n\
          echo {begun}\n\
          status=0\n\
+         {loads}\
          {runs}\
          echo {ended} $status\n\
          poweroff -f\n",
@@ -162,8 +197,7 @@ mod tests {
 
     #[test]
     fn entries_are_aligned_and_folders_come_first() {
-        let mut initramfs =
-            Initramfs { archive: Vec::new(), entries: 0, paths: BTreeSet::new(), suites: Vec::new() };
+        let mut initramfs = Initramfs::default();
         initramfs.folder(Path::new("/a/b"));
         initramfs.folder(Path::new("/a"));
         initramfs.entry(Path::new("/a/b/file"), PROGRAM, b"abcde");
@@ -180,7 +214,7 @@ mod tests {
     /// A status that is not 0 is kept, whatever the suite after it says, and a filter is one word.
     #[test]
     fn the_init_tells_the_status_of_a_suite_that_failed() {
-        let script = init(&["one".to_owned(), "two".to_owned()], Some("it's"));
+        let script = init(&[], &["one".to_owned(), "two".to_owned()], Some("it's"));
         let suites: String = script
             .lines()
             .filter(|line| line.contains("status") || line.contains("echo"))

@@ -1,18 +1,20 @@
 //! `cargo xtask vm`: loads the XDP programs into an older kernel, in a virtual machine, and runs packets through them. Its
-//! verifier knows less and walks further than the one of the machine that the program was written on.
+//! verifier knows less and walks further than the one of the machine that the program was written on. The daemon runs there,
+//! too, over devices that the machine's own kernel may lack.
 //!
 //! Needs no root: the machine is emulated, and nothing is installed but files in the tools folder.
 
 mod boot;
 mod initramfs;
 mod machine;
+mod modules;
 
 use std::fs;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::command::Cmd;
+use crate::command::{Cmd, which};
 use crate::leftovers::RUN_VAR;
 use crate::setup::{self, Purpose};
 use crate::workspace::Workspace;
@@ -21,7 +23,9 @@ use initramfs::Initramfs;
 pub use machine::{KERNEL, Machine, NAME, SIZE};
 
 /// Test binaries that run in the virtual machine.
-const SUITES: [&str; 2] = ["kernel_load", "kernel_decap"];
+const SUITES: [&str; 3] = ["kernel_load", "kernel_decap", "vm_devices"];
+/// What suites named `vm_…` call, with a network as on the veth suites' host.
+const PROGRAMS: [&str; 2] = ["ip", "ethtool"];
 const PACKAGE: &str = "sluice-tests";
 
 #[derive(clap::Args)]
@@ -63,6 +67,9 @@ pub fn suites(
         });
     build.run_seeing(|_| ())?;
     let messages = build.arg("--message-format=json").output()?;
+    Cmd::cargo(&workspace.root)
+        .args(["build", "-p", "lb-userspace", "--bin", "sluice"])
+        .run_seeing(|_| ())?;
     let folder = workspace.target.join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut contents = Initramfs::new(&machine.busybox())?;
@@ -70,6 +77,14 @@ pub fn suites(
         let binary = executable(&messages, suite)
             .with_context(|| format!("cargo names no test binary for {suite}"))?;
         contents.add_suite(suite, binary.as_ref(), &folder)?;
+    }
+    contents.add_program(&workspace.built("debug", "sluice")?, &folder)?;
+    for program in PROGRAMS {
+        let path = which(program).with_context(|| format!("there is no {program} here"))?;
+        contents.add_program(&path, &folder)?;
+    }
+    for module in machine.modules()? {
+        contents.add_module(&module)?;
     }
     let initramfs = contents.write(filter, &folder)?;
     let mut qemu = machine.command(&initramfs);
