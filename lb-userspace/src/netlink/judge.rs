@@ -279,6 +279,7 @@ mod tests {
             carrier: true,
             kind: None,
             vlan: None,
+            bond: None,
         }
     }
 
