@@ -73,18 +73,16 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Adds the init and writes all into the folder, where it stays: for who boots it by hand.
-    pub fn write(mut self, filter: Option<&str>, folder: &Path) -> Result<PathBuf> {
+    /// Adds the init and writes all into a file, which stays: for who boots it by hand.
+    pub fn write(mut self, filter: Option<&str>, to: &Path) -> Result<()> {
         let init = init(&self.modules, &self.suites, filter);
         self.entry(Path::new("/init"), PROGRAM, init.as_bytes());
         self.entry(Path::new(TRAILER), 0, &[]);
-        let written = folder.join("initramfs.cpio");
         // Another run may be about to boot the one that is there.
-        let unfinished = folder.join(format!("initramfs-{}.cpio", std::process::id()));
+        let unfinished = to.with_extension(std::process::id().to_string());
         fs::write(&unfinished, &self.archive)
-            .and_then(|()| fs::rename(&unfinished, &written))
-            .with_context(|| format!("cannot write {}", written.display()))?;
-        Ok(written)
+            .and_then(|()| fs::rename(&unfinished, to))
+            .with_context(|| format!("cannot write {}", to.display()))
     }
 
     fn copy(&mut self, from: &Path, to: &Path) -> Result<()> {
@@ -151,7 +149,7 @@ fn init(modules: &[String], suites: &[String], filter: Option<&str>) -> String {
         modules.iter().map(|module| format!("insmod /modules/{module} || status=1\n")).collect();
     let run = |suite: &String| {
         // On the host `cargo test` leaves them out.
-        let ignored = if suite.starts_with("vm_") { " --include-ignored --test-threads=1" } else { "" };
+        let ignored = if suite.starts_with("vm_") { " --include-ignored" } else { "" };
         format!("/suites/{suite}{filter}{ignored} || status=$?\n")
     };
     let runs: String = suites.iter().map(run).collect();

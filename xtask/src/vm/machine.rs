@@ -22,7 +22,7 @@ pub const SIZE: &str = "85 MB";
 pub const KERNEL: &str = "linux-image-cloud-amd64";
 
 /// Name of the folder; to be changed with what is in it.
-const FOLDER: &str = "vm-debian12-linux6.1-modules";
+const FOLDER: &str = "vm-debian12-linux6.1-devices";
 const KERNEL_PREFIX: &str = "linux-image-6.1.";
 const EMULATOR: [&str; 2] = ["qemu-system-x86", "busybox-static"];
 /// Folder of the modules that the suites need; the others are thrown away.

@@ -10,6 +10,7 @@ mod machine;
 mod modules;
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -22,9 +23,10 @@ use initramfs::Initramfs;
 
 pub use machine::{KERNEL, Machine, NAME, SIZE};
 
-/// Test binaries that run in the virtual machine.
-const SUITES: [&str; 3] = ["kernel_load", "kernel_decap", "vm_devices"];
-/// What suites named `vm_…` call, with a network as on the veth suites' host.
+/// Runs of the virtual machine, each with a limit of its own: name, and test binaries.
+const RUNS: [(&str, &[&str]); 2] =
+    [("kernel", &["kernel_load", "kernel_decap"]), ("devices", &["vm_devices"])];
+/// What they call to make networks.
 const PROGRAMS: [&str; 2] = ["ip", "ethtool"];
 const PACKAGE: &str = "sluice-tests";
 
@@ -47,7 +49,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds the suites and runs them in the virtual machine; `see` gets each line that they print. `run` marks the process
+/// Builds the suites and runs them in the virtual machine, all of them whatever fails; `see` gets each line that they print. `run` marks the process
 /// as one of a run of the tests.
 ///
 /// # Errors
@@ -59,9 +61,9 @@ pub fn suites(
     see: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let machine = Machine::find(workspace).context("the virtual machine's files have gone")?;
-    let build = SUITES
+    let build = RUNS
         .iter()
-        .flat_map(|suite| ["--test", suite])
+        .flat_map(|(_, suites)| suites.iter().flat_map(|suite| ["--test", suite]))
         .fold(Cmd::cargo(&workspace.root).args(["test", "--no-run", "-p", PACKAGE]), |cmd, argument| {
             cmd.arg(argument)
         });
@@ -72,29 +74,47 @@ pub fn suites(
         .run_seeing(|_| ())?;
     let folder = workspace.target.join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let mut contents = Initramfs::new(&machine.busybox())?;
-    for suite in SUITES {
-        let binary = executable(&messages, suite)
-            .with_context(|| format!("cargo names no test binary for {suite}"))?;
-        contents.add_suite(suite, binary.as_ref(), &folder)?;
+    let mut failed = Vec::new();
+    for (name, suites) in RUNS {
+        let mut contents = Initramfs::new(&machine.busybox())?;
+        for suite in suites {
+            let binary = executable(&messages, suite)
+                .with_context(|| format!("cargo names no test binary for {suite}"))?;
+            contents.add_suite(suite, binary.as_ref(), &folder)?;
+        }
+        if suites.iter().any(|suite| suite.starts_with("vm_")) {
+            add_network(&mut contents, &machine, workspace, &folder)?;
+        }
+        let initramfs = folder.join(format!("{name}.cpio"));
+        contents.write(filter, &initramfs)?;
+        let mut qemu = machine.command(&initramfs);
+        if let Some(run) = run {
+            qemu = qemu.env(RUN_VAR, run);
+        }
+        let status = boot::run(&qemu, see)?;
+        if status != 0 {
+            failed.push(format!("{name} (status {status})"));
+        }
     }
-    contents.add_program(&workspace.built("debug", "sluice")?, &folder)?;
+    if failed.is_empty() {
+        return Ok(());
+    }
+    bail!("suites failed on {}: {}; see above", machine.release, failed.join(", "))
+}
+
+/// What suites named `vm_…` need: the daemon, programs to make networks with, and modules.
+fn add_network(
+    contents: &mut Initramfs,
+    machine: &Machine,
+    workspace: &Workspace,
+    folder: &Path,
+) -> Result<()> {
+    contents.add_program(&workspace.built("debug", "sluice")?, folder)?;
     for program in PROGRAMS {
         let path = which(program).with_context(|| format!("there is no {program} here"))?;
-        contents.add_program(&path, &folder)?;
+        contents.add_program(&path, folder)?;
     }
-    for module in machine.modules()? {
-        contents.add_module(&module)?;
-    }
-    let initramfs = contents.write(filter, &folder)?;
-    let mut qemu = machine.command(&initramfs);
-    if let Some(run) = run {
-        qemu = qemu.env(RUN_VAR, run);
-    }
-    match boot::run(&qemu, see)? {
-        0 => Ok(()),
-        status => bail!("a suite failed on {} (status {status}): see above", machine.release),
-    }
+    machine.modules()?.iter().try_for_each(|module| contents.add_module(module))
 }
 
 /// Where cargo's messages say that a test target's binary is.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// Devices of the suites: what veth pairs are plugged into, and what lies on top of them. Some need other modules.
-const WANTED: [&str; 4] = ["veth", "bridge", "8021q", "bonding"];
+const WANTED: [&str; 6] = ["veth", "bridge", "8021q", "bonding", "ipip", "ip6_tunnel"];
 
 /// The wanted modules below a kernel's `lib/modules/RELEASE`, each after the ones that it needs.
 ///
@@ -82,6 +82,10 @@ mod tests {
             ("stp", ""),
             ("bridge", "stp"),
             ("veth", ""),
+            ("ipip", "ip_tunnel,tunnel4"),
+            ("ip_tunnel", ""),
+            ("tunnel4", ""),
+            ("ip6_tunnel", ""),
         ];
         for (name, needs) in modules {
             let text = format!("\0depends={needs}\0");
@@ -94,6 +98,7 @@ mod tests {
         assert!(missing.contains("bonding"), "{missing}");
         let found = found.expect("all are there");
         let names: Vec<_> = found.iter().filter_map(|path| path.file_stem()?.to_str()).collect();
-        assert_eq!(names, ["veth", "stp", "bridge", "mrp", "garp", "8021q", "bonding"]);
+        let devices = ["veth", "stp", "bridge", "mrp", "garp", "8021q", "bonding"];
+        assert_eq!(names, [&devices[..], &["ip_tunnel", "tunnel4", "ipip", "ip6_tunnel"]].concat());
     }
 }
