@@ -209,6 +209,21 @@ mod tests {
         assert!(text.ends_with("a/b/file\0\0abcde\0\0\0"), "{text}");
     }
 
+    /// A module that cannot be loaded fails the run, and what `cargo test` ignores elsewhere runs here.
+    #[test]
+    fn modules_are_loaded_before_the_suites_that_need_them() {
+        let (modules, suites) = (["a.ko", "b.ko"], ["kernel_x", "vm_y"]);
+        let script = init(&modules.map(str::to_owned), &suites.map(str::to_owned), Some("z"));
+        let lines: Vec<&str> = script.lines().filter(|line| line.contains("|| status=")).collect();
+        let expected = [
+            "insmod /modules/a.ko || status=1",
+            "insmod /modules/b.ko || status=1",
+            "/suites/kernel_x 'z' || status=$?",
+            "/suites/vm_y 'z' --include-ignored || status=$?",
+        ];
+        assert_eq!(lines, expected);
+    }
+
     /// A status that is not 0 is kept, whatever the suite after it says, and a filter is one word.
     #[test]
     fn the_init_tells_the_status_of_a_suite_that_failed() {
