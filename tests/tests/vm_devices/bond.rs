@@ -139,6 +139,26 @@ fn a_bond_fails_over_with_nat() {
     assert!(site.reason("forward_reply") > 100);
 }
 
+/// The program runs on the slave that rests, too. What a switch sends to both, as it has forgotten where the bond is, is forwarded
+/// twice: no connection minds.
+#[test]
+#[ignore = "needs a bond: cargo xtask vm"]
+fn a_switch_that_floods() {
+    let topology = Topology::builder().hosts(2).build().unwrap();
+    let _program = bond(&topology);
+    let forget = ["p-lb", "p-lb2"].map(|port| format!("link set {port} type bridge_slave learning off"));
+    ip(topology.switch(), &forget.each_ref().map(String::as_str));
+    let taps = ["p-lb", "p-lb2"].map(|port| Tap::open(topology.switch(), port));
+    let site = start(topology, "", own, "l2");
+    site.run_load();
+    let (to, vips) = (mac(&site.topology.balancer().ns, BOND), vips(&site.topology));
+    let [one, other] = taps.map(|tap| tap.tags_to(to, &vips).into_values().sum::<u64>());
+    assert!(one > 200 && other > 200, "{one} and {other}");
+    // Taps may lose some when much comes at once.
+    let forwarded: u64 = site.reasons("forward_").values().sum();
+    assert!(forwarded > (one + other) * 9 / 10, "{forwarded} of {one} and {other}");
+}
+
 /// What is said in the balancer's own name comes from the bond's addresses, whichever slave the packet came in by.
 #[test]
 #[ignore = "needs a bond: cargo xtask vm"]

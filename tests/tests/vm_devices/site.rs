@@ -1,5 +1,6 @@
 //! What the cases have in common: echo servers, the daemon, connections through both VIPs, and what must not have happened.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
@@ -100,9 +101,17 @@ impl Site {
         Site { daemon, _decap: plan.decap, _servers: servers, topology }
     }
 
-    /// Packets by reason.
+    /// Packets of one reason.
     pub fn reason(&self, reason: &str) -> u64 {
         self.status()["reasons"][reason].as_u64().unwrap_or(0)
+    }
+
+    /// Packets by reason, of all whose names begin so.
+    pub fn reasons(&self, begin: &str) -> BTreeMap<String, u64> {
+        let status = self.status();
+        let counts = status["reasons"].as_object().unwrap().iter();
+        let found = counts.filter(|(name, count)| name.starts_with(begin) && **count != 0);
+        found.map(|(name, count)| (name.clone(), count.as_u64().unwrap())).collect()
     }
 
     fn status(&self) -> serde_json::Value {
@@ -146,9 +155,7 @@ impl Site {
     pub fn assert_clean(&self) {
         let status = self.status();
         assert_eq!(status["violations"], serde_json::json!({}), "{status:#}");
-        let reasons = status["reasons"].as_object().unwrap();
-        let dropped: Vec<_> =
-            reasons.iter().filter(|(name, count)| name.starts_with("drop_") && **count != 0).collect();
+        let dropped = self.reasons("drop_");
         assert!(dropped.is_empty(), "{dropped:?}\n{}", self.daemon.log());
     }
 }
