@@ -146,7 +146,8 @@ fn a_bond_fails_over_with_nat() {
 fn a_switch_that_floods() {
     let topology = Topology::builder().hosts(2).build().unwrap();
     let _program = bond(&topology);
-    let forget = ["p-lb", "p-lb2"].map(|port| format!("link set {port} type bridge_slave learning off"));
+    let forget =
+        ["p-lb", "p-lb2"].map(|port| format!("link set {port} type bridge_slave learning off fdb_flush"));
     ip(topology.switch(), &forget.each_ref().map(String::as_str));
     let taps = ["p-lb", "p-lb2"].map(|port| Tap::open(topology.switch(), port));
     let site = start(topology, "", own, "l2");

@@ -73,9 +73,10 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Adds the init and writes all into a file, which stays: for who boots it by hand.
-    pub fn write(mut self, filter: Option<&str>, to: &Path) -> Result<()> {
-        let init = init(&self.modules, &self.suites, filter);
+    /// Adds the init, which runs the tests by the filter but `without` those by that name, and writes all into a file, which stays: for
+    /// who boots it by hand.
+    pub fn write(mut self, filter: Option<&str>, without: Option<&str>, to: &Path) -> Result<()> {
+        let init = init(&self.modules, &self.suites, filter, without);
         self.entry(Path::new("/init"), PROGRAM, init.as_bytes());
         self.entry(Path::new(TRAILER), 0, &[]);
         // Another run may be about to boot the one that is there.
@@ -143,14 +144,15 @@ fn libraries(ldd: &str) -> Vec<PathBuf> {
 }
 
 /// The first process. The suites go on one after another, whatever their ends; the machine ends by itself if they do not.
-fn init(modules: &[String], suites: &[String], filter: Option<&str>) -> String {
+fn init(modules: &[String], suites: &[String], filter: Option<&str>, without: Option<&str>) -> String {
+    let without = without.map_or(String::new(), |name| format!(" --skip {name}"));
     let filter = filter.map_or(String::new(), |filter| format!(" '{}'", filter.replace('\'', r"'\''")));
     let loads: String =
         modules.iter().map(|module| format!("insmod /modules/{module} || status=1\n")).collect();
     let run = |suite: &String| {
         // On the host `cargo test` leaves them out.
         let ignored = if suite.starts_with("vm_") { " --include-ignored" } else { "" };
-        format!("/suites/{suite}{filter}{ignored} || status=$?\n")
+        format!("/suites/{suite}{filter}{without}{ignored} || status=$?\n")
     };
     let runs: String = suites.iter().map(run).collect();
     format!(
@@ -213,13 +215,13 @@ mod tests {
     #[test]
     fn modules_are_loaded_before_the_suites_that_need_them() {
         let (modules, suites) = (["a.ko", "b.ko"], ["kernel_x", "vm_y"]);
-        let script = init(&modules.map(str::to_owned), &suites.map(str::to_owned), Some("z"));
+        let script = init(&modules.map(str::to_owned), &suites.map(str::to_owned), Some("z"), Some("a::"));
         let lines: Vec<&str> = script.lines().filter(|line| line.contains("|| status=")).collect();
         let expected = [
             "insmod /modules/a.ko || status=1",
             "insmod /modules/b.ko || status=1",
-            "/suites/kernel_x 'z' || status=$?",
-            "/suites/vm_y 'z' --include-ignored || status=$?",
+            "/suites/kernel_x 'z' --skip a:: || status=$?",
+            "/suites/vm_y 'z' --skip a:: --include-ignored || status=$?",
         ];
         assert_eq!(lines, expected);
     }
@@ -227,7 +229,7 @@ mod tests {
     /// A status that is not 0 is kept, whatever the suite after it says, and a filter is one word.
     #[test]
     fn the_init_tells_the_status_of_a_suite_that_failed() {
-        let script = init(&[], &["one".to_owned(), "two".to_owned()], Some("it's"));
+        let script = init(&[], &["one".to_owned(), "two".to_owned()], Some("it's"), None);
         let suites: String = script
             .lines()
             .filter(|line| line.contains("status") || line.contains("echo"))

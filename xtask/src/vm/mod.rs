@@ -23,9 +23,13 @@ use initramfs::Initramfs;
 
 pub use machine::{KERNEL, Machine, NAME, SIZE};
 
-/// Runs of the virtual machine, each with a limit of its own: name, and test binaries.
-const RUNS: [(&str, &[&str]); 3] =
-    [("load", &["kernel_load"]), ("decap", &["kernel_decap"]), ("devices", &["vm_devices"])];
+/// Runs of the virtual machine, each with a limit of its own: name, test binary, and the module of it that is left to another.
+const RUNS: [(&str, &str, Option<&str>); 4] = [
+    ("load", "kernel_load", None),
+    ("decap", "kernel_decap", None),
+    ("vlans", "vm_devices", Some("bond::")),
+    ("bonds", "vm_devices", Some("vlan::")),
+];
 /// What they call to make networks.
 const PROGRAMS: [&str; 2] = ["ip", "ethtool"];
 const PACKAGE: &str = "sluice-tests";
@@ -63,7 +67,7 @@ pub fn suites(
     let machine = Machine::find(workspace).context("the virtual machine's files have gone")?;
     let build = RUNS
         .iter()
-        .flat_map(|(_, suites)| suites.iter().flat_map(|suite| ["--test", suite]))
+        .flat_map(|(_, suite, _)| ["--test", suite])
         .fold(Cmd::cargo(&workspace.root).args(["test", "--no-run", "-p", PACKAGE]), |cmd, argument| {
             cmd.arg(argument)
         });
@@ -75,18 +79,16 @@ pub fn suites(
     let folder = workspace.target.join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut failed = Vec::new();
-    for (name, suites) in RUNS {
+    for (name, suite, others) in RUNS {
         let mut contents = Initramfs::new(&machine.busybox())?;
-        for suite in suites {
-            let binary = executable(&messages, suite)
-                .with_context(|| format!("cargo names no test binary for {suite}"))?;
-            contents.add_suite(suite, binary.as_ref(), &folder)?;
-        }
-        if suites.iter().any(|suite| suite.starts_with("vm_")) {
+        let binary = executable(&messages, suite)
+            .with_context(|| format!("cargo names no test binary for {suite}"))?;
+        contents.add_suite(suite, binary.as_ref(), &folder)?;
+        if suite.starts_with("vm_") {
             add_network(&mut contents, &machine, workspace, &folder)?;
         }
         let initramfs = folder.join(format!("{name}.cpio"));
-        contents.write(filter, &initramfs)?;
+        contents.write(filter, others, &initramfs)?;
         let mut qemu = machine.command(&initramfs);
         if let Some(run) = run {
             qemu = qemu.env(RUN_VAR, run);
