@@ -153,6 +153,16 @@ pub fn vip(address: [u64; 2]) -> u32 {
     VIPS.get(Key::new(128, address)).copied().unwrap_or(0)
 }
 
+/// The interface that routes know where a packet came in by this one: the bond, if it belongs to one.
+#[inline(always)]
+pub fn routed_as(ifindex: u32) -> u32 {
+    // SAFETY: a record that the daemon replaces as a whole.
+    match unsafe { OWN.get(ifindex) } {
+        Some(own) if own.bond != 0 => own.bond,
+        _ => ifindex,
+    }
+}
+
 /// Whether an interface is one of the balancer's.
 #[inline(always)]
 pub fn is_own(ifindex: u32) -> bool {

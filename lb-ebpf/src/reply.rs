@@ -94,7 +94,7 @@ extern "C" fn reply_on(ctx: *mut xdp_md) -> Step {
 #[inline(always)]
 fn reply(ctx: &XdpContext, hand: &mut Hand) -> Result<Step, Reason> {
     let vip = vip_of(hand.service).ok_or(Reason::DropInternal)?;
-    let ingress = ctx.ingress_ifindex() as u32;
+    let ingress = maps::routed_as(ctx.ingress_ifindex() as u32);
     let mut route = route_to_client(hand, &vip, ingress);
     // SAFETY: the context is the program's own, and the record is as long as is said.
     let found = unsafe { bpf_fib_lookup(ctx.ctx.cast(), &raw mut route, size_of::<Route>() as i32, 0) };

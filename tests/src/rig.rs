@@ -208,7 +208,7 @@ impl Rig {
         let own = Own {
             v4: v4.map_or(0, |address| u32::from_ne_bytes(address.octets())),
             v6: v6.map_or([0; 2], |address| Tuple::words(address.octets())),
-            pad: 0,
+            bond: 0,
         };
         self.dataplane.maps.own.insert(ifindex, own, 0).expect("the map takes it");
     }

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::servers::{Nginx, SluiceDaemon, sluice_binary};
-use crate::topology::{Builder, Node, Replies, Topology};
+use crate::topology::{Builder, Namespace, Node, Replies, Topology};
 use crate::traffic::{EchoServer, UdpEchoServer};
 
 /// TCP and UDP port of the echo servers.
@@ -104,7 +104,7 @@ impl Site {
             tcp.push(EchoServer::start(&host.ns, &host.name, &at, 1)?);
             udp.push(UdpEchoServer::start(&host.ns, &host.name, &at)?);
             if is_tunnelled {
-                decap.push(Decap::start(&topology, &host.ns, &host.name)?);
+                decap.push(Decap::start(&topology, host, &[])?);
             }
         }
         let daemon = SluiceDaemon::start(&topology, &config(&topology, plan))?;
@@ -204,19 +204,22 @@ pub fn config(topology: &Topology, plan: &Plan) -> String {
 }
 
 /// `sluice decap` on a host; taken off at the end.
-struct Decap {
-    ns: crate::topology::Namespace,
+pub struct Decap {
+    ns: Namespace,
     instance: String,
 }
 
 impl Decap {
-    fn start(topology: &Topology, ns: &crate::topology::Namespace, host: &str) -> Result<Self> {
-        let decap = Decap { ns: ns.clone(), instance: format!("{}-{host}", topology.prefix()) };
-        ns.run(decap.command(&[])?)?;
+    /// On `eth0`, for outer packets to these addresses; with none for those to the interface's own.
+    pub fn start(topology: &Topology, host: &Node, addresses: &[IpAddr]) -> Result<Self> {
+        let instance = format!("{}-{}", topology.prefix(), host.name);
+        let decap = Decap { ns: host.ns.clone(), instance };
+        let more: Vec<String> = addresses.iter().map(|address| format!("--address={address}")).collect();
+        decap.ns.run(decap.command(&more)?)?;
         Ok(decap)
     }
 
-    fn command(&self, more: &[&str]) -> Result<Command> {
+    fn command(&self, more: &[String]) -> Result<Command> {
         let mut command = Command::new(sluice_binary()?);
         command.args(["--instance", &self.instance, "decap", "--interface", "eth0"]).args(more);
         Ok(command)
@@ -225,7 +228,7 @@ impl Decap {
 
 impl Drop for Decap {
     fn drop(&mut self) {
-        let detached = self.command(&["--detach"]).and_then(|command| self.ns.run(command));
+        let detached = self.command(&["--detach".to_owned()]).and_then(|command| self.ns.run(command));
         if let Err(error) = detached {
             eprintln!("decap of {}: {error:#}", self.instance);
         }

@@ -50,6 +50,8 @@ const SERVERS: [Server; 2] = [
 pub const BOOTING: &[Tool] = &[
     Tool { program: "strip", package: "binutils", why: "test binaries without what only a debugger reads" },
     Tool { program: "ldd", package: "libc-bin", why: "the libraries of test binaries" },
+    Tool { program: "ip", package: "iproute2", why: "devices in a virtual machine, where it is copied to" },
+    Tool { program: "ethtool", package: "ethtool", why: "their settings" },
     Tool { program: "setpriv", package: "util-linux", why: "a virtual machine that ends with its starter" },
 ];
 

@@ -70,7 +70,11 @@ struct Missing {
 pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
     let mut tools = if purpose.runs() { packages::missing(packages::RUNNING) } else { Vec::new() };
     if purpose.boots() {
-        tools.extend(packages::missing(packages::BOOTING));
+        // Some are for both.
+        let booting = packages::missing(packages::BOOTING);
+        let others =
+            booting.into_iter().filter(|tool| tools.iter().all(|other| other.program != tool.program));
+        tools.extend(others.collect::<Vec<_>>());
     }
     if purpose.fuzzes() {
         tools.extend(packages::missing(packages::FUZZING));

@@ -10,6 +10,7 @@ pub struct Own {
     pub v6: [u64; 2],
     /// As it lies in a packet.
     pub v4: u32,
-    pub pad: u32,
+    /// Number of the bond that the interface belongs to, which is the one that routes know; 0: of none.
+    pub bond: u32,
 }
 layout!(Own, 24, 8);

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::Loaded;
 use super::problem::ConfigErrors;
 use super::report::Report;
+use super::stacked;
 use super::suggest::{nearest, one_of};
 use crate::model::{Forward, Model, Service, XdpMode};
 use crate::netlink::Interface;
@@ -48,6 +49,7 @@ fn switches_of(model: &Model, service: &Service) -> Vec<String> {
 pub fn check_against_machine(loaded: &Loaded, machine: &Machine) -> Result<(), ConfigErrors> {
     let mut report = Report::resume(&loaded.spans);
     check_interfaces(&mut report, loaded, machine);
+    stacked::check(&mut report, &loaded.model, &machine.interfaces);
     check_hosts(&mut report, loaded, machine);
     check_services(&mut report, &loaded.model, machine);
     report.finish(()).map(|_| ())

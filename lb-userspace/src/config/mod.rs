@@ -17,6 +17,7 @@ mod resolve;
 mod schema;
 mod services;
 mod source;
+mod stacked;
 mod suggest;
 mod syntax;
 #[cfg(test)]

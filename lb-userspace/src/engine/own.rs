@@ -21,13 +21,22 @@ impl Engine {
     }
 }
 
-/// Every interface of the config that exists has an entry: the data path takes those for its own.
+/// Every interface of the config that exists has an entry: the data path takes those for its own. So has each that belongs to a
+/// bond among them, as that is where packets come in; it speaks from the bond's addresses.
 fn own_of(model: &Model, interfaces: &netlink::Own) -> BTreeMap<u32, Own> {
     let is_vip = |address: &IpAddr| model.services.iter().any(|service| service.vip.contains(*address));
-    let ours = interfaces
+    let named = interfaces
         .iter()
         .filter(|(_, own)| model.interfaces.iter().any(|interface| interface.name == own.name));
-    ours.map(|(&ifindex, own)| (ifindex, first_of_each_family(&own.addresses, is_vip))).collect()
+    let mut ours: BTreeMap<u32, Own> =
+        named.map(|(&ifindex, own)| (ifindex, first_of_each_family(&own.addresses, is_vip))).collect();
+    for (&ifindex, own) in interfaces {
+        if let Some((&bond, addresses)) = own.bond.and_then(|bond| ours.get_key_value(&bond)) {
+            let addresses = Own { bond, ..*addresses };
+            ours.insert(ifindex, addresses);
+        }
+    }
+    ours
 }
 
 /// The first address of each family that is no VIP, which another balancer may have too.
@@ -56,7 +65,7 @@ mod tests {
     fn the_first_of_each_family_that_is_no_vip_is_spoken_from() {
         let v4 = u32::from_ne_bytes([10, 0, 0, 1]);
         let v6 = Tuple::words("2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
-        assert_eq!(own(&["10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2"]), Own { v4, v6, pad: 0 });
+        assert_eq!(own(&["10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2"]), Own { v4, v6, bond: 0 });
         assert_eq!(own(&["198.51.100.1", "10.0.0.1", "10.0.0.2"]), Own { v4, ..Own::default() });
         assert_eq!(own(&["2001:db8:ff::1", "2001:db8::1"]), Own { v6, ..Own::default() });
         assert_eq!(own(&["198.51.100.1"]), Own::default());
@@ -70,14 +79,20 @@ mod tests {
         let interface = |name: &str, addresses: &[&str]| netlink::OwnInterface {
             name: name.to_owned(),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            bond: None,
         };
+        let in_bond = |name: &str, bond| netlink::OwnInterface { bond: Some(bond), ..interface(name, &[]) };
         let interfaces = netlink::Own::from([
             (1, interface("lo", &["10.0.0.3"])),
             (2, interface("eth0", &["198.51.100.1", "10.0.0.1"])),
             (3, interface("eth1", &[])),
+            (4, in_bond("slave", 2)),
+            (5, interface("bond1", &["10.0.0.5"])),
+            (6, in_bond("another", 5)),
         ]);
         let v4 = u32::from_ne_bytes([10, 0, 0, 1]);
-        let expected = BTreeMap::from([(2, Own { v4, ..Own::default() }), (3, Own::default())]);
+        let speaks = Own { v4, ..Own::default() };
+        let expected = BTreeMap::from([(2, speaks), (3, Own::default()), (4, Own { bond: 2, ..speaks })]);
         assert_eq!(own_of(&model, &interfaces), expected);
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Link {
     pub kind: Option<String>,
     /// What a VLAN device does to frames; `None` for all others.
     pub vlan: Option<Vlan>,
+    /// Index of the bond that it belongs to.
+    pub bond: Option<u32>,
 }
 
 /// A VLAN device (IEEE 802.1Q): its frames leave by another interface, with a tag.
@@ -162,8 +164,10 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
         carrier: flags & LOWER_UP != 0,
         kind: None,
         vlan: None,
+        bond: None,
     };
     let (mut parent, mut is_elsewhere, mut data) = (None, false, &[][..]);
+    let (mut master, mut is_in_bond) = (None, false);
     for (kind, value) in attributes(body.get(16..)?) {
         match kind {
             libc::IFLA_ADDRESS => link.mac = mac(value).filter(|mac| *mac != [0; 6]),
@@ -171,11 +175,13 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
             libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
             libc::IFLA_LINK => parent = u32_at(value, 0),
             libc::IFLA_LINK_NETNSID => is_elsewhere = true,
+            libc::IFLA_MASTER => master = u32_at(value, 0),
             libc::IFLA_LINKINFO => {
                 for (kind, value) in attributes(value) {
                     match kind {
                         IFLA_INFO_KIND => link.kind = Some(text(value)),
                         IFLA_INFO_DATA => data = value,
+                        IFLA_INFO_SLAVE_KIND => is_in_bond = text(value) == "bond",
                         _ => {}
                     }
                 }
@@ -186,6 +192,7 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
     if link.kind.as_deref() == Some("vlan") {
         link.vlan = Some(vlan(data, parent.filter(|_| !is_elsewhere)));
     }
+    link.bond = master.filter(|_| is_in_bond);
     (link.mtu != 0 && !link.name.is_empty()).then_some(link)
 }
 
@@ -265,6 +272,7 @@ const RTAX_MTU: u16 = 2;
 /// linux/if_link.h.
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_VLAN_ID: u16 = 1;
 const IFLA_VLAN_PROTOCOL: u16 = 5;
 
@@ -351,8 +359,25 @@ mod tests {
             carrier: true,
             kind: Some("veth".into()),
             vlan: None,
+            bond: None,
         };
         assert_eq!(link(&body), Some(expected));
+    }
+
+    /// A port of a bridge has a master as well.
+    #[test]
+    fn a_slave_names_its_bond() {
+        let bond_of = |kind: &[u8]| {
+            let mut body = link_header(0, 0x1_0001);
+            body.extend(attribute(libc::IFLA_IFNAME, b"eth0\0"));
+            body.extend(attribute(libc::IFLA_MTU, &1500u32.to_ne_bytes()));
+            body.extend(attribute(libc::IFLA_MASTER, &9u32.to_ne_bytes()));
+            let info = [attribute(IFLA_INFO_KIND, b"veth\0"), attribute(IFLA_INFO_SLAVE_KIND, kind)].concat();
+            body.extend(attribute(libc::IFLA_LINKINFO, &info));
+            link(&body).unwrap().bond
+        };
+        assert_eq!(bond_of(b"bond\0"), Some(9));
+        assert_eq!(bond_of(b"bridge\0"), None);
     }
 
     fn vlan_device(more: &[Vec<u8>], data: &[Vec<u8>]) -> Link {

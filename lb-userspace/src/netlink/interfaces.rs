@@ -26,6 +26,10 @@ pub struct Interface {
     /// The driver's kind as the kernel names it (`veth`, `bridge`, `bond` …); for others `ethernet`, `loopback` or
     /// `other`.
     pub kind: String,
+    /// Index of the interface that a VLAN device lies over.
+    pub beneath: Option<u32>,
+    /// Index of the bond that it belongs to.
+    pub bond: Option<u32>,
 }
 
 impl From<Link> for Interface {
@@ -38,7 +42,16 @@ impl From<Link> for Interface {
                 _ => "other",
             })
         });
-        Self { name: link.name, index: link.index, mac, mtu: link.mtu, up: link.up, kind }
+        Self {
+            name: link.name,
+            index: link.index,
+            mac,
+            mtu: link.mtu,
+            up: link.up,
+            kind,
+            beneath: link.vlan.and_then(|vlan| vlan.parent),
+            bond: link.bond,
+        }
     }
 }
 

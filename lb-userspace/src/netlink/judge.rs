@@ -130,7 +130,7 @@ pub(super) fn egress<'a>(
     if let Some(trouble) = trouble(link) {
         return unresolved(trouble);
     }
-    let (ifindex, tags) = match beneath(link, links) {
+    let (lowest, tags) = match beneath(link, links) {
         Ok(beneath) => beneath,
         Err(why) => return unresolved(why),
     };
@@ -142,18 +142,18 @@ pub(super) fn egress<'a>(
     };
     Ok(Egress {
         link,
-        ifindex,
+        ifindex: lowest.index,
         tags,
         neighbour: (link.index, route.gateway.unwrap_or(address)),
         src_mac,
         source,
-        mtu: route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
+        mtu: route.mtu.unwrap_or(u32::MAX).min(link.mtu).min(room_beside(tags, lowest.mtu)),
         gateway: route.gateway,
     })
 }
 
 /// The interface by which frames of `link` leave, and the tags that they leave with, the outer one first.
-fn beneath(link: &Link, links: &HashMap<u32, Link>) -> Result<(u32, [u32; 2]), String> {
+fn beneath<'a>(link: &'a Link, links: &'a HashMap<u32, Link>) -> Result<(&'a Link, [u32; 2]), String> {
     let (mut lowest, mut tags) = (link, Vec::new());
     while let Some(vlan) = lowest.vlan {
         // From the top down the inner tags come first.
@@ -170,7 +170,14 @@ fn beneath(link: &Link, links: &HashMap<u32, Link>) -> Result<(u32, [u32; 2]), S
         lowest = parent;
     }
     tags.resize(MOST_TAGS, 0);
-    Ok((lowest.index, [tags[0], tags[1]]))
+    Ok((lowest, [tags[0], tags[1]]))
+}
+
+/// Bytes that an IP packet may have in a frame with these tags, on an interface with this MTU. Links have room for one tag beside
+/// their MTU; what is longer by a second one XDP drops without a word (`xdp_ok_fwd_dev`), though VLAN devices have the same MTU.
+fn room_beside(tags: [u32; 2], mtu: u32) -> u32 {
+    const TAG: u32 = 4;
+    if tags[1] == 0 { mtu } else { mtu.saturating_sub(TAG) }
 }
 
 /// VLAN tags of a frame at most.
@@ -279,6 +286,7 @@ mod tests {
             carrier: true,
             kind: None,
             vlan: None,
+            bond: None,
         }
     }
 
@@ -316,6 +324,11 @@ mod tests {
         let next_hop = state.next_hop().unwrap();
         assert_eq!((next_hop.ifindex, next_hop.interface.as_str()), (1, "vlan564"));
         assert_eq!(next_hop.tags.map(u32::to_ne_bytes), [[0x88, 0xa8, 0, 7], [0x81, 0, 2, 0x34]]);
+        // Two tags take more room than a link has beside its MTU.
+        let narrow = Link { mtu: 1482, ..eth0() };
+        let state = by(&[narrow.clone(), vlan(4, Some(1), 0x88a8, 7), vlan(5, Some(4), 0x8100, 9)]);
+        assert_eq!(state.next_hop().unwrap().mtu, 1478);
+        assert_eq!(by(&[narrow, vlan(5, Some(1), 0x8100, 9)]).next_hop().unwrap().mtu, 1480);
         // Its neighbours are asked for on the VLAN device.
         let links = HashMap::from([(1, eth0()), (5, vlan(5, Some(1), 0x8100, 100))]);
         let answer = Answer::Route(Route { oif: Some(5), ..route() });

@@ -13,12 +13,15 @@ pub type Own = BTreeMap<u32, OwnInterface>;
 pub struct OwnInterface {
     pub name: String,
     pub addresses: Vec<IpAddr>,
+    /// Index of the bond that it belongs to.
+    pub bond: Option<u32>,
 }
 
 /// All interfaces, with those of their addresses that others can answer to and that are to last: of global scope, neither tentative
 /// nor deprecated, and temporary ones (RFC 8981) last. Else in the kernel's order.
 pub(super) fn own<'a>(links: impl IntoIterator<Item = &'a Link>, addresses: &[Address]) -> Own {
-    let interface = |link: &Link| OwnInterface { name: link.name.clone(), addresses: Vec::new() };
+    let interface =
+        |link: &Link| OwnInterface { name: link.name.clone(), addresses: Vec::new(), bond: link.bond };
     let mut own: Own = links.into_iter().map(|link| (link.index, interface(link))).collect();
     let (temporary, lasting): (Vec<&Address>, _) =
         addresses.iter().filter(|address| is_good(address)).partition(|address| is_temporary(address));
@@ -55,6 +58,7 @@ mod tests {
             carrier: true,
             kind: None,
             vlan: None,
+            bond: None,
         }
     }
 

@@ -67,6 +67,8 @@ mod tests {
             mtu,
             up: true,
             kind: kind.to_owned(),
+            beneath: None,
+            bond: None,
         };
         let others = kinds.iter().enumerate().map(|(n, kind)| interface(&format!("x{n}"), 1500, kind));
         let [eth0, eth1] = mtus;

@@ -285,7 +285,7 @@ fn own_interfaces_are_those_of_the_config() {
     let of = |v4: [u8; 4], v6: &str| Own {
         v4: u32::from_ne_bytes(v4),
         v6: Tuple::words(v6.parse::<Ipv6Addr>().unwrap().octets()),
-        pad: 0,
+        bond: 0,
     };
     let c0 = (index("c0"), of([10, 78, 0, 254], "fd78::fe"));
     let b0 = index("b0");

@@ -15,7 +15,7 @@ use crate::command::Cmd;
 pub const BEGUN: &str = "sluice-vm: the suites begin";
 /// What the init prints after the last suite, before the status.
 pub const ENDED: &str = "sluice-vm: the suites ended with status";
-/// For how long the suites may run; on an idle machine they take a tenth of it.
+/// For how long the suites of a run may take.
 pub const LIMIT: Duration = Duration::from_secs(240);
 /// For how long nothing may come. A boot takes 3 s, and about one in 70 hangs.
 const SILENCE: Duration = Duration::from_secs(30);

@@ -1,4 +1,5 @@
-//! The virtual machine's only file system: busybox, the suites with their libraries, and an init that runs them.
+//! The virtual machine's only file system: busybox, kernel modules, the suites and programs that they call with their libraries,
+//! and an init that runs them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,53 +13,77 @@ use crate::command::Cmd;
 
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
+/// Where programs are that suites call.
+const PROGRAMS: &str = "/programs";
 /// The format ends with a file of this name.
 const TRAILER: &str = "TRAILER!!!";
 
 /// An archive in the making: cpio's format "newc" (the kernel's `Documentation/driver-api/early-userspace/buffer-format.rst`).
+#[derive(Default)]
 pub struct Initramfs {
     archive: Vec<u8>,
     entries: u32,
     paths: BTreeSet<PathBuf>,
     suites: Vec<String>,
+    /// In the order in which they are to be loaded.
+    modules: Vec<String>,
 }
 
 impl Initramfs {
     pub fn new(busybox: &Path) -> Result<Initramfs> {
-        let mut initramfs =
-            Initramfs { archive: Vec::new(), entries: 0, paths: BTreeSet::new(), suites: Vec::new() };
-        for folder in ["/proc", "/sys", "/dev", "/tmp"] {
+        let mut initramfs = Initramfs::default();
+        for folder in ["/proc", "/sys", "/dev", "/tmp", "/run", "/var/lib"] {
             initramfs.folder(Path::new(folder));
         }
         initramfs.copy(busybox, Path::new("/bin/busybox"))?;
         Ok(initramfs)
     }
 
-    /// Adds a test binary, without its debugging information, and the libraries that it is linked with.
+    /// Adds a test binary.
     pub fn add_suite(&mut self, name: &str, binary: &Path, folder: &Path) -> Result<()> {
-        let stripped = folder.join(format!("{name}-{}", std::process::id()));
-        Cmd::new("strip").args(["--strip-debug", "-o"]).arg(&stripped).arg(binary).output()?;
-        self.copy(&stripped, &Path::new("/suites").join(name))?;
-        fs::remove_file(&stripped).with_context(|| format!("cannot remove {}", stripped.display()))?;
-        for library in libraries(&Cmd::new("ldd").arg(binary).output()?) {
-            self.copy(&library, &library)?;
-        }
+        self.add_binary(binary, &Path::new("/suites").join(name), folder)?;
         self.suites.push(name.to_owned());
         Ok(())
     }
 
-    /// Adds the init and writes all into the folder, where it stays: for who boots it by hand.
-    pub fn write(mut self, filter: Option<&str>, folder: &Path) -> Result<PathBuf> {
-        let init = init(&self.suites, filter);
+    /// Adds a program that suites call by its name. It comes before an applet of busybox.
+    pub fn add_program(&mut self, binary: &Path, folder: &Path) -> Result<()> {
+        let name = binary.file_name().with_context(|| format!("{} has no name", binary.display()))?;
+        self.add_binary(binary, &Path::new(PROGRAMS).join(name), folder)
+    }
+
+    /// Adds a kernel module, to be loaded after those that were added before.
+    pub fn add_module(&mut self, file: &Path) -> Result<()> {
+        let name = file.file_name().with_context(|| format!("{} has no name", file.display()))?;
+        self.copy(file, &Path::new("/modules").join(name))?;
+        self.modules.push(name.to_string_lossy().into_owned());
+        Ok(())
+    }
+
+    /// Adds an executable, without its debugging information, and the libraries that it is linked with.
+    fn add_binary(&mut self, binary: &Path, to: &Path, folder: &Path) -> Result<()> {
+        let name = to.file_name().unwrap_or_default().to_string_lossy();
+        let stripped = folder.join(format!("{name}-{}", std::process::id()));
+        Cmd::new("strip").args(["--strip-debug", "-o"]).arg(&stripped).arg(binary).output()?;
+        self.copy(&stripped, to)?;
+        fs::remove_file(&stripped).with_context(|| format!("cannot remove {}", stripped.display()))?;
+        for library in libraries(&Cmd::new("ldd").arg(binary).output()?) {
+            self.copy(&library, &library)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the init, which runs the tests by the filter but `without` those by that name, and writes all into a file, which stays: for
+    /// who boots it by hand.
+    pub fn write(mut self, filter: Option<&str>, without: Option<&str>, to: &Path) -> Result<()> {
+        let init = init(&self.modules, &self.suites, filter, without);
         self.entry(Path::new("/init"), PROGRAM, init.as_bytes());
         self.entry(Path::new(TRAILER), 0, &[]);
-        let written = folder.join("initramfs.cpio");
         // Another run may be about to boot the one that is there.
-        let unfinished = folder.join(format!("initramfs-{}.cpio", std::process::id()));
+        let unfinished = to.with_extension(std::process::id().to_string());
         fs::write(&unfinished, &self.archive)
-            .and_then(|()| fs::rename(&unfinished, &written))
-            .with_context(|| format!("cannot write {}", written.display()))?;
-        Ok(written)
+            .and_then(|()| fs::rename(&unfinished, to))
+            .with_context(|| format!("cannot write {}", to.display()))
     }
 
     fn copy(&mut self, from: &Path, to: &Path) -> Result<()> {
@@ -119,22 +144,32 @@ fn libraries(ldd: &str) -> Vec<PathBuf> {
 }
 
 /// The first process. The suites go on one after another, whatever their ends; the machine ends by itself if they do not.
-fn init(suites: &[String], filter: Option<&str>) -> String {
+fn init(modules: &[String], suites: &[String], filter: Option<&str>, without: Option<&str>) -> String {
+    let without = without.map_or(String::new(), |name| format!(" --skip {name}"));
     let filter = filter.map_or(String::new(), |filter| format!(" '{}'", filter.replace('\'', r"'\''")));
-    let runs: String = suites.iter().map(|suite| format!("/suites/{suite}{filter} || status=$?\n")).collect();
+    let loads: String =
+        modules.iter().map(|module| format!("insmod /modules/{module} || status=1\n")).collect();
+    let run = |suite: &String| {
+        // On the host `cargo test` leaves them out.
+        let ignored = if suite.starts_with("vm_") { " --include-ignored" } else { "" };
+        format!("/suites/{suite}{filter}{without}{ignored} || status=$?\n")
+    };
+    let runs: String = suites.iter().map(run).collect();
     format!(
         "#!/bin/busybox sh\n\
          /bin/busybox --install -s /bin\n\
-         export PATH=/bin HOME=/ TMPDIR=/tmp\n\
+         export PATH={PROGRAMS}:/bin HOME=/ TMPDIR=/tmp SLUICE_BIN={PROGRAMS}/sluice\n\
          mount -t proc proc /proc\n\
          mount -t sysfs sys /sys\n\
          mount -t devtmpfs dev /dev\n\
          mount -t bpf bpf /sys/fs/bpf\n\
          mount -t tmpfs tmp /tmp\n\
+         mount -t tmpfs run /run\n\
          ip link set lo up\n\
          (sleep {limit}; poweroff -f) &\n\
          echo {begun}\n\
          status=0\n\
+         {loads}\
          {runs}\
          echo {ended} $status\n\
          poweroff -f\n",
@@ -162,8 +197,7 @@ mod tests {
 
     #[test]
     fn entries_are_aligned_and_folders_come_first() {
-        let mut initramfs =
-            Initramfs { archive: Vec::new(), entries: 0, paths: BTreeSet::new(), suites: Vec::new() };
+        let mut initramfs = Initramfs::default();
         initramfs.folder(Path::new("/a/b"));
         initramfs.folder(Path::new("/a"));
         initramfs.entry(Path::new("/a/b/file"), PROGRAM, b"abcde");
@@ -177,10 +211,25 @@ mod tests {
         assert!(text.ends_with("a/b/file\0\0abcde\0\0\0"), "{text}");
     }
 
+    /// A module that cannot be loaded fails the run, and what `cargo test` ignores elsewhere runs here.
+    #[test]
+    fn modules_are_loaded_before_the_suites_that_need_them() {
+        let (modules, suites) = (["a.ko", "b.ko"], ["kernel_x", "vm_y"]);
+        let script = init(&modules.map(str::to_owned), &suites.map(str::to_owned), Some("z"), Some("a::"));
+        let lines: Vec<&str> = script.lines().filter(|line| line.contains("|| status=")).collect();
+        let expected = [
+            "insmod /modules/a.ko || status=1",
+            "insmod /modules/b.ko || status=1",
+            "/suites/kernel_x 'z' --skip a:: || status=$?",
+            "/suites/vm_y 'z' --skip a:: --include-ignored || status=$?",
+        ];
+        assert_eq!(lines, expected);
+    }
+
     /// A status that is not 0 is kept, whatever the suite after it says, and a filter is one word.
     #[test]
     fn the_init_tells_the_status_of_a_suite_that_failed() {
-        let script = init(&["one".to_owned(), "two".to_owned()], Some("it's"));
+        let script = init(&[], &["one".to_owned(), "two".to_owned()], Some("it's"), None);
         let suites: String = script
             .lines()
             .filter(|line| line.contains("status") || line.contains("echo"))

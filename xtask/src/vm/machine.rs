@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::modules;
 use crate::command::{Cmd, which};
 use crate::tools_folder::{self, ToolsFolder};
 use crate::workspace::Workspace;
@@ -21,9 +22,11 @@ pub const SIZE: &str = "85 MB";
 pub const KERNEL: &str = "linux-image-cloud-amd64";
 
 /// Name of the folder; to be changed with what is in it.
-const FOLDER: &str = "vm-debian12-linux6.1";
+const FOLDER: &str = "vm-debian12-linux6.1-devices";
 const KERNEL_PREFIX: &str = "linux-image-6.1.";
 const EMULATOR: [&str; 2] = ["qemu-system-x86", "busybox-static"];
+/// Folder of the modules that the suites need; the others are thrown away.
+const MODULES: &str = "modules";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const SOURCES: [&str; 2] = [
     "http://deb.debian.org/debian bookworm main",
@@ -82,6 +85,12 @@ impl Machine {
             let image = format!("vmlinuz-{release}");
             fs::rename(folder.join("kernel/boot").join(&image), folder.join(&image))
                 .with_context(|| format!("the package {kernel} has no boot/{image}"))?;
+            let kept = folder.join(MODULES);
+            fs::create_dir(&kept)?;
+            for module in modules::wanted(&folder.join("kernel/lib/modules").join(release))? {
+                let name = module.file_name().context("a module has a name")?;
+                fs::rename(&module, kept.join(name))?;
+            }
             fs::remove_dir_all(folder.join("kernel"))?;
             fs::remove_dir_all(folder.join("apt"))?;
             if Self::in_folder(folder.to_owned()).is_none() {
@@ -89,6 +98,14 @@ impl Machine {
             }
             Ok(())
         })
+    }
+
+    /// The kernel's modules for the suites, each after the ones that it needs.
+    ///
+    /// # Errors
+    /// When one is not there.
+    pub fn modules(&self) -> Result<Vec<PathBuf>> {
+        modules::wanted(&self.folder.join(MODULES))
     }
 
     /// A shell and all else, in one static binary.

@@ -19,6 +19,8 @@ fn machine(addresses: &[(&str, &str)], interfaces: &[&str]) -> Machine {
         mtu: 1500,
         up: true,
         kind: "ethernet".to_owned(),
+        beneath: None,
+        bond: None,
     };
     Machine {
         addresses: addresses.iter().map(|(name, text)| (name.to_string(), address(text))).collect(),
@@ -111,6 +113,67 @@ fn native_mode_with_a_large_mtu_needs_a_kernel_that_takes_frames_in_pieces() {
     assert!(errors.problems[0].hint.as_deref().unwrap().contains("mtu 3498"), "{errors}");
     here.kernel = (5, 18);
     check_against_machine(&loaded, &here).unwrap();
+}
+
+/// `eth0`, a bond of it, a VLAN device over that, and another over that one.
+fn stacked() -> Machine {
+    let mut here = machine(&[], &["eth0", "bond0", "bond0.1", "bond0.1.2", "eth1"]);
+    (1..).zip(&mut here.interfaces).for_each(|(index, interface)| interface.index = index);
+    here.interfaces[0].bond = Some(2);
+    here.interfaces[2].beneath = Some(2);
+    here.interfaces[3].beneath = Some(3);
+    here
+}
+
+fn problems(toml: &str, machine: &Machine) -> Vec<(String, String)> {
+    let checked = check_against_machine(&parse(toml, "test.toml").unwrap(), machine);
+    let problems = checked.err().map(|errors| errors.problems).unwrap_or_default();
+    problems.iter().map(|problem| (line(problem), problem.hint.clone().unwrap_or_default())).collect()
+}
+
+#[test]
+fn a_part_of_a_bond_is_no_interface_to_name() {
+    let found = problems("interfaces = [\"eth1\", \"eth0\"]\n", &stacked());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        found[0].0,
+        "1:23 interfaces[1]: eth0 belongs to bond0, whose packets come in by its other parts as well"
+    );
+    assert!(found[0].1.starts_with("name \"bond0\" instead"), "{found:?}");
+    assert_eq!(problems("interfaces = [\"eth1\", \"bond0\"]\n", &stacked()), []);
+}
+
+#[test]
+fn a_vlan_device_and_what_is_beneath_it_are_not_named_together() {
+    let found = problems("interfaces = [\"bond0.1.2\", \"eth1\", \"bond0\"]\n", &stacked());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        found[0].0,
+        "1:15 interfaces[0]: bond0.1.2 lies over bond0, where the program has had its packets before"
+    );
+    assert!(found[0].1.starts_with("leave bond0.1.2 out"), "{found:?}");
+    assert_eq!(problems("interfaces = [\"bond0.1\", \"eth1\"]\n", &stacked()), []);
+}
+
+#[test]
+fn with_nat_a_vlan_device_goes_with_generic_mode_alone() {
+    let toml = |mode: &str, forward: &str| {
+        format!(
+            "interfaces = [\"bond0.1\", {{ name = \"eth1\", xdp_mode = {mode:?} }}]\nhosts.a.addresses = [\"10.0.0.2\"]\n\
+             services = [{{ name = \"s\", vip = \"203.0.113.1\", protocol = \"tcp\", port = 1, forward = {forward:?} }}]\n"
+        )
+    };
+    for mode in ["native", "auto"] {
+        let found = problems(&toml(mode, "nat"), &stacked());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(
+            found[0].0,
+            "1:15 interfaces[0]: bond0.1 is a VLAN device, by which answers that come in by eth1 in native mode cannot leave (nat)"
+        );
+        assert!(found[0].1.starts_with("name \"bond0\" instead"), "{found:?}");
+        assert_eq!(problems(&toml(mode, "l2"), &stacked()), []);
+    }
+    assert_eq!(problems(&toml("generic", "nat"), &stacked()), []);
 }
 
 #[test]
