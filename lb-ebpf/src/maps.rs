@@ -8,7 +8,7 @@ use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key as HashKey;
 use lb_common::layout::{
     BackendStats, Cold, DecisionRecord, Directory, HOST_MAX, Overflow, Own, PREFIXES, Prefix, SLOTS_A_BLOCK,
-    Settings, Tuple, state,
+    Settings, Tuple, VipFlags, state,
 };
 use lb_common::reason::REASONS;
 
@@ -151,6 +151,13 @@ pub fn features() -> u32 {
 #[inline(always)]
 pub fn vip(address: [u64; 2]) -> u32 {
     VIPS.get(Key::new(128, address)).copied().unwrap_or(0)
+}
+
+/// Whether packets from an address are not a client's: it is a VIP. Asked only about a flow that is not known yet, as it is a look-up in
+/// a trie.
+#[inline(always)]
+pub fn is_no_client(source: [u64; 2]) -> bool {
+    vip(source) & VipFlags::ALONE != 0
 }
 
 /// Whether an interface is one of the balancer's.
