@@ -29,7 +29,7 @@ const fn fold(state: u64, word: u64, odd: u64) -> u64 {
 
 /// Hash of a destination: address, port and protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DestinationHash(u64);
+pub struct DestinationHash(pub u64);
 
 impl DestinationHash {
     /// Hashes the destination of a flow: its address, and [`Tuple::transport`]. The lower half of an IPv4 address's second

@@ -112,6 +112,8 @@ reasons! {
     DropMartian = Drop "drop_martian",
     /// From the address that it is sent to.
     DropLand = Drop "drop_land",
+    /// A flow would begin that comes from a VIP: its answers would go to a service, and not to a client.
+    DropVipSource = Drop "drop_vip_source",
     /// From port 0.
     DropZeroPort = Drop "drop_zero_port",
     /// The IPv4 header's checksum is wrong.

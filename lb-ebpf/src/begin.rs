@@ -8,8 +8,8 @@ use lb_common::parse::{Packet, Segment, Signal};
 use lb_common::table::{self, Home};
 
 use crate::backend::{Record, stats};
-use crate::gate;
 use crate::memory::Memory;
+use crate::{gate, maps};
 
 /// Whether the packet may begin a flow, as far as itself tells; what [`begin`] needs is then on its way.
 #[inline(always)]
@@ -34,6 +34,9 @@ pub fn begin(begun: Begun, segment: impl FnOnce() -> Segment) -> bool {
         table::expect(&Memory, hash);
     }
     let tuple = &packet.tuple;
+    if maps::is_no_client(tuple.source) {
+        return false;
+    }
     let index = owner.get().stats;
     let entry = Overflow {
         word: word.0,

@@ -79,6 +79,9 @@ fn decide_described<const RECORDS: bool>() -> u32 {
     let Some(directory) = maps::DIRECTORY.get_ptr(0) else { return drop(Reason::DropInternal) };
     let backends = Backends::new(directory, flow.window, flow.now, flow.hash);
     let kept = Kept::find(flow, &backends);
+    if !kept.pin().is_some() && maps::is_no_client(flow.packet.tuple.source) {
+        return drop(Reason::DropVipSource);
+    }
     let decision = decide(flow.packet.signal, flow.slot, kept.pin(), &kept.view(flow, &backends));
     record::<RECORDS>(|record| {
         (record.word, record.index) = kept.found();

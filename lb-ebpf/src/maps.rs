@@ -8,7 +8,7 @@ use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key as HashKey;
 use lb_common::layout::{
     BackendStats, Cold, DecisionRecord, Directory, HOST_MAX, Overflow, Own, PREFIXES, Prefix, SLOTS_A_BLOCK,
-    Settings, Tuple, state,
+    Settings, Tuple, VipFlags, state,
 };
 use lb_common::reason::REASONS;
 
@@ -161,6 +161,13 @@ pub fn routed_as(ifindex: u32) -> u32 {
         Some(own) if own.bond != 0 => own.bond,
         _ => ifindex,
     }
+}
+
+/// Whether packets from an address are not a client's: it is a VIP. Asked only about a flow that is not known yet, as it is a look-up in
+/// a trie.
+#[inline(always)]
+pub fn is_no_client(source: [u64; 2]) -> bool {
+    vip(source) & VipFlags::ALONE != 0
 }
 
 /// Whether an interface is one of the balancer's.

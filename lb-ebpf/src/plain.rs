@@ -31,9 +31,14 @@ pub fn balance_plain<const FRAGS: bool>(ctx: &XdpContext) -> Verdict {
         return Verdict::pass(Reason::PassNoService);
     }
     if suspect::suspicion(&frame, &packet) != 0 {
-        return call_whole(ctx);
+        return match suspect::blame(&frame, &packet, true) {
+            // At once: who floods the balancer with such is not to get more of it than who sends good ones.
+            Some(reason) => Verdict::drop(reason),
+            // Its last hop, of which its sender is to be told.
+            None => call_whole(ctx),
+        };
     }
-    let routed = match route::shortly(ctx, &frame, &packet, &found) {
+    let routed = match route::shortly::<false>(ctx, &frame, &packet, &found) {
         Ok(routed) => routed,
         // The client is to be told, by the whole program, which decides the same once more.
         Err(Reason::AnswerReset | Reason::AnswerReject) => return call_whole(ctx),

@@ -3,7 +3,7 @@
 use aya_ebpf::programs::XdpContext;
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::FlowHash;
-use lb_common::layout::{HOST_NONE, HostId, HostState, Policy, SLOTS_A_BLOCK, Slot, Way, Window};
+use lb_common::layout::{Directory, HOST_NONE, HostId, HostState, Policy, SLOTS_A_BLOCK, Slot, Way, Window};
 use lb_common::parse::{Frame, Packet, Segment, Signal};
 use lb_common::reason::Reason;
 use lb_common::table::Home;
@@ -17,14 +17,32 @@ use crate::{clock, exact, maps, settled};
 
 /// Where a packet goes, and why.
 pub struct Routed {
+    pub host: HostId,
     pub backend: Record,
     pub reason: Reason,
     pub hash: FlowHash,
+    /// Of the service's backends.
+    window: Window,
 }
 
-/// Decides about a plain packet of the service, the shortest way that will do; `Err` is why it is dropped.
+impl Routed {
+    /// The same, to be kept in a record.
+    #[inline(always)]
+    pub fn noted(&self, directory: *const Directory) -> Noted {
+        let &Routed { host, reason, hash, window, .. } = self;
+        Noted { backend: backend::number_of(directory, window, host), host, reason, hash }
+    }
+}
+
+/// Decides about a packet of the service, the shortest way that will do; `Err` is why it is dropped. With `ONLY`, where no way but the
+/// exact one will do, it is [`Reason::PassUnhandled`], and nothing has been done.
 #[inline(always)]
-pub fn shortly(ctx: &XdpContext, frame: &Frame, packet: &Packet, found: &Found) -> Result<Routed, Reason> {
+pub fn shortly<const ONLY: bool>(
+    ctx: &XdpContext,
+    frame: &Frame,
+    packet: &Packet,
+    found: &Found,
+) -> Result<Routed, Reason> {
     let (block, window) = found.ring_and_window();
     let (directory, policy) = (found.directory, found.policy);
     let hash = found.destination.flow(&packet.tuple, maps::key());
@@ -33,7 +51,8 @@ pub fn shortly(ctx: &XdpContext, frame: &Frame, packet: &Packet, found: &Found) 
         let slot = find_slot(block, slot_number).ok_or(Reason::DropInternal)?;
         let owner = backend::find(directory, window, slot.owner());
         if !slot.is_open() && owner.state() == HostState::Up {
-            return Ok(Routed { backend: owner, reason: Reason::ForwardOwner, hash });
+            let (host, reason) = (slot.owner(), Reason::ForwardOwner);
+            return Ok(Routed { host, backend: owner, reason, hash, window });
         }
     }
     // The bucket first, as it is the one that is likely to be far away.
@@ -46,19 +65,23 @@ pub fn shortly(ctx: &XdpContext, frame: &Frame, packet: &Packet, found: &Found) 
     let phase = Phase::from_bits(packet.signal as u8);
     let word = Word::new(hash.tag(), slot.owner(), phase, now).with_set(policy.set());
     let service = found.number();
-    let owner = backend::find(directory, window, slot.owner());
+    let host = slot.owner();
+    let owner = backend::find(directory, window, host);
     if owner.state() == HostState::Up {
         if settled::refresh(packet.signal, hash, word, &home, slot, now) {
-            return Ok(Routed { backend: owner, reason: Reason::ForwardPin, hash });
+            return Ok(Routed { host, backend: owner, reason: Reason::ForwardPin, hash, window });
         }
         let begun = Begun { packet, hash, home: &home, word, slot_number, service, owner: &owner, now };
         if begin::begin(begun, || Segment::of(frame, packet)) {
-            return Ok(Routed { backend: owner, reason: Reason::ForwardNew, hash });
+            return Ok(Routed { host, backend: owner, reason: Reason::ForwardNew, hash, window });
         }
+    }
+    if ONLY {
+        return Err(Reason::PassUnhandled);
     }
     let asked = Asked { frame, packet, found, hash, window, service, slot, slot_number, now };
     let (host, reason) = asked.decide::<false>(ctx)?;
-    Ok(Routed { backend: backend::find(directory, window, host), reason, hash })
+    Ok(Routed { host, backend: backend::find(directory, window, host), reason, hash, window })
 }
 
 /// Where a packet goes, for who keeps it in a record.

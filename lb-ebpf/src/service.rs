@@ -25,6 +25,21 @@ impl Found {
         !self.record.is_null()
     }
 
+    /// Two numbers that it is known by, for another step of the whole program.
+    #[inline(always)]
+    pub fn pack(&self) -> (u32, u64) {
+        (self.place | (self.policy.0 as u32) << 24, self.destination.0)
+    }
+
+    /// From those numbers.
+    #[inline(always)]
+    pub fn unpack(directory: *const Directory, place: u32, destination: u64) -> Found {
+        let (policy, place) = (Policy((place >> 24) as u8), place & (PLACES as u32 - 1));
+        // SAFETY: the map's element; the index is below the length.
+        let record = unsafe { (&raw const (*directory).services).cast::<Service>().add(place as usize) };
+        Found { directory, record, place, policy, destination: DestinationHash(destination) }
+    }
+
     /// First block of the valid copy of the service's ring, and where its backends are. The ring before the window: windows widen
     /// before rings name new hosts, so a packet that sees a ring sees its hosts.
     #[inline(always)]

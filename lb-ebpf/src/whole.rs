@@ -7,7 +7,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use lb_common::icmp::{self, Kind};
-use lb_common::layout::{DecisionRecord, FEATURE_NAT, FEATURE_PING, Policy, VipFlags};
+use lb_common::layout::{DecisionRecord, FEATURE_NAT, FEATURE_PING, HostId, Policy, VipFlags};
 use lb_common::parse::{IP_HEADER_MOST, L3, Packet, Signal, What, parse_whole_into, suspect};
 use lb_common::reason::Reason;
 
@@ -16,6 +16,7 @@ use crate::fragments::Way;
 use crate::hand::{Step, context, ended, finish, frame, hand};
 use crate::record::record;
 use crate::send::send;
+use crate::service::Found;
 use crate::verdict::Verdict;
 use crate::{fragments, maps, reply, route, service, tagged};
 
@@ -96,19 +97,51 @@ fn flow<const RECORDS: bool>(ctx: &XdpContext) -> Result<Verdict, Reason> {
         Err(Reason::DropTimeExceeded) => return time_exceeded(ctx),
         inspected => inspected?,
     }
-    let routed = match route::exactly::<RECORDS>(ctx, &frame(ctx), in_hand.packet(), &found) {
-        Err(Reason::AnswerReset) => return reset(ctx),
-        Err(Reason::AnswerReject) if found.policy.has(Policy::PASS) => return Err(Reason::PassNoHost),
-        Err(Reason::AnswerReject) => return reject(ctx),
-        routed => routed?,
+    let (host, reason) = match shortly::<RECORDS>(ctx, &found) {
+        0 => match route::exactly::<RECORDS>(ctx, &frame(ctx), in_hand.packet(), &found) {
+            Err(Reason::AnswerReset) => return reset(ctx),
+            Err(Reason::AnswerReject) if found.policy.has(Policy::PASS) => return Err(Reason::PassNoHost),
+            Err(Reason::AnswerReject) => return reject(ctx),
+            Err(reason) => return Err(reason),
+            Ok(routed) => {
+                (in_hand.hash, in_hand.backend) = (routed.hash, routed.backend);
+                (routed.host, routed.reason)
+            }
+        },
+        routed => (routed as HostId, Reason::from_number(routed >> 16 & 0xff)),
     };
     if in_hand.whole.fragment.is_part != 0 {
-        fragments::remember(&in_hand.whole, routed.host, found.number());
+        fragments::remember(&in_hand.whole, host, found.number());
     }
-    (in_hand.hash, in_hand.backend) = (routed.hash, routed.backend);
-    match send(ctx, routed.reason) {
+    match send(ctx, reason) {
         Err(Reason::DropTooBig) => too_big(ctx),
         sent => sent,
+    }
+}
+
+/// The short way to the packet's backend, as [`route_shortly`]; not where decisions are recorded.
+#[inline(always)]
+fn shortly<const RECORDS: bool>(ctx: &XdpContext, found: &Found) -> u32 {
+    let (place, destination) = found.pack();
+    if RECORDS { 0 } else { route_shortly(ctx.ctx, place, destination) }
+}
+
+/// Step: to which backend of the service that [`Found::pack`] gives the packet goes, if a short way tells. Host in bits 0–15, reason in
+/// bits 16–23; else 0, which is the number of no host.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn route_shortly(ctx: *mut xdp_md, place: u32, destination: u64) -> u32 {
+    let ctx = context(ctx);
+    let Ok(hand) = hand() else { return 0 };
+    let Some(directory) = maps::DIRECTORY.get_ptr(0) else { return 0 };
+    let found = Found::unpack(directory, place, destination);
+    match route::shortly::<true>(&ctx, &frame(&ctx), hand.packet(), &found) {
+        Ok(routed) => {
+            let routed = routed.noted(directory);
+            (hand.hash, hand.backend) = (routed.hash, routed.backend);
+            routed.host as u32 | (routed.reason as u32) << 16
+        }
+        Err(_) => 0,
     }
 }
 

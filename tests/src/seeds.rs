@@ -32,6 +32,11 @@ pub fn frames() -> Vec<Seed> {
             seeds.extend(packets.map(|(what, packet)| (format!("{family}-{vip}-{what}"), packet.build())));
         }
     }
+    for [within, _] in WITHIN {
+        let vip: IpAddr = if within.is_ipv4() { VIP_V4.into() } else { VIP_V6.into() };
+        let packets = packets(SocketAddr::new(vip, 53), SocketAddr::new(within, 80));
+        seeds.extend(packets.map(|(what, packet)| (format!("from-vip-{vip}-{what}"), packet.build())));
+    }
     assert!(seeds.len().is_multiple_of(PACKETS));
     seeds.extend(PORTS.flat_map(rare));
     while !seeds.len().is_multiple_of(PACKETS) {

@@ -100,7 +100,8 @@ pub fn vips(model: &Model) -> BTreeMap<VipKey, dataplane::Vip> {
         passes.iter().filter(|(vip, passes)| !vip.is_single() && !**passes).map(|(vip, _)| *vip).collect();
     let flags = |vip: &Vip, passes: bool| {
         let passes = passes && !dropping.iter().any(|prefix| prefix.covers(*vip));
-        VipFlags::VIP | if passes { VipFlags::PASS_FRAGMENTS } else { 0 }
+        let alone = if vip.is_single() { VipFlags::ALONE } else { 0 };
+        VipFlags::VIP | alone | if passes { VipFlags::PASS_FRAGMENTS } else { 0 }
     };
     let vips = passes.iter().map(|(vip, &passes)| (vip_key(*vip), dataplane::Vip(flags(vip, passes))));
     vips.chain(nat_hosts(model)).collect()

@@ -288,7 +288,7 @@ fn hosts_that_answer_by_nat_are_known() {
         Site::new(one("", &fields), [0; 2]).tables().vips
     };
     let all: Vec<u32> = vips("nat").into_values().map(|vip| vip.0).collect();
-    assert_eq!(all, [VipFlags::NAT_HOST, VipFlags::NAT_HOST, VipFlags::VIP]);
+    assert_eq!(all, [VipFlags::NAT_HOST, VipFlags::NAT_HOST, VipFlags::VIP | VipFlags::ALONE]);
     assert_eq!(vips("l2").len(), 1);
 }
 
@@ -304,6 +304,7 @@ fn fragments_pass_where_no_service_of_the_address_drops_them() {
         let tables = Site::new(model(&format!("services = [{}]", services.join(", "))), [0; 2]).tables();
         let text = |((address, bits), vip): (([u8; 16], u8), crate::dataplane::Vip)| {
             assert_eq!(vip.0 & VipFlags::VIP, VipFlags::VIP);
+            assert_eq!(vip.0 & VipFlags::ALONE != 0, bits == 128, "addresses of a prefix may be clients");
             let address = std::net::Ipv6Addr::from(address).to_canonical();
             (format!("{address}/{bits}"), vip.0 & VipFlags::PASS_FRAGMENTS != 0)
         };

@@ -138,8 +138,8 @@ impl Site {
         }
         // Of unknown packets some VIPs let fragments pass, some do not.
         let passing = VipFlags::VIP | VipFlags::PASS_FRAGMENTS;
-        site.vips.insert((octets(VIP_V4.into()), 128), VipFlags::VIP);
-        site.vips.insert((octets(VIP_V6.into()), 128), passing);
+        site.vips.insert((octets(VIP_V4.into()), 128), VipFlags::VIP | VipFlags::ALONE);
+        site.vips.insert((octets(VIP_V6.into()), 128), passing | VipFlags::ALONE);
         for (length, flags) in PREFIXES.into_iter().zip([passing, VipFlags::VIP, VipFlags::VIP, passing]) {
             let address = WITHIN[usize::from(length < 116)][0];
             site.vips.insert((within(octets(address), length), length), flags);

@@ -10,12 +10,13 @@ use lb_common::hash::FlowHash;
 use lb_common::layout::{
     Backend, BackendFlags, Control, Egress, FEATURE_GUE, FEATURE_NAT, FEATURE_PING, FEATURE_RANGES,
     FEATURE_TAGS, HostId, HostState, MODE_GUE, MODE_IPIP, MODE_L2, MODE_NAT, Policy, ServiceKey, Slot, Tuple,
+    VipFlags,
 };
 use lb_common::parse::{TCP, UDP};
 use lb_common::reason::Reason;
 use lb_common::table::{BUCKET, MARK_OVERFLOW, MARKED};
 use lb_userspace::dataplane::{
-    Abilities, BackendTable, Dataplane, Options, Paths, ServiceTable, Sizes, Tables, detach_all,
+    Abilities, BackendTable, Dataplane, Options, Paths, ServiceTable, Sizes, Tables, Vip, detach_all,
 };
 use lb_userspace::ring::{Base, Member, SHARE_FULL, Slots};
 
@@ -252,7 +253,13 @@ pub fn tables() -> Tables {
         let table = service(number, HOSTS, vip.parse().expect("an address"), false, Mode::L2, 0);
         services.insert(number, ServiceTable { policy: Policy(Policy::EDGES), ..table });
     }
-    Tables { services, rings, vips: BTreeMap::new() }
+    let vips = services.values().flat_map(|service: &ServiceTable| &service.keys);
+    let vips = vips.map(|key| {
+        let octets = key.address.map(u64::to_ne_bytes).concat().try_into().expect("16 bytes");
+        ((octets, 128), Vip(VipFlags::VIP | VipFlags::ALONE))
+    });
+    let vips = vips.collect();
+    Tables { services, rings, vips }
 }
 
 /// A service with a backend on each host.

@@ -31,7 +31,6 @@ fn what_is_not_plain_passes() {
             ("tagged", flow.packet(9).vlan(3)),
             ("with options", odd),
             ("spent", flow.packet(300).ttl(1)),
-            ("from port 0", flow.packet(3).from(std::net::SocketAddr::new(flow.from.ip(), 0))),
             ("ping", Packet::ping(flow.from.ip(), flow.to.ip(), 1, 1)),
             (
                 "answer",
@@ -43,6 +42,9 @@ fn what_is_not_plain_passes() {
         for frame in flow.packet(100).fragments(64) {
             bench.passes("fragment", frame, "pass_unhandled");
         }
+        // Which it needs nobody for.
+        let from = std::net::SocketAddr::new(flow.from.ip(), 0);
+        bench.drops("from port 0", flow.packet(3).from(from).build(), "drop_zero_port");
         bench.not_pinned();
         bench.sent("plain", flow, &flow.packet(9), 1, flow.found());
         // Too long: its flow lives on, but its sender cannot be told.

@@ -199,7 +199,7 @@ impl Bench {
         for flow in all_flows(0) {
             let service = flow.service();
             setup.service(service, flow.to, flow.protocol, 0);
-            setup.vip(flow.to.ip(), if flow.is_v6() { 128 } else { 32 }, VipFlags::VIP);
+            setup.vip(flow.to.ip(), if flow.is_v6() { 128 } else { 32 }, VipFlags::VIP | VipFlags::ALONE);
             for host in HOSTS {
                 setup.backend(service, host.into(), backend(to_host(&flow, host)));
                 if flow.mode == Mode::Nat {

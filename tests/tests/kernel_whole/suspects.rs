@@ -107,6 +107,25 @@ fn land() {
     bench.not_pinned();
 }
 
+/// From a VIP begins no flow, whatever the mode, and no packet of an unknown one goes on.
+#[test]
+fn from_a_vip() {
+    let mut bench = Bench::new();
+    for flow in all_flows(1) {
+        let other = all_flows(2).find(|other| other.is_v6() == flow.is_v6() && other.to.ip() != flow.to.ip());
+        for port in [flow.from.port(), flow.to.port()] {
+            let from = SocketAddr::new(other.expect("several VIPs").to.ip(), port);
+            for packet in [flow.first(), flow.packet(20)] {
+                for form in forms(&flow, packet.from(from)) {
+                    bench.drops("from a VIP", form.build(), "drop_vip_source");
+                    bench.passes("from a VIP", elsewhere(&flow, &form).build(), "pass_no_service");
+                }
+            }
+        }
+    }
+    bench.not_pinned();
+}
+
 #[test]
 fn port_zero() {
     let mut bench = Bench::new();

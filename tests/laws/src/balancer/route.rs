@@ -3,7 +3,7 @@
 use lb_common::decide::{Decision, Pin, PinAction, View, decide, stateless};
 use lb_common::flow::Phase;
 use lb_common::hash::FlowHash;
-use lb_common::layout::{BackendStats, Control, HOST_NONE, HostId, HostState, Policy, Slot};
+use lb_common::layout::{BackendStats, Control, HOST_NONE, HostId, HostState, Policy, Slot, VipFlags};
 use lb_common::parse::{Packet, Segment, Signal};
 use lb_common::reason::Reason;
 
@@ -61,6 +61,9 @@ impl<'a> Route<'a> {
         let kept = self.balancer.pins.get(&self.packet.tuple).copied();
         let live = kept.filter(|kept| self.is_live(kept, home));
         let pin = live.map_or(Pin::NONE, |kept| Pin { host: kept.host, phase: kept.phase });
+        if live.is_none() && self.balancer.site.vip(&self.packet.tuple.source) & VipFlags::ALONE != 0 {
+            return Err(Reason::DropVipSource);
+        }
         let decision = decide(self.packet.signal, self.slot, pin, &Asked { route: self, kept: live });
         let state = self.state(decision.host);
         if state == HostState::Gone && decision.host != HOST_NONE {
