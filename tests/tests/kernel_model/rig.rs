@@ -144,7 +144,8 @@ impl Rig {
         }
     }
 
-    /// The host that the packet is sent to; [`HOST_NONE`] if it is dropped.
+    /// The host that the packet is sent to; [`HOST_NONE`] if it goes to
+    /// none.
     pub fn send(&mut self, packet: &Packet) -> HostId {
         send(&mut self.plane, packet)
     }
@@ -227,7 +228,8 @@ impl Drop for Rig {
     }
 }
 
-/// The host that the packet is sent to, as the fifth and the sixth byte of its MAC address tell; [`HOST_NONE`] if it is dropped.
+/// The host that the packet is sent to, as the fifth and the sixth byte of its MAC address tell; [`HOST_NONE`] if it goes to
+/// none.
 pub fn send(plane: &mut Dataplane, packet: &Packet) -> HostId {
     // From no host's address.
     let frame = packet.clone().macs([2, 0, 0, 2, 0, 0], DESTINATION_MAC).build();
@@ -237,6 +239,10 @@ pub fn send(plane: &mut Dataplane, packet: &Packet) -> HostId {
     match result.return_value {
         XDP_TX => {
             out.truncate(result.data_size_out as usize);
+            // The client is told that nobody is there.
+            if out[..12] == [&frame[6..12], &frame[..6]].concat() {
+                return HOST_NONE;
+            }
             let mut sent = frame[14..].to_vec();
             hop(&mut sent);
             assert_eq!(

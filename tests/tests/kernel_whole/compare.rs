@@ -2,13 +2,18 @@
 
 use std::net::SocketAddr;
 
-use lb_common::layout::{FEATURE_PING, FEATURE_RANGES, HostState, Policy, ServiceKey, Slot, VipFlags};
+use lb_common::layout::{
+    AtDeadline, Control, Deadline, FEATURE_PING, FEATURE_RANGES, HOST_NONE, HostState, Policy, ServiceKey,
+    Slot, VipFlags,
+};
 use sluice_tests::packets::{Packet, quote};
 use sluice_tests::rig::{INGRESS, Random, XDP_DROP, l2, stay_on, two_cpus, words};
 
 use super::bench::{Bench, Flow, Mode, TCP, pattern};
 
 const PACKETS: u32 = 10_000;
+/// From this packet on, for a while, nobody is there, and no flow is known.
+const ALONE: u32 = 4000;
 
 fn bench(records: bool) -> Bench {
     let change = |abilities: &mut lb_userspace::dataplane::Abilities| {
@@ -35,16 +40,16 @@ fn bench(records: bool) -> Bench {
         bench.setup.policy(number, if number % 2 == 0 { Policy::CLIENT } else { 0 });
     }
     bench.setup.policy(0, Policy::EDGES).policy(6, Policy::EDGES | Policy::CLIENT);
-    bench.setup.policy(5, Policy::GAP).policy(9, Policy::IMMEDIATE);
+    bench.setup.policy(7, Policy::PASS).policy(5, Policy::GAP).policy(9, Policy::IMMEDIATE);
     bench.setup.vip("10.0.0.2".parse().unwrap(), 32, VipFlags::NAT_HOST);
     bench.publish();
     bench
 }
 
-/// A flow of few, so that many packets are of flows that are known.
-fn flow(random: &mut Random) -> Flow {
+/// A flow of few, from a number on, so that many packets are of flows that are known.
+fn flow(random: &mut Random, first: u16) -> Flow {
     let mode = *random.one_of(&Mode::ALL);
-    let mut flow = Flow::of(mode, random.below(4) as u16, random.below(12) as u16);
+    let mut flow = Flow::of(mode, random.below(4) as u16, first + random.below(12) as u16);
     match random.below(24) {
         0 => flow.to.set_port(*random.one_of(&[0, 40_000, 60_000])),
         1 if !flow.is_v6() => flow.from.set_ip("10.0.0.2".parse().unwrap()),
@@ -99,8 +104,8 @@ fn packet(random: &mut Random, flow: Flow) -> Packet {
 }
 
 /// As frames on the wire.
-fn frame(random: &mut Random) -> Vec<u8> {
-    let flow = flow(random);
+fn frame(random: &mut Random, first: u16) -> Vec<u8> {
+    let flow = flow(random, first);
     let mut packet = packet(random, flow);
     for _ in 0..random.below(12).saturating_sub(8) {
         packet = packet.tag(*random.one_of(&[0x8100, 0x88a8]), random.below(4096) as u16);
@@ -148,17 +153,21 @@ fn both_programs_decide_the_same() {
     let mut seen = std::collections::BTreeMap::<&'static str, u32>::new();
     for number in 0..PACKETS {
         if number.is_multiple_of(500) {
-            let slot =
-                *random.one_of(&[Slot::settled(1), Slot::open(2, 1), Slot::settled(2), Slot::open(3, 3)]);
+            let slots = [Slot::settled(1), Slot::open(2, 1), Slot::settled(2), Slot::open(3, 3)];
+            let slot = if number == ALONE { Slot::settled(HOST_NONE) } else { *random.one_of(&slots) };
             let state = *random.one_of(&[HostState::Up, HostState::Draining, HostState::Down]);
+            let action = *random.one_of(&[AtDeadline::Keep, AtDeadline::Move, AtDeadline::Reset]);
+            let deadline = Deadline { at: 1, action, spread: *random.one_of(&[0, u16::MAX]) };
+            let control = Control::new(state).with_deadline(deadline);
             let mtu = *random.one_of(&[1500, 1500, 600, 1280]);
             for bench in [&mut plain, &mut record] {
                 bench.rig.pass(1);
-                bench.setup.state(1, state).ring(0, slot);
+                bench.setup.control(1, control).ring(0, slot);
                 bench.change(|backend| backend.record.mtu = mtu);
             }
         }
-        let frame = frame(&mut random);
+        let first = if (ALONE..ALONE + 500).contains(&number) { 100 } else { 0 };
+        let frame = frame(&mut random, first);
         let [one, other] = [&mut plain, &mut record].map(|bench| bench.rig.run_from(&frame, INGRESS));
         let what = format!("packet {number}: {frame:02x?}");
         assert_eq!((one.verdict, &one.delta), (other.verdict, &other.delta), "{what}");
