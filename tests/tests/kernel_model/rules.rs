@@ -232,11 +232,11 @@ impl Rules {
         self.to(pin.host, slot, reason)
     }
 
-    /// A new flow goes to the owner; without one nothing changes.
+    /// A new flow goes to the owner; without one its client is told so, and nothing changes.
     fn begin(&mut self, client: Client, slot: Slot, phase: Phase) -> Answer {
         let host = slot.owner();
         if host == HOST_NONE {
-            return Answer { host, reason: "drop_no_host", began: false };
+            return Answer { host, reason: "answer_reject", began: false };
         }
         self.pin(client, host, phase);
         Answer { host, reason: "forward_new", began: true }

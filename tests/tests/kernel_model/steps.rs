@@ -151,7 +151,8 @@ impl Both<'_> {
                 ));
             }
         }
-        let counted = [Class::Pass, Class::Forward, Class::Drop, Class::Note, Class::Violation];
+        let counted =
+            [Class::Pass, Class::Forward, Class::Answer, Class::Drop, Class::Note, Class::Violation];
         let counted: BTreeMap<&str, u64> = counted
             .into_iter()
             .flat_map(|class| self.rig.counted(class))
