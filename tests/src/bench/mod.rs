@@ -7,6 +7,7 @@
 //! ratios within one run only. [`veth`] compares with the kernel's own forwarding, over an interface.
 
 mod cases;
+pub mod drain;
 pub mod feeder;
 pub mod frames;
 mod machine;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
+use sluice_tests::bench::drain::{self, DrainOptions};
 use sluice_tests::bench::veth::{self, VethOptions};
 use sluice_tests::bench::{Options, run, run_scale};
 
@@ -17,6 +18,12 @@ use sluice_tests::bench::{Options, run, run_scale};
 #[derive(Parser)]
 #[command(name = "sluice-bench", version)]
 struct Arguments {
+    /// Instead: drain the hosts of a site over veth in turns, under connections, and count what breaks; takes some minutes
+    #[arg(value_enum, conflicts_with_all = ["veth", "only", "scale", "flows"])]
+    what: Option<What>,
+    /// Of `drain`: short connections in all
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    connections: u64,
     /// Fewer rounds, fewer flows: a rough look within half a minute
     #[arg(long)]
     quick: bool,
@@ -46,9 +53,20 @@ struct Arguments {
     only: Option<String>,
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum What {
+    Drain,
+}
+
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    if arguments.veth { over_veth(&arguments) } else { by_test_runs(arguments) }
+    if let Some(What::Drain) = arguments.what {
+        drains(&arguments)
+    } else if arguments.veth {
+        over_veth(&arguments)
+    } else {
+        by_test_runs(arguments)
+    }
 }
 
 fn by_test_runs(arguments: Arguments) -> Result<ExitCode> {
@@ -64,6 +82,24 @@ fn by_test_runs(arguments: Arguments) -> Result<ExitCode> {
     print(&report?, arguments.json)
 }
 
+fn drains(arguments: &Arguments) -> Result<ExitCode> {
+    let connections = if arguments.quick { 20_000 } else { arguments.connections };
+    let options = DrainOptions { connections, time: Duration::from_secs(1200) };
+    match drain::run_to_its_end(&options, say)? {
+        Some(report) => {
+            print(&report, arguments.json)?;
+            Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        None => Ok(interrupted()),
+    }
+}
+
+fn interrupted() -> ExitCode {
+    clear();
+    eprintln!("Interrupted; everything is removed.");
+    ExitCode::from(130)
+}
+
 fn over_veth(arguments: &Arguments) -> Result<ExitCode> {
     let options = VethOptions {
         rounds: arguments.rounds.map_or(if arguments.quick { 3 } else { 9 }, usize::from),
@@ -74,11 +110,7 @@ fn over_veth(arguments: &Arguments) -> Result<ExitCode> {
     };
     match veth::run_to_its_end(&options, say)? {
         Some(report) => print(&report, arguments.json),
-        None => {
-            clear();
-            eprintln!("Interrupted; everything is removed.");
-            Ok(ExitCode::from(130))
-        }
+        None => Ok(interrupted()),
     }
 }
 
