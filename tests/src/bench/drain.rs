@@ -82,7 +82,7 @@ pub fn run_to_its_end(options: &DrainOptions, say: impl FnMut(&str)) -> Result<O
 fn run(options: &DrainOptions, mut say: impl FnMut(&str)) -> Result<DrainReport> {
     let machine = Machine::look()?;
     say("setting up");
-    let builder = Topology::builder().label("bench").client_sources(SOURCES);
+    let builder = Topology::builder().client_sources(SOURCES);
     let site = Site::start(builder, &Plan::new("l2", HOSTS))?;
     interrupt::guard(site.topology.prefix());
     let client = site.topology.client();
