@@ -195,7 +195,7 @@ mod tests {
         };
         let moves = deadline(AtDeadline::Move);
         for bits in [0, 1, 0x7fff, 0x8000, u16::MAX] {
-            let second = 1000 + (u32::from(bits) * 60 >> 16);
+            let second = 1000 + ((u32::from(bits) * 60) >> 16);
             assert_eq!(moves.state_for(second - 1, bits), HostState::Draining, "{bits}");
             assert_eq!(moves.state_for(second, bits), HostState::Moves, "{bits}");
             assert_eq!(moves.state_for(1059, bits), HostState::Moves, "{bits}");
