@@ -91,7 +91,7 @@ fn a_killed_server_is_noticed() {
     let options = ConnectionsOptions {
         connections: 40,
         interval: Duration::from_millis(50),
-        patience: Duration::from_millis(600),
+        patience: Duration::from_secs(4),
         ..ConnectionsOptions::new(addresses(topology.host(1), 7)[0])
     };
     let killed = Connections::start(&topology.client().ns, &options).unwrap();

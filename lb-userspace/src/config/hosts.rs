@@ -43,8 +43,15 @@ pub(super) fn check(report: &mut Report, raw: Vec<RawHost>) -> Hosts {
             check_name(report, &format!("{}.zone", raw.path), "zone", zone);
         }
         let groups = check_groups(report, raw.groups);
-        let mut host =
-            Host { name: raw.name.clone(), weight: raw.weight, zone, groups, ipv4: None, ipv6: None };
+        let mut host = Host {
+            name: raw.name.clone(),
+            weight: raw.weight,
+            disabled: raw.disabled,
+            zone,
+            groups,
+            ipv4: None,
+            ipv6: None,
+        };
         for (index, address) in raw.addresses.iter().enumerate() {
             let path = format!("{}.addresses[{index}]", raw.path);
             let fits = address.is_some_and(|address| {

@@ -39,6 +39,7 @@ pub(super) struct RawHost {
     /// In the order of the file; `None` for what is no address, which has been reported.
     pub addresses: Vec<Option<IpAddr>>,
     pub weight: u16,
+    pub disabled: bool,
     pub zone: Read<String>,
     /// Each with its path.
     pub groups: Vec<(String, String)>,
@@ -197,7 +198,15 @@ fn read_hosts(report: &mut Report, top: &Section<'_>) -> Vec<RawHost> {
                 report.add(&path, message, hint);
                 let (name, addresses) = (name.to_owned(), vec![None]);
                 let (zone, groups) = (Read::Broken, Vec::new());
-                hosts.push(RawHost { name, path, addresses, weight: default::WEIGHT, zone, groups });
+                hosts.push(RawHost {
+                    name,
+                    path,
+                    addresses,
+                    weight: default::WEIGHT,
+                    disabled: false,
+                    zone,
+                    groups,
+                });
             }
         }
     }
@@ -223,13 +232,14 @@ fn read_host(report: &mut Report, table: &DeTable<'_>, name: &str, path: String)
         Read::Absent | Read::Broken => vec![None],
     };
     let weight = section.integer(report, "weight", 1..=u16::MAX).or(default::WEIGHT);
+    let disabled = section.flag(report, "disabled").or(false);
     let zone = section.string(report, "zone", "\"a\"").and_then(|zone| Some(zone.to_owned()));
     let groups = section.strings(report, "groups", "[\"blue\"]").or(Vec::new());
     let group = |(index, group): (usize, Option<&str>)| {
         Some((format!("{}[{index}]", section.path_of("groups")), group?.to_owned()))
     };
     let groups = groups.into_iter().enumerate().filter_map(group).collect();
-    RawHost { name: name.to_owned(), path, addresses, weight, zone, groups }
+    RawHost { name: name.to_owned(), path, addresses, weight, disabled, zone, groups }
 }
 
 /// `timeouts` and `rules` are the instance's.

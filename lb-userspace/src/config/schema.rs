@@ -23,7 +23,7 @@ pub(super) const INTERFACE: Fields = &["name", "xdp_mode"];
 pub(super) const FLOW_TABLE: Fields = &["pins", "overflow", "flood_gate"];
 pub(super) const TIMEOUTS: Fields = &["half_open", "established", "closing", "udp", "udp_gap"];
 pub(super) const RULES: Fields = &["min_healthy", "one_zone_at_a_time"];
-pub(super) const HOST: Fields = &["addresses", "weight", "zone", "groups"];
+pub(super) const HOST: Fields = &["addresses", "weight", "disabled", "zone", "groups"];
 pub(super) const SERVICE: Fields = &[
     "name",
     "vip",

@@ -68,6 +68,9 @@ impl Engine {
     /// Brings hosts back: all of them or none.
     pub fn undrain(&mut self, request: &UndrainRequest, author: &str) -> Result<Vec<DrainStatus>, Error> {
         let hosts = self.named(&request.hosts)?;
+        if let Some(host) = hosts.iter().find(|host| self.model.is_disabled(host)) {
+            return Err(Error::Disabled(host.clone()));
+        }
         self.take_back(&hosts, |gauges| Event::Undrain { gauges }, author, request.reason.as_deref())?;
         self.put_into_effect()?;
         self.drain_statuses(&hosts)

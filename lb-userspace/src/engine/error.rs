@@ -20,6 +20,8 @@ pub enum Error {
     NoService { name: String, near: Option<String> },
     #[error("{0:?} is neither an address nor a prefix")]
     NoPrefix(String),
+    #[error("{0} is disabled in the config, so it would get no new flows")]
+    Disabled(String),
     #[error("no host is named in the request")]
     NoHosts,
     #[error("{}", broken(.0))]
@@ -54,6 +56,7 @@ impl Error {
             | Error::NoReceiptYet { .. } => "not_found",
             Error::NoHosts | Error::NoRate | Error::NoPrefix(_) | Error::Order { .. } => "bad_request",
             Error::Rules(_) => "rule",
+            Error::Disabled(_) => "conflict",
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => "internal",
         }
     }
@@ -83,6 +86,9 @@ impl Error {
             Error::NoKick(_) => {
                 Some("the daemon remembers the last 100 kicks since its start: GET /v1/kicks".to_owned())
             }
+            Error::Disabled(host) => Some(format!(
+                "take `disabled` out of [hosts.{host}] and restart the daemon; its drain, if it has one, is then to be undone"
+            )),
             Error::NoHosts => Some("name at least one host".to_owned()),
             Error::Rules(broken) => {
                 let mends: Vec<&str> = broken.iter().map(|rule| rule.mend.as_str()).collect();

@@ -94,10 +94,17 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Hosts that operators took out.
+    /// Hosts that get no new flows: operators took them out, or the config disables them.
     fn out(&self) -> BTreeSet<String> {
-        let is_out = |state: &State| !matches!(state, State::Active { .. });
-        self.drains.iter().filter(|(_, state)| is_out(state)).map(|(host, _)| host.clone()).collect()
+        self.drains.keys().filter(|host| self.admin(host) != types::AdminState::Active).cloned().collect()
+    }
+
+    /// What is wanted of a host. A drain outranks the config.
+    fn admin(&self, host: &str) -> types::AdminState {
+        match self.drains.get(host).map(State::admin) {
+            Some(types::AdminState::Active) if self.model.is_disabled(host) => types::AdminState::Disabled,
+            admin => admin.unwrap_or(types::AdminState::Active),
+        }
     }
 
     /// The bounds of drains as the data path enforces them.

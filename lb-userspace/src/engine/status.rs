@@ -8,8 +8,8 @@ use super::gauges::Sum;
 use super::whatif::explained;
 use super::{Engine, Error};
 use crate::api::types::{
-    AdminState, BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows, OperState,
-    PathErrors, ServiceStatus, Status,
+    BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows, OperState, PathErrors,
+    ServiceStatus, Status,
 };
 use crate::model::{Host, Service, VipMode};
 use crate::relay::Counts;
@@ -111,7 +111,7 @@ impl Engine {
         let live = self.marked(sum.live(), &host.name, has_edges);
         Ok(HostStatus {
             name: host.name.clone(),
-            admin: state.map_or(AdminState::Active, crate::drain::State::admin),
+            admin: self.admin(&host.name),
             oper: if self.down.contains(&host.name) { OperState::Down } else { OperState::Up },
             weight: host.weight,
             share,

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::drains::near;
 use super::rings::Rings;
 use super::{Engine, Error};
-use crate::api::types::{AdminState, DrainPlan, DrainStatus, LiveFlows};
-use crate::drain::State;
+use crate::api::types::{DrainPlan, DrainStatus, LiveFlows};
 use crate::whatif::{self, Input, RingChange, rules};
 
 #[cfg(test)]
@@ -41,7 +40,7 @@ impl Engine {
         Ok(whatif::plan(&Input {
             model: &self.model,
             hosts: &hosts,
-            admin: &|host| self.drains.get(host).map_or(AdminState::Active, State::admin),
+            admin: &|host| self.admin(host),
             down: &self.down,
             rings: &rings,
             load: &|service, host| self.load(&service.name, host),

@@ -119,6 +119,11 @@ impl Timeouts {
 }
 
 impl Model {
+    /// Whether the config takes a host out.
+    pub fn is_disabled(&self, host: &str) -> bool {
+        self.hosts.get(host).is_some_and(|host| host.disabled)
+    }
+
     /// The distinct timeouts of instance and services.
     pub fn all_timeouts(&self) -> BTreeSet<Timeouts> {
         self.services.iter().map(|service| service.timeouts).chain([self.timeouts]).collect()
@@ -141,6 +146,8 @@ pub struct Host {
     pub name: String,
     /// Relative share of new flows, 1 to 65535.
     pub weight: u16,
+    /// It gets no new flows, whatever operators say.
+    pub disabled: bool,
     /// What fails together: a room, a power feed, a zone of a cloud.
     pub zone: Option<String>,
     /// Sets of hosts that commands can name, as `@NAME`.

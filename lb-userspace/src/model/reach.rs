@@ -68,6 +68,7 @@ mod tests {
         let host = |ipv4: Option<&str>, ipv6: Option<&str>| Host {
             name: "h".to_owned(),
             weight: 1,
+            disabled: false,
             zone: None,
             groups: Default::default(),
             ipv4: ipv4.map(|text| text.parse().unwrap()),

@@ -97,6 +97,8 @@ pub enum AdminState {
     Active,
     Draining,
     Drained,
+    /// By the config, and not by a drain.
+    Disabled,
 }
 
 /// What is known of a host's reachability.

@@ -79,6 +79,7 @@ fn state(host: &PlannedHost) -> &'static str {
     match (host.admin, host.oper) {
         (AdminState::Draining, _) => "draining",
         (AdminState::Drained, _) => "drained",
+        (AdminState::Disabled, _) => "disabled",
         (AdminState::Active, OperState::Down) => "down",
         (AdminState::Active, OperState::Up) => "active",
     }

@@ -200,6 +200,7 @@ fn host_row(host: &HostStatus) -> [String; 13] {
             AdminState::Active => "active",
             AdminState::Draining => "draining",
             AdminState::Drained => "drained",
+            AdminState::Disabled => "disabled",
         }
         .to_owned(),
         match host.oper {

@@ -201,6 +201,7 @@ prop_compose! {
         Host {
             name: format!("h_{index}.Rack-{}", index % 3),
             weight,
+            disabled: groups == 3,
             // All of them: the rule about zones wants it.
             zone: Some(format!("zone-{}", index % 3)),
             groups: (0..2).filter(|bit| groups >> bit & 1 != 0).map(|bit| format!("group.{bit}")).collect(),
@@ -438,8 +439,12 @@ fn write(model: &Model) -> String {
     for host in model.hosts.values() {
         let addresses = host.ipv4.map(IpAddr::V4).into_iter().chain(host.ipv6.map(IpAddr::V6));
         let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
-        writeln!(toml, "[hosts.{:?}]\naddresses = {addresses:?}\nweight = {}", host.name, host.weight)
-            .unwrap();
+        writeln!(
+            toml,
+            "[hosts.{:?}]\naddresses = {addresses:?}\nweight = {}\ndisabled = {}",
+            host.name, host.weight, host.disabled
+        )
+        .unwrap();
         if let Some(zone) = &host.zone {
             writeln!(toml, "zone = {zone:?}\ngroups = {:?}", host.groups.iter().collect::<Vec<_>>()).unwrap();
         }

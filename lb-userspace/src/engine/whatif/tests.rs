@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::super::rings::{Making, Rings, Wanted};
 use super::*;
-use crate::api::types::Load;
+
+use crate::api::types::{AdminState, Load};
 use crate::config::parse;
 use crate::model::{Model, Service, WhenEmpty};
 use crate::plan::{Ids, Inputs};

@@ -119,6 +119,7 @@ impl Setup {
                 Host {
                     name: name(host),
                     weight,
+                    disabled: false,
                     zone: None,
                     groups: Default::default(),
                     ipv4: Some(address(host)),
