@@ -74,7 +74,7 @@ fn defaults_of_the_reference_are_those_of_the_code() {
             }
         }
     }
-    assert_eq!(count, 5 + 2 + 5 + 2 + 1 + 6, "defaults that are values: {written:?}");
+    assert_eq!(count, 5 + 2 + 5 + 2 + 2 + 6, "defaults that are values: {written:?}");
     let full = format!(
         "interfaces = [\"eth0\"]\n{}[flow_table]\n{}[timeouts]\n{}[rules]\n{}{}",
         written[0],
