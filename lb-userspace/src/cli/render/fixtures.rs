@@ -39,6 +39,7 @@ pub fn draining(id: u64, host: &str, total: u64) -> DrainStatus {
         flows_at_start: 120,
         live_flows: live(total),
         waiting_for: Some(format!("{total} live flows")),
+        progress: None,
         receipt: None,
     }
 }
@@ -49,6 +50,7 @@ pub fn ended(id: u64, host: &str, outcome: Outcome, left: u64) -> DrainStatus {
         state: if outcome.is_taken_back() { "undrained" } else { "drained" }.to_owned(),
         live_flows: live(left),
         waiting_for: None,
+        progress: None,
         receipt: Some(Receipt {
             drain: id,
             host: host.to_owned(),
