@@ -58,9 +58,15 @@ impl Exposure {
     }
 }
 
-/// Part of the flows that reach the beginning of each bin.
+/// Part of the flows that reach the beginning of a bin and live through it. Not the part that reaches an age: where all young flows end
+/// nobody gets to be old, and still there may be old ones, of before the watching began.
 #[derive(Debug, Clone)]
-pub struct Curve([f64; BINS + 1]);
+pub struct Curve {
+    through: [f64; BINS],
+    /// Sums over the bins before: of the logarithms of those parts, and of bins that nobody lives through.
+    logs: [f64; BINS + 1],
+    ends: [u32; BINS + 1],
+}
 
 impl Curve {
     /// `None`: too few have ended to tell.
@@ -79,9 +85,9 @@ impl Curve {
             let lived = (at_risk[bin] - exposure.deaths[bin] / 2.0).max(0.0);
             seconds[bin + 1] = seconds[bin] + lived * scale::width(bin);
         }
-        let mut curve = [1.0; BINS + 1];
+        let mut curve = Curve { through: [1.0; BINS], logs: [0.0; BINS + 1], ends: [0; BINS + 1] };
         for bin in 0..BINS {
-            let stays = if at_risk[bin] >= THIN {
+            let through = if at_risk[bin] >= THIN {
                 (1.0 - exposure.deaths[bin] / at_risk[bin]).clamp(0.0, 1.0)
             } else {
                 let (from, to) = around(bin);
@@ -89,22 +95,36 @@ impl Curve {
                 let rate = if lived > 0.0 { (deaths[to] - deaths[from]) / lived } else { 0.0 };
                 (-rate * scale::width(bin)).exp()
             };
-            curve[bin + 1] = curve[bin] * stays;
+            curve.through[bin] = through;
+            curve.logs[bin + 1] = curve.logs[bin] + if through > 0.0 { through.ln() } else { 0.0 };
+            curve.ends[bin + 1] = curve.ends[bin] + u32::from(through <= 0.0);
         }
-        Some(Curve(curve))
+        Some(curve)
     }
 
-    /// Part of the flows that reach an age, seconds.
-    fn at(&self, age: f64) -> f64 {
+    /// The bin of an age in seconds, and the part of those that reached it who get to be so old.
+    fn at(&self, age: f64) -> (usize, f64) {
         let bin = scale::bin(age as u32);
         let into = ((age - f64::from(scale::lower(bin))) / scale::width(bin)).clamp(0.0, 1.0);
-        self.0[bin] + (self.0[bin + 1] - self.0[bin]) * into
+        (bin, 1.0 - (1.0 - self.through[bin]) * into)
     }
 
-    /// Part of the flows of an age that go on for so much longer. Of one that has outlived all that were seen nothing is known: it stays.
+    /// Part of the flows of an age that go on for so much longer. Where nobody was seen to end, all do.
     pub fn goes_on(&self, age: f64, longer: f64) -> f64 {
-        let reached = self.at(age);
-        if longer <= 0.0 || reached <= 0.0 { 1.0 } else { self.at(age + longer) / reached }
+        if longer <= 0.0 {
+            return 1.0;
+        }
+        let ((first, before), (last, after)) = (self.at(age), self.at(age + longer));
+        if before <= 0.0 {
+            return 1.0;
+        }
+        if first == last {
+            return after / before;
+        }
+        if self.ends[last] > self.ends[first] {
+            return 0.0;
+        }
+        (self.logs[last] - self.logs[first]).exp() / before * after
     }
 }
 
@@ -126,9 +146,10 @@ mod tests {
             exposure.ended(0.0, scale::bin(100), 1.0);
         }
         let curve = Curve::of(&exposure).unwrap();
-        assert_eq!(curve.at(3.0), 1.0);
-        assert!((curve.at(4.0) - 0.5).abs() < 1e-9 && (curve.at(90.0) - 0.5).abs() < 1e-9);
-        assert!(curve.at(110.0) < 1e-9);
+        let reach = |age: f64| curve.goes_on(0.0, age);
+        assert_eq!(reach(3.0), 1.0);
+        assert!((reach(4.0) - 0.5).abs() < 1e-9 && (reach(90.0) - 0.5).abs() < 1e-9);
+        assert!(reach(110.0) < 1e-9);
         assert!((curve.goes_on(0.0, 50.0) - 0.5).abs() < 1e-9);
         assert_eq!(curve.goes_on(4.0, 50.0), 1.0);
         assert_eq!(curve.goes_on(500.0, 50.0), 1.0, "nothing is known");
@@ -136,21 +157,22 @@ mod tests {
 
     #[test]
     fn flows_that_live_on_count_until_now() {
-        // Half of 100 ended within 3 s, and the others are 3 s old: the share that is left by then is that of all.
+        // Half of 100 ended within 2 s, and the others are 4 s old: the share that is left by then is that of all.
         let mut exposure = Exposure::default();
         exposure.ended(0.0, 1, 50.0);
         for _ in 0..50 {
             exposure.lived(0.0, 4.0);
         }
         let curve = Curve::of(&exposure).unwrap();
-        assert!((curve.at(3.0) - 0.5).abs() < 1e-9, "{}", curve.at(3.0));
+        let left = curve.goes_on(0.0, 3.0);
+        assert!((left - 0.5).abs() < 1e-9, "{left}");
         exposure.deaths[1] = 29.0;
         assert!(Curve::of(&exposure).is_none());
     }
 
     #[test]
     fn a_minute_of_watching_tells_the_rate_of_old_flows() {
-        // 1000 flows of five hours, of which 20 ended within the last 60 s: a rate of one in 50 minutes.
+        // 1000 flows of five hours, of which 20 ended within the last 60 s: a rate of one in 50 minutes. All that began since are over.
         let mut exposure = Exposure::default();
         for number in 0..1000 {
             let age = 18_000.0 + f64::from(number);

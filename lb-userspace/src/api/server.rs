@@ -18,8 +18,8 @@ use axum::{Json, Router};
 use tokio::net::UnixListener;
 
 use super::types::{
-    ApiError, DrainPlan, DrainRequest, DrainStatus, Drains, FlowQuery, Flows, Kick, KickRequest, Kicks, PlanRequest,
-    Receipt, ReceiptQuery, Receipts, Rings, Status, UndrainRequest,
+    ApiError, DrainPlan, DrainRequest, DrainStatus, Drains, FlowQuery, Flows, Kick, KickRequest, Kicks,
+    PlanRequest, Receipt, ReceiptQuery, Receipts, Rings, Status, UndrainRequest,
 };
 use crate::engine::{self, Handle};
 

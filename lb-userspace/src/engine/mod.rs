@@ -36,6 +36,8 @@ use tokio::sync::watch;
 pub use clock::Clock;
 pub use error::Error;
 pub use handle::{Handle, Running};
+#[doc(hidden)]
+pub use progress::look;
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
 pub use start::{Start, by_phase, data_path_key};
 

@@ -9,10 +9,8 @@ use lb_common::layout::HostId;
 
 use super::{Engine, Error};
 use crate::ages::{Ended, Expected, Histogram, Live, Pair, Survey, expected};
-use crate::api::types::{
-    DrainStatus, ExpectedEnd, Order, Percentiles, PhaseProgress, Progress as Listed,
-};
-use crate::dataplane::FlowRecord;
+use crate::api::types::{DrainStatus, ExpectedEnd, Order, Percentiles, PhaseProgress, Progress as Listed};
+use crate::dataplane::{Dataplane, FlowRecord};
 use crate::drain::{State, Tally};
 
 /// Blockers that are told unless it is said how many, and at most.
@@ -38,10 +36,11 @@ struct Look {
 }
 
 /// The live flows of a host.
+#[doc(hidden)]
 #[derive(Default)]
-struct Seen {
-    survey: Survey,
-    expected: Expected,
+pub struct Seen {
+    pub survey: Survey,
+    pub expected: Expected,
     oldest: Oldest,
 }
 
@@ -111,9 +110,7 @@ impl Engine {
     /// Of flows of a draining host that have ended since its drain began.
     pub(super) fn durations_of(&self, host: &str) -> Option<Percentiles> {
         match self.drains.get(host)? {
-            State::Draining(draining) => {
-                self.durations.during(*self.ids.hosts.get(host)?, draining.drain.id)
-            }
+            State::Draining(draining) => self.durations.during(*self.ids.hosts.get(host)?, draining.drain.id),
             _ => None,
         }
     }
@@ -126,33 +123,12 @@ impl Engine {
         })
     }
 
-    /// Looks at the live flows of hosts, each with the order that bounds them, in one pass.
     fn look(&self, hosts: &[(HostId, Option<Order>)], blockers: usize) -> HashMap<HostId, Seen> {
+        let end = |order: &Option<Order>| order.and_then(|order| order.silent_ended_at());
+        let bound = |order| end(order).map(|end| end.saturating_sub(self.clock.now()));
+        let hosts: Vec<_> = hosts.iter().map(|(host, order)| (*host, bound(order))).collect();
         let now = u32::try_from(self.clock.monotonic()).unwrap_or(u32::MAX);
-        let ended = &self.durations.ended;
-        let (timeouts, window) = (&self.dataplane.options.timeouts, ended.window(now));
-        let mut seen: Vec<Seen> = hosts
-            .iter()
-            .map(|_| Seen { oldest: Oldest { most: blockers, ..Oldest::default() }, ..Seen::default() })
-            .collect();
-        // By number of the host, as every word of the table asks.
-        let mut at = vec![usize::MAX; usize::from(HostId::MAX) + 1];
-        hosts.iter().enumerate().for_each(|(place, (host, _))| at[usize::from(*host)] = place);
-        self.dataplane.each_live(
-            |host| at[usize::from(host)] != usize::MAX,
-            |flow| {
-                let seen = &mut seen[at[usize::from(flow.host)]];
-                seen.survey.add(&live(&flow), timeouts, window);
-                seen.oldest.add(flow);
-            },
-        );
-        for (seen, (_, order)) in seen.iter_mut().zip(hosts) {
-            let end = order.and_then(|order| order.silent_ended_at());
-            let bound = end.map(|end| end.saturating_sub(self.clock.now()));
-            seen.expected = expected(&seen.survey, ended, timeouts, now, bound);
-            seen.oldest.settle();
-        }
-        hosts.iter().map(|(host, _)| *host).zip(seen).collect()
+        look(&self.dataplane, &self.durations.ended, &hosts, blockers, now)
     }
 
     /// Adds to statuses how far their drains are; with `blockers`, so many of the oldest flows by a look of this moment, else by one that may
@@ -229,6 +205,36 @@ impl Engine {
         let seen = self.look(&hosts, 0);
         seen.values().map(|seen| seen.expected.p99).try_fold(0, |most, p99| Some(most.max(p99?)))
     }
+}
+
+/// Looks at the live flows of hosts, each with the seconds after which a deadline has ended all, in one pass.
+#[doc(hidden)]
+pub fn look(
+    dataplane: &Dataplane,
+    ended: &Ended,
+    hosts: &[(HostId, Option<u64>)],
+    blockers: usize,
+    now: u32,
+) -> HashMap<HostId, Seen> {
+    let (timeouts, window) = (&dataplane.options.timeouts, ended.window(now));
+    let none = || Seen { oldest: Oldest { most: blockers, ..Oldest::default() }, ..Seen::default() };
+    let mut seen: Vec<Seen> = hosts.iter().map(|_| none()).collect();
+    // By number of the host, as every word of the table asks.
+    let mut at = vec![usize::MAX; usize::from(HostId::MAX) + 1];
+    hosts.iter().enumerate().for_each(|(place, (host, _))| at[usize::from(*host)] = place);
+    dataplane.each_live(
+        |host| at[usize::from(host)] != usize::MAX,
+        |flow| {
+            let seen = &mut seen[at[usize::from(flow.host)]];
+            seen.survey.add(&live(&flow), timeouts, window);
+            seen.oldest.add(flow);
+        },
+    );
+    for (seen, (_, bound)) in seen.iter_mut().zip(hosts) {
+        seen.expected = expected(&seen.survey, ended, timeouts, now, *bound);
+        seen.oldest.settle();
+    }
+    hosts.iter().map(|(host, _)| *host).zip(seen).collect()
 }
 
 fn live(flow: &FlowRecord) -> Live {
