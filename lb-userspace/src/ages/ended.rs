@@ -106,12 +106,19 @@ impl Ended {
         }
     }
 
+    /// Flows of a pair that nobody closed, in the window.
+    pub fn silent_flows(&self, pair: Pair) -> f64 {
+        self.sum(pair, |epoch| epoch.silent)
+    }
+
     /// Part of the flows of a pair that nobody closes.
     pub fn silent(&self, pair: Pair) -> f64 {
-        let epochs = self.pairs.get(&pair).map_or(&[][..], Vec::as_slice);
-        let sum = |of: fn(&Epoch) -> u32| epochs.iter().map(|epoch| f64::from(of(epoch))).sum::<f64>();
-        let (silent, closed) = (sum(|epoch| epoch.silent), sum(|epoch| epoch.closed));
+        let (silent, closed) = (self.silent_flows(pair), self.sum(pair, |epoch| epoch.closed));
         if silent + closed > 0.0 { silent / (silent + closed) } else { 0.0 }
+    }
+
+    fn sum(&self, pair: Pair, of: fn(&Epoch) -> u32) -> f64 {
+        self.pairs.get(&pair).into_iter().flatten().map(|epoch| f64::from(of(epoch))).sum()
     }
 
     /// Adds the flows of a pair that have ended.

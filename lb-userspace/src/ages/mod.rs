@@ -3,7 +3,8 @@
 //! What is measured are *durations*: from a flow's first packet to its last. The sweep tells the duration of each pin that ended
 //! ([`Ended`]); a look at the live flows of a host ([`Survey`]) tells how old each is, which is a duration that is not over yet. Both
 //! together give the survival curve of each (service, host): the product-limit estimate of Kaplan and Meier over the bins of
-//! [`scale`]. Flows that still live are censored on the right, at their last packet. What was before the window is not known, so every
+//! [`scale`]. Flows that still live are censored on the right: now, or,
+//! for the part of them whose clients are gone, at their last packet. How many those are tells how often flows end by their idle timeout. What was before the window is not known, so every
 //! flow counts only for the ages that it had within it (truncated on the left): thus flows of a day are judged rightly by an
 //! hour of watching.
 //!

@@ -38,27 +38,32 @@ pub struct PhaseSurvey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Alike {
     pair: Pair,
+    phase: u8,
     set: u8,
-    /// Bin of their age.
+    /// Bins of their age and of how long they have been silent.
     age: u8,
-    /// Bin of the seconds that are left of the idle timeout, if they have gone silent.
-    ends_within: Option<u8>,
+    idle: u8,
+}
+
+/// So many of them, and the sums of what they have.
+#[derive(Debug, Clone, Copy, Default)]
+struct Many {
+    flows: u64,
+    ages: u64,
+    idle: u64,
 }
 
 /// The live flows of a host.
 #[derive(Debug, Clone, Default)]
 pub struct Survey {
     phases: BTreeMap<u8, PhaseSurvey>,
-    exposures: HashMap<Pair, Exposure>,
-    flows: HashMap<Alike, u64>,
-    /// Closed flows by the seconds until their pins go.
-    closed: BTreeMap<u32, u64>,
+    flows: HashMap<Alike, Many>,
     total: u64,
 }
 
 impl Survey {
-    /// Takes in a live flow; `window` is that of [`Ended`].
-    pub fn add(&mut self, flow: &Live, timeouts: &Timeouts, window: u32) {
+    /// Takes in a live flow.
+    pub fn add(&mut self, flow: &Live, timeouts: &Timeouts) {
         let Live { pair, phase, set, age, idle } = *flow;
         let timeout = timeouts[usize::from(set) * 8 + phase as usize];
         let of_phase = self.phases.entry(phase as u8).or_default();
@@ -67,20 +72,12 @@ impl Survey {
         of_phase.oldest = of_phase.oldest.max(age);
         of_phase.ages.add(age);
         self.total += 1;
-        let exposure = self.exposures.entry(pair).or_default();
-        let left = (timeout + 1).saturating_sub(idle);
-        // Whether it still lives is known as of its last packet.
-        let (from, lasted) = (f64::from(age) - f64::from(window), age.saturating_sub(idle));
-        if phase == Phase::Closing {
-            *self.closed.entry(left).or_default() += 1;
-            if window > idle {
-                exposure.ended(from, scale::bin(lasted), 1.0);
-            }
-            return;
-        }
-        exposure.lived(from, f64::from(lasted));
-        let ends_within = (idle > timeout / 2).then_some(scale::bin(left) as u8);
-        *self.flows.entry(Alike { pair, set, age: scale::bin(age) as u8, ends_within }).or_default() += 1;
+        let (age_bin, idle_bin) = (scale::bin(age) as u8, scale::bin(idle) as u8);
+        let alike = Alike { pair, phase: phase as u8, set, age: age_bin, idle: idle_bin };
+        let many = self.flows.entry(alike).or_default();
+        many.flows += 1;
+        many.ages += u64::from(age);
+        many.idle += u64::from(idle);
     }
 
     pub fn total(&self) -> u64 {
@@ -102,32 +99,38 @@ pub struct Expected {
     pub p99: Option<u64>,
     /// Ended flows that this rests on.
     pub measured: u64,
-    /// Live flows of which nothing is known but their idle timeout: too few of their kind have ended.
+    /// Live flows of which nothing is known: too few of their kind have ended, and they are not silent.
     pub unknown: u64,
 }
 
-/// Flows of which the same is expected, and when they end.
-struct Group<'a> {
-    flows: f64,
-    age: f64,
-    curve: Option<&'a Curve>,
-    /// Part of the flows that nobody closes, and seconds from the last packet to the pin's end: of those that are closed, and of the others.
+/// What is known of a pair.
+#[derive(Default)]
+struct Known {
+    exposure: Exposure,
+    curve: Option<Curve>,
+    /// Part of its flows that nobody closes, and how many of them a second.
     silent: f64,
-    lingers: [f64; 2],
-    ends_within: f64,
+    silent_a_second: f64,
+    /// Flows that nobody has closed yet by how long they have been silent.
+    idle: HashMap<u8, f64>,
 }
 
-impl Group<'_> {
-    /// Part of the flows that have ended after so many seconds.
-    fn ended(&self, after: f64) -> f64 {
-        if after >= self.ends_within {
-            return 1.0;
-        }
-        let Some(curve) = self.curve else { return 0.0 };
-        let ended = |linger: f64| 1.0 - curve.goes_on(self.age, after - linger);
-        let [closed, silent] = self.lingers;
-        (1.0 - self.silent) * ended(closed) + self.silent * ended(silent)
-    }
+/// Flows that nobody has closed yet.
+struct Open<'a> {
+    alike: &'a Alike,
+    flows: f64,
+    age: f64,
+    idle: f64,
+    /// Part of them whose clients are gone, and seconds until their pins go.
+    gone: f64,
+    left: f64,
+}
+
+/// Flows of one age that go on.
+#[derive(Default)]
+struct Group {
+    flows: f64,
+    ages: f64,
 }
 
 /// What is to be expected of the flows of a host, by those that have ended. `bound`: seconds after which a deadline has ended all.
@@ -138,42 +141,74 @@ pub fn expected(
     now: u32,
     bound: Option<u64>,
 ) -> Expected {
-    let mut curves: HashMap<Pair, Option<Curve>> = HashMap::new();
-    let mut measured = 0.0;
-    for (&pair, live) in &survey.exposures {
-        let mut exposure = live.clone();
-        ended.expose(pair, now, &mut exposure);
-        measured += exposure.deaths();
-        curves.insert(pair, Curve::of(&exposure));
-    }
-    let groups: Vec<Group<'_>> = survey
-        .flows
-        .iter()
-        .map(|(alike, &flows)| {
-            let &Alike { pair, set, age, ends_within } = alike;
-            let of = |phase: Phase| f64::from(timeouts[usize::from(set) * 8 + phase as usize]) + 1.0;
-            let lingers = match pair.is_udp {
-                true => [of(Phase::Udp); 2],
-                false => [of(Phase::Closing), of(Phase::Established)],
-            };
-            Group {
-                flows: flows as f64,
-                age: f64::from(scale::lower(age.into())) + (scale::width(age.into()) - 1.0) / 2.0,
-                curve: curves.get(&pair).and_then(Option::as_ref),
-                silent: ended.silent(pair),
-                lingers,
-                ends_within: ends_within.map_or(f64::INFINITY, |bin| f64::from(scale::longest(bin.into()))),
+    let window = f64::from(ended.window(now));
+    let timeout = |set: u8, phase: u8| f64::from(timeouts[usize::from(set) * 8 + usize::from(phase)]) + 1.0;
+    let mut pairs: HashMap<Pair, Known> = HashMap::new();
+    // Flows of which it is known when their pins go.
+    let mut ends: BTreeMap<u64, f64> = BTreeMap::new();
+    let mut open = Vec::new();
+    for (alike, many) in &survey.flows {
+        let known = pairs.entry(alike.pair).or_insert_with(|| Known {
+            silent: ended.silent(alike.pair),
+            silent_a_second: ended.silent_flows(alike.pair) / window.max(1.0),
+            ..Known::default()
+        });
+        let flows = many.flows as f64;
+        let (age, idle) = (many.ages as f64 / flows, many.idle as f64 / flows);
+        let left = (timeout(alike.set, alike.phase) - idle).max(0.0);
+        if alike.phase == Phase::Closing as u8 {
+            *ends.entry(left.ceil() as u64).or_default() += flows;
+            if idle < window {
+                known.exposure.ended(age - window, scale::bin((age - idle).max(0.0) as u32), flows);
             }
-        })
-        .collect();
-    let unknown = groups.iter().filter(|group| group.curve.is_none()).map(|group| group.flows).sum::<f64>();
+            continue;
+        }
+        *known.idle.entry(alike.idle).or_default() += flows;
+        // Half of the timeout without a word: nobody is there any more.
+        let gone = f64::from(u8::from(idle > left));
+        open.push(Open { alike, flows, age, idle, gone, left });
+    }
+    let mut groups: BTreeMap<(Pair, u8, u8), Group> = BTreeMap::new();
+    for Open { alike, flows, age, idle, gone, left } in open {
+        let Some(known) = pairs.get_mut(&alike.pair) else { continue };
+        // Of those that have been silent for so long, as many are gone as become so in that time.
+        let become_so = known.silent_a_second * scale::width(alike.idle.into());
+        let gone = (become_so / known.idle[&alike.idle]).min(1.0).max(gone);
+        known.exposure.lived(age - window, age, flows * (1.0 - gone));
+        known.exposure.lived(age - window, age - idle, flows * gone);
+        *ends.entry(left.ceil() as u64).or_default() += flows * gone;
+        let group = groups.entry((alike.pair, alike.set, alike.age)).or_default();
+        group.flows += flows * (1.0 - gone);
+        group.ages += flows * (1.0 - gone) * age;
+    }
+    let mut measured = 0.0;
+    for (&pair, known) in &mut pairs {
+        ended.expose(pair, now, &mut known.exposure);
+        measured += known.exposure.deaths();
+        known.curve = Curve::of(&known.exposure);
+    }
+    groups.retain(|_, group| group.flows > 0.0);
+    let is_unknown = |pair: &Pair| pairs[pair].curve.is_none();
+    let unknown: f64 =
+        groups.iter().filter(|((pair, ..), _)| is_unknown(pair)).map(|(_, group)| group.flows).sum();
+    // Part of a group that has ended: a pin outlives the last packet by one of two timeouts.
+    let ended_of = |&(pair, set, _): &(Pair, u8, u8), group: &Group, after: f64| {
+        let known = &pairs[&pair];
+        let Some(curve) = &known.curve else { return 0.0 };
+        let ended =
+            |phase: Phase| 1.0 - curve.goes_on(group.ages / group.flows, after - timeout(set, phase as u8));
+        match pair.is_udp {
+            true => ended(Phase::Udp),
+            false => (1.0 - known.silent) * ended(Phase::Closing) + known.silent * ended(Phase::Established),
+        }
+    };
     let ended_after = |seconds: u64| {
         if bound.is_some_and(|bound| seconds >= bound) {
             return survey.total as f64;
         }
-        let closed = survey.closed.range(..=u32::try_from(seconds).unwrap_or(u32::MAX));
-        let closed = closed.map(|(_, &flows)| flows as f64).sum::<f64>();
-        closed + groups.iter().map(|group| group.flows * group.ended(seconds as f64)).sum::<f64>()
+        let known: f64 = ends.range(..=seconds).map(|(_, flows)| flows).sum();
+        let others = groups.iter().map(|(key, group)| group.flows * ended_of(key, group, seconds as f64));
+        known + others.sum::<f64>()
     };
     let by = |percent: f64| {
         // Sums of parts are never quite whole.

@@ -24,10 +24,10 @@ impl Default for Exposure {
 }
 
 impl Exposure {
-    /// A flow that was watched from one age to another, and may live on.
-    pub fn lived(&mut self, from: f64, to: f64) {
+    /// Flows that were watched from one age to another, and may live on.
+    pub fn lived(&mut self, from: f64, to: f64, flows: f64) {
         if to > from.max(0.0) {
-            self.watched(from.max(0.0), to, scale::bin(to as u32), 1.0);
+            self.watched(from.max(0.0), to, scale::bin(to as u32), flows);
         }
     }
 
@@ -161,7 +161,7 @@ mod tests {
         let mut exposure = Exposure::default();
         exposure.ended(0.0, 1, 50.0);
         for _ in 0..50 {
-            exposure.lived(0.0, 4.0);
+            exposure.lived(0.0, 4.0, 1.0);
         }
         let curve = Curve::of(&exposure).unwrap();
         let left = curve.goes_on(0.0, 3.0);
@@ -176,7 +176,7 @@ mod tests {
         let mut exposure = Exposure::default();
         for number in 0..1000 {
             let age = 18_000.0 + f64::from(number);
-            exposure.lived(age - 60.0, age);
+            exposure.lived(age - 60.0, age, 1.0);
         }
         for number in 0..20u32 {
             let duration = 18_000 + 50 * number;

@@ -48,9 +48,9 @@ impl Kind {
     }
 }
 
-/// A host at `NOW` that has had `rate` new flows a second for ever, and was watched for `watched` seconds. Every flow speaks every
-/// second, and `silent` of them are never closed. Gives what is expected, and how many seconds each live pin really has.
-fn host(kind: Kind, rate: f64, watched: u32, silent: f64, seed: u64) -> (Expected, Vec<f64>) {
+/// A host at `NOW` that has had `rate` new flows a second for ever, and was watched for `watched` seconds. Every flow speaks every `pause`
+/// seconds, and `silent` of them are never closed. Gives what is expected, and how many seconds each live pin really has.
+fn host(kind: Kind, rate: f64, watched: u32, silent: f64, pause: f64, seed: u64) -> (Expected, Vec<f64>) {
     let mut random = Rng::new(seed);
     let mut ended = Ended::new(NOW - watched);
     let mut ends: Vec<(u32, End)> = Vec::new();
@@ -72,8 +72,9 @@ fn host(kind: Kind, rate: f64, watched: u32, silent: f64, seed: u64) -> (Expecte
             continue;
         }
         let age = (f64::from(NOW) - start) as u32;
-        let idle = (f64::from(NOW) - last).max(0.0) as u32;
-        let phase = if idle > 0 && !is_silent { Phase::Closing } else { Phase::Established };
+        let over = (f64::from(NOW) - last).max(0.0) as u32;
+        let phase = if over > 0 && !is_silent { Phase::Closing } else { Phase::Established };
+        let idle = if over > 0 { over } else { age.min((part(&mut random) * pause) as u32) };
         lives.push(Live { pair: PAIR, phase, set: 0, age, idle });
         left.push(gone - f64::from(NOW));
     }
@@ -81,15 +82,15 @@ fn host(kind: Kind, rate: f64, watched: u32, silent: f64, seed: u64) -> (Expecte
     ends.into_iter().for_each(|(at, end)| ended.take(&[end], at));
     ended.take(&[], NOW);
     let mut survey = Survey::default();
-    lives.iter().for_each(|live| survey.add(live, &TIMEOUTS, ended.window(NOW)));
+    lives.iter().for_each(|live| survey.add(live, &TIMEOUTS));
     (expected(&survey, &ended, &TIMEOUTS, NOW, None), left)
 }
 
 /// Part of the flows, over some runs, that outlive what was said of p50, p90 and p99.
-fn outlive(kind: Kind, rate: f64, watched: u32, silent: f64) -> [f64; 3] {
+fn outlive(kind: Kind, rate: f64, watched: u32, pause: f64) -> [f64; 3] {
     let (mut late, mut flows) = ([0.0; 3], 0.0);
     for seed in 0..20 {
-        let (expected, left) = host(kind, rate, watched, silent, seed);
+        let (expected, left) = host(kind, rate, watched, 0.0, pause, seed);
         let said = [expected.p50, expected.p90, expected.p99];
         for (late, said) in late.iter_mut().zip(said) {
             let said = said.unwrap_or_else(|| panic!("{kind:?}, {watched} s: {expected:?}")) as f64;
@@ -100,8 +101,8 @@ fn outlive(kind: Kind, rate: f64, watched: u32, silent: f64) -> [f64; 3] {
     late.map(|late| late / flows)
 }
 
-fn check(kind: Kind, rate: f64, watched: u32, silent: f64) {
-    let [p50, p90, p99] = outlive(kind, rate, watched, silent);
+fn check(kind: Kind, rate: f64, watched: u32, pause: f64) {
+    let [p50, p90, p99] = outlive(kind, rate, watched, pause);
     let text = format!("{kind:?}, {rate} a second, {watched} s watched: {p50:.3} {p90:.3} {p99:.3}");
     println!("{text}");
     assert!((0.45..0.55).contains(&p50), "{text}");
@@ -115,6 +116,10 @@ fn exponential_durations() {
     check(Kind::Exponential(300.0), 2.0, 2600, 0.0);
     // Longer than the window by far.
     check(Kind::Exponential(7000.0), 0.2, 2600, 0.0);
+    // Silent for longer than they last.
+    check(Kind::Exponential(300.0), 2.0, 2600, 400.0);
+    // Not long after a start.
+    check(Kind::Exponential(300.0), 2.0, 200, 0.0);
 }
 
 #[test]
@@ -126,7 +131,7 @@ fn durations_of_two_kinds() {
 #[test]
 fn constant_durations_are_told_within_a_bin() {
     for seconds in [40.0, 100.0, 700.0] {
-        let (expected, left) = host(Kind::Constant(seconds), 3.0, 2600, 0.0, 7);
+        let (expected, left) = host(Kind::Constant(seconds), 3.0, 2600, 0.0, 1.0, 7);
         let longest = left.iter().copied().fold(0.0, f64::max);
         let p99 = expected.p99.unwrap() as f64;
         assert!((p99 - longest).abs() <= longest / 8.0 + 2.0, "{seconds}: {p99}, really {longest}");
@@ -138,17 +143,17 @@ fn constant_durations_are_told_within_a_bin() {
 
 #[test]
 fn clients_that_vanish_count_until_their_idle_timeout() {
-    let (expected, left) = host(Kind::Exponential(100.0), 5.0, 2600, 0.5, 3);
+    let (expected, left) = host(Kind::Exponential(100.0), 5.0, 2600, 0.5, 1.0, 3);
     let late = |said: u64| left.iter().filter(|&&left| left > said as f64).count() as f64 / left.len() as f64;
     let (p90, p99) = (expected.p90.unwrap(), expected.p99.unwrap());
     assert!((0.02..0.16).contains(&late(p90)), "{p90}: {}", late(p90));
     assert!(late(p99) < 0.04, "{p99}: {}", late(p99));
-    // Nothing but silence, and nothing is known of its kind.
+    // Nothing but silence, where nothing is known of its kind, but its timeout is.
     let mut survey = Survey::default();
     let live = Live { pair: PAIR, phase: Phase::Established, set: 0, age: 9000, idle: 600 };
-    survey.add(&live, &TIMEOUTS, 0);
+    survey.add(&live, &TIMEOUTS);
     let only = super::expected(&survey, &Ended::new(NOW), &TIMEOUTS, NOW, None);
-    assert_eq!((only.measured, only.unknown), (0, 1));
+    assert_eq!((only.measured, only.unknown), (0, 0));
     assert!((301..=339).contains(&only.p99.unwrap()), "{only:?}");
 }
 
@@ -160,7 +165,7 @@ fn what_is_not_known_is_not_said() {
     ended.take(&[end; 29], NOW - 10);
     let mut survey = Survey::default();
     let live = Live { pair: PAIR, phase: Phase::Established, set: 0, age: 3, idle: 0 };
-    (0..5).for_each(|_| survey.add(&live, &TIMEOUTS, 1000));
+    (0..5).for_each(|_| survey.add(&live, &TIMEOUTS));
     let none = Expected { measured: 29, unknown: 5, ..Expected::default() };
     assert_eq!(expected(&survey, &ended, &TIMEOUTS, NOW, None), none);
     // A deadline ends them all the same.
@@ -172,7 +177,7 @@ fn what_is_not_known_is_not_said() {
     assert!((37..=39).contains(&known.p99.unwrap()), "7 s to go and 31 s to linger: {known:?}");
     // Flows that have outlived all that ended.
     let old = Live { age: 5000, ..live };
-    survey.add(&old, &TIMEOUTS, 1000);
+    survey.add(&old, &TIMEOUTS);
     let mixed = expected(&survey, &ended, &TIMEOUTS, NOW, None);
     assert!(mixed.p50.is_some() && mixed.p90.is_none(), "{mixed:?}");
     let nothing = expected(&Survey::default(), &ended, &TIMEOUTS, NOW, None);
@@ -183,7 +188,7 @@ fn what_is_not_known_is_not_said() {
 fn closed_flows_end_at_their_timeout_and_idle_ones_are_counted() {
     let mut survey = Survey::default();
     let mut add = |phase, age, idle| {
-        survey.add(&Live { pair: PAIR, phase, set: 0, age, idle }, &TIMEOUTS, 1000);
+        survey.add(&Live { pair: PAIR, phase, set: 0, age, idle }, &TIMEOUTS);
     };
     (0..4).for_each(|_| add(Phase::Closing, 50, 11));
     add(Phase::Closing, 50, 21);

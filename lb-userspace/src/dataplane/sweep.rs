@@ -289,7 +289,7 @@ fn end(word: Word, cold: &Cold, now: u32, timeouts: &Timeouts) -> Option<End> {
         at,
         // Clocks of two CPUs may differ.
         duration: (at.wrapping_sub(cold.start) as i32).max(0) as u32,
-        is_silent: phase == Phase::Established,
+        is_silent: phase != Phase::Closing,
     })
 }
 

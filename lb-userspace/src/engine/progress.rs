@@ -216,7 +216,7 @@ pub fn look(
     blockers: usize,
     now: u32,
 ) -> HashMap<HostId, Seen> {
-    let (timeouts, window) = (&dataplane.options.timeouts, ended.window(now));
+    let timeouts = &dataplane.options.timeouts;
     let none = || Seen { oldest: Oldest { most: blockers, ..Oldest::default() }, ..Seen::default() };
     let mut seen: Vec<Seen> = hosts.iter().map(|_| none()).collect();
     // By number of the host, as every word of the table asks.
@@ -226,7 +226,7 @@ pub fn look(
         |host| at[usize::from(host)] != usize::MAX,
         |flow| {
             let seen = &mut seen[at[usize::from(flow.host)]];
-            seen.survey.add(&live(&flow), timeouts, window);
+            seen.survey.add(&live(&flow), timeouts);
             seen.oldest.add(flow);
         },
     );

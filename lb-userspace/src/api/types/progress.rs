@@ -42,6 +42,7 @@ pub struct ExpectedEnd {
     pub p99: Option<u64>,
     /// Ended flows that this rests on.
     pub measured: u64,
-    /// Live flows of which only their idle timeout is known, as fewer than 30 flows of their service have ended on the host in the last hour.
+    /// Live flows of which nothing is known: fewer than 30 flows of their service have ended on the host in the last hour, and they have not been
+    /// silent for half of their idle timeout.
     pub unknown: u64,
 }
