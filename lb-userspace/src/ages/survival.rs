@@ -52,6 +52,15 @@ impl Exposure {
         self.parts[last] += part(last, low(last), to.min(low(last + 1)));
     }
 
+    /// Flows that were watched in each bin, those of a part of it as that part.
+    fn at_risk(&self) -> [f64; BINS] {
+        let mut whole = 0.0;
+        std::array::from_fn(|bin| {
+            whole += self.whole[bin];
+            whole + self.parts[bin]
+        })
+    }
+
     /// Flows that have ended.
     pub fn deaths(&self) -> f64 {
         self.deaths.iter().sum()
@@ -74,21 +83,17 @@ impl Curve {
         if exposure.deaths() < FEWEST {
             return None;
         }
+        let at_risk = exposure.at_risk();
         // Sums over the bins before, of deaths and of the seconds in which they could have been.
         let (mut deaths, mut seconds) = ([0.0; BINS + 1], [0.0; BINS + 1]);
-        let mut at_risk = [0.0; BINS];
-        let mut whole = 0.0;
-        for bin in 0..BINS {
-            whole += exposure.whole[bin];
-            at_risk[bin] = whole + exposure.parts[bin];
-            deaths[bin + 1] = deaths[bin] + exposure.deaths[bin];
-            let lived = (at_risk[bin] - exposure.deaths[bin] / 2.0).max(0.0);
-            seconds[bin + 1] = seconds[bin] + lived * scale::width(bin);
+        for (bin, (&at_risk, &died)) in at_risk.iter().zip(&exposure.deaths).enumerate() {
+            deaths[bin + 1] = deaths[bin] + died;
+            seconds[bin + 1] = seconds[bin] + (at_risk - died / 2.0).max(0.0) * scale::width(bin);
         }
         let mut curve = Curve { through: [1.0; BINS], logs: [0.0; BINS + 1], ends: [0; BINS + 1] };
-        for bin in 0..BINS {
-            let through = if at_risk[bin] >= THIN {
-                (1.0 - exposure.deaths[bin] / at_risk[bin]).clamp(0.0, 1.0)
+        for (bin, (&at_risk, &died)) in at_risk.iter().zip(&exposure.deaths).enumerate() {
+            let through = if at_risk >= THIN {
+                (1.0 - died / at_risk).clamp(0.0, 1.0)
             } else {
                 let (from, to) = around(bin);
                 let lived = seconds[to] - seconds[from];
