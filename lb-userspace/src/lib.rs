@@ -1,5 +1,6 @@
 //! The library behind the `sluice` binary: the daemon's parts, each with one job, and the command line.
 
+pub mod ages;
 pub mod api;
 pub mod bpffs;
 pub mod cli;

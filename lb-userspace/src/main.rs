@@ -17,6 +17,7 @@ fn dispatch(Cli { global, command }: &Cli) -> Result<(), Failure> {
         Command::Status(args) => cli::status::run(global, args),
         Command::Drain(args) => cli::drain::run(global, args),
         Command::Undrain(args) => cli::undrain::run(global, args),
+        Command::Drains(args) => cli::drains::run(global, args),
         Command::Receipts(args) => cli::receipts::run(global, args),
         Command::Receipt(args) => cli::receipt::run(global, args),
         Command::Plan(args) => cli::plan::run(global, args),

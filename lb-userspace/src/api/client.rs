@@ -313,6 +313,13 @@ pub fn target<'a>(path: &str, query: impl IntoIterator<Item = (&'a str, String)>
     target
 }
 
+/// A name as one segment of a path.
+pub fn encoded(name: &str) -> String {
+    let mut segment = String::new();
+    encode(&mut segment, name);
+    segment
+}
+
 fn encode(target: &mut String, text: &str) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

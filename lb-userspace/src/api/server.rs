@@ -18,8 +18,8 @@ use axum::{Json, Router};
 use tokio::net::UnixListener;
 
 use super::types::{
-    ApiError, DrainPlan, DrainRequest, Drains, FlowQuery, Flows, Kick, KickRequest, Kicks, PlanRequest,
-    Receipt, ReceiptQuery, Receipts, Rings, Status, UndrainRequest,
+    ApiError, DrainPlan, DrainRequest, DrainStatus, Drains, FlowQuery, Flows, Kick, KickRequest, Kicks,
+    PlanRequest, Receipt, ReceiptQuery, Receipts, Rings, Status, UndrainRequest,
 };
 use crate::engine::{self, Handle};
 
@@ -56,6 +56,7 @@ fn router(engine: Handle) -> Router {
         .route("/v1/drain", post(drain))
         .route("/v1/undrain", post(undrain))
         .route("/v1/drains", get(drains))
+        .route("/v1/drains/{host}", get(drain_of))
         .route("/v1/receipts", get(receipts))
         .route("/v1/receipts/{id}", get(receipt))
         .route("/v1/plan/drain", get(plan_asked).post(plan_drain))
@@ -163,15 +164,32 @@ async fn undrain(
 }
 
 async fn drains(State(engine): State<Handle>, request: Request<Body>) -> Result<Json<Drains>, Failure> {
-    let hosts = hosts_in_query(&request)?;
-    ask(&engine, move |engine| Ok(Drains { drains: engine.drain_statuses(&hosts)? })).await
+    let Asked { hosts, blockers } = Asked::of(&request)?;
+    ask(&engine, move |engine| Ok(Drains { drains: engine.drain_statuses(&hosts, blockers)? })).await
+}
+
+async fn drain_of(
+    State(engine): State<Handle>,
+    host: Result<UrlPath<String>, PathRejection>,
+    request: Request<Body>,
+) -> Result<Json<DrainStatus>, Failure> {
+    let UrlPath(host) = host.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let asked = Asked::of(&request)?;
+    if !asked.hosts.is_empty() {
+        return Err(Failure::bad_request("the path names the host: there is no parameter host here"));
+    }
+    let blockers = asked.blockers.unwrap_or(engine::BLOCKERS);
+    ask(&engine, move |engine| engine.drain_status(&host, blockers)).await
 }
 
 async fn plan_asked(
     State(engine): State<Handle>,
     request: Request<Body>,
 ) -> Result<Json<DrainPlan>, Failure> {
-    let hosts = hosts_in_query(&request)?;
+    let Asked { hosts, blockers } = Asked::of(&request)?;
+    if blockers.is_some() {
+        return Err(Failure::bad_request("a plan has no blockers"));
+    }
     ask(&engine, move |engine| engine.plan_drain(&hosts)).await
 }
 
@@ -183,18 +201,31 @@ async fn plan_drain(
     ask(&engine, move |engine| engine.plan_drain(&request.hosts)).await
 }
 
-/// `?host=a&host=b`: a list, which serde's form of a query does not have.
-fn hosts_in_query(request: &Request<Body>) -> Result<Vec<String>, Failure> {
-    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(request.uri())
-        .map_err(|error| Failure::bad_request(error.body_text()))?;
-    let mut hosts = Vec::new();
-    for (name, value) in pairs {
-        if name != "host" {
-            return Err(Failure::bad_request(format!("there is no parameter {name}: use host")));
+/// `?host=a&host=b&blockers=5`: a list, which serde's form of a query does not have.
+struct Asked {
+    hosts: Vec<String>,
+    /// The oldest flows, so many of each host.
+    blockers: Option<usize>,
+}
+
+impl Asked {
+    fn of(request: &Request<Body>) -> Result<Self, Failure> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(request.uri())
+            .map_err(|error| Failure::bad_request(error.body_text()))?;
+        let mut asked = Asked { hosts: Vec::new(), blockers: None };
+        for (name, value) in pairs {
+            match (name.as_str(), value.parse()) {
+                ("host", _) => asked.hosts.push(value),
+                ("blockers", Ok(n)) if n <= engine::MOST_BLOCKERS => asked.blockers = Some(n),
+                ("blockers", _) => {
+                    let most = engine::MOST_BLOCKERS;
+                    return Err(Failure::bad_request(format!("blockers is a number up to {most}")));
+                }
+                _ => return Err(Failure::bad_request(format!("there is no parameter {name} here"))),
+            }
         }
-        hosts.push(value);
+        Ok(asked)
     }
-    Ok(hosts)
 }
 
 async fn receipts(

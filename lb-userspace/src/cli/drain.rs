@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::api::client::target;
 use crate::api::types::{AtDeadline, DrainRequest, Drains};
 
+use super::blockers::MANY;
 use super::output::Out;
 use super::render;
 use super::terminal::Style;
@@ -134,7 +135,9 @@ async fn wait(
     }
     let mut waiter = Waiter::new(&began, progress, err_style, args.timeout, global.command());
     let client = global.client().with_timeout(LOOK);
-    let look = target("/v1/drains", began.drains.iter().map(|d| ("host", d.host.clone())));
+    let hosts: Vec<_> = began.drains.iter().map(|d| ("host", d.host.clone())).collect();
+    let look = target("/v1/drains", hosts.clone());
+    let with_blockers = target("/v1/drains", hosts.into_iter().chain([("blockers", MANY.to_string())]));
 
     let mut event = Event::Answer(began);
     let result = loop {
@@ -147,9 +150,10 @@ async fn wait(
             }
         }
         let left = args.timeout.map_or(Duration::MAX, |t| t.saturating_sub(start.elapsed()));
+        let look = if waiter.asks_for_blockers(start.elapsed()) { &with_blockers } else { &look };
         let answer = async {
             sleep(POLL.min(left)).await;
-            client.get::<Drains>(&look).await
+            client.get::<Drains>(look).await
         };
         event = tokio::select! {
             biased;

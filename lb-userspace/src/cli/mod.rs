@@ -11,11 +11,13 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::api::client::Client;
 
+pub mod blockers;
 pub mod check;
 pub mod completions;
 pub mod decap;
 pub mod detach;
 pub mod drain;
+pub mod drains;
 pub mod exit;
 pub mod flows;
 pub mod kick;
@@ -64,6 +66,7 @@ pub enum Command {
     Status(status::StatusArgs),
     Drain(drain::DrainArgs),
     Undrain(undrain::UndrainArgs),
+    Drains(drains::DrainsArgs),
     Receipts(receipts::ReceiptsArgs),
     Receipt(receipt::ReceiptArgs),
     Plan(plan::PlanArgs),

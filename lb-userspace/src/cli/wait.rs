@@ -8,6 +8,7 @@ use anyhow::anyhow;
 
 use crate::api::types::{DrainStatus, Drains, LiveFlows, Outcome};
 
+use super::blockers::Blockers;
 use super::exit::{Exit, Failure};
 use super::render::drain::{live_line, plain_line};
 use super::render::number::{duration, exact, plural};
@@ -64,6 +65,7 @@ pub struct Waiter {
     told: Vec<(Told, Duration)>,
     /// Lines of the block on the terminal.
     drawn: usize,
+    blockers: Blockers,
     /// Since when no daemon answers, and why.
     away: Option<(Duration, String)>,
 }
@@ -76,7 +78,7 @@ fn told(drain: &DrainStatus) -> Told {
 }
 
 /// Done means that the gauge is 0, not only that the daemon calls the drain so.
-fn is_done(drain: &DrainStatus) -> bool {
+pub(super) fn is_done(drain: &DrainStatus) -> bool {
     drain.state == "drained" && drain.live_flows.total == 0
 }
 
@@ -91,12 +93,18 @@ impl Waiter {
         command: String,
     ) -> Self {
         let told = began.drains.iter().map(|d| (told(d), Duration::ZERO)).collect();
-        Waiter { progress, style, timeout, command, last: began.clone(), told, drawn: 0, away: None }
+        let (last, blockers) = (began.clone(), Blockers::default());
+        Waiter { progress, style, timeout, command, last, told, drawn: 0, blockers, away: None }
     }
 
     /// The last that is known of the drains.
     pub fn last(&self) -> &Drains {
         &self.last
+    }
+
+    /// Whether the next look is to ask for what the drains wait for.
+    pub fn asks_for_blockers(&mut self, elapsed: Duration) -> bool {
+        self.blockers.are_due(self.progress, elapsed)
     }
 
     /// `elapsed` since the waiting began.
@@ -152,9 +160,10 @@ impl Waiter {
                 wait => wait,
             };
         }
+        let blockers = self.blockers.take(&self.last, self.progress, elapsed, self.style);
         progress += &match self.progress {
             Progress::Live => self.draw(elapsed),
-            Progress::Plain => self.changes(elapsed),
+            Progress::Plain => self.changes(elapsed) + &blockers,
             Progress::Quiet => String::new(),
         };
         Step::Wait(progress)
@@ -320,6 +329,7 @@ impl Waiter {
                 all.len()
             ));
         }
+        lines.extend_from_slice(self.blockers.lines(room.saturating_sub(lines.len())));
         if let Some((since, why)) = &self.away {
             let away = duration((elapsed - *since).as_secs());
             let line =

@@ -48,11 +48,30 @@ pub struct FlowRecord {
     pub service: u16,
     pub host: HostId,
     pub phase: Phase,
+    /// Number of the timeouts that it goes by.
+    pub set: u8,
     pub slot: u32,
     /// Seconds since the pin was made.
     pub age: u32,
     /// Seconds since the last packet.
     pub idle: u32,
+}
+
+impl FlowRecord {
+    pub(super) fn new(index: Option<u32>, word: Word, cold: &Cold, now: u32) -> Self {
+        FlowRecord {
+            index,
+            tuple: cold.tuple(),
+            service: cold.service(),
+            host: word.host(),
+            phase: word.phase(),
+            set: word.set(),
+            slot: cold.slot,
+            // A pin that was made since the clock was read is not old.
+            age: (now.wrapping_sub(cold.start) as i32).max(0) as u32,
+            idle: word.idle(now),
+        }
+    }
 }
 
 /// Part of a listing.
@@ -102,7 +121,7 @@ impl Dataplane {
 
     /// A live pin. A closing one is listed until the sweep ends it, as only that knows whether it still waits; one of a flow that has
     /// been ended is none.
-    fn is_listed(&self, word: Word, now: u32) -> bool {
+    pub(super) fn is_listed(&self, word: Word, now: u32) -> bool {
         if word.phase() == Phase::Reset {
             return false;
         }
@@ -118,16 +137,7 @@ impl Dataplane {
         now: u32,
         filter: &FlowFilter,
     ) -> Option<FlowRecord> {
-        let record = FlowRecord {
-            index,
-            tuple: cold.tuple(),
-            service: cold.service(),
-            host: word.host(),
-            phase: word.phase(),
-            slot: cold.slot,
-            age: now.wrapping_sub(cold.start),
-            idle: word.idle(now),
-        };
+        let record = FlowRecord::new(index, word, cold, now);
         filter.takes(&record).then_some(record)
     }
 }

@@ -8,6 +8,7 @@ mod directory;
 mod end;
 mod error;
 mod flows;
+mod live;
 mod load;
 mod mapped;
 mod maps;

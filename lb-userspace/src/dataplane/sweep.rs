@@ -15,6 +15,7 @@ use lb_common::table::{BUCKET, LIMBO, MARK_OVERFLOW, MARK_SECOND};
 
 use super::sys::take;
 use super::{Dataplane, Error, Maps};
+use crate::ages::{End, Pair};
 
 /// What the sweep is told of what is published.
 pub struct SweepInput<'a> {
@@ -42,6 +43,8 @@ pub struct Swept {
     /// Pins of flows that were ended, whose clients and hosts are to be told; the first [`MOST_RESETS`].
     pub resets: Vec<ResetPin>,
     pub expired: u64,
+    /// Of those the connections and datagram flows that ended by themselves: how long they lasted.
+    pub ended: Vec<End>,
     pub overflow: u64,
     pub took: Duration,
 }
@@ -83,7 +86,7 @@ pub const MOST_RESETS: usize = 1 << 16;
 
 /// Words whose cold records are fetched together, so that their ways from memory overlap: more than a CPU has under way, and
 /// few enough to still be in its cache when they are read.
-const AHEAD: usize = 64;
+pub(super) const AHEAD: usize = 64;
 
 struct Sweep<'m, 'i> {
     maps: &'m Maps,
@@ -104,6 +107,7 @@ impl Dataplane {
             leaving: BTreeMap::new(),
             resets: Vec::new(),
             expired: 0,
+            ended: Vec::new(),
             overflow: 0,
             took: Duration::ZERO,
         };
@@ -183,6 +187,7 @@ impl<'i> Sweep<'_, 'i> {
         // SAFETY: a word of the mapped array.
         if unsafe { atomic::swap(self.maps.word(index), word.0, Word::EMPTY.0) } {
             self.swept.expired += 1;
+            self.swept.ended.extend(end(word, &cold, self.now, &self.timeouts));
             book_end(self.maps, cold.stats, phase);
             unmark(self.maps, index, word, &cold);
         }
@@ -266,9 +271,26 @@ impl Dataplane {
         unmark_overflow(&self.maps, self.options.key, tuple);
         book_end(&self.maps, entry.cold.stats, Word(entry.word).phase());
         swept.expired += 1;
+        swept.ended.extend(end(Word(entry.word), &entry.cold, self.now(), &self.options.timeouts));
         swept.overflow -= 1;
         Ok(())
     }
+}
+
+/// How long a flow lasted whose pin is taken out. `None`: it did not end by itself, or never was a connection.
+fn end(word: Word, cold: &Cold, now: u32, timeouts: &Timeouts) -> Option<End> {
+    let phase = word.phase();
+    if word.is_live(now, timeouts) || !matches!(phase, Phase::Established | Phase::Closing | Phase::Udp) {
+        return None;
+    }
+    let at = now.wrapping_sub(word.idle(now));
+    Some(End {
+        pair: Pair { service: cold.service(), host: word.host(), is_udp: phase == Phase::Udp },
+        at,
+        // Clocks of two CPUs may differ.
+        duration: (at.wrapping_sub(cold.start) as i32).max(0) as u32,
+        is_silent: phase != Phase::Closing,
+    })
 }
 
 /// Tells the home of a pin that was taken out of its second bucket.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::types::{AtDeadline, Outcome, Receipt};
+use crate::api::types::{AtDeadline, Outcome, Percentiles, Receipt};
 
 use super::state::{Drain, Gauges, Start};
 
@@ -41,6 +41,8 @@ pub struct Tally {
     pub violations: BTreeMap<String, u64>,
     pub packets: u64,
     pub bytes: u64,
+    /// As they were told last.
+    durations: Option<Percentiles>,
 }
 
 impl Tally {
@@ -72,6 +74,7 @@ impl Tally {
             violations: BTreeMap::new(),
             packets: 0,
             bytes: 0,
+            durations: None,
         }
     }
 
@@ -87,6 +90,7 @@ impl Tally {
 
     /// Takes in what happened since the last call.
     pub fn take(&mut self, gauges: &Gauges) {
+        self.durations = gauges.durations;
         let now = Start::new(gauges, 0);
         let last = std::mem::replace(&mut self.last, now.clone());
         let grown_by = |sum: &mut u64, total: fn(&Start) -> u64| {
@@ -176,7 +180,7 @@ impl Tally {
             bytes: self.bytes,
             packets_per_second: self.packets as f64 / seconds,
             bytes_per_second: self.bytes as f64 / seconds,
-            durations: None,
+            durations: self.durations,
         }
     }
 }

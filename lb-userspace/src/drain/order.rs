@@ -131,7 +131,12 @@ impl Order {
 
     /// What is left at `now` has had its time to speak.
     pub fn ends_silent(&self, now: u64) -> bool {
-        self.all_ended_at().is_some_and(|end| now >= end + PATIENCE)
+        self.silent_ended_at().is_some_and(|end| now >= end)
+    }
+
+    /// Unix second from which on no flow is left, spoken or not.
+    pub fn silent_ended_at(&self) -> Option<u64> {
+        Some(self.all_ended_at()? + PATIENCE)
     }
 
     /// The deadline has passed, and lets flows go on: since when.

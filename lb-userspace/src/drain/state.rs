@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::types::{LiveFlows, Order, Receipt};
+use crate::api::types::{LiveFlows, Order, Percentiles, Receipt};
 
 use super::account::Tally;
 
@@ -34,6 +34,8 @@ pub struct Gauges {
     pub bytes_total: u64,
     /// Must-be-zero counters of the instance that are not zero.
     pub violations: BTreeMap<String, u64>,
+    /// Of the flows that have ended since the drain began, if all of it was watched.
+    pub durations: Option<Percentiles>,
 }
 
 /// What one full sweep of the flow table found for one host.

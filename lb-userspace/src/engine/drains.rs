@@ -45,6 +45,9 @@ impl Engine {
             self.sealed.retain(|host| !unsealed.contains(host));
             self.stale = true;
             for drain in &begun {
+                if let Some(&host) = self.ids.hosts.get(&drain.host) {
+                    self.durations.begin(host, drain.id);
+                }
                 log::info!("drain {} of {} by {author}", drain.id, drain.host);
             }
             for amended in &amended {
@@ -52,7 +55,7 @@ impl Engine {
             }
         }
         self.put_into_effect()?;
-        self.drain_statuses(&hosts)
+        self.drain_statuses(&hosts, None)
     }
 
     /// The order that the drain of a host is to have.
@@ -73,7 +76,7 @@ impl Engine {
         }
         self.take_back(&hosts, |gauges| Event::Undrain { gauges }, author, request.reason.as_deref())?;
         self.put_into_effect()?;
-        self.drain_statuses(&hosts)
+        self.drain_statuses(&hosts, None)
     }
 
     /// Brings hosts back whose leases have run out, unless that could not be published: then they stay as they are.
@@ -132,8 +135,12 @@ impl Engine {
         self.note_starts()
     }
 
-    /// The drains of these hosts, or of all hosts that have one.
-    pub fn drain_statuses(&self, hosts: &[String]) -> Result<Vec<DrainStatus>, Error> {
+    /// The drains of these hosts, or of all hosts that have one; with so many of the flows that each waits for.
+    pub fn drain_statuses(
+        &self,
+        hosts: &[String],
+        blockers: Option<usize>,
+    ) -> Result<Vec<DrainStatus>, Error> {
         let all: Vec<String> =
             if hosts.is_empty() { self.drains.keys().cloned().collect() } else { self.named(hosts)? };
         let serving_on = self.serving_on();
@@ -143,7 +150,17 @@ impl Engine {
             let status = self.drains[host].status(live, self.clock.now());
             statuses.extend(status.map(|status| explained(status, &serving_on)));
         }
+        self.add_progress(statuses.iter_mut().collect(), blockers)?;
         Ok(statuses)
+    }
+
+    /// The drain of a host, under way or the last.
+    pub fn drain_status(&self, host: &str, blockers: usize) -> Result<DrainStatus, Error> {
+        if !self.drains.contains_key(host) {
+            return Err(Error::NoHost { name: host.to_owned(), near: near(host, self.drains.keys()) });
+        }
+        let statuses = self.drain_statuses(&[host.to_owned()], Some(blockers))?;
+        statuses.into_iter().next().ok_or_else(|| Error::NoDrainOf(host.to_owned()))
     }
 
     /// Notes the zero line of drains whose rings have just been published.

@@ -32,6 +32,8 @@ pub enum Error {
     NoKick(u64),
     #[error("a kick at no flow a second would never end")]
     NoRate,
+    #[error("{0} is in use, and has not been drained before")]
+    NoDrainOf(String),
     #[error("there is no drain {0}")]
     NoDrain(u64),
     #[error("drain {drain} of {host} has no receipt: it is under way")]
@@ -52,6 +54,7 @@ impl Error {
             | Error::NoService { .. }
             | Error::Unknown { .. }
             | Error::NoDrain(_)
+            | Error::NoDrainOf(_)
             | Error::NoKick(_)
             | Error::NoReceiptYet { .. } => "not_found",
             Error::NoHosts | Error::NoRate | Error::NoPrefix(_) | Error::Order { .. } => "bad_request",
@@ -95,6 +98,7 @@ impl Error {
                 Some(format!("{}; or give --force", mends.join("; ")))
             }
             Error::Order { refusal, .. } => Some(refusal.mend().to_owned()),
+            Error::NoDrainOf(host) => Some(format!("`sluice plan drain {host}` says what a drain would do")),
             Error::NoDrain(_) => Some("`sluice receipts` lists the drains that are over".to_owned()),
             Error::NoReceiptYet { host, .. } => {
                 Some(format!("`sluice drain {host} --wait` waits for its end and shows the receipt"))

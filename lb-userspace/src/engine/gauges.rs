@@ -76,6 +76,7 @@ impl Engine {
             packets_total: sum.packets,
             bytes_total: sum.bytes,
             violations: Self::violations(&reasons).collect(),
+            durations: self.durations_of(host),
         })
     }
 

@@ -50,7 +50,7 @@ impl Engine {
         })
     }
 
-    fn flow(&self, record: &FlowRecord) -> Flow {
+    pub(super) fn flow(&self, record: &FlowRecord) -> Flow {
         let end = |address: IpAddr, port: u16| SocketAddr::new(address, port).to_string();
         let tuple = &record.tuple;
         Flow {

@@ -14,6 +14,7 @@ mod hands;
 mod kicks;
 mod listing;
 mod own;
+mod progress;
 mod publication;
 mod rates;
 mod receipts;
@@ -35,6 +36,9 @@ use tokio::sync::watch;
 pub use clock::Clock;
 pub use error::Error;
 pub use handle::{Handle, Running};
+#[doc(hidden)]
+pub use progress::look;
+pub use progress::{BLOCKERS, MOST_BLOCKERS};
 pub use start::{Start, by_phase, data_path_key};
 
 use crate::api::types;
@@ -47,6 +51,7 @@ use crate::plan::{Ids, Inputs};
 use crate::relay::{self, PathMtus};
 use edges::Edges;
 use kicks::Kicks;
+use progress::Durations;
 use rates::Rates;
 use resets::Resets;
 use rings::Rings;
@@ -91,6 +96,7 @@ pub struct Engine {
     edges: Edges,
     resets: Resets,
     kicks: Kicks,
+    durations: Durations,
 }
 
 impl Engine {

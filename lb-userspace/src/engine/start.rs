@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::edges::Edges;
 use super::kicks::Kicks;
+use super::progress::Durations;
 use super::rates::Rates;
 use super::resets::Resets;
 use super::rings::{Rings, Wanted};
@@ -115,6 +116,7 @@ impl Start {
             edges: Edges::default(),
             resets: Resets::default(),
             kicks: Kicks::default(),
+            durations: Durations::new(u32::try_from(clock.monotonic()).unwrap_or(u32::MAX)),
         };
         engine.resume_drains()?;
         engine.continue_edges();

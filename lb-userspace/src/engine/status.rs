@@ -28,7 +28,8 @@ impl Engine {
             let share = shares.get(host.name.as_str()).copied().unwrap_or_default();
             self.host(host, share, edges.contains(host.name.as_str()), &serving_on)
         });
-        let hosts: Vec<_> = hosts.collect::<Result<_, _>>()?;
+        let mut hosts: Vec<_> = hosts.collect::<Result<_, _>>()?;
+        self.add_progress(hosts.iter_mut().filter_map(|host| host.drain.as_mut()).collect(), None)?;
         Ok(Status {
             instance: self.instance.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -104,6 +104,7 @@ impl Engine {
             leaving: &|service, host| self.leaving.contains_key(&(service, host)),
         };
         self.swept = Some(self.dataplane.sweep(&input)?);
+        self.note_durations();
         Ok(())
     }
 

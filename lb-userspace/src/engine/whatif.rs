@@ -46,6 +46,7 @@ impl Engine {
             load: &|service, host| self.load(&service.name, host),
             live: &|host| live.get(host).copied().unwrap_or_default(),
             idle_timeout: self.idle_timeout(),
+            expected: self.expected_of(&hosts),
         }))
     }
 

@@ -45,6 +45,8 @@ pub struct Input<'a> {
     pub live: &'a dyn Fn(&str) -> LiveFlows,
     /// The longest time that a live flow may be silent, seconds.
     pub idle_timeout: u64,
+    /// Seconds until the flows that live there now have ended, but one of a hundred.
+    pub expected: Option<u64>,
 }
 
 impl Input<'_> {
@@ -75,7 +77,7 @@ pub fn plan(input: &Input<'_>) -> DrainPlan {
         hosts,
         survivors,
         unserved,
-        expected_seconds: None,
+        expected_seconds: input.expected.map(|seconds| seconds.max(at_least(input))),
         at_least_seconds: at_least(input),
         rules: rules::broken(input.model, &input.out(), input.down, input.hosts),
         notes: Vec::new(),

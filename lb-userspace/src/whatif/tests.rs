@@ -206,6 +206,7 @@ impl Site {
             load,
             live: &|_| live,
             idle_timeout: 900,
+            expected: None,
         })
     }
 }

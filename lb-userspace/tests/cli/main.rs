@@ -241,6 +241,46 @@ fn an_order_is_asked_for_in_seconds() {
 }
 
 #[test]
+fn drains_in_force_and_one_of_them() {
+    let of = |host: &str, blockers: bool| {
+        let mut drain = drain(host, "draining", 4);
+        let end = json!({"p50": 5, "p90": 90, "p99": null, "measured": 400, "unknown": 0});
+        let flow = json!({"protocol": "tcp", "client": "198.51.100.7:5000", "vip": "192.0.2.10:443", "service": "web", "host": host,
+            "phase": "established", "age": 7500, "idle": 61, "slot": 3});
+        drain["progress"] = json!({"phases": {}, "idle": 1, "ended": 6, "packets_per_second": 10.0, "bytes_per_second": 900.0,
+            "expected_end": end, "blockers": if blockers { json!([flow]) } else { json!(null) }});
+        drain
+    };
+    let fake = Fake::new(move |what, _| match what {
+        "GET /v1/drains" => drains(&[of("web-1", false), drain("web-2", "undrained", 3)]),
+        "GET /v1/drains?blockers=2" => drains(&[of("web-1", true)]),
+        "GET /v1/drains/web%2F1?blockers=9" => ok(of("web/1", true)),
+        "GET /v1/drains/web-1" => ok(of("web-1", true)),
+        _ => refusal(404, "not_found", "there is no host named x"),
+    });
+    let run = fake.run(&["drains"]).expect(0);
+    assert!(run.out.starts_with("web-1: draining (drain ") && !run.out.contains("web-2"), "{run:?}");
+    assert!(run.out.contains("expected end: p50 in 5s, p90 in 1m30s, p99 not known\n"), "{run:?}");
+    assert!(!run.out.contains("198.51.100.7"), "{run:?}");
+    for words in
+        [&["drains", "--blockers", "2"][..], &["drains", "web/1", "--blockers", "9"], &["drains", "web-1"]]
+    {
+        let run = fake.run(words).expect(0);
+        assert!(
+            run.out.contains("198.51.100.7:5000  192.0.2.10:443  web      established  2h05m  1m01s\n"),
+            "{run:?}"
+        );
+    }
+    assert_eq!(
+        fake.run(&["drains", "web-1", "--json"]).expect(0).json()["progress"]["expected_end"]["p90"],
+        90
+    );
+    assert_eq!(fake.run(&["drains", "--json"]).expect(0).json()["drains"].as_array().unwrap().len(), 1);
+    fake.run(&["drains", "x"]).expect(3).says("error: there is no host named x\n");
+    fake.run(&["drains", "--blockers", "101"]).expect(2);
+}
+
+#[test]
 fn receipts_and_one_of_them() {
     let receipt = || drain("web-1", "drained", 0)["receipt"].clone();
     let fake = Fake::new(move |what, _| match what {

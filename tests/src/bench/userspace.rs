@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lb_common::layout::{Control, HostId, HostState};
-use lb_userspace::dataplane::{Dataplane, Sizes, SweepInput, Tables, grace_period};
+use lb_userspace::ages::{End, Ended, Pair};
+use lb_userspace::dataplane::{Dataplane, Sizes, SweepInput, Tables, grace_period, monotonic_seconds};
+use lb_userspace::engine::look;
 use lb_userspace::ring::{Base, Slots};
 
 use super::cases::flows;
@@ -36,6 +38,8 @@ pub fn measure(subject: &mut Subject, say: &mut impl FnMut(&str)) -> Result<Vec<
     ];
     say("sweeps");
     work.extend(sweeps(subject, 1_000_000, 10.0)?);
+    say("progress of drains");
+    work.extend(progress(subject, 100_000, 50.0)?);
     say("publications");
     work.extend(publications(&mut subject.dataplane, HOSTS, 8)?);
     work.extend(publications(&mut subject.dataplane, 16, 1000)?);
@@ -47,12 +51,7 @@ pub fn sweeps(subject: &mut Subject, pins: u32, goal: f64) -> Result<Vec<Work>> 
     if subject.dataplane.maps.sizes.buckets < Sizes::new(RING_SIZE, pins).buckets {
         return Ok(Vec::new());
     }
-    subject.forget_all()?;
-    let mut feeder = Feeder::load(subject.program()?, pins)?;
-    let packets = Flows::new(Kind::TcpAck, Vips::of(false, false, Mode::L2));
-    feeder.set((0..pins as usize).map(|flow| packets.frame(flow as u32)))?;
-    feeder.run(Called::Tested, pins)?;
-    drop(feeder);
+    fill(subject, pins)?;
     let tables = tables();
     let sweep = |subject: &mut Subject, loses: &dyn Fn(HostId) -> bool| {
         let swept = subject.dataplane.sweep(&SweepInput {
@@ -70,6 +69,40 @@ pub fn sweeps(subject: &mut Subject, pins: u32, goal: f64) -> Result<Vec<Work>> 
         Work::new(&name(""), 11, Some(goal), || sweep(subject, &|_| false))?,
         Work::new(&name(", 1 of 4 hosts in handover"), 11, None, || sweep(subject, &|host| host == 1))?,
     ])
+}
+
+/// Makes the table hold so many pins and no others.
+fn fill(subject: &mut Subject, pins: u32) -> Result<()> {
+    subject.forget_all()?;
+    let mut feeder = Feeder::load(subject.program()?, pins)?;
+    let packets = Flows::new(Kind::TcpAck, Vips::of(false, false, Mode::L2));
+    feeder.set((0..pins as usize).map(|flow| packets.frame(flow as u32)))?;
+    feeder.run(Called::Tested, pins)?;
+    Ok(())
+}
+
+/// Progress, expected end and blockers of all hosts at once, which have so many flows; `goal` in milliseconds.
+fn progress(subject: &mut Subject, flows: u32, goal: f64) -> Result<Vec<Work>> {
+    fill(subject, flows)?;
+    // An hour of flows that ended, of all durations.
+    let now = monotonic_seconds();
+    let mut ended = Ended::new(now.saturating_sub(3600));
+    let hosts: Vec<HostId> = tables().services.values().flat_map(|t| t.backends.keys().copied()).collect();
+    for number in 0..200_000 {
+        let pair = Pair { service: 0, host: hosts[number as usize % hosts.len()], is_udp: false };
+        let (at, is_silent) = (now.saturating_sub(number % 3600), number % 9 == 0);
+        ended.take(&[End { pair, at, duration: number * 7919 % 40_000, is_silent }], now);
+    }
+    let hosts: Vec<_> = hosts.into_iter().map(|host| (host, None)).collect();
+    let name = format!("progress and 5 blockers of each of {} hosts, {}", hosts.len(), self::flows(flows));
+    let work = Work::new(&name, 11, Some(goal), || {
+        let seen = look(&subject.dataplane, &ended, &hosts, 5, monotonic_seconds());
+        let total: u64 = seen.values().map(|seen| seen.survey.total()).sum();
+        anyhow::ensure!(total >= u64::from(flows) * 999 / 1000, "{total} flows were found");
+        anyhow::ensure!(seen.values().all(|seen| seen.expected.p50.is_some()), "nothing is expected");
+        Ok(())
+    })?;
+    Ok(vec![work])
 }
 
 /// Drains a host and takes it back: one ring that all services share, each with a backend on each host.

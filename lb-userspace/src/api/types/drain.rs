@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LiveFlows, Receipt};
+use super::{LiveFlows, Progress, Receipt};
 
 /// What becomes of the flows that are left at a drain's deadline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -53,6 +53,9 @@ pub struct DrainStatus {
     pub live_flows: LiveFlows,
     /// Why the drain is not done yet, in words; null when it is.
     pub waiting_for: Option<String>,
+    /// How far it is and when it will be done; null unless the host is draining.
+    #[serde(default)]
+    pub progress: Option<Progress>,
     pub receipt: Option<Receipt>,
 }
 
@@ -93,7 +96,8 @@ pub struct UndrainRequest {
     pub by: Option<String>,
 }
 
-/// Answer to `POST /v1/drain`, `POST /v1/undrain` and `GET /v1/drains?host=`: in the order asked for.
+/// Answer to `POST /v1/drain`, `POST /v1/undrain` and `GET /v1/drains?host=&blockers=`: in the order asked for.
+/// `GET /v1/drains/HOST?blockers=` answers with one [`DrainStatus`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Drains {
     pub drains: Vec<DrainStatus>,

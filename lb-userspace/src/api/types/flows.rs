@@ -39,7 +39,7 @@ pub struct Flows {
     pub next: Option<u64>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     pub protocol: String,
     /// `address:port`, IPv6 in brackets

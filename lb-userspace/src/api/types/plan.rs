@@ -23,7 +23,7 @@ pub struct DrainPlan {
     pub survivors: Vec<Survivor>,
     /// What would be with no host, of services that would have none left; null if nothing.
     pub unserved: Option<Unserved>,
-    /// Seconds until the last flow has ended, by how old flows are; null: unknown.
+    /// Seconds until 99 of 100 of the flows that live now have ended on each of the hosts, by how long flows last; null: not known.
     pub expected_seconds: Option<u64>,
     /// Seconds that the drain takes in any case.
     pub at_least_seconds: u64,

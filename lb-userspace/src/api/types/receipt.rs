@@ -104,7 +104,8 @@ pub struct Receipt {
     pub packets_per_second: f64,
     #[serde(default)]
     pub bytes_per_second: f64,
-    /// Of flows that ended during the drain; null if that was not measured.
+    /// Of connections and datagram flows that ended by themselves during the drain, from their first packet to their last; null if there were
+    /// none, or the daemon was not there all the time.
     #[serde(default)]
     pub durations: Option<Percentiles>,
 }

@@ -6,6 +6,7 @@ use crate::api::types::{AtDeadline, DrainStatus, LiveFlows};
 use crate::cli::terminal::Style;
 
 use super::number::{duration, exact, plural};
+use super::progress::short;
 use super::receipt::{action, by_the_deadline, ending, violations};
 use super::text::{clean, cut, wrap};
 
@@ -121,6 +122,9 @@ pub fn live_line(drain: &DrainStatus, name_width: usize, elapsed: u64, style: St
     if drain.state != "draining" {
         let _ = write!(line, "  {}", drain.state);
     }
+    if let Some(expected) = short(drain) {
+        let _ = write!(line, "  {expected}");
+    }
     if let Some(bounds) = bounds(drain) {
         let _ = write!(line, "  {bounds}");
     }
@@ -142,6 +146,9 @@ pub fn plain_line(drain: &DrainStatus, elapsed: u64, style: Style) -> String {
         plural(drain.flows_at_start, "flow"),
         phases_in_brackets(drain.live_flows)
     );
+    if let Some(expected) = short(drain) {
+        let _ = write!(line, ", {expected}");
+    }
     if let Some(bounds) = bounds(drain) {
         let _ = write!(line, ", {bounds}");
     }
@@ -236,6 +243,16 @@ mod tests {
         assert_eq!(
             plain_line(&drain, 65, Style::PLAIN),
             "1m05s: web-1: draining, 37 of 120 flows live (30 established, 7 closing), waiting for 37 live flows\n"
+        );
+        drain.progress = Some(crate::cli::render::fixtures::progress(0));
+        assert_eq!(
+            plain_line(&drain, 65, Style::PLAIN),
+            "1m05s: web-1: draining, 37 of 120 flows live (30 established, 7 closing), p90 in 4m12s, \
+             waiting for 37 live flows\n"
+        );
+        assert!(
+            live_line(&drain, 6, 65, Style { width: 120, ..Style::PLAIN })
+                .contains("closing  p90 in 4m12s  w")
         );
         drain.live_flows = live(1_000_000_000_000);
         assert!(

@@ -39,7 +39,39 @@ pub fn draining(id: u64, host: &str, total: u64) -> DrainStatus {
         flows_at_start: 120,
         live_flows: live(total),
         waiting_for: Some(format!("{total} live flows")),
+        progress: None,
         receipt: None,
+    }
+}
+
+/// How far the drain of `web-1` is, with so many blockers.
+pub fn progress(blockers: u64) -> Progress {
+    let flow = |number: u64| Flow {
+        protocol: "tcp".to_owned(),
+        client: format!("198.51.100.7:{}", 50_000 + number),
+        vip: "192.0.2.10:443".to_owned(),
+        service: "web".to_owned(),
+        host: "web-1".to_owned(),
+        phase: "established".to_owned(),
+        age: 7500,
+        idle: 3,
+        slot: 1,
+    };
+    let established = PhaseProgress { live: 30, idle: 4, age_p50: 60, age_max: 7500 };
+    Progress {
+        phases: [("established".to_owned(), established)].into(),
+        idle: 4,
+        ended: 83,
+        packets_per_second: 1200.0,
+        bytes_per_second: 98_000.0,
+        expected_end: ExpectedEnd {
+            p50: Some(20),
+            p90: Some(252),
+            p99: Some(900),
+            measured: 4000,
+            unknown: 0,
+        },
+        blockers: Some((0..blockers).map(flow).collect()),
     }
 }
 
@@ -49,6 +81,7 @@ pub fn ended(id: u64, host: &str, outcome: Outcome, left: u64) -> DrainStatus {
         state: if outcome.is_taken_back() { "undrained" } else { "drained" }.to_owned(),
         live_flows: live(left),
         waiting_for: None,
+        progress: None,
         receipt: Some(Receipt {
             drain: id,
             host: host.to_owned(),

@@ -5,6 +5,7 @@ pub mod flows;
 pub mod kick;
 pub mod number;
 pub mod plan;
+pub mod progress;
 pub mod receipt;
 pub mod rings;
 pub mod status;

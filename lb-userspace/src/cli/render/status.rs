@@ -11,6 +11,7 @@ use crate::model::Ports;
 
 use super::drain::bounds;
 use super::number::{count, duration, exact, memory, percent, plural, rate};
+use super::progress::expected;
 use super::text::{Align, Grid, clean, wrap};
 
 use Align::{Left, Right};
@@ -280,6 +281,9 @@ fn drain_line(drain: &DrainStatus, now: u64) -> String {
     if let Some(reason) = &drain.reason {
         let _ = write!(line, " ({reason})");
     }
+    if let Some(progress) = drain.progress.as_ref().filter(|_| drain.live_flows.total > 0) {
+        let _ = write!(line, "; {}", expected(progress));
+    }
     if let Some(bounds) = bounds(drain) {
         let _ = write!(line, "; {bounds}");
     }
@@ -379,6 +383,15 @@ interface eth0: native XDP, index 2
         body.hosts[1].drain.as_mut().unwrap().state = "drained".to_owned();
         let text = status(&body, false, NOW, Style::PLAIN);
         assert!(text.contains("\ndrain 7 of web-2: done, lease for 1m00s\n"), "{text}");
+    }
+
+    #[test]
+    fn the_expected_end_is_told() {
+        let mut body = fixtures::status();
+        body.hosts[1].drain.as_mut().unwrap().progress = Some(fixtures::progress(0));
+        let words = status(&body, false, NOW, Style::PLAIN).replace("\n  ", " ");
+        let expected = "(kernel update); expected end: p50 in 20s, p90 in 4m12s, p99 in 15m00s; waiting for";
+        assert!(words.contains(expected), "{words}");
     }
 
     #[test]

@@ -140,6 +140,7 @@ impl Site {
             load,
             live: &|_| LiveFlows::default(),
             idle_timeout: 9,
+            expected: None,
         })
     }
 }

@@ -10,7 +10,7 @@
 mod control;
 mod datapath;
 mod history;
-mod rng;
+pub(crate) mod rng;
 
 pub use control::Control;
 pub use datapath::{Datapath, Found, HostState, Packet, Pin, Plain};
