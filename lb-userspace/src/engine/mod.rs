@@ -21,6 +21,7 @@ mod resets;
 mod rings;
 mod start;
 mod status;
+mod telling;
 mod tick;
 mod ways_out;
 
@@ -49,6 +50,7 @@ use kicks::Kicks;
 use rates::Rates;
 use resets::Resets;
 use rings::Rings;
+use telling::Telling;
 
 /// Everything that the daemon knows.
 pub struct Engine {
@@ -90,6 +92,9 @@ pub struct Engine {
     edges: Edges,
     resets: Resets,
     kicks: Kicks,
+    telling: Telling,
+    /// The daemon ends; what goes on goes on without it.
+    is_stopping: bool,
 }
 
 impl Engine {

@@ -1,11 +1,12 @@
 //! Drains: asked for and under way.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{LiveFlows, Receipt};
 
 /// What becomes of the flows that are left at a drain's deadline.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum AtDeadline {
     /// They go on; status says since when the drain is overdue
@@ -18,7 +19,7 @@ pub enum AtDeadline {
 }
 
 /// How a drain is bounded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Order {
     /// Unix seconds; null: it takes the time that it takes.
@@ -31,7 +32,7 @@ pub struct Order {
 }
 
 /// A drain: under way in `HostStatus`, or finished with its `receipt`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DrainStatus {
     pub id: u64,
     pub host: String,
@@ -57,7 +58,7 @@ pub struct DrainStatus {
 }
 
 /// `POST /v1/drain`. A host that is out already joins its drain, and what is given of the order amends it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
     pub hosts: Vec<String>,
@@ -77,7 +78,7 @@ pub struct DrainRequest {
 }
 
 /// `POST /v1/undrain`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UndrainRequest {
     pub hosts: Vec<String>,
@@ -89,7 +90,7 @@ pub struct UndrainRequest {
 }
 
 /// Answer to `POST /v1/drain`, `POST /v1/undrain` and `GET /v1/drains?host=`: in the order asked for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Drains {
     pub drains: Vec<DrainStatus>,
 }

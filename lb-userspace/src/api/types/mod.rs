@@ -4,6 +4,7 @@
 
 mod drain;
 mod error;
+mod event;
 mod flows;
 mod kick;
 mod receipt;
@@ -12,6 +13,7 @@ mod status;
 
 pub use drain::*;
 pub use error::*;
+pub use event::*;
 pub use flows::*;
 pub use kick::*;
 pub use receipt::*;
