@@ -15,7 +15,7 @@ use crate::bpffs;
 use crate::cli::run::RunArgs;
 use crate::config::{self, Loaded, Machine};
 use crate::dataplane::{self, Paths};
-use crate::engine::{Running, Start, data_path_key};
+use crate::engine::{Engine, Running, Start, data_path_key};
 use crate::journal::{Journal, Lock};
 use crate::model::{Model, VipMode};
 use crate::netlink::Resolver;
@@ -98,15 +98,21 @@ async fn serve(
     }
     let (handle, Running { thread, ended: engine_ended }) = engine.spawn()?;
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
+    let teller = handle.clone();
     let ended = async move {
         tokio::select! {
             _ = terminate.recv() => log::info!("SIGTERM: the daemon ends, forwarding goes on"),
             _ = engine_ended => log::error!("the engine has failed: the daemon ends, forwarding goes on"),
             _ = interrupt.recv() => log::info!("SIGINT: the daemon ends, forwarding goes on"),
         }
+        // Streams of events end with it, and so can the server.
+        if teller.ask(Engine::stopping).await.is_err() {
+            teller.events().close();
+        }
     };
-    let served = server::serve(listener, handle, ended).await;
-    // The last handle is gone with the server, so the engine's thread ends, and with it the lock of the journal.
+    let served = server::serve(listener, handle.clone(), ended).await;
+    // With the engine's thread ends the lock of the journal.
+    handle.end();
     tokio::task::spawn_blocking(move || thread.join())
         .await?
         .map_err(|_| anyhow!("the engine has panicked"))?;

@@ -52,6 +52,12 @@ impl Handle {
         let _ = self.commands.send(Command::End);
     }
 
+    /// To an engine that has ended.
+    #[cfg(test)]
+    pub(crate) fn detached() -> Self {
+        Handle { commands: channel().0, events: Bus::new(1_790_000_000) }
+    }
+
     /// Where events are told.
     pub fn events(&self) -> &Bus {
         &self.events

@@ -89,6 +89,15 @@ pub struct UndrainRequest {
     pub by: Option<String>,
 }
 
+/// `GET /v1/drains?…`; `host` may be given several times.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostsQuery {
+    /// Only of these hosts, in this order; without it of all.
+    #[serde(default)]
+    pub host: Vec<String>,
+}
+
 /// Answer to `POST /v1/drain`, `POST /v1/undrain` and `GET /v1/drains?host=`: in the order asked for.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Drains {
