@@ -8,10 +8,10 @@ use toml::de::{DeTable, DeValue};
 use super::limits::{self, default};
 use super::reader::{Read, Section, address, child, choice, describe};
 use super::report::Report;
-use super::{ports, prefix, schema};
+use super::{hooks, ports, prefix, schema};
 use crate::model::{
-    Affinity, Family, FlowTable, Forward, Fragments, Interface, Ping, Ports, Protocol, Protocols, Timeouts,
-    Tracking, UdpHandover, Vip, VipMode, XdpMode,
+    Affinity, Family, FlowTable, Forward, Fragments, Hooks, Interface, Ping, Ports, Protocol, Protocols,
+    Timeouts, Tracking, UdpHandover, Vip, VipMode, XdpMode,
 };
 
 pub(super) struct RawConfig {
@@ -27,6 +27,7 @@ pub(super) struct RawConfig {
     pub hash_key: Option<[u8; 16]>,
     pub flow_table: FlowTable,
     pub timeouts: Timeouts,
+    pub hooks: Hooks,
     /// In the order of the file.
     pub hosts: Vec<RawHost>,
     pub services: Vec<RawService>,
@@ -77,6 +78,7 @@ impl RawConfig {
             hash_key: top.key(report, "hash_key").value(),
             flow_table: read_flow_table(report, &top),
             timeouts,
+            hooks: hooks::read(report, &top),
             hosts: read_hosts(report, &top),
             services: read_services(report, &top, timeouts),
         }

@@ -30,6 +30,7 @@ pub(super) fn resolve(report: &mut Report, raw: RawConfig) -> Model {
         hash_key: raw.hash_key,
         flow_table: raw.flow_table,
         timeouts: raw.timeouts,
+        hooks: raw.hooks,
         hosts: hosts.by_name,
         services: services.list,
     }

@@ -14,6 +14,7 @@ pub(super) const TOP: Fields = &[
     "hash_key",
     "flow_table",
     "timeouts",
+    "hooks",
     "hosts",
     "services",
 ];
@@ -21,6 +22,25 @@ pub(super) const TOP: Fields = &[
 pub(super) const INTERFACE: Fields = &["name", "xdp_mode"];
 pub(super) const FLOW_TABLE: Fields = &["pins", "overflow", "flood_gate"];
 pub(super) const TIMEOUTS: Fields = &["half_open", "established", "closing", "udp", "udp_gap"];
+/// Each event but `lost`, which is for readers.
+pub(super) const HOOKS: Fields = &[
+    "timeout",
+    "on_drain_began",
+    "on_drain_amended",
+    "on_drain_overdue",
+    "on_deadline",
+    "on_drained",
+    "on_undrained",
+    "on_lease_over",
+    "on_kick_began",
+    "on_kick_ended",
+    "on_host_up",
+    "on_host_down",
+    "on_published",
+    "on_violation",
+    "on_daemon_started",
+    "on_daemon_stopping",
+];
 pub(super) const HOST: Fields = &["addresses", "weight"];
 pub(super) const SERVICE: Fields = &[
     "name",
@@ -40,10 +60,11 @@ pub(super) const SERVICE: Fields = &[
 
 /// Where a field belongs that stands in the wrong section; a top-level field behind a header is the usual slip.
 pub(super) fn home_of(name: &str) -> Option<&'static str> {
-    const HOMES: [(Fields, &str); 5] = [
+    const HOMES: [(Fields, &str); 6] = [
         (TOP, "to the top of the file, above the first line in [brackets]"),
         (FLOW_TABLE, "under [flow_table]"),
         (TIMEOUTS, "under [timeouts], or in the timeouts of a service"),
+        (HOOKS, "under [hooks]"),
         (HOST, "under [hosts.NAME]"),
         (SERVICE, "under [[services]]"),
     ];

@@ -16,6 +16,7 @@ use crate::cli::run::RunArgs;
 use crate::config::{self, Loaded, Machine};
 use crate::dataplane::{self, Paths};
 use crate::engine::{Engine, Running, Start, data_path_key};
+use crate::events::hooks::Runner;
 use crate::journal::{Journal, Lock};
 use crate::model::{Model, VipMode};
 use crate::netlink::Resolver;
@@ -24,6 +25,9 @@ use crate::relay::{self, Relay};
 
 /// How long a start waits for neighbours to answer. What is not known by then counts as down until it is.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long the daemon's end waits for the hooks of what happened last.
+const HOOKS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where an instance keeps its journal.
 const STATE: &str = "/var/lib/sluice";
@@ -96,6 +100,7 @@ async fn serve(
     } else {
         local_vips::remove(instance)?;
     }
+    let hooks = Runner::start(instance, &model.hooks, engine.events());
     let (handle, Running { thread, ended: engine_ended }) = engine.spawn()?;
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
     let teller = handle.clone();
@@ -116,6 +121,9 @@ async fn serve(
     tokio::task::spawn_blocking(move || thread.join())
         .await?
         .map_err(|_| anyhow!("the engine has panicked"))?;
+    if let Some(hooks) = hooks {
+        hooks.finish(HOOKS_PATIENCE).await;
+    }
     let _ = std::fs::remove_file(socket);
     drop((relay, resolver));
     served.context("the API server failed")

@@ -4,6 +4,8 @@
 mod filter;
 mod ring;
 
+pub mod hooks;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;

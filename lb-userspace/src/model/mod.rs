@@ -3,6 +3,7 @@
 //! Nothing here knows of TOML, of BPF or of time; a value of [`Model`] is always whole and consistent.
 
 mod endpoint;
+mod hooks;
 mod reach;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use endpoint::{PortRange, Ports, Protocol, Protocols, Vip};
+pub use hooks::Hooks;
 pub use reach::{Family, Reach};
 
 /// The resolved configuration of one balancer instance.
@@ -36,6 +38,7 @@ pub struct Model {
     pub flow_table: FlowTable,
     /// Of services that have none of their own.
     pub timeouts: Timeouts,
+    pub hooks: Hooks,
     /// By name; the name is the operator's handle for a drain.
     pub hosts: BTreeMap<String, Host>,
     pub services: Vec<Service>,

@@ -1,6 +1,7 @@
 //! Tests of the config as a whole: its rules, its robustness and its reference.
 
 mod files;
+mod hooks;
 mod limits;
 mod machine;
 mod mutations;
