@@ -16,6 +16,7 @@ pub mod completions;
 pub mod decap;
 pub mod detach;
 pub mod drain;
+pub mod events;
 pub mod exit;
 pub mod flows;
 pub mod kick;
@@ -25,10 +26,12 @@ pub mod receipts;
 pub mod render;
 pub mod rings;
 pub mod run;
+pub mod states;
 pub mod status;
 pub mod terminal;
 pub mod undrain;
 pub mod wait;
+pub mod wait_for;
 
 pub use exit::{EXIT_CODES, Exit, Failure};
 use output::Out;
@@ -63,10 +66,12 @@ pub enum Command {
     Status(status::StatusArgs),
     Drain(drain::DrainArgs),
     Undrain(undrain::UndrainArgs),
+    Wait(wait_for::WaitArgs),
     Receipts(receipts::ReceiptsArgs),
     Receipt(receipt::ReceiptArgs),
     Flows(flows::FlowsArgs),
     Kick(kick::KickArgs),
+    Events(events::EventsArgs),
     Rings(rings::RingsArgs),
     Check(check::CheckArgs),
     Detach(detach::DetachArgs),

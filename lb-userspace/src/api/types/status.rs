@@ -46,6 +46,7 @@ pub struct InterfaceStatus {
     pub note: Option<String>,
 }
 
+/// A service and its backends.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceStatus {
     pub name: String,
