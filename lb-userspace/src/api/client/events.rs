@@ -50,14 +50,13 @@ impl EventStream {
     /// The next event; `None` when the daemon has ended the stream.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
-            while let Some(data) = self.lines.data() {
-                match serde_json::from_str(&data) {
-                    Ok(event) => return Ok(Some(event)),
-                    Err(source) => {
-                        let (request, daemon) = (self.request.clone(), None);
-                        return Err(ClientError::Mismatch { request, status: 200, daemon, source });
-                    }
-                }
+            if let Some(data) = self.lines.data() {
+                return serde_json::from_str(&data).map(Some).map_err(|source| ClientError::Mismatch {
+                    request: self.request.clone(),
+                    status: 200,
+                    daemon: None,
+                    source,
+                });
             }
             let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;
             let frame = frame.map_err(|_| ClientError::Timeout {

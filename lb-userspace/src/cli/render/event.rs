@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn lines() {
-        let (host, by) = || -> (String, String) { ("web-3".to_owned(), "alice".to_owned()) }();
+        let (host, by) = ("web-3".to_owned(), "alice".to_owned());
         let reason = Some("kernel\x1b update".to_owned());
         let order = Order { deadline: Some(1_790_000_600), lease: Some(1_790_007_200), ..Order::default() };
         let time = "2026-09-21T14:13:20Z";
