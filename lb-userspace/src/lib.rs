@@ -10,6 +10,7 @@ pub mod dataplane;
 pub mod decap;
 pub mod drain;
 pub mod engine;
+pub mod events;
 pub mod journal;
 pub mod model;
 pub mod netlink;

@@ -2,6 +2,8 @@
 //!
 //! Each call opens its own connection, so that a daemon that restarts between two calls is not noticed.
 
+mod events;
+
 use std::fmt::Write as _;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -10,8 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, SERVER};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +22,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::types::ApiError;
+pub use events::EventStream;
 
 /// Bytes of the longest body that is read: far above a page of flows, below what would hurt the machine.
 const MAX_BODY: usize = 64 << 20;
@@ -201,43 +205,64 @@ impl Client {
         body: Bytes,
     ) -> Result<T, ClientError> {
         let request = format!("{method} {target}");
-        let answer = tokio::time::timeout(self.timeout, self.exchange(method, target, &request, body));
-        let answer = answer.await.map_err(|_| ClientError::Timeout {
-            socket: self.socket.clone(),
-            request: request.clone(),
-            timeout: self.timeout,
-        })??;
+        let exchange = async {
+            let (response, _connection) = self.open(method, target, &request, None, body).await?;
+            self.whole(&request, response).await
+        };
+        let answer = self.in_time(&request, exchange).await?;
         decode(&request, answer)
     }
 
-    async fn exchange(
+    /// Bounds what is done for a request.
+    async fn in_time<T>(
+        &self,
+        request: &str,
+        work: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| {
+            Err(ClientError::Timeout {
+                socket: self.socket.clone(),
+                request: request.to_owned(),
+                timeout: self.timeout,
+            })
+        })
+    }
+
+    /// Sends a request, and gives the answer as far as its head.
+    async fn open(
         &self,
         method: Method,
         target: &str,
         request: &str,
+        header: Option<(&str, &str)>,
         body: Bytes,
-    ) -> Result<Answer, ClientError> {
-        let broken = |source: Box<dyn std::error::Error + Send + Sync>| ClientError::Broken {
-            socket: self.socket.clone(),
-            request: request.to_owned(),
-            source,
-        };
+    ) -> Result<(Response<Incoming>, Connection), ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.no_connection(e))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|e| broken(e.into()))?;
+            .map_err(|e| self.broken(request, e.into()))?;
         // Its error is also given to the one request that it carries.
-        let connection = tokio::spawn(connection);
+        let connection = Connection(tokio::spawn(async move {
+            let _ = connection.await;
+        }));
 
         let mut head = Request::builder().method(method).uri(target).header(HOST, "sluice");
-        head = head.header(ACCEPT, "application/json");
+        head = head.header(ACCEPT, "application/json, text/event-stream");
         if !body.is_empty() {
             head = head.header(CONTENT_TYPE, "application/json");
+        }
+        if let Some((name, value)) = header {
+            head = head.header(name, value);
         }
         let message = head
             .body(Full::new(body))
             .map_err(|e| ClientError::Request { request: request.to_owned(), source: e.into() })?;
-        let response = sender.send_request(message).await.map_err(|e| broken(e.into()))?;
+        let response = sender.send_request(message).await.map_err(|e| self.broken(request, e.into()))?;
+        Ok((response, connection))
+    }
+
+    /// The rest of an answer.
+    async fn whole(&self, request: &str, response: Response<Incoming>) -> Result<Answer, ClientError> {
         let status = response.status();
         let server = response.headers().get(SERVER).and_then(|v| v.to_str().ok());
         let daemon = server.and_then(|v| v.strip_prefix("sluice/")).map(str::to_owned);
@@ -245,11 +270,14 @@ impl Client {
             if e.is::<LengthLimitError>() {
                 ClientError::TooLong { request: request.to_owned() }
             } else {
-                broken(e)
+                self.broken(request, e)
             }
         })?;
-        connection.abort();
         Ok(Answer { status, daemon, body: body.to_bytes() })
+    }
+
+    fn broken(&self, request: &str, source: Box<dyn std::error::Error + Send + Sync>) -> ClientError {
+        ClientError::Broken { socket: self.socket.clone(), request: request.to_owned(), source }
     }
 
     fn no_connection(&self, source: io::Error) -> ClientError {
@@ -264,6 +292,15 @@ impl Client {
             },
             _ => ClientError::Connect { socket, source },
         }
+    }
+}
+
+/// The task that carries a connection; it ends with this value.
+struct Connection(tokio::task::JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

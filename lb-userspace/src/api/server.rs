@@ -1,9 +1,15 @@
 //! The server side of the API: HTTP + JSON on the instance's Unix socket.
 
+mod events;
+mod routes;
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::connect_info::{ConnectInfo, Connected};
@@ -12,7 +18,6 @@ use axum::extract::{Path as UrlPath, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use tokio::net::UnixListener;
@@ -23,6 +28,8 @@ use super::types::{
 };
 use crate::engine::{self, Handle};
 
+/// How long the end waits for clients to read their answers.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Most flows on one page.
 const MAX_PAGE: usize = 10_000;
 
@@ -40,31 +47,36 @@ pub fn listen(socket: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves until `end` resolves.
+/// Serves until `end` resolves, and then to the end of the answers that are under way, if their clients read them.
 pub async fn serve(
     listener: UnixListener,
     engine: Handle,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let app = router(engine).into_make_service_with_connect_info::<Peer>();
-    axum::serve(listener, app).with_graceful_shutdown(end).await
+    let (ended, has_ended) = tokio::sync::oneshot::channel();
+    let end = async move {
+        end.await;
+        // Nobody hears it once the server is gone.
+        let _ = ended.send(());
+    };
+    let late = async {
+        if has_ended.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(PATIENCE).await;
+    };
+    tokio::select! {
+        served = axum::serve(listener, app).with_graceful_shutdown(end).into_future() => served,
+        () = late => {
+            log::warn!("some clients do not read their answers: they are left");
+            Ok(())
+        }
+    }
 }
 
 fn router(engine: Handle) -> Router {
-    Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/drain", post(drain))
-        .route("/v1/undrain", post(undrain))
-        .route("/v1/drains", get(drains))
-        .route("/v1/drains/{host}", get(drain_of))
-        .route("/v1/receipts", get(receipts))
-        .route("/v1/receipts/{id}", get(receipt))
-        .route("/v1/plan/drain", get(plan_asked).post(plan_drain))
-        .route("/v1/flows", get(flows))
-        .route("/v1/kick", post(kick))
-        .route("/v1/kicks", get(kicks))
-        .route("/v1/kicks/{id}", get(kick_by_id))
-        .route("/v1/rings", get(rings))
+    routes::router()
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(name_server))

@@ -17,7 +17,7 @@ pub enum Exit {
     Usage = 2,
     NotFound = 3,
     Unreachable = 4,
-    /// A deadline passed with flows left.
+    /// A deadline passed with flows left, or a timeout before what was waited for.
     Deadline = 5,
     /// A drain is done, and its deadline ended flows.
     FlowsEnded = 6,
@@ -45,7 +45,7 @@ Exit codes:
   2  wrong usage
   3  not found: a host, a service, a file
   4  the daemon cannot be reached
-  5  a deadline passed with flows left
+  5  a deadline passed with flows left, or a timeout before what was waited for
   6  drained, and the deadline ended flows: moved or reset
   7  the drain was taken back by an undrain
   8  the drain's lease ran out before it was done

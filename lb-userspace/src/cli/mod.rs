@@ -18,6 +18,7 @@ pub mod decap;
 pub mod detach;
 pub mod drain;
 pub mod drains;
+pub mod events;
 pub mod exit;
 pub mod flows;
 pub mod kick;
@@ -28,10 +29,12 @@ pub mod receipts;
 pub mod render;
 pub mod rings;
 pub mod run;
+pub mod states;
 pub mod status;
 pub mod terminal;
 pub mod undrain;
 pub mod wait;
+pub mod wait_for;
 
 pub use exit::{EXIT_CODES, Exit, Failure};
 use output::Out;
@@ -67,11 +70,13 @@ pub enum Command {
     Drain(drain::DrainArgs),
     Undrain(undrain::UndrainArgs),
     Drains(drains::DrainsArgs),
+    Wait(wait_for::WaitArgs),
     Receipts(receipts::ReceiptsArgs),
     Receipt(receipt::ReceiptArgs),
     Plan(plan::PlanArgs),
     Flows(flows::FlowsArgs),
     Kick(kick::KickArgs),
+    Events(events::EventsArgs),
     Rings(rings::RingsArgs),
     Check(check::CheckArgs),
     Detach(detach::DetachArgs),

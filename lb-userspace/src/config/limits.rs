@@ -25,6 +25,7 @@ pub mod default {
         udp: Duration::from_secs(90),
         udp_gap: Duration::from_secs(2),
     };
+    pub const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
     pub const WEIGHT: u16 = 100;
     pub const FORWARD: Forward = Forward::L2;
     /// The port that GUE has by IANA's registry.
@@ -71,6 +72,8 @@ pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration:
 pub const MAX_NAME: usize = 63;
 /// `IFNAMSIZ` of `linux/if.h` less the terminating zero.
 pub const MAX_INTERFACE_NAME: usize = 15;
+/// Bytes of a hook's command; what is longer is a script of its own.
+pub const MAX_COMMAND: usize = 4096;
 /// Bytes of a config file; the largest that keeps all other limits is a quarter of this.
 pub const MAX_FILE: u64 = 16 << 20;
 

@@ -8,10 +8,10 @@ use toml::de::{DeTable, DeValue};
 use super::limits::{self, default};
 use super::reader::{Read, Section, address, child, choice, describe};
 use super::report::Report;
-use super::{ports, prefix, schema};
+use super::{hooks, ports, prefix, schema};
 use crate::model::{
-    Affinity, Family, FlowTable, Forward, Fragments, Interface, Ping, Ports, Protocol, Protocols, Rules,
-    Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
+    Affinity, Family, FlowTable, Forward, Fragments, Hooks, Interface, Ping, Ports, Protocol, Protocols,
+    Rules, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
 
 pub(super) struct RawConfig {
@@ -28,6 +28,7 @@ pub(super) struct RawConfig {
     pub flow_table: FlowTable,
     pub timeouts: Timeouts,
     pub rules: Rules,
+    pub hooks: Hooks,
     /// In the order of the file.
     pub hosts: Vec<RawHost>,
     pub services: Vec<RawService>,
@@ -86,6 +87,7 @@ impl RawConfig {
             flow_table: read_flow_table(report, &top),
             timeouts,
             rules,
+            hooks: hooks::read(report, &top),
             hosts: read_hosts(report, &top),
             services: read_services(report, &top, timeouts, rules),
         }

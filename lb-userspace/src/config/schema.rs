@@ -15,6 +15,7 @@ pub(super) const TOP: Fields = &[
     "flow_table",
     "timeouts",
     "rules",
+    "hooks",
     "hosts",
     "services",
 ];
@@ -24,6 +25,25 @@ pub(super) const FLOW_TABLE: Fields = &["pins", "overflow", "flood_gate"];
 pub(super) const TIMEOUTS: Fields = &["half_open", "established", "closing", "udp", "udp_gap"];
 pub(super) const RULES: Fields = &["min_healthy", "one_zone_at_a_time"];
 pub(super) const HOST: Fields = &["addresses", "weight", "disabled", "zone", "groups"];
+/// Each event but `lost`, which is for readers.
+pub(super) const HOOKS: Fields = &[
+    "timeout",
+    "on_drain_began",
+    "on_drain_amended",
+    "on_drain_overdue",
+    "on_deadline",
+    "on_drained",
+    "on_undrained",
+    "on_lease_over",
+    "on_kick_began",
+    "on_kick_ended",
+    "on_host_up",
+    "on_host_down",
+    "on_published",
+    "on_violation",
+    "on_daemon_started",
+    "on_daemon_stopping",
+];
 pub(super) const SERVICE: Fields = &[
     "name",
     "vip",
@@ -44,11 +64,12 @@ pub(super) const SERVICE: Fields = &[
 
 /// Where a field belongs that stands in the wrong section; a top-level field behind a header is the usual slip.
 pub(super) fn home_of(name: &str) -> Option<&'static str> {
-    const HOMES: [(Fields, &str); 6] = [
+    const HOMES: [(Fields, &str); 7] = [
         (TOP, "to the top of the file, above the first line in [brackets]"),
         (FLOW_TABLE, "under [flow_table]"),
         (TIMEOUTS, "under [timeouts], or in the timeouts of a service"),
         (RULES, "under [rules], or in the rules of a service"),
+        (HOOKS, "under [hooks]"),
         (HOST, "under [hosts.NAME]"),
         (SERVICE, "under [[services]]"),
     ];

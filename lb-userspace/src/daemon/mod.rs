@@ -15,7 +15,8 @@ use crate::bpffs;
 use crate::cli::run::RunArgs;
 use crate::config::{self, Loaded, Machine};
 use crate::dataplane::{self, Paths};
-use crate::engine::{Running, Start, data_path_key};
+use crate::engine::{Engine, Running, Start, data_path_key};
+use crate::events::hooks::Runner;
 use crate::journal::{Journal, Lock};
 use crate::model::{Model, VipMode};
 use crate::netlink::Resolver;
@@ -24,6 +25,9 @@ use crate::relay::{self, Relay};
 
 /// How long a start waits for neighbours to answer. What is not known by then counts as down until it is.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long the daemon's end waits for the hooks of what happened last.
+const HOOKS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where an instance keeps its journal.
 const STATE: &str = "/var/lib/sluice";
@@ -96,20 +100,30 @@ async fn serve(
     } else {
         local_vips::remove(instance)?;
     }
+    let hooks = Runner::start(instance, &model.hooks, engine.events());
     let (handle, Running { thread, ended: engine_ended }) = engine.spawn()?;
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
+    let teller = handle.clone();
     let ended = async move {
         tokio::select! {
             _ = terminate.recv() => log::info!("SIGTERM: the daemon ends, forwarding goes on"),
             _ = engine_ended => log::error!("the engine has failed: the daemon ends, forwarding goes on"),
             _ = interrupt.recv() => log::info!("SIGINT: the daemon ends, forwarding goes on"),
         }
+        // Streams of events end with it, and so can the server.
+        if teller.ask(Engine::stopping).await.is_err() {
+            teller.events().close();
+        }
     };
-    let served = server::serve(listener, handle, ended).await;
-    // The last handle is gone with the server, so the engine's thread ends, and with it the lock of the journal.
+    let served = server::serve(listener, handle.clone(), ended).await;
+    // With the engine's thread ends the lock of the journal.
+    handle.end();
     tokio::task::spawn_blocking(move || thread.join())
         .await?
         .map_err(|_| anyhow!("the engine has panicked"))?;
+    if let Some(hooks) = hooks {
+        hooks.finish(HOOKS_PATIENCE).await;
+    }
     let _ = std::fs::remove_file(socket);
     drop((relay, resolver));
     served.context("the API server failed")

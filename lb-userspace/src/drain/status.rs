@@ -3,7 +3,7 @@
 use crate::api::types::{AdminState, DrainStatus, LiveFlows, Order};
 
 use super::account::Tally;
-use super::state::{Draining, Finished, Observation, State};
+use super::state::{Drain, Draining, Finished, Observation, State};
 use super::waiting::waiting_for;
 
 impl State {
@@ -15,13 +15,18 @@ impl State {
         }
     }
 
-    /// How the drain in force is bounded.
-    pub fn order(&self) -> Option<Order> {
+    /// The drain in force.
+    pub fn drain(&self) -> Option<&Drain> {
         match self {
             State::Active { .. } => None,
-            State::Draining(draining) => Some(draining.drain.order),
-            State::Drained(finished) => Some(finished.drain.order),
+            State::Draining(draining) => Some(&draining.drain),
+            State::Drained(finished) => Some(&finished.drain),
         }
+    }
+
+    /// How the drain in force is bounded.
+    pub fn order(&self) -> Option<Order> {
+        self.drain().map(|drain| drain.order)
     }
 
     /// The drain that is under way or was the last; `live` is the host's gauge at `now`, a Unix time.
@@ -54,7 +59,7 @@ impl State {
 
 impl Draining {
     /// Since when the deadline has passed with flows left that go on. While only a last look is missing, none is left.
-    fn overdue_since(&self, live: &LiveFlows, now: u64) -> Option<u64> {
+    pub fn overdue_since(&self, live: &LiveFlows, now: u64) -> Option<u64> {
         let may_hide = |(seen, _): &(Observation, u64)| seen.gauges.live.total == 0 && !seen.done(false);
         let is_left = live.total > 0 || self.seen.as_ref().is_some_and(may_hide);
         self.drain.order.overdue_since(now).filter(|_| is_left)

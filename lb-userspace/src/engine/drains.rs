@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::whatif::explained;
-use super::{Engine, Error};
+use super::{Engine, Error, telling};
 use crate::api::types::{DrainRequest, DrainStatus, Order, UndrainRequest};
 use crate::drain::{Action, Event, Gauges, State, Wish, step};
 use crate::journal::{Amended, Change, TakenBack};
@@ -17,7 +17,7 @@ impl Engine {
         let now = self.clock.now();
         let mut id = self.journal.next_drain_id()?;
         let (mut begun, mut amended) = (Vec::new(), Vec::new());
-        let (mut states, mut unsealed) = (Vec::new(), Vec::new());
+        let (mut states, mut unsealed, mut told) = (Vec::new(), Vec::new(), Vec::new());
         for host in &hosts {
             let gauges = self.gauges(host)?;
             let order = self.order(host, &request.into(), now, gauges.live.total)?;
@@ -27,10 +27,14 @@ impl Engine {
             for action in actions {
                 match action {
                     Action::Begin(drain) => {
+                        told.push(telling::began(&drain));
                         begun.push(drain);
                         id += 1;
                     }
-                    Action::Amend { drain, order } => amended.push(Amended { drain, order }),
+                    Action::Amend { drain, order } => {
+                        told.push(telling::amended(host, drain, order, author, request.reason.as_deref()));
+                        amended.push(Amended { drain, order });
+                    }
                     Action::UnsealHost(host) => unsealed.push(host),
                     // Everything is published below.
                     _ => {}
@@ -53,6 +57,7 @@ impl Engine {
             for amended in &amended {
                 log::info!("drain {} has another order by {author}", amended.drain);
             }
+            told.into_iter().for_each(|happening| self.tell(happening));
         }
         self.put_into_effect()?;
         self.drain_statuses(&hosts, None)
@@ -101,11 +106,16 @@ impl Engine {
         reason: Option<&str>,
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        let (mut taken_back, mut states) = (Vec::new(), Vec::new());
+        let (mut taken_back, mut states, mut told) = (Vec::new(), Vec::new(), Vec::new());
         for host in hosts {
-            let (state, actions) = step(host, self.drains[host].clone(), event(self.gauges(host)?), now);
+            let (before, event) = (self.drains[host].clone(), event(self.gauges(host)?));
+            let by = matches!(event, Event::Undrain { .. }).then_some((author, reason));
+            let drain = before.drain().cloned();
+            let (state, actions) = step(host, before, event, now);
             for action in actions {
-                if let Action::TakeBack { drain, receipt } = action {
+                if let Action::TakeBack { drain: number, receipt } = action {
+                    told.extend(drain.as_ref().map(|drain| telling::taken_back(drain, receipt.as_ref(), by)));
+                    let drain = number;
                     taken_back.push(TakenBack { drain, receipt });
                 }
             }
@@ -116,6 +126,7 @@ impl Engine {
         }
         self.journal.undrain(&taken_back, &Change { at: now, author, reason })?;
         self.drains.extend(states);
+        told.into_iter().for_each(|happening| self.tell(happening));
         for host in hosts {
             self.sealed.remove(host);
             log::info!(

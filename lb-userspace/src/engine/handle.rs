@@ -4,18 +4,23 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::Engine;
+use crate::events::Bus;
 
-type Command = Box<dyn FnOnce(&mut Engine) + Send>;
+enum Command {
+    Work(Box<dyn FnOnce(&mut Engine) + Send>),
+    End,
+}
 
 /// Sends work to the engine's thread.
 #[derive(Clone)]
 pub struct Handle {
     commands: Sender<Command>,
+    events: Bus,
 }
 
 /// The engine's thread.
 pub struct Running {
-    /// To be joined after the last handle is gone.
+    /// To be joined after [`Handle::end`].
     pub thread: std::thread::JoinHandle<()>,
     /// Resolves, to an error, when the thread has ended.
     pub ended: tokio::sync::oneshot::Receiver<()>,
@@ -33,26 +38,44 @@ impl Handle {
         work: impl FnOnce(&mut Engine) -> T + Send + 'static,
     ) -> Result<T, Ending> {
         let (answer, result) = tokio::sync::oneshot::channel();
-        let command: Command = Box::new(move |engine| {
+        let command = Command::Work(Box::new(move |engine| {
             // Who asked may have gone away.
             let _ = answer.send(work(engine));
-        });
+        }));
         self.commands.send(command).map_err(|_| Ending)?;
         result.await.map_err(|_| Ending)
+    }
+
+    /// Ends the engine's thread, whoever still has a handle.
+    pub fn end(&self) {
+        // It has ended already if nobody takes commands.
+        let _ = self.commands.send(Command::End);
+    }
+
+    /// To an engine that has ended.
+    #[cfg(test)]
+    pub(crate) fn detached() -> Self {
+        Handle { commands: channel().0, events: Bus::new(1_790_000_000) }
+    }
+
+    /// Where events are told.
+    pub fn events(&self) -> &Bus {
+        &self.events
     }
 }
 
 impl Engine {
-    /// Starts the engine's thread. It ends, and drops the engine, when the last handle is gone.
+    /// Starts the engine's thread. It ends, and drops the engine, when it is told to, or when the last handle is gone.
     pub fn spawn(self) -> std::io::Result<(Handle, Running)> {
         let (commands, queue) = channel();
+        let events = self.events().clone();
         let (alive, ended) = tokio::sync::oneshot::channel::<()>();
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
             // Dropped with the thread, however it ends.
             let _alive = alive;
             self.serve(&queue);
         })?;
-        Ok((Handle { commands }, Running { thread, ended }))
+        Ok((Handle { commands, events }, Running { thread, ended }))
     }
 
     fn serve(mut self, queue: &Receiver<Command>) {
@@ -61,16 +84,18 @@ impl Engine {
             let now = Instant::now();
             // However many commands wait: without sweeps no drain would end.
             if now >= next {
-                if let Err(error) = self.tick() {
+                if !self.is_stopping
+                    && let Err(error) = self.tick()
+                {
                     log::error!("{error}");
                 }
                 // A large table takes its time to sweep: not more than a tenth of a core.
                 next = Instant::now() + self.pause().max(now.elapsed() * 9);
             }
             match queue.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(command) => command(&mut self),
+                Ok(Command::Work(work)) => work(&mut self),
+                Ok(Command::End) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }

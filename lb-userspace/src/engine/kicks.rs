@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::{Engine, Error};
-use crate::api::types::{FlowQuery, Kick, KickRequest, Kicks as Listed};
+use crate::api::types::{FlowQuery, Happening, Kick, KickRequest, Kicks as Listed};
 use crate::dataplane::{EndCause, FlowRecord};
 use crate::drain::State;
 use crate::journal::{Change, Kind};
@@ -64,6 +64,10 @@ impl Engine {
         let change = Change { at: now, author, reason: request.reason.as_deref() };
         self.journal.note(Kind::Kick, &change, &json!({ "request": request, "flows": kick.chosen }))?;
         log::info!("{} flows of {} are ended by {author}, {rate} a second", kick.chosen, kick.host);
+        self.tell(began(&kick, request.service.clone()));
+        if kick.ended_at.is_some() {
+            self.tell(ended(&kick));
+        }
         self.kicks.all.push_front(Running { kick: kick.clone(), flows, began: Instant::now() });
         self.kicks.all.truncate(KEPT);
         Ok(kick)
@@ -99,6 +103,7 @@ impl Engine {
     pub(super) fn advance_kicks(&mut self) -> Result<(), Error> {
         let now = self.clock.now();
         let mut overflowed = false;
+        let mut over = Vec::new();
         for running in &mut self.kicks.all {
             let Running { kick, flows, began } = running;
             let due = (began.elapsed().as_secs_f64() * f64::from(kick.rate)) as u64 + 1;
@@ -115,11 +120,13 @@ impl Engine {
             if flows.is_empty() && kick.ended_at.is_none() {
                 kick.ended_at = Some(now);
                 log::info!("{} of {} flows of {} were ended", kick.kicked, kick.chosen, kick.host);
+                over.push(ended(kick));
             }
         }
         if overflowed {
             self.uncounted.extend(self.ids.stats.values());
         }
+        over.into_iter().for_each(|happening| self.tell(happening));
         Ok(())
     }
 
@@ -132,5 +139,29 @@ impl Engine {
     pub fn kick_by_id(&self, id: u64) -> Result<Kick, Error> {
         let mut all = self.kicks.all.iter();
         all.find(|running| running.kick.id == id).map(|running| running.kick.clone()).ok_or(Error::NoKick(id))
+    }
+}
+
+fn began(kick: &Kick, service: Option<String>) -> Happening {
+    Happening::KickBegan {
+        host: kick.host.clone(),
+        service,
+        kick: kick.id,
+        by: kick.by.clone(),
+        reason: kick.reason.clone(),
+        chosen: kick.chosen,
+        rate: kick.rate,
+    }
+}
+
+fn ended(kick: &Kick) -> Happening {
+    Happening::KickEnded {
+        host: kick.host.clone(),
+        kick: kick.id,
+        by: kick.by.clone(),
+        reason: kick.reason.clone(),
+        chosen: kick.chosen,
+        kicked: kick.kicked,
+        missed: kick.missed,
     }
 }

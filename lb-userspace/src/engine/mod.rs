@@ -22,6 +22,7 @@ mod resets;
 mod rings;
 mod start;
 mod status;
+mod telling;
 mod tick;
 mod ways_out;
 mod whatif;
@@ -55,6 +56,7 @@ use progress::Durations;
 use rates::Rates;
 use resets::Resets;
 use rings::Rings;
+use telling::Telling;
 
 /// Everything that the daemon knows.
 pub struct Engine {
@@ -97,6 +99,9 @@ pub struct Engine {
     resets: Resets,
     kicks: Kicks,
     durations: Durations,
+    telling: Telling,
+    /// The daemon ends; what goes on goes on without it.
+    is_stopping: bool,
 }
 
 impl Engine {

@@ -146,7 +146,7 @@ impl Engine {
             let asked = self.draining().filter(|(_, name, _)| is_asked(name));
             let hosts: Vec<_> = asked.map(|(id, _, draining)| (id, Some(draining.drain.order))).collect();
             let seen = self.look(&hosts, most.min(MOST_BLOCKERS));
-            return self.tell(&mut statuses, &seen, Duration::ZERO, true);
+            return self.add_seen(&mut statuses, &seen, Duration::ZERO, true);
         }
         let mut last = self.durations.last.borrow_mut();
         let is_fresh = |look: &Look| {
@@ -163,10 +163,11 @@ impl Engine {
             }
         };
         let look = last.insert(look);
-        self.tell(&mut statuses, &look.hosts, look.at.elapsed(), false)
+        self.add_seen(&mut statuses, &look.hosts, look.at.elapsed(), false)
     }
 
-    fn tell(
+    /// What a look has seen, so long ago.
+    fn add_seen(
         &self,
         statuses: &mut [&mut DrainStatus],
         seen: &HashMap<HostId, Seen>,

@@ -6,6 +6,7 @@ use lb_common::layout::FEATURE_TAGS;
 
 use super::rings::{Making, Rings};
 use super::{Engine, Error};
+use crate::api::types::Happening;
 use crate::netlink::NextHopState;
 
 impl Engine {
@@ -19,9 +20,11 @@ impl Engine {
         let down = self.unreachable(&self.published_hops);
         for host in down.difference(&self.down) {
             log::warn!("{host} is down: it has no next hop");
+            self.tell(Happening::HostDown { host: host.clone() });
         }
         for host in self.down.difference(&down) {
             log::info!("{host} is up: its next hops are known");
+            self.tell(Happening::HostUp { host: host.clone() });
         }
         self.down = down;
         let mut rings = self.rings.clone();
@@ -68,6 +71,7 @@ impl Engine {
         }
         self.publication_done();
         self.stale = false;
+        self.tell(Happening::Published { generation: self.generation });
         Ok(())
     }
 

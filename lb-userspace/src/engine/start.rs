@@ -16,6 +16,7 @@ use super::progress::Durations;
 use super::rates::Rates;
 use super::resets::Resets;
 use super::rings::{Rings, Wanted};
+use super::telling::Telling;
 use super::{Clock, Engine, Error};
 use crate::dataplane::{Abilities, Dataplane, Options, Sizes, grace_period};
 use crate::drain::{State, resume};
@@ -108,6 +109,8 @@ impl Start {
             published_own: None,
             stale: false,
             started_at: clock.now(),
+            telling: Telling::new(clock.now()),
+            is_stopping: false,
             clock,
             generation: 0,
             swept: None,
@@ -127,6 +130,7 @@ impl Start {
         if engine.dataplane.adopted {
             engine.uncounted = engine.ids.stats.values().copied().collect();
         }
+        engine.tell_of_start()?;
         engine.publish()?;
         engine.note_lost()?;
         engine.note_starts()?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use lb_common::layout::{HostId, HostState};
 
-use super::{Engine, Error};
+use super::{Engine, Error, telling};
 use crate::api::types::AtDeadline;
 use crate::dataplane::{BackendTable, EndCause, SweepInput};
 use crate::drain::{Action, Event, Observation, State, step};
@@ -25,7 +25,9 @@ impl Engine {
         self.tell_of_resets();
         self.recount()?;
         self.close_handovers()?;
+        self.tell_of_deadlines()?;
         self.advance_drains()?;
+        self.tell_of_violations()?;
         self.let_go()?;
         self.sample_rates()?;
         published.and(leased)
@@ -172,6 +174,7 @@ impl Engine {
                         self.ids.hosts.get(host).map_or(0, |&id| self.resets.unconfirmed(id));
                     let change = Change { at: self.clock.now(), author: "sluice", reason: None };
                     self.journal.finish_drain(&receipt, &change)?;
+                    self.tell(telling::drained(&receipt));
                     let crate::api::types::Receipt { ended, moved, reset, silent, .. } = receipt;
                     log::info!(
                         "{host} is drained: {ended} flows ended, {moved} moved, {reset} reset, {silent} silent"

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::Family;
@@ -74,7 +75,7 @@ impl Serialize for Vip {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     Tcp,
@@ -91,7 +92,7 @@ impl fmt::Display for Protocol {
 }
 
 /// The protocols of a service: one at least, sorted, none twice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "ProtocolsJson", from = "ProtocolsJson")]
 pub struct Protocols(Vec<Protocol>);
 
@@ -130,7 +131,7 @@ impl fmt::Display for Protocols {
 }
 
 /// Ports from the first to the last, neither of them 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct PortRange {
     pub first: u16,
     pub last: u16,
@@ -165,7 +166,7 @@ impl fmt::Display for PortRange {
 }
 
 /// The ports of a service: ranges and single ports, one at least, sorted, none in two of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "PortsJson", from = "PortsJson")]
 pub struct Ports(Vec<PortRange>);
 
@@ -212,7 +213,7 @@ fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, list: &[T]) -> fmt::Result 
 }
 
 /// In JSON: all of them, and the only one, if it is the only one, for programs that know no more.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct ProtocolsJson {
     protocol: Option<Protocol>,
     protocols: Vec<Protocol>,
@@ -231,7 +232,7 @@ impl From<ProtocolsJson> for Protocols {
 }
 
 /// As [`ProtocolsJson`].
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct PortsJson {
     port: Option<u16>,
     ports: Vec<PortRange>,

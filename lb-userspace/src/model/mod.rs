@@ -3,6 +3,7 @@
 //! Nothing here knows of TOML, of BPF or of time; a value of [`Model`] is always whole and consistent.
 
 mod endpoint;
+mod hooks;
 mod reach;
 mod rules;
 
@@ -15,6 +16,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use endpoint::{PortRange, Ports, Protocol, Protocols, Vip};
+pub use hooks::Hooks;
 pub use reach::{Family, Reach};
 pub use rules::{Percent, Rules, WhenEmpty};
 
@@ -40,6 +42,7 @@ pub struct Model {
     pub timeouts: Timeouts,
     /// Of services that have none of their own.
     pub rules: Rules,
+    pub hooks: Hooks,
     /// By name; the name is the operator's handle for a drain.
     pub hosts: BTreeMap<String, Host>,
     pub services: Vec<Service>,

@@ -57,7 +57,10 @@ impl Fake {
                 } else {
                     Body::from(body)
                 };
-                Response::builder().status(status.max(200)).body(body).expect("a response")
+                let is_stream = status == 200 && what.starts_with("GET /v1/events");
+                let kind = if is_stream { "text/event-stream" } else { "application/json" };
+                let head = Response::builder().header("content-type", kind);
+                head.status(status.max(200)).body(body).expect("a response")
             }
         });
         runtime.spawn(async move { axum::serve(listener, router).await });

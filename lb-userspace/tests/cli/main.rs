@@ -1,5 +1,6 @@
 //! The built binary against a fake daemon: exit codes, streams, signals, terminals.
 
+mod events;
 mod fake;
 mod terminal;
 mod waiting;

@@ -1,11 +1,12 @@
 //! Drains: asked for and under way.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{LiveFlows, Progress, Receipt};
 
 /// What becomes of the flows that are left at a drain's deadline.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum AtDeadline {
     /// They go on; status says since when the drain is overdue
@@ -18,7 +19,7 @@ pub enum AtDeadline {
 }
 
 /// How a drain is bounded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Order {
     /// Unix seconds; null: it takes the time that it takes.
@@ -31,7 +32,7 @@ pub struct Order {
 }
 
 /// A drain: under way in `HostStatus`, or finished with its `receipt`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DrainStatus {
     pub id: u64,
     pub host: String,
@@ -60,7 +61,7 @@ pub struct DrainStatus {
 }
 
 /// `POST /v1/drain`. A host that is out already joins its drain, and what is given of the order amends it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
     /// Names, `@GROUP` or `@zone:ZONE`.
@@ -84,7 +85,7 @@ pub struct DrainRequest {
 }
 
 /// `POST /v1/undrain`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UndrainRequest {
     /// Names, `@GROUP` or `@zone:ZONE`.
@@ -96,9 +97,30 @@ pub struct UndrainRequest {
     pub by: Option<String>,
 }
 
+/// `GET /v1/drains?…`; `host` may be given several times.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainsQuery {
+    /// Only of these hosts, in this order; without it of all.
+    #[serde(default)]
+    pub host: Vec<String>,
+    /// With the progress of each, and so many of its oldest flows.
+    #[serde(default)]
+    pub blockers: Option<usize>,
+}
+
+/// `GET /v1/drains/{host}?…`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BlockersQuery {
+    /// So many of its oldest flows.
+    #[serde(default)]
+    pub blockers: Option<usize>,
+}
+
 /// Answer to `POST /v1/drain`, `POST /v1/undrain` and `GET /v1/drains?host=&blockers=`: in the order asked for.
 /// `GET /v1/drains/HOST?blockers=` answers with one [`DrainStatus`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Drains {
     pub drains: Vec<DrainStatus>,
 }

@@ -1,11 +1,12 @@
 //! Refusals.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::BrokenRule;
 
 /// Body of every answer with a status of 400 and above.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ApiError {
     /// `not_found`, `bad_request`, `conflict`, `rule` or `internal`
     pub code: String,

@@ -1,9 +1,10 @@
 //! Live flows, one by one.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which flows to list; all that is given must hold.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FlowQuery {
     pub host: Option<String>,
@@ -22,7 +23,7 @@ pub struct FlowQuery {
 }
 
 /// A phase that live flows are in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum FlowPhase {
     HalfOpen,
@@ -32,14 +33,14 @@ pub enum FlowPhase {
 }
 
 /// `GET /v1/flows?…`, with the fields of [`FlowQuery`]
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Flows {
     pub flows: Vec<Flow>,
     /// Pass as `cursor` for the next page; null on the last.
     pub next: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Flow {
     pub protocol: String,
     /// `address:port`, IPv6 in brackets

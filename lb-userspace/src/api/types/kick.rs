@@ -1,9 +1,10 @@
 //! Flows that an operator ends early.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/kick`: ends live flows of a host, so many a second. All that is given must hold for a flow.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KickRequest {
     pub host: String,
@@ -29,7 +30,7 @@ pub struct KickRequest {
 }
 
 /// Answer to `POST /v1/kick` and `GET /v1/kicks/{id}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Kick {
     /// Since the daemon's start.
     pub id: u64,
@@ -50,7 +51,7 @@ pub struct Kick {
 }
 
 /// Answer to `GET /v1/kicks`: the latest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Kicks {
     pub kicks: Vec<Kick>,
 }

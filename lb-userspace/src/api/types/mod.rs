@@ -4,6 +4,7 @@
 
 mod drain;
 mod error;
+mod event;
 mod flows;
 mod kick;
 mod plan;
@@ -14,6 +15,7 @@ mod status;
 
 pub use drain::*;
 pub use error::*;
+pub use event::*;
 pub use flows::*;
 pub use kick::*;
 pub use plan::*;

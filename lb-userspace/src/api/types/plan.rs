@@ -2,20 +2,29 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{AdminState, LiveFlows, OperState};
 
 /// `POST /v1/plan/drain`; `GET /v1/plan/drain?host=` asks the same.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanRequest {
     /// Names, `@GROUP` or `@zone:ZONE`.
     pub hosts: Vec<String>,
 }
 
+/// `GET /v1/plan/drain?…`; `host` may be given several times.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanQuery {
+    /// As in [`PlanRequest`].
+    pub host: Vec<String>,
+}
+
 /// Answer to `/v1/plan/drain`. Nothing has been changed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DrainPlan {
     /// The hosts that would be drained, each once.
     pub hosts: Vec<PlannedHost>,
@@ -34,7 +43,7 @@ pub struct DrainPlan {
 }
 
 /// A host that would be drained.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedHost {
     pub host: String,
     pub zone: Option<String>,
@@ -52,7 +61,7 @@ pub struct PlannedHost {
 }
 
 /// A host that would get part of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Survivor {
     pub host: String,
     pub slots_before: u32,
@@ -67,14 +76,14 @@ pub struct Survivor {
 }
 
 /// What would be with no host.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Unserved {
     pub slots: u32,
     pub load: Load,
 }
 
 /// Traffic a second, over the daemon's last sampling interval or by the plan.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Load {
     pub new_flows_per_second: f64,
     pub packets_per_second: f64,
@@ -82,7 +91,7 @@ pub struct Load {
 }
 
 /// A rule that a drain would break.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BrokenRule {
     /// `last_host`, `min_healthy` or `one_zone_at_a_time`
     pub rule: String,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Flow;
 
 /// A drain under way, by a look at its flows that is a second old or a little more.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// Live flows by phase: `half-open`, `established`, `closing`, `udp`; those that no flow is in are missing.
     pub phases: BTreeMap<String, PhaseProgress>,
@@ -24,7 +25,7 @@ pub struct Progress {
 }
 
 /// The flows of a host in one phase. Ages in seconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PhaseProgress {
     pub live: u64,
     pub idle: u64,
@@ -35,7 +36,7 @@ pub struct PhaseProgress {
 
 /// Seconds from now by which 50, 90 and 99 of 100 of the flows that live now will have ended, if flows last as they did in the last hour; null:
 /// not known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExpectedEnd {
     pub p50: Option<u64>,
     pub p90: Option<u64>,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Order;
 
 /// How a drain ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// All flows ended by themselves.
@@ -48,7 +49,7 @@ impl Outcome {
 /// ```
 ///
 /// Receipts that an earlier version wrote have `appeared` 0 and need not.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Receipt {
     pub drain: u64,
     pub host: String,
@@ -111,14 +112,14 @@ pub struct Receipt {
 }
 
 /// Half of the values, and 99 of 100, are not longer. Seconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Percentiles {
     pub p50: u64,
     pub p99: u64,
 }
 
 /// `GET /v1/receipts?…`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiptQuery {
     pub host: Option<String>,
@@ -127,7 +128,7 @@ pub struct ReceiptQuery {
 }
 
 /// Answer to `GET /v1/receipts`: the newest first. `GET /v1/receipts/ID` answers with one [`Receipt`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Receipts {
     pub receipts: Vec<Receipt>,
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::DrainStatus;
 use crate::model::{Ports, Protocols};
 
 /// `GET /v1/status`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     pub instance: String,
     pub version: String,
@@ -35,7 +36,7 @@ pub struct Status {
     pub problems: Vec<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct InterfaceStatus {
     pub name: String,
     pub ifindex: u32,
@@ -45,7 +46,8 @@ pub struct InterfaceStatus {
     pub note: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A service and its backends.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceStatus {
     pub name: String,
     /// An address, or a prefix such as `203.0.113.0/28`.
@@ -63,7 +65,7 @@ pub struct ServiceStatus {
     pub backends: Vec<BackendStatus>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct BackendStatus {
     pub host: String,
     pub address: String,
@@ -76,7 +78,7 @@ pub struct BackendStatus {
     pub path_mtu: Option<u16>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct HostStatus {
     pub name: String,
     pub admin: AdminState,
@@ -91,7 +93,7 @@ pub struct HostStatus {
 }
 
 /// What the operator wants of a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AdminState {
     Active,
@@ -102,7 +104,7 @@ pub enum AdminState {
 }
 
 /// What is known of a host's reachability.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OperState {
     Up,
@@ -110,7 +112,7 @@ pub enum OperState {
 }
 
 /// Live pins by phase: pinned, not closed, not idle past the phase's timeout.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LiveFlows {
     pub half_open: u64,
     pub established: u64,
@@ -122,7 +124,7 @@ pub struct LiveFlows {
     pub hidden: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Traffic {
     /// Packets and bytes forwarded since the counters began.
     pub packets: u64,
@@ -134,7 +136,7 @@ pub struct Traffic {
     pub new_flows_per_second: f64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct FlowTableStatus {
     /// Pins that the table was made for.
     pub pins: u64,
@@ -150,7 +152,7 @@ pub struct FlowTableStatus {
 }
 
 /// ICMP errors about packets that were sent to backends in outer headers, since the daemon's start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PathErrors {
     pub heard: u64,
     /// Those that the client was told of, whose packet was inside.

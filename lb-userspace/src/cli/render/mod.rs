@@ -1,6 +1,7 @@
 //! What people read, made from the API's bodies: pure functions from types to text.
 
 pub mod drain;
+pub mod event;
 pub mod flows;
 pub mod kick;
 pub mod number;

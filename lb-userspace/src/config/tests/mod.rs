@@ -2,6 +2,7 @@
 
 mod drains;
 mod files;
+mod hooks;
 mod limits;
 mod machine;
 mod mutations;

@@ -12,8 +12,9 @@ use proptest::sample::{Index, select};
 use super::super::limits::{self, next_ring_size};
 use super::super::{Machine, check_against_machine, parse};
 use super::EXAMPLE;
+use crate::api::types::EventName;
 use crate::model::{
-    Affinity, Family, FlowPolicy, FlowTable, Forward, Fragments, Host, Interface, Model, OuterSource,
+    Affinity, Family, FlowPolicy, FlowTable, Forward, Fragments, Hooks, Host, Interface, Model, OuterSource,
     Percent, Ping, PortRange, Ports, Protocol, Protocols, Reach, Rules, Service, Timeouts, Tracking,
     UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
@@ -79,6 +80,8 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         "groups = [\"a\", \"a\"]",
         "min_healthy = \"101%\"",
         "one_zone_at_a_time = true",
+        "[hooks]",
+        "on_drained = \"true\"",
     ]);
     prop_oneof![
         (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Mutation::Replace(at, byte)),
@@ -337,6 +340,13 @@ fn service(
     })
 }
 
+fn hooks() -> impl Strategy<Value = Hooks> {
+    let event = select(&EventName::ALL[..EventName::ALL.len() - 1]);
+    let commands = prop::collection::btree_map(event, "[ -~]{0,30}[!-~]", 0..4);
+    (commands, 1..=86_400u64)
+        .prop_map(|(commands, timeout)| Hooks { commands, timeout: Duration::from_secs(timeout) })
+}
+
 prop_compose! {
     /// What there is once, but for sizes and timeouts.
     fn general()(
@@ -347,6 +357,7 @@ prop_compose! {
         v4 in prop::option::of(8..=31u8),
         v6 in prop::option::of(32..=127u8),
         gue_port in 1..=u16::MAX,
+        hooks in hooks(),
     ) -> Model {
         let [one, other] = modes;
         let v4 = v4.map(|length| Ipv4Net::new(Ipv4Addr::new(100, 0, 0, 0), length).unwrap());
@@ -366,6 +377,7 @@ prop_compose! {
             flow_table: FlowTable { pins: 1024, overflow: 1024, flood_gate: 0 },
             timeouts: limits::default::TIMEOUTS,
             rules: Rules::default(),
+            hooks,
             hosts: BTreeMap::new(),
             services: Vec::new(),
         }
@@ -436,6 +448,10 @@ fn write(model: &Model) -> String {
         format!("min_healthy = \"{min_healthy}\"\none_zone_at_a_time = {one_zone_at_a_time}")
     };
     writeln!(toml, "[rules]\n{}", rules(model.rules)).unwrap();
+    writeln!(toml, "[hooks]\ntimeout = \"{}\"", humantime::format_duration(model.hooks.timeout)).unwrap();
+    for (event, command) in &model.hooks.commands {
+        writeln!(toml, "on_{} = {command:?}", event.name()).unwrap();
+    }
     for host in model.hosts.values() {
         let addresses = host.ipv4.map(IpAddr::V4).into_iter().chain(host.ipv6.map(IpAddr::V6));
         let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();

@@ -136,6 +136,7 @@ impl Setup {
             gue_port: 6080,
             ring_size: self.ring,
             hash_key: Some(key()),
+            hooks: model::Hooks { commands: BTreeMap::new(), timeout: Duration::from_secs(30) },
             flow_table: model::FlowTable { pins: 64, overflow: 64, flood_gate: 0 },
             timeouts: timeouts(),
             rules: model::Rules::default(),

@@ -1,0 +1,121 @@
+//! All that can be asked, in one table: the router and the OpenAPI document are made from it.
+
+use axum::Router;
+use axum::routing::{MethodRouter, get, post};
+
+use super::events::{document, events};
+use super::*;
+use crate::api::openapi::{self, Operation};
+use crate::api::types::{BlockersQuery, DrainsQuery, Event, EventQuery, PlanQuery};
+
+pub(super) struct Route {
+    pub operation: Operation,
+    handler: fn() -> MethodRouter<Handle>,
+}
+
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        operation: Operation::get("/v1/status", "What the balancer is and does now").answers::<Status>(),
+        handler: || get(status),
+    },
+    Route {
+        operation: Operation::post("/v1/drain", "Take hosts out of service: all of them or none")
+            .takes::<DrainRequest>()
+            .answers::<Drains>(),
+        handler: || post(drain),
+    },
+    Route {
+        operation: Operation::post("/v1/undrain", "Bring hosts back: all of them or none")
+            .takes::<UndrainRequest>()
+            .answers::<Drains>(),
+        handler: || post(undrain),
+    },
+    Route {
+        operation: Operation::get("/v1/drains", "The drains of some hosts, or of all that have one")
+            .asks::<DrainsQuery>()
+            .answers::<Drains>(),
+        handler: || get(drains),
+    },
+    Route {
+        operation: Operation::get(
+            "/v1/drains/{host}",
+            "The drain of one host, with its progress and oldest flows",
+        )
+        .asks::<BlockersQuery>()
+        .answers::<DrainStatus>(),
+        handler: || get(drain_of),
+    },
+    Route {
+        operation: Operation::get(
+            "/v1/plan/drain",
+            "What a drain of these hosts would do; nothing is changed",
+        )
+        .asks::<PlanQuery>()
+        .answers::<DrainPlan>(),
+        handler: || get(plan_asked),
+    },
+    Route {
+        operation: Operation::post(
+            "/v1/plan/drain",
+            "What a drain of these hosts would do; nothing is changed",
+        )
+        .takes::<PlanRequest>()
+        .answers::<DrainPlan>(),
+        handler: || post(plan_drain),
+    },
+    Route {
+        operation: Operation::get("/v1/receipts", "Receipts of drains that are over, the newest first")
+            .asks::<ReceiptQuery>()
+            .answers::<Receipts>(),
+        handler: || get(receipts),
+    },
+    Route {
+        operation: Operation::get("/v1/receipts/{id}", "The receipt of one drain").answers::<Receipt>(),
+        handler: || get(receipt),
+    },
+    Route {
+        operation: Operation::get("/v1/flows", "A page of live flows").asks::<FlowQuery>().answers::<Flows>(),
+        handler: || get(flows),
+    },
+    Route {
+        operation: Operation::post("/v1/kick", "End chosen flows of a host early")
+            .takes::<KickRequest>()
+            .answers::<Kick>(),
+        handler: || post(kick),
+    },
+    Route {
+        operation: Operation::get("/v1/kicks", "The last kicks since the daemon's start, the latest first")
+            .answers::<Kicks>(),
+        handler: || get(kicks),
+    },
+    Route {
+        operation: Operation::get("/v1/kicks/{id}", "One kick").answers::<Kick>(),
+        handler: || get(kick_by_id),
+    },
+    Route {
+        operation: Operation::get("/v1/rings", "The rings, and what a drain of each host would move")
+            .answers::<Rings>(),
+        handler: || get(rings),
+    },
+    Route {
+        operation: Operation::get("/v1/events", "What happens, as it happens, as server-sent events")
+            .asks::<EventQuery>()
+            .with_header("Last-Event-ID", "As the parameter `after`, which outranks it.")
+            .streams::<Event>(),
+        handler: || get(events),
+    },
+    Route {
+        operation: Operation::get("/v1/openapi.json", "This document").answers::<serde_json::Value>(),
+        handler: || get(document),
+    },
+];
+
+pub(super) fn router() -> Router<Handle> {
+    let add = |router: Router<Handle>, route: &Route| router.route(route.operation.path, (route.handler)());
+    ROUTES.iter().fold(Router::new(), add)
+}
+
+/// The API in OpenAPI.
+pub(super) fn described() -> serde_json::Value {
+    openapi::document(ROUTES.iter().map(|route| &route.operation))
+}

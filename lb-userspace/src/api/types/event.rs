@@ -1,0 +1,307 @@
+//! Events: what happens, told as it happens.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{AtDeadline, Order, Outcome};
+
+/// Something that happened: the data of one event of `GET /v1/events`, and what a hook reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// Grows by one with each event, and never shrinks: a daemon begins with the Unix time of its start, times a million.
+    pub seq: u64,
+    /// Unix seconds.
+    pub at: u64,
+    #[serde(flatten)]
+    pub happening: Happening,
+}
+
+/// What happened. `by` and `reason` are those of who asked for it; of the ends of a drain those of who began it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Happening {
+    /// A host is taken out; with the `published` that follows no new flow reaches it.
+    DrainBegan {
+        host: String,
+        drain: u64,
+        by: String,
+        reason: Option<String>,
+        order: Order,
+    },
+    /// A drain has another order.
+    DrainAmended {
+        host: String,
+        drain: u64,
+        by: String,
+        reason: Option<String>,
+        order: Order,
+    },
+    /// The deadline has passed, and flows that are left go on.
+    DrainOverdue {
+        host: String,
+        drain: u64,
+        by: String,
+        reason: Option<String>,
+        deadline: u64,
+        left: u64,
+    },
+    /// The deadline has passed, and flows that are left are moved or reset.
+    Deadline {
+        host: String,
+        drain: u64,
+        by: String,
+        reason: Option<String>,
+        deadline: u64,
+        at_deadline: AtDeadline,
+        left: u64,
+    },
+    /// No flow is left. The receipt has the drain's number.
+    Drained {
+        host: String,
+        drain: u64,
+        by: String,
+        reason: Option<String>,
+        outcome: Outcome,
+    },
+    /// Somebody took the host back; `left` flows of a drain under way, null if it was done.
+    Undrained {
+        host: String,
+        drain: u64,
+        by: String,
+        reason: Option<String>,
+        left: Option<u64>,
+    },
+    /// The host was taken back at the end of its lease; `left` as in `undrained`.
+    LeaseOver {
+        host: String,
+        drain: u64,
+        by: String,
+        reason: Option<String>,
+        left: Option<u64>,
+    },
+    /// Chosen flows are to be ended, `rate` a second.
+    KickBegan {
+        host: String,
+        service: Option<String>,
+        kick: u64,
+        by: String,
+        reason: Option<String>,
+        chosen: u64,
+        rate: u32,
+    },
+    KickEnded {
+        host: String,
+        kick: u64,
+        by: String,
+        reason: Option<String>,
+        chosen: u64,
+        kicked: u64,
+        missed: u64,
+    },
+    /// Packets can be sent to the host again.
+    HostUp {
+        host: String,
+    },
+    /// The host has no next hop; also told of each such host when the daemon starts.
+    HostDown {
+        host: String,
+    },
+    /// Rings and tables are in force.
+    Published {
+        generation: u64,
+    },
+    /// A must-be-zero counter moved, by so much.
+    Violation {
+        counter: String,
+        more: u64,
+    },
+    DaemonStarted {
+        version: String,
+        adopted: bool,
+    },
+    DaemonStopping,
+    /// Events that the reader was too slow for, or that are too old to be remembered; how many is not known (null) where they
+    /// were an earlier daemon's.
+    Lost {
+        count: Option<u64>,
+    },
+}
+
+/// The kinds of events.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum EventName {
+    DrainBegan,
+    DrainAmended,
+    DrainOverdue,
+    Deadline,
+    Drained,
+    Undrained,
+    LeaseOver,
+    KickBegan,
+    KickEnded,
+    HostUp,
+    HostDown,
+    Published,
+    Violation,
+    DaemonStarted,
+    DaemonStopping,
+    Lost,
+}
+
+impl Happening {
+    pub fn name(&self) -> EventName {
+        match self {
+            Happening::DrainBegan { .. } => EventName::DrainBegan,
+            Happening::DrainAmended { .. } => EventName::DrainAmended,
+            Happening::DrainOverdue { .. } => EventName::DrainOverdue,
+            Happening::Deadline { .. } => EventName::Deadline,
+            Happening::Drained { .. } => EventName::Drained,
+            Happening::Undrained { .. } => EventName::Undrained,
+            Happening::LeaseOver { .. } => EventName::LeaseOver,
+            Happening::KickBegan { .. } => EventName::KickBegan,
+            Happening::KickEnded { .. } => EventName::KickEnded,
+            Happening::HostUp { .. } => EventName::HostUp,
+            Happening::HostDown { .. } => EventName::HostDown,
+            Happening::Published { .. } => EventName::Published,
+            Happening::Violation { .. } => EventName::Violation,
+            Happening::DaemonStarted { .. } => EventName::DaemonStarted,
+            Happening::DaemonStopping => EventName::DaemonStopping,
+            Happening::Lost { .. } => EventName::Lost,
+        }
+    }
+
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Happening::DrainBegan { host, .. }
+            | Happening::DrainAmended { host, .. }
+            | Happening::DrainOverdue { host, .. }
+            | Happening::Deadline { host, .. }
+            | Happening::Drained { host, .. }
+            | Happening::Undrained { host, .. }
+            | Happening::LeaseOver { host, .. }
+            | Happening::KickBegan { host, .. }
+            | Happening::KickEnded { host, .. }
+            | Happening::HostUp { host }
+            | Happening::HostDown { host } => Some(host),
+            Happening::Published { .. }
+            | Happening::Violation { .. }
+            | Happening::DaemonStarted { .. }
+            | Happening::DaemonStopping
+            | Happening::Lost { .. } => None,
+        }
+    }
+}
+
+impl EventName {
+    /// All of them.
+    pub const ALL: &'static [EventName] = &[
+        EventName::DrainBegan,
+        EventName::DrainAmended,
+        EventName::DrainOverdue,
+        EventName::Deadline,
+        EventName::Drained,
+        EventName::Undrained,
+        EventName::LeaseOver,
+        EventName::KickBegan,
+        EventName::KickEnded,
+        EventName::HostUp,
+        EventName::HostDown,
+        EventName::Published,
+        EventName::Violation,
+        EventName::DaemonStarted,
+        EventName::DaemonStopping,
+        EventName::Lost,
+    ];
+
+    /// As in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            EventName::DrainBegan => "drain_began",
+            EventName::DrainAmended => "drain_amended",
+            EventName::DrainOverdue => "drain_overdue",
+            EventName::Deadline => "deadline",
+            EventName::Drained => "drained",
+            EventName::Undrained => "undrained",
+            EventName::LeaseOver => "lease_over",
+            EventName::KickBegan => "kick_began",
+            EventName::KickEnded => "kick_ended",
+            EventName::HostUp => "host_up",
+            EventName::HostDown => "host_down",
+            EventName::Published => "published",
+            EventName::Violation => "violation",
+            EventName::DaemonStarted => "daemon_started",
+            EventName::DaemonStopping => "daemon_stopping",
+            EventName::Lost => "lost",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|event| event.name() == name)
+    }
+}
+
+/// `GET /v1/events?…`; `host` and `event` may be given several times.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventQuery {
+    /// Only events of these hosts.
+    #[serde(default)]
+    pub host: Vec<String>,
+    /// Only events of these kinds. `lost` is always told.
+    #[serde(default)]
+    pub event: Vec<EventName>,
+    /// Begin behind the event of this number, of those that are remembered: 1000. 0: with the first of them. Without it, and
+    /// without the header `Last-Event-ID`, which means the same, only what happens from now on is told.
+    pub after: Option<u64>,
+    /// False: end with what is remembered, instead of waiting for more.
+    pub follow: Option<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn events_are_flat_and_tagged() {
+        let happening = Happening::Drained {
+            host: "a".to_owned(),
+            drain: 7,
+            by: "bob".to_owned(),
+            reason: None,
+            outcome: Outcome::Moved,
+        };
+        let event = Event { seq: 5, at: 100, happening };
+        let json = json!({"seq": 5, "at": 100, "event": "drained", "host": "a", "drain": 7, "by": "bob", "reason": null,
+            "outcome": "moved"});
+        assert_eq!(serde_json::to_value(&event).unwrap(), json);
+        assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
+        let stopping = Event { seq: 1, at: 2, happening: Happening::DaemonStopping };
+        let json = json!({"seq": 1, "at": 2, "event": "daemon_stopping"});
+        assert_eq!(serde_json::to_value(&stopping).unwrap(), json);
+        assert_eq!(serde_json::from_value::<Event>(json).unwrap(), stopping);
+    }
+
+    #[test]
+    fn each_kind_has_the_name_that_json_gives_it() {
+        for name in EventName::ALL {
+            assert_eq!(serde_json::to_value(name).unwrap(), name.name());
+            assert_eq!(EventName::from_name(name.name()), Some(*name));
+            let value = clap::ValueEnum::to_possible_value(name).unwrap();
+            assert_eq!(value.get_name(), name.name());
+        }
+        assert_eq!(EventName::ALL.len(), <EventName as clap::ValueEnum>::value_variants().len());
+        for happening in [
+            Happening::Lost { count: None },
+            Happening::HostUp { host: "a".to_owned() },
+            Happening::Published { generation: 3 },
+        ] {
+            assert_eq!(serde_json::to_value(&happening).unwrap()["event"], happening.name().name());
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `sluice wait`: wait until hosts are in a state, whoever brings them there.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep};
+
+use crate::api::types::Status;
+
+use super::drain::once;
+use super::output::Out;
+use super::render::text::clean;
+use super::states::{Event, Step, Waiting, Wanted};
+use super::terminal::Style;
+use super::{Failure, Global, after_help, duration_arg};
+
+/// Wait until all of some hosts are in a state
+///
+/// Whatever brings them there: a drain that was asked for elsewhere, an undrain, a lease that runs out, a cable. `sluice
+/// drain --wait` waits for one drain instead, and ends when somebody takes it back.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = after_help(EXAMPLES))]
+pub struct WaitArgs {
+    /// Names of the hosts, as in the config
+    #[arg(required = true, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    pub hosts: Vec<String>,
+    /// The state
+    #[arg(long = "for", value_name = "STATE")]
+    pub wanted: Wanted,
+    /// Bounds the waiting; default: no bound
+    #[arg(long, value_name = "DURATION", value_parser = duration_arg)]
+    pub timeout: Option<Duration>,
+    /// Print JSON for programs: the hosts as in the status, at the end
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EXAMPLES: &str = "  \
+  sluice wait web-3 --for drained --timeout 10m
+  sluice wait web-3 web-4 --for up --json";
+
+/// Time between two looks.
+const POLL: Duration = Duration::from_millis(500);
+/// Bound of one look; a daemon that takes longer counts as away.
+const LOOK: Duration = Duration::from_secs(5);
+
+pub fn run(global: &Global, args: &WaitArgs) -> Result<(), Failure> {
+    super::block_on(async {
+        let mut interrupts = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
+        let (mut out, mut err, style) = (Out::stdout(), Out::stderr(), Style::stderr());
+        let client = global.client().with_timeout(LOOK);
+        let mut waiting = Waiting::new(once(&args.hosts), args.wanted, args.timeout, global.command());
+        let (start, mut pause) = (Instant::now(), Duration::ZERO);
+        let result = loop {
+            let left = args.timeout.map_or(Duration::MAX, |t| t.saturating_sub(start.elapsed()));
+            let look = async {
+                sleep(pause.min(left)).await;
+                client.get::<Status>("/v1/status").await
+            };
+            let event = tokio::select! {
+                biased;
+                _ = interrupts.recv() => Event::Interrupted,
+                answer = look => match answer {
+                    Ok(status) => Event::Hosts(status.hosts),
+                    Err(e) if e.is_unreachable() => Event::Unreachable(e),
+                    Err(e) => return Err(e.into()),
+                },
+            };
+            pause = POLL;
+            match waiting.step(event, start.elapsed()) {
+                Step::Wait(text) if args.json || text.is_empty() => {}
+                Step::Wait(text) => err.print(&(clean(&text, style.ascii) + "\n"))?,
+                Step::End(result) => break result,
+            }
+        };
+        if args.json {
+            out.json(&serde_json::json!({ "hosts": waiting.last() }), true)?;
+        } else if result.is_ok() {
+            let style = Style::stdout();
+            for host in waiting.last() {
+                out.print(&(clean(&waiting.said(host), style.ascii) + "\n"))?;
+            }
+        }
+        result
+    })
+}
