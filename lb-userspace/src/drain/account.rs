@@ -31,6 +31,8 @@ pub struct Tally {
     pub reset: u64,
     pub silent: u64,
     pub kicked: u64,
+    /// Of those that were reset or kicked, by the last look.
+    unconfirmed: u64,
     pub evicted: u64,
     pub unseen: u64,
     /// New flows since the start: must be 0.
@@ -67,6 +69,7 @@ impl Tally {
             reset: 0,
             silent: 0,
             kicked: 0,
+            unconfirmed: 0,
             evicted: 0,
             unseen,
             new_flows: 0,
@@ -92,6 +95,7 @@ impl Tally {
     pub fn take(&mut self, gauges: &Gauges) {
         self.durations = gauges.durations;
         let now = Start::new(gauges, 0);
+        self.unconfirmed = gauges.unconfirmed;
         let last = std::mem::replace(&mut self.last, now.clone());
         let grown_by = |sum: &mut u64, total: fn(&Start) -> u64| {
             let more = grown(total(&last), total(&now));
@@ -170,7 +174,7 @@ impl Tally {
             reset: self.reset,
             silent: self.silent,
             kicked: self.kicked,
-            unconfirmed: 0,
+            unconfirmed: self.unconfirmed,
             left: 0,
             evicted: self.evicted,
             new_flows: self.new_flows,

@@ -29,6 +29,8 @@ pub struct Gauges {
     pub silent_total: u64,
     /// Flows of the host that an operator has ended.
     pub kicked_total: u64,
+    /// Flows that were ended, and whose end the host could not be told yet.
+    pub unconfirmed: u64,
     /// Packets and bytes that went to the host.
     pub packets_total: u64,
     pub bytes_total: u64,

@@ -73,6 +73,7 @@ impl Engine {
             reset_total: sum.reset,
             silent_total: sum.silent,
             kicked_total: sum.kicked,
+            unconfirmed: self.ids.hosts.get(host).map_or(0, |&id| self.resets.unconfirmed(id)),
             packets_total: sum.packets,
             bytes_total: sum.bytes,
             violations: Self::violations(&reasons).collect(),

@@ -169,9 +169,7 @@ impl Engine {
             match action {
                 Action::SealHost(host) => publish |= self.sealed.insert(host),
                 Action::UnsealHost(host) => publish |= self.sealed.remove(&host),
-                Action::Finish(mut receipt) => {
-                    receipt.unconfirmed =
-                        self.ids.hosts.get(host).map_or(0, |&id| self.resets.unconfirmed(id));
+                Action::Finish(receipt) => {
                     let change = Change { at: self.clock.now(), author: "sluice", reason: None };
                     self.journal.finish_drain(&receipt, &change)?;
                     self.tell(telling::drained(&receipt));
