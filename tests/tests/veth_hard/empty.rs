@@ -53,8 +53,8 @@ fn with_all_hosts_out_each_policy_does_as_it_says() {
     // What the balancer itself has to say when nobody else is there.
     let balancer = &site.topology.balancer().ns;
     for vip in site.vips() {
-        let length = if vip.is_ipv4() { 32 } else { 128 };
-        balancer.shell(&format!("ip addr add {vip}/{length} dev lo")).unwrap();
+        let (length, nodad) = if vip.is_ipv4() { (32, "") } else { (128, " nodad") };
+        balancer.shell(&format!("ip addr add {vip}/{length} dev lo{nodad}")).unwrap();
     }
     let _own = UdpEchoServer::start(balancer, "lb", &both(PASS)).unwrap();
 

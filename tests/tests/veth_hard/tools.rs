@@ -115,9 +115,7 @@ pub fn flows(site: &Site, more: &[&str]) -> BTreeMap<String, (String, u64)> {
     let list = site.daemon.cli_json(&[&["flows", "--json"], more].concat()).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let flows = list["flows"].as_array().unwrap_or_else(|| panic!("{list}")).iter();
-    flows
-        .map(|flow| (text(&flow["client"]), (text(&flow["host"]), flow["slot"].as_u64().unwrap())))
-        .collect()
+    flows.map(|flow| (text(&flow["client"]), (text(&flow["host"]), flow["slot"].as_u64().unwrap()))).collect()
 }
 
 /// Waits for the end of a host's drain; exit status and receipt.

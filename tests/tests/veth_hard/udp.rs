@@ -59,8 +59,7 @@ fn each_handover_policy_moves_datagrams_when_it_should() {
     /// A pause of `udp_gap` by default, and the idle timeout.
     const GAP: Duration = Duration::from_secs(2);
     const IDLE: Duration = Duration::from_secs(8);
-    let service =
-        |name, port, more| Extra { name, protocol: "\"udp\"", port, more };
+    let service = |name, port, more| Extra { name, protocol: "\"udp\"", port, more };
     let services = vec![
         service("pin", "1001", "udp_handover = \"pin\"\n"),
         service("gap", "1002", "udp_handover = \"gap\"\n"),
