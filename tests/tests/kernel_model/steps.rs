@@ -117,7 +117,7 @@ pub struct Both<'r> {
     rules: Rules,
     clients: HashMap<lb_common::layout::Tuple, Client>,
     sent: BTreeMap<HostId, Sent>,
-    reasons: BTreeMap<&'static str, u64>,
+    reasons: Reasons,
 }
 
 impl Both<'_> {
@@ -247,8 +247,11 @@ fn client(number: usize, service: Service) -> Client {
     Client { address: 0x0a01_0000 + number as u32, port: 40_000, service }
 }
 
-/// Does the steps; an error says what the data path and the rules disagree about.
-pub fn run(rig: &mut Rig, policies: &BTreeMap<Service, Policy>, steps: &[Step]) -> Result<(), String> {
+/// Packets by reason.
+pub type Reasons = BTreeMap<&'static str, u64>;
+
+/// Does the steps: why packets went where they went, or what the data path and the rules disagree about.
+pub fn run(rig: &mut Rig, policies: &BTreeMap<Service, Policy>, steps: &[Step]) -> Result<Reasons, String> {
     rig.reset();
     rig.policies.clone_from(policies);
     let mut rules = Rules::new(TIMEOUTS);
@@ -273,7 +276,7 @@ pub fn run(rig: &mut Rig, policies: &BTreeMap<Service, Policy>, steps: &[Step]) 
         let done = apply(&mut both, &mut control, *step, u64::from(latest)).and_then(|()| both.compare());
         done.map_err(|error| format!("step {number}, {step:?}: {error}"))?;
     }
-    Ok(())
+    Ok(both.reasons)
 }
 
 fn apply(both: &mut Both<'_>, control: &mut Control, step: Step, now: u64) -> Result<(), String> {
