@@ -43,17 +43,21 @@ pub fn on_pins(
 pub fn gauges(rules: &Rules, host: HostId) -> [u64; PHASES_COUNTED] {
     let mut live = [0; PHASES_COUNTED];
     for pin in rules.pins.values().filter(|pin| pin.host == host) {
-        live[gauge(pin.phase)] += 1;
+        if let Some(gauge) = gauge(pin.phase) {
+            live[gauge] += 1;
+        }
     }
     live
 }
 
-fn gauge(phase: Phase) -> usize {
+/// A flow that has been reset is in none.
+fn gauge(phase: Phase) -> Option<usize> {
     match phase {
-        Phase::HalfOpen { .. } => 0,
-        Phase::Established => 1,
-        Phase::Closing { .. } => 2,
-        Phase::Udp => 3,
+        Phase::HalfOpen { .. } => Some(0),
+        Phase::Established => Some(1),
+        Phase::Closing { .. } => Some(2),
+        Phase::Udp => Some(3),
+        Phase::Reset => None,
     }
 }
 
@@ -61,7 +65,9 @@ fn is_same(entry: &Entry, host: HostId, pin: &Pin) -> bool {
     let is_phase = match (entry.word.phase(), pin.phase) {
         (flow::Phase::HalfOpen, Phase::HalfOpen { syn }) => entry.cold.sequence == syn,
         (flow::Phase::Closing, Phase::Closing { fin }) => fin.is_none_or(|fin| entry.cold.sequence == fin),
-        (flow::Phase::Established, Phase::Established) | (flow::Phase::Udp, Phase::Udp) => true,
+        (flow::Phase::Established, Phase::Established)
+        | (flow::Phase::Udp, Phase::Udp)
+        | (flow::Phase::Reset, Phase::Reset) => true,
         _ => false,
     };
     let seen = flow::Word::new(entry.word.tag(), entry.word.host(), entry.word.phase(), pin.seen);

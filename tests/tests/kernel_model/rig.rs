@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use aya::programs::{TestRun, TestRunOptions};
 use lb_common::flow::{self, Phase, TIMEOUT_SETS};
 use lb_common::layout::{
-    self, Backend, BackendFlags, BackendStats, Control, HOST_NONE, HostId, HostState, MODE_L2, PHASES_COUNTED,
+    self, Backend, BackendFlags, BackendStats, Control, Deadline, HOST_NONE, HostId, HostState, MODE_L2,
+    PHASES_COUNTED,
 };
 use lb_common::reason::{Class, Reason};
 use lb_laws::wire::hop;
@@ -29,11 +30,13 @@ const LOOPBACK: u32 = 1;
 pub struct Rig {
     pub plane: Dataplane,
     /// What is in force.
-    published: (Vec<u32>, BTreeMap<HostId, HostState>),
+    published: (Vec<u32>, BTreeMap<HostId, HostState>, BTreeMap<HostId, Deadline>),
     /// Number of the counters of the host's first service.
     stats: BTreeMap<HostId, u32>,
     /// How services treat their flows, from the next publication on; a service that is not named does so by default.
     pub policies: BTreeMap<Service, Policy>,
+    /// Of hosts that drain, from the next publication on.
+    pub deadlines: BTreeMap<HostId, Deadline>,
 }
 
 /// For a ring of `ring_size` slots and hosts numbered within 64 of each other.
@@ -62,8 +65,13 @@ pub fn options(sizes: Sizes, timeouts: [u32; 8]) -> Options {
 impl Rig {
     pub fn open(sizes: Sizes, timeouts: [u32; 8]) -> Rig {
         let plane = Dataplane::open(options(sizes, timeouts)).expect("the data path loads; needs root");
-        let mut rig =
-            Rig { plane, published: Default::default(), stats: BTreeMap::new(), policies: BTreeMap::new() };
+        let mut rig = Rig {
+            plane,
+            published: Default::default(),
+            stats: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            deadlines: BTreeMap::new(),
+        };
         rig.reset();
         rig
     }
@@ -72,6 +80,7 @@ impl Rig {
     pub fn reset(&mut self) {
         table::reset(&mut self.plane.maps);
         self.published = Default::default();
+        self.deadlines.clear();
     }
 
     /// All pins are lost, and the data path knows.
@@ -90,7 +99,8 @@ impl Rig {
     /// Publishes slots as in [`lb_common::layout::Slot`] and the states of hosts through the daemon's own code, unless
     /// they are in force already.
     pub fn publish(&mut self, words: &[u32], hosts: &BTreeMap<HostId, HostState>) {
-        if self.published.0 == words && self.published.1 == *hosts {
+        let (slots, states, deadlines) = &self.published;
+        if slots == words && states == hosts && *deadlines == self.deadlines {
             return;
         }
         for &host in hosts.keys() {
@@ -112,7 +122,7 @@ impl Rig {
             vips: BTreeMap::new(),
         };
         self.plane.publish(&tables).unwrap();
-        self.published = (words.to_vec(), hosts.clone());
+        self.published = (words.to_vec(), hosts.clone(), self.deadlines.clone());
     }
 
     fn policy(&self, service: Service) -> layout::Policy {
@@ -131,8 +141,9 @@ impl Rig {
 
     fn backend(&self, host: HostId, state: HostState, service: Service) -> Backend {
         let [high, low] = host.to_be_bytes();
+        let deadline = self.deadlines.get(&host).copied().unwrap_or_default();
         Backend {
-            control: Control::new(state).0,
+            control: Control::new(state).with_deadline(deadline).0,
             stats: self.stats[&host] + service as u32,
             ifindex: LOOPBACK,
             destination_mac: [2, 0, 0, 0, high, low],
@@ -158,6 +169,8 @@ impl Rig {
             sum.packets += other.packets;
             sum.new_flows += other.new_flows;
             sum.evicted += other.evicted;
+            sum.moved += other.moved;
+            sum.reset += other.reset;
             sum.live.iter_mut().zip(other.live).for_each(|(sum, live)| *sum += live);
         }
         sum
@@ -188,8 +201,10 @@ impl Rig {
         let mut counted: BTreeMap<HostId, [i64; PHASES_COUNTED]> =
             self.stats.keys().map(|&host| (host, [0; PHASES_COUNTED])).collect();
         for entry in self.entries() {
-            let gauge = BackendStats::gauge_of(entry.word.phase()).expect("all phases here have a gauge");
-            counted.get_mut(&entry.word.host()).expect("a host that was published")[gauge] += 1;
+            // A flow that has been reset is in none.
+            if let Some(gauge) = BackendStats::gauge_of(entry.word.phase()) {
+                counted.get_mut(&entry.word.host()).expect("a host that was published")[gauge] += 1;
+            }
         }
         for (host, counted) in counted {
             assert_eq!(self.gauges(host), counted, "gauges of host {host} and its pins in the table");
@@ -198,7 +213,7 @@ impl Rig {
 
     /// The daemon's sweep. Also the slots with a live pin on another host than the owner, hosts that are drained aside.
     pub fn sweep(&mut self) -> (Swept, SlotSet) {
-        let (words, hosts) = &self.published;
+        let (words, hosts, _) = &self.published;
         let serves = |host: HostId| {
             hosts.get(&host).is_some_and(|state| !matches!(state, HostState::Gone | HostState::Drained))
         };

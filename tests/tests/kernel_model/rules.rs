@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use lb_common::layout::{HOST_NONE, HostId, HostState, Slot};
+use lb_common::layout::{AtDeadline, Deadline, HOST_NONE, HostId, HostState, Slot};
 
 use crate::client::{Client, Service};
 
@@ -14,6 +14,7 @@ pub struct Timeouts {
     pub established: u32,
     pub closing: u32,
     pub udp: u32,
+    pub reset: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +29,8 @@ pub enum Phase {
         fin: Option<u32>,
     },
     Udp,
+    /// The deadline of its host's drain has ended it; its client is told with each packet.
+    Reset,
 }
 
 /// What a packet is to its flow.
@@ -95,6 +98,8 @@ pub struct Rules {
     pub slots: BTreeMap<Service, Vec<Slot>>,
     /// Hosts that have backends.
     pub hosts: BTreeMap<HostId, HostState>,
+    /// Of hosts that drain.
+    pub deadlines: BTreeMap<HostId, Deadline>,
     pub pins: HashMap<Client, Pin>,
 }
 
@@ -106,6 +111,7 @@ impl Rules {
             policies: BTreeMap::new(),
             slots: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            deadlines: BTreeMap::new(),
             pins: HashMap::new(),
         }
     }
@@ -128,30 +134,48 @@ impl Rules {
         self.slots[&client.service][self.slot_of(client) as usize]
     }
 
-    fn is_down(&self, host: HostId) -> bool {
-        self.hosts.get(&host) == Some(&HostState::Down)
+    /// What a host is to a flow. Past its deadline the spread says in which second the flow's turn is: the flows take turns
+    /// evenly, by a number of 16 bits each.
+    fn state(&self, client: &Client, host: HostId) -> HostState {
+        let state = self.hosts.get(&host).copied().unwrap_or(HostState::Gone);
+        let deadline = self.deadlines.get(&host).copied().unwrap_or_default();
+        let turn = f64::from(client.hash().turn()) / 65_536.0;
+        let end = f64::from(deadline.at) + (turn * f64::from(deadline.spread)).floor();
+        let is_out = matches!(state, HostState::Draining | HostState::Down);
+        match deadline.action {
+            AtDeadline::Move if is_out && f64::from(self.now) >= end => HostState::Moves,
+            AtDeadline::Reset if is_out && f64::from(self.now) >= end => HostState::Resets,
+            _ => state,
+        }
     }
 
-    /// Where a packet goes of whose flow nothing is known.
-    fn home(&self, slot: Slot) -> HostId {
-        let serves = matches!(
-            self.hosts.get(&slot.previous()),
-            Some(HostState::Up | HostState::Draining | HostState::Down)
-        );
+    /// Whether the host's deadline has passed for the flow.
+    fn is_over(&self, client: &Client, host: HostId) -> bool {
+        matches!(self.state(client, host), HostState::Moves | HostState::Resets)
+    }
+
+    /// Where a packet goes of whose flow nothing is known, if hosts are in these states.
+    fn home(slot: Slot, state: impl Fn(HostId) -> HostState) -> HostId {
+        let serves = matches!(state(slot.previous()), HostState::Up | HostState::Draining | HostState::Down);
         if slot.is_open() && serves { slot.previous() } else { slot.owner() }
     }
 
     /// Whether the flow still lives. The client did not close a flow because someone sent a FIN or RST in its name; if only the pin
     /// knows where the flow is, it stays for as long as an open one.
     pub fn is_live(&self, client: &Client, pin: &Pin) -> bool {
+        self.is_live_at(pin, Self::home(self.slot(client), |host| self.state(client, host)))
+    }
+
+    fn is_live_at(&self, pin: &Pin, home: HostId) -> bool {
         if self.hosts.get(&pin.host) == Some(&HostState::Lost) {
             return false;
         }
         let may_be_silent = match pin.phase {
             Phase::HalfOpen { .. } => self.timeouts.half_open,
-            Phase::Closing { .. } if pin.host == self.home(self.slot(client)) => self.timeouts.closing,
+            Phase::Closing { .. } if pin.host == home => self.timeouts.closing,
             Phase::Established | Phase::Closing { .. } => self.timeouts.established,
             Phase::Udp => self.timeouts.udp,
+            Phase::Reset => self.timeouts.reset,
         };
         self.now.saturating_sub(pin.seen) <= may_be_silent
     }
@@ -195,7 +219,7 @@ impl Rules {
             Signal::Fin { after } => Some(Phase::Closing { fin: Some(after) }),
             Signal::Rst | Signal::Stray => None,
         };
-        let (home, owner) = (self.home(slot), slot.owner());
+        let (home, owner) = (Self::home(slot, |host| self.state(&client, host)), slot.owner());
         if home == HOST_NONE {
             return Answer { host: HOST_NONE, reason: "drop_no_host", began: false };
         }
@@ -203,13 +227,22 @@ impl Rules {
             self.pin(client, home, phase);
         }
         let reason = if home == owner { "forward_owner" } else { "forward_previous" };
-        self.to(home, slot, reason)
+        self.to(&client, home, slot, reason)
     }
 
     fn of_flow(&mut self, client: Client, slot: Slot, mut pin: Pin, signal: Signal) -> Answer {
         let mut reason = "forward_pin";
         let mut seen = self.now;
+        let is_over = self.is_over(&client, pin.host);
         match (signal, pin.phase) {
+            // A flow that is to end has no handshake that could be disturbed.
+            (Signal::Syn { sequence }, _) if is_over => {
+                return self.begin(client, slot, Phase::HalfOpen { syn: sequence });
+            }
+            (Signal::Rst | Signal::Stray, Phase::Reset) => {
+                return self.to(&client, pin.host, slot, reason);
+            }
+            (Signal::Ack { .. } | Signal::Fin { .. }, Phase::Reset) => return self.reset(client, pin),
             (Signal::Syn { sequence }, Phase::HalfOpen { syn }) if sequence == syn => {
                 reason = "forward_syn_again";
             }
@@ -227,9 +260,26 @@ impl Rules {
             (Signal::Stray, _) => seen = pin.seen,
             (Signal::Datagram, _) => {}
         }
+        // The client's own end, and what says nothing, go where they would have gone.
+        let may_end = !matches!(signal, Signal::Rst | Signal::Stray);
+        let resets = self.state(&client, pin.host) == HostState::Resets && signal != Signal::Datagram;
+        if may_end && resets {
+            return self.reset(client, pin);
+        }
+        if may_end && is_over && slot.owner() != HOST_NONE && slot.owner() != pin.host {
+            self.pin(client, slot.owner(), pin.phase);
+            let began = signal == Signal::Datagram;
+            return Answer { host: slot.owner(), reason: "forward_moved", began };
+        }
         pin.seen = seen;
         self.pins.insert(client, pin);
-        self.to(pin.host, slot, reason)
+        self.to(&client, pin.host, slot, reason)
+    }
+
+    /// The client is told that its flow has ended.
+    fn reset(&mut self, client: Client, pin: Pin) -> Answer {
+        self.pins.insert(client, Pin { phase: Phase::Reset, seen: self.now, ..pin });
+        Answer { host: HOST_NONE, reason: "answer_reset", began: false }
     }
 
     /// A new flow goes to the owner; without one its client is told so, and nothing changes.
@@ -248,20 +298,22 @@ impl Rules {
     }
 
     /// To the host, or while that is down to the slot's owner.
-    fn to(&self, host: HostId, slot: Slot, reason: &'static str) -> Answer {
+    fn to(&self, client: &Client, host: HostId, slot: Slot, reason: &'static str) -> Answer {
         let owner = slot.owner();
-        match self.is_down(host) {
+        match self.state(client, host) == HostState::Down {
             false => Answer { host, reason, began: false },
             true if owner == HOST_NONE => Answer { host: owner, reason: "drop_no_host", began: false },
             true => Answer { host: owner, reason: "forward_around_down", began: false },
         }
     }
 
+    /// Deadlines are the packets' to keep.
     pub fn sweep(&mut self) {
+        let state = |host| self.hosts.get(&host).copied().unwrap_or(HostState::Gone);
         let live: HashMap<Client, Pin> = self
             .pins
             .iter()
-            .filter(|(client, pin)| self.is_live(client, pin))
+            .filter(|(client, pin)| self.is_live_at(pin, Self::home(self.slot(client), state)))
             .map(|(&client, &pin)| (client, pin))
             .collect();
         self.pins = live;

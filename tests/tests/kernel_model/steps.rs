@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use lb_common::flow;
-use lb_common::layout::{self, HOST_NONE, HostId, Slot};
+use lb_common::layout::{self, AtDeadline, Deadline, HOST_NONE, HostId, Slot};
 use lb_common::reason::Class;
+use lb_userspace::dataplane::PairCounters;
 use lb_userspace::ring::model::{Control, Datapath, Found, HostState, Packet, Pin, T, Tracking};
 use lb_userspace::ring::{Member, SHARE_FULL};
 use proptest::prelude::*;
@@ -13,12 +14,13 @@ use proptest::prelude::*;
 use crate::agree;
 use crate::client::{Client, Flags, Service, any_flags};
 use crate::rig::Rig;
-use crate::rules::{Answer, Policy, Rules, Signal, Timeouts};
+use crate::rules::{Answer, Phase, Policy, Rules, Signal, Timeouts};
 
 pub const RING: u32 = 11;
 pub const HOSTS: u16 = 5;
 const START: u32 = 1_000_000;
-pub const TIMEOUTS: Timeouts = Timeouts { half_open: 12, established: T as u32, closing: 6, udp: 20 };
+pub const TIMEOUTS: Timeouts =
+    Timeouts { half_open: 12, established: T as u32, closing: 6, udp: 20, reset: 9 };
 
 /// The same, by the number of the phase.
 pub fn timeouts() -> [u32; 8] {
@@ -27,6 +29,7 @@ pub fn timeouts() -> [u32; 8] {
     timeouts[flow::Phase::Established as usize] = TIMEOUTS.established;
     timeouts[flow::Phase::Closing as usize] = TIMEOUTS.closing;
     timeouts[flow::Phase::Udp as usize] = TIMEOUTS.udp;
+    timeouts[flow::Phase::Reset as usize] = TIMEOUTS.reset;
     timeouts
 }
 
@@ -46,6 +49,8 @@ pub enum Step {
     /// The clock goes back: a CPU may read it a moment later than another one.
     Back(u32),
     Drain(u16),
+    /// A drain with a deadline, or another deadline for the drain that the host has: so many seconds from now.
+    DrainUntil(u16, Deadline),
     Undrain(u16),
     /// The deadline of a drain has passed.
     EndDrain(u16),
@@ -67,13 +72,24 @@ pub fn any_step() -> impl Strategy<Value = Step> {
         .prop_map(|(client, flags, sequence, payload)| Step::Tcp { client, flags, sequence, payload });
     let host = || 0..HOSTS;
     let seconds = prop_oneof![Just(1u32), Just(3), Just(6), Just(7), Just(12), Just(13), Just(20), Just(31)];
+    let deadline = (
+        prop_oneof![Just(0u32), Just(1), Just(6), Just(20)],
+        prop_oneof![
+            1 => Just(AtDeadline::Keep),
+            2 => Just(AtDeadline::Move),
+            3 => Just(AtDeadline::Reset),
+        ],
+        prop_oneof![Just(0u16), Just(7), Just(40)],
+    )
+        .prop_map(|(at, action, spread)| Deadline { at, action, spread });
     let share = prop_oneof![Just(1u16), Just(64), Just(128), Just(SHARE_FULL)];
     prop_oneof![
         60 => tcp,
         12 => (0..UDP_CLIENTS).prop_map(|client| Step::Udp { client }),
         14 => seconds.prop_map(Step::Wait),
         2 => (1u32..9).prop_map(Step::Back),
-        4 => host().prop_map(Step::Drain),
+        3 => host().prop_map(Step::Drain),
+        4 => (host(), deadline).prop_map(|(host, deadline)| Step::DrainUntil(host, deadline)),
         3 => host().prop_map(Step::Undrain),
         1 => host().prop_map(Step::EndDrain),
         3 => host().prop_map(Step::Down),
@@ -86,14 +102,22 @@ pub fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What a host's counters say: packets sent there, flows begun there, moved away and reset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Sent {
+    packets: u64,
+    new_flows: u64,
+    moved: u64,
+    reset: u64,
+}
+
 /// The data path and the rules side by side.
 pub struct Both<'r> {
     rig: &'r mut Rig,
     rules: Rules,
     clients: HashMap<lb_common::layout::Tuple, Client>,
-    /// By host: packets sent there and flows begun there.
-    sent: BTreeMap<HostId, (u64, u64)>,
-    reasons: BTreeMap<&'static str, u64>,
+    sent: BTreeMap<HostId, Sent>,
+    reasons: Reasons,
 }
 
 impl Both<'_> {
@@ -114,9 +138,15 @@ impl Both<'_> {
         let got = self.rig.send(packet);
         let Answer { host, reason, began } = answer;
         if host != HOST_NONE {
-            let (packets, flows) = self.sent.entry(host).or_default();
-            *packets += 1;
-            *flows += u64::from(began);
+            let sent = self.sent.entry(host).or_default();
+            sent.packets += 1;
+            sent.new_flows += u64::from(began);
+        }
+        if let Some(pin) = before {
+            let sent = self.sent.entry(pin.host).or_default();
+            sent.moved += u64::from(reason == "forward_moved");
+            // Once for a flow, however often its client is told.
+            sent.reset += u64::from(reason == "answer_reset" && pin.phase != Phase::Reset);
         }
         *self.reasons.entry(reason).or_default() += 1;
         if got != host {
@@ -145,10 +175,9 @@ impl Both<'_> {
             }
             let counted = self.rig.counters(host);
             let sent = self.sent.get(&host).copied().unwrap_or_default();
-            if (counted.packets, counted.new_flows) != sent {
-                return Err(format!(
-                    "packets and new flows of host {host}: {counted:?}, by the rules {sent:?}"
-                ));
+            let PairCounters { packets, new_flows, moved, reset, .. } = counted;
+            if (Sent { packets, new_flows, moved, reset }) != sent {
+                return Err(format!("counters of host {host}: {counted:?}, by the rules {sent:?}"));
             }
         }
         let counted =
@@ -176,6 +205,7 @@ impl Datapath for Both<'_> {
         self.rules.hosts = hosts.iter().map(|(&host, of)| (host, state(of))).collect();
         let slots: Vec<Slot> = words.iter().map(|&word| Slot(word)).collect();
         self.rules.slots = Service::ALL.map(|service| (service, slots.clone())).into();
+        self.rig.deadlines.clone_from(&self.rules.deadlines);
         self.rig.publish(words, &self.rules.hosts);
     }
 
@@ -217,8 +247,11 @@ fn client(number: usize, service: Service) -> Client {
     Client { address: 0x0a01_0000 + number as u32, port: 40_000, service }
 }
 
-/// Does the steps; an error says what the data path and the rules disagree about.
-pub fn run(rig: &mut Rig, policies: &BTreeMap<Service, Policy>, steps: &[Step]) -> Result<(), String> {
+/// Packets by reason.
+pub type Reasons = BTreeMap<&'static str, u64>;
+
+/// Does the steps: why packets went where they went, or what the data path and the rules disagree about.
+pub fn run(rig: &mut Rig, policies: &BTreeMap<Service, Policy>, steps: &[Step]) -> Result<Reasons, String> {
     rig.reset();
     rig.policies.clone_from(policies);
     let mut rules = Rules::new(TIMEOUTS);
@@ -243,7 +276,7 @@ pub fn run(rig: &mut Rig, policies: &BTreeMap<Service, Policy>, steps: &[Step]) 
         let done = apply(&mut both, &mut control, *step, u64::from(latest)).and_then(|()| both.compare());
         done.map_err(|error| format!("step {number}, {step:?}: {error}"))?;
     }
-    Ok(())
+    Ok(both.reasons)
 }
 
 fn apply(both: &mut Both<'_>, control: &mut Control, step: Step, now: u64) -> Result<(), String> {
@@ -277,12 +310,18 @@ fn apply(both: &mut Both<'_>, control: &mut Control, step: Step, now: u64) -> Re
         Step::Drain(host) if !control.gone.contains(&(host + 1)) => {
             control.out.insert(host + 1);
         }
+        Step::DrainUntil(host, deadline) if !control.gone.contains(&(host + 1)) => {
+            control.out.insert(host + 1);
+            let at = now as u32 + deadline.at;
+            both.rules.deadlines.insert(host + 1, Deadline { at, ..deadline });
+        }
         Step::Undrain(host) => {
+            both.rules.deadlines.remove(&(host + 1));
             control.out.remove(&(host + 1));
             control.gone.remove(&(host + 1));
         }
         Step::EndDrain(host) if control.out.contains(&(host + 1)) => control.end_drain(host + 1),
-        Step::Drain(_) | Step::EndDrain(_) => return Ok(()),
+        Step::Drain(_) | Step::DrainUntil(..) | Step::EndDrain(_) => return Ok(()),
         Step::Down(host) => {
             control.down.insert(host + 1);
         }

@@ -20,7 +20,7 @@ pub const HOSTS: HostId = 5;
 const HOSTS_OF_API: HostId = 3;
 /// The longest of [`TIMEOUTS`].
 pub const T: u32 = 30;
-pub const TIMEOUTS: Timeouts = Timeouts { half_open: 12, established: T, closing: 6, udp: 20 };
+pub const TIMEOUTS: Timeouts = Timeouts { half_open: 12, established: T, closing: 6, udp: 20, reset: 6 };
 /// Seconds of silence after which a UDP flow may move, where the service says so.
 pub const GAP: u32 = 2;
 
