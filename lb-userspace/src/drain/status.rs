@@ -45,6 +45,7 @@ impl State {
                     .map_or(draining.flows_when_asked, Tally::flows_at_start),
                 live_flows: live,
                 waiting_for: Some(waiting_for(draining, &live)),
+                ramp: None,
                 receipt: None,
             }),
         }
@@ -74,6 +75,7 @@ fn of_finished(finished: &Finished, live: LiveFlows, now: u64) -> DrainStatus {
         flows_at_start: finished.receipt.flows_at_start,
         live_flows: live,
         waiting_for: None,
+        ramp: None,
         receipt: Some(finished.receipt.clone()),
     }
 }

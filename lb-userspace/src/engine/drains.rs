@@ -7,6 +7,7 @@ use super::{Engine, Error};
 use crate::api::types::{DrainRequest, DrainStatus, Order, UndrainRequest};
 use crate::drain::{Action, Event, Gauges, State, Wish, step};
 use crate::journal::{Amended, Change, TakenBack};
+use crate::ramp;
 
 impl Engine {
     /// Takes hosts out, or gives their drains another order: all of them or none. When it returns, no new flow reaches them (C2), but
@@ -43,6 +44,7 @@ impl Engine {
             self.journal.drain(&begun, &amended, &change)?;
             self.drains.extend(states);
             self.sealed.retain(|host| !unsealed.contains(host));
+            self.take_in_ramps(begun.iter().map(|drain| (drain.host.clone(), None)).collect());
             self.stale = true;
             for drain in &begun {
                 log::info!("drain {} of {} by {author}", drain.id, drain.host);
@@ -65,10 +67,12 @@ impl Engine {
         order.map_err(|refusal| Error::Order { host: host.to_owned(), refusal })
     }
 
-    /// Brings hosts back: all of them or none.
+    /// Brings hosts back, at once or by a ramp: all of them or none.
     pub fn undrain(&mut self, request: &UndrainRequest, author: &str) -> Result<Vec<DrainStatus>, Error> {
         let hosts = self.named(&request.hosts)?;
-        self.take_back(&hosts, |gauges| Event::Undrain { gauges }, author, request.reason.as_deref())?;
+        request.ramp.map_or(Ok(()), ramp::check)?;
+        let event = |gauges| Event::Undrain { gauges };
+        self.take_back(&hosts, event, request.ramp, author, request.reason.as_deref())?;
         self.put_into_effect()?;
         self.drain_statuses(&hosts)
     }
@@ -82,35 +86,45 @@ impl Engine {
         if over.is_empty() || self.stale {
             return Ok(());
         }
-        self.take_back(&over, |gauges| Event::Time { gauges }, "sluice", Some("lease run out"))?;
+        self.take_back(&over, |gauges| Event::Time { gauges }, None, "sluice", Some("lease run out"))?;
         self.put_into_effect()
     }
 
-    /// Puts hosts to use again, in journal and memory, by events that do so.
+    /// Puts hosts to use again, in journal and memory, by events that do so; with their full share in `ramp` seconds.
     fn take_back(
         &mut self,
         hosts: &[String],
         event: impl Fn(Gauges) -> Event,
+        ramp: Option<u64>,
         author: &str,
         reason: Option<&str>,
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        let (mut taken_back, mut states) = (Vec::new(), Vec::new());
+        let (mut taken_back, mut states, mut back) = (Vec::new(), Vec::new(), BTreeSet::new());
         for host in hosts {
             let (state, actions) = step(host, self.drains[host].clone(), event(self.gauges(host)?), now);
             for action in actions {
                 if let Action::TakeBack { drain, receipt } = action {
                     taken_back.push(TakenBack { drain, receipt });
+                    back.insert(host.clone());
                 }
             }
             states.push((host.clone(), state));
         }
+        let ramps = self.new_ramps(hosts, &back, ramp, author, reason);
+        let change = Change { at: now, author, reason };
         if taken_back.is_empty() {
+            if !ramps.is_empty() {
+                self.journal.note_ramps(&ramps, &change)?;
+                self.take_in_ramps(ramps);
+                self.stale = true;
+            }
             return Ok(());
         }
-        self.journal.undrain(&taken_back, &Change { at: now, author, reason })?;
+        self.journal.undrain(&taken_back, &ramps, &change)?;
+        self.take_in_ramps(ramps);
         self.drains.extend(states);
-        for host in hosts {
+        for host in &back {
             self.sealed.remove(host);
             log::info!(
                 "{host} is taken back by {author}{}",
@@ -122,7 +136,7 @@ impl Engine {
     }
 
     /// Publishes if that is still to be done, be it by an earlier command: an answer without error says that it is so.
-    fn put_into_effect(&mut self) -> Result<(), Error> {
+    pub(super) fn put_into_effect(&mut self) -> Result<(), Error> {
         if self.stale {
             self.publish()?;
         }
@@ -138,7 +152,10 @@ impl Engine {
         for host in &all {
             let live = self.marked(self.host_sum(host)?.live(), host, self.has_edges(host));
             let status = self.drains[host].status(live, self.clock.now());
-            statuses.extend(status.map(|status| explained(status, &serving_on)));
+            statuses.extend(status.map(|status| DrainStatus {
+                ramp: self.ramp_status(host),
+                ..explained(status, &serving_on)
+            }));
         }
         Ok(statuses)
     }

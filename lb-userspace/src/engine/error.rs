@@ -2,7 +2,7 @@
 
 use crate::api::types::BrokenRule;
 use crate::whatif::Unknown;
-use crate::{dataplane, drain, journal};
+use crate::{dataplane, drain, journal, ramp};
 
 /// An error, with what an API client needs to know of it.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,8 @@ pub enum Error {
     Rules(Vec<BrokenRule>),
     #[error("host {host}: {refusal}")]
     Order { host: String, refusal: drain::Refusal },
+    #[error("{0}")]
+    Ramp(#[from] ramp::Refusal),
     #[error("there is no kick {0}")]
     NoKick(u64),
     #[error("a kick at no flow a second would never end")]
@@ -52,7 +54,9 @@ impl Error {
             | Error::NoDrain(_)
             | Error::NoKick(_)
             | Error::NoReceiptYet { .. } => "not_found",
-            Error::NoHosts | Error::NoRate | Error::NoPrefix(_) | Error::Order { .. } => "bad_request",
+            Error::NoHosts | Error::NoRate | Error::NoPrefix(_) | Error::Order { .. } | Error::Ramp(_) => {
+                "bad_request"
+            }
             Error::Rules(_) => "rule",
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => "internal",
         }
@@ -89,6 +93,7 @@ impl Error {
                 Some(format!("{}; or give --force", mends.join("; ")))
             }
             Error::Order { refusal, .. } => Some(refusal.mend().to_owned()),
+            Error::Ramp(refusal) => Some(refusal.mend().to_owned()),
             Error::NoDrain(_) => Some("`sluice receipts` lists the drains that are over".to_owned()),
             Error::NoReceiptYet { host, .. } => {
                 Some(format!("`sluice drain {host} --wait` waits for its end and shows the receipt"))

@@ -15,6 +15,7 @@ mod kicks;
 mod listing;
 mod own;
 mod publication;
+mod ramps;
 mod rates;
 mod receipts;
 mod resets;
@@ -44,9 +45,11 @@ use crate::journal::Journal;
 use crate::model::Model;
 use crate::netlink::{self, NextHopState};
 use crate::plan::{Ids, Inputs};
+use crate::ramp::Ramp;
 use crate::relay::{self, PathMtus};
 use edges::Edges;
 use kicks::Kicks;
+use ramps::Watch;
 use rates::Rates;
 use resets::Resets;
 use rings::Rings;
@@ -63,6 +66,11 @@ pub struct Engine {
     rings: Rings,
     /// By host, hosts of the config only.
     drains: BTreeMap<String, State>,
+    /// Hosts that come back share by share; none of them is out.
+    ramps: BTreeMap<String, Ramp>,
+    watch: Watch,
+    /// Hosts with less than their full share, as the last publication has them.
+    published_shares: BTreeMap<String, u16>,
     /// Hosts that no stateless answer may name.
     sealed: BTreeSet<String>,
     down: BTreeSet<String>,
@@ -132,6 +140,7 @@ impl Engine {
             ids: &self.ids,
             out,
             deadlines: &self.deadlines(),
+            shares: &self.partial_shares(),
             serving_on: &self.serving_on(),
             sealed: &self.sealed,
             down: &self.down,

@@ -24,6 +24,7 @@ impl Engine {
             log::info!("{host} is up: its next hops are known");
         }
         self.down = down;
+        self.published_shares = self.partial_shares();
         let mut rings = self.rings.clone();
         let moved = self.with_making(|making| rings.publish(making));
         if moved != 0 {

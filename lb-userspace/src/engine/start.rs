@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::edges::Edges;
 use super::kicks::Kicks;
+use super::ramps::Watch;
 use super::rates::Rates;
 use super::resets::Resets;
 use super::rings::{Rings, Wanted};
@@ -95,6 +96,9 @@ impl Start {
             dataplane,
             attached: Vec::new(),
             rings: Rings::default(),
+            ramps: BTreeMap::new(),
+            watch: Watch::default(),
+            published_shares: BTreeMap::new(),
             sealed: BTreeSet::new(),
             down: BTreeSet::new(),
             leaving: BTreeMap::new(),
@@ -117,6 +121,7 @@ impl Start {
             kicks: Kicks::default(),
         };
         engine.resume_drains()?;
+        engine.resume_ramps()?;
         engine.continue_edges();
         engine.take_in_hops();
         engine.down = engine.unreachable(&engine.published_hops);

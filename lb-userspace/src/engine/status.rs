@@ -117,6 +117,7 @@ impl Engine {
             share,
             live_flows: live,
             traffic,
+            ramp: self.ramp_status(&host.name),
             drain: state
                 .and_then(|state| state.status(live, self.clock.now()))
                 .map(|status| explained(status, serving_on)),

@@ -19,6 +19,7 @@ impl Engine {
         let own = self.follow_own();
         let published = self.catch_up().and(own);
         let leased = self.end_leases();
+        let ramped = self.advance_ramps();
         self.note_edges();
         self.advance_kicks()?;
         self.sweep()?;
@@ -28,7 +29,7 @@ impl Engine {
         self.advance_drains()?;
         self.let_go()?;
         self.sample_rates()?;
-        published.and(leased)
+        published.and(leased).and(ramped)
     }
 
     /// Publishes what an earlier attempt could not, or what changed by itself.

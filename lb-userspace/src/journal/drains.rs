@@ -7,6 +7,7 @@ use crate::api::types::{Order, Receipt};
 use crate::drain::{Drain, Start};
 
 use super::error::{Error, Fault, Result};
+use super::ramps::{self, Ramps};
 use super::revisions::{self, Change, Kind};
 use super::{Journal, from_sql, to_sql};
 
@@ -52,7 +53,7 @@ impl Journal {
         })
     }
 
-    /// Begins the first of these drains, of one host each, amends the others, and returns the number of the last revision.
+    /// Begins the first of these drains, of one host each, which ends their ramps, amends the others, and returns the number of the last revision.
     /// All or none.
     ///
     /// # Errors
@@ -102,17 +103,18 @@ impl Journal {
         })
     }
 
-    /// Takes these drains back and returns the number of the revision. All or none.
+    /// Takes these drains back, with the ramps by which hosts come back, and returns the number of the revision. All or none.
     ///
     /// # Errors
     /// [`Error::NoSuchDrain`] for one that is not in force, or not under way although it has a receipt.
-    pub fn undrain(&mut self, drains: &[TakenBack], change: &Change<'_>) -> Result<u64> {
+    pub fn undrain(&mut self, drains: &[TakenBack], ramps: &Ramps, change: &Change<'_>) -> Result<u64> {
         self.write("take a drain back", |tx| {
+            ramps::put(tx, ramps)?;
             let mut noted = Vec::new();
             for taken in drains {
                 noted.push(take_back(tx, taken)?);
             }
-            revisions::add(tx, Kind::Undrain, change, &json!({ "drains": noted }))
+            revisions::add(tx, Kind::Undrain, change, &json!({ "drains": noted, "ramps": ramps }))
         })
     }
 
@@ -158,6 +160,7 @@ fn begin(tx: &Transaction<'_>, drain: &Drain) -> std::result::Result<(), Fault> 
     if let Some(id) = in_force {
         return Err(Error::DrainInForce { host: drain.host.clone(), drain: from_sql(id) }.into());
     }
+    tx.execute("DELETE FROM ramps WHERE host = ?1", [&drain.host])?;
     tx.execute(
         "INSERT INTO drains (id, host, state, in_force, started_at, author, reason, bounds, counters_at_start)
          VALUES (?1, ?2, 'draining', 1, ?3, ?4, ?5, ?6, ?7)",

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LiveFlows, Receipt};
+use super::{LiveFlows, RampStatus, Receipt};
 
 /// What becomes of the flows that are left at a drain's deadline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -53,6 +53,9 @@ pub struct DrainStatus {
     pub live_flows: LiveFlows,
     /// Why the drain is not done yet, in words; null when it is.
     pub waiting_for: Option<String>,
+    /// Of a host that was taken back and comes back share by share.
+    #[serde(default)]
+    pub ramp: Option<RampStatus>,
     pub receipt: Option<Receipt>,
 }
 
@@ -91,6 +94,9 @@ pub struct UndrainRequest {
     /// Who asks; the daemon notes the peer's user name where it is missing.
     #[serde(default)]
     pub by: Option<String>,
+    /// Seconds in which the share goes from nothing to full; null: at once, also of a host whose share is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<u64>,
 }
 
 /// Answer to `POST /v1/drain`, `POST /v1/undrain` and `GET /v1/drains?host=`: in the order asked for.

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::api::types::{AtDeadline, DrainStatus, LiveFlows};
+use crate::api::types::{AtDeadline, DrainStatus, LiveFlows, RampStatus};
 use crate::cli::terminal::Style;
 
-use super::number::{duration, exact, plural};
+use super::number::{duration, exact, percent, plural};
 use super::receipt::{action, by_the_deadline, ending, violations};
 use super::text::{clean, cut, wrap};
 
@@ -82,6 +82,9 @@ pub fn began(drain: &DrainStatus, style: Style) -> String {
 /// The answer to `undrain`, one paragraph a host.
 pub fn undrained(drain: &DrainStatus, style: Style) -> String {
     let mut words = format!("{}: takes new flows again", drain.host);
+    if let Some(ramp) = &drain.ramp {
+        let _ = write!(words, ", {}", ramping(ramp));
+    }
     if let Some(receipt) = &drain.receipt {
         let after = duration(receipt.ended_at.saturating_sub(receipt.started_at));
         let _ = if receipt.outcome.is_taken_back() {
@@ -98,6 +101,16 @@ pub fn undrained(drain: &DrainStatus, style: Style) -> String {
     }
     let violations = drain.receipt.as_ref().map(|receipt| violations(receipt, style));
     paragraph(&words, style) + &violations.unwrap_or_default()
+}
+
+/// `ramping up: 37.1%, full in 38s`
+pub fn ramping(ramp: &RampStatus) -> String {
+    let share = percent(ramp.share);
+    match &ramp.paused {
+        Some(why) => format!("ramp paused: {share}, {why}"),
+        None if ramp.full_in > 0 => format!("ramping up: {share}, full in {}", duration(ramp.full_in)),
+        None => format!("ramping up: {share}, watched for {} more", duration(ramp.watched_for)),
+    }
 }
 
 /// The line of one host that is redrawn on a terminal; never wider than the terminal.

@@ -9,7 +9,7 @@ use crate::api::types::{
 use crate::cli::terminal::Style;
 use crate::model::Ports;
 
-use super::drain::bounds;
+use super::drain::{bounds, ramping};
 use super::number::{count, duration, exact, memory, percent, plural, rate};
 use super::text::{Align, Grid, clean, wrap};
 
@@ -69,6 +69,10 @@ pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
     }
     section(&mut out, hosts, "no hosts");
     for host in &status.hosts {
+        if let Some(ramp) = &host.ramp {
+            let reason = ramp.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            paragraph(&mut out, &format!("{}: {}, by {}{reason}", host.name, ramping(ramp), ramp.by), style);
+        }
         match &host.drain {
             Some(drain) if drain.state == "draining" => paragraph(&mut out, &drain_line(drain, now), style),
             // Without anybody's doing it will come back.
@@ -363,6 +367,17 @@ interface eth0: native XDP, index 2
         assert!(!text.contains('\x1b'));
         let loud = status(&body, false, NOW, Style { control: true, ..Style::PLAIN });
         assert!(loud.contains("\x1b[1;37;41m!!! misrouted: 3\x1b[0m"), "{loud:?}");
+    }
+
+    #[test]
+    fn a_host_that_comes_back_is_told_of() {
+        let mut body = fixtures::status();
+        body.hosts[0].ramp = Some(fixtures::ramp());
+        let text = status(&body, false, NOW, Style::PLAIN);
+        assert!(text.contains("\nweb-1: ramping up: 37.1%, full in 38s, by bob: patched\n"), "{text}");
+        body.hosts[0].ramp.as_mut().unwrap().paused = Some("9 of 10 new flows failed".to_owned());
+        let text = status(&body, false, NOW, Style::PLAIN);
+        assert!(text.contains("web-1: ramp paused: 37.1%, 9 of 10 new flows failed, by bob"), "{text}");
     }
 
     #[test]
