@@ -141,8 +141,7 @@ impl Engine {
             });
             let ids = self.ids.services.get(&service.name).zip(self.ids.hosts.get(host));
             let failed = ids.and_then(|(&service, &host)| half_open.get(&(service, host)).copied());
-            // A sample is taken somewhere within its second.
-            Count { begun: begun.max(failed.unwrap_or(0)), failed: failed.unwrap_or(0) }
+            Count { begun, failed: failed.unwrap_or(0) }
         };
         let out = self.out();
         let is_like_any =

@@ -45,7 +45,11 @@ impl Window {
         if self.seconds < SECONDS || self.host.begun < FEWEST {
             return None;
         }
-        let window = std::mem::take(self);
+        let mut window = std::mem::take(self);
+        for count in [&mut window.host, &mut window.others] {
+            // New flows are counted somewhere within a second, and those that failed by their first one.
+            count.begun = count.begun.max(count.failed);
+        }
         Some(if is_bad(window.host, window.others) {
             let Window { seconds, host, others } = window;
             Verdict::Bad(format!(
@@ -93,6 +97,8 @@ mod tests {
         let Some(Verdict::Bad(why)) = window.take(1, count(50, 50), count(100, 0)) else { panic!() };
         assert_eq!(why, "150 of 150 new flows in 3s were never established, on other hosts 0 of 300");
         assert_eq!(window, Window::default());
+        let Some(Verdict::Bad(why)) = window.take(3, count(11, 12), count(100, 0)) else { panic!() };
+        assert!(why.starts_with("12 of 12 new flows"), "{why}");
         for _ in 0..9 {
             assert_eq!(window.take(10, count(1, 0), count(0, 0)), None, "too few");
         }
