@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::whatif::explained;
 use super::{Engine, Error};
 use crate::api::types::{DrainRequest, DrainStatus, Order, UndrainRequest};
-use crate::drain::{Action, Event, Gauges, State, Wish, step};
+use crate::drain::{Action, Event, Gauges, Refusal, State, Wish, step};
 use crate::journal::{Amended, Change, TakenBack};
 use crate::ramp;
 
@@ -14,13 +14,15 @@ impl Engine {
     /// of services that they serve on as the last in use, which takes force.
     pub fn drain(&mut self, request: &DrainRequest, author: &str) -> Result<Vec<DrainStatus>, Error> {
         let hosts = self.named(&request.hosts)?;
-        self.check_rules(&hosts, request.force)?;
+        if request.share.is_none() {
+            self.check_rules(&hosts, request.force)?;
+        }
         let now = self.clock.now();
         let mut id = self.journal.next_drain_id()?;
         let (mut begun, mut amended) = (Vec::new(), Vec::new());
         let (mut states, mut unsealed) = (Vec::new(), Vec::new());
         for host in &hosts {
-            let gauges = self.gauges(host)?;
+            let gauges = self.drain_gauges(host)?;
             let order = self.order(host, &request.into(), now, gauges.live.total)?;
             let event =
                 Event::Drain { id, by: author.to_owned(), reason: request.reason.clone(), order, gauges };
@@ -59,7 +61,13 @@ impl Engine {
 
     /// The order that the drain of a host is to have.
     fn order(&self, host: &str, wish: &Wish, now: u64, live: u64) -> Result<Order, Error> {
+        let is_part = wish.share.is_some();
         let order = match &self.drains[host] {
+            State::Active { .. } if is_part && self.ramps.contains_key(host) => Err(Refusal::Ramping),
+            state if is_part && state.is_out() => Err(Refusal::WholeAlready),
+            State::Drained(finished) if finished.drain.order.share != wish.share => {
+                wish.order(Order::default(), now, live)
+            }
             State::Active { .. } => wish.order(Order::default(), now, live),
             State::Draining(draining) => wish.order(draining.drain.order, now, live),
             State::Drained(finished) => wish.renewed(finished.drain.order, now),
@@ -102,7 +110,8 @@ impl Engine {
         let now = self.clock.now();
         let (mut taken_back, mut states, mut back) = (Vec::new(), Vec::new(), BTreeSet::new());
         for host in hosts {
-            let (state, actions) = step(host, self.drains[host].clone(), event(self.gauges(host)?), now);
+            let (state, actions) =
+                step(host, self.drains[host].clone(), event(self.drain_gauges(host)?), now);
             for action in actions {
                 if let Action::TakeBack { drain, receipt } = action {
                     taken_back.push(TakenBack { drain, receipt });
@@ -151,6 +160,7 @@ impl Engine {
         let mut statuses = Vec::new();
         for host in &all {
             let live = self.marked(self.host_sum(host)?.live(), host, self.has_edges(host));
+            let live = self.drain_live(host, live);
             let status = self.drains[host].status(live, self.clock.now());
             statuses.extend(status.map(|status| DrainStatus {
                 ramp: self.ramp_status(host),
@@ -163,10 +173,17 @@ impl Engine {
     /// Notes the zero line of drains whose rings have just been published.
     pub(super) fn note_starts(&mut self) -> Result<(), Error> {
         let now = self.clock.now();
+        let is_new = |state: &State| matches!(state, State::Draining(draining) if draining.tally.is_none());
+        let parts = self.drains.iter().filter(|(_, state)| state.part().is_some() && is_new(state));
+        let parts: BTreeSet<String> = parts.map(|(host, _)| host.clone()).collect();
+        if !parts.is_empty() {
+            // Which flows are in slots that were given up, only a sweep tells.
+            self.sweep()?;
+        }
         // New flows still reach a host that serves on.
         let serving_on: BTreeSet<String> = self.serving_on().into_values().flatten().collect();
-        for host in self.out().difference(&serving_on) {
-            let event = Event::Published { gauges: self.gauges(host)?, generation: self.generation };
+        for host in self.out().difference(&serving_on).chain(&parts) {
+            let event = Event::Published { gauges: self.drain_gauges(host)?, generation: self.generation };
             let (state, actions) = step(host, self.drains[host].clone(), event, now);
             for action in actions {
                 if let Action::NoteStart { drain, start } = action {

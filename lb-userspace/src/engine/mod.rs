@@ -102,10 +102,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Hosts that operators took out.
+    /// Hosts that operators took out, as a whole.
     fn out(&self) -> BTreeSet<String> {
-        let is_out = |state: &State| !matches!(state, State::Active { .. });
-        self.drains.iter().filter(|(_, state)| is_out(state)).map(|(host, _)| host.clone()).collect()
+        self.drains.iter().filter(|(_, state)| state.is_out()).map(|(host, _)| host.clone()).collect()
     }
 
     /// The bounds of drains as the data path enforces them.

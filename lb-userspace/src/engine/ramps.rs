@@ -49,7 +49,9 @@ impl Engine {
     pub(super) fn partial_shares(&self) -> BTreeMap<String, u16> {
         let now = self.clock.now();
         let shares = self.ramps.iter().map(|(host, ramp)| (host.clone(), ramp.share(now)));
-        shares.filter(|(_, share)| *share < SHARE_FULL).collect()
+        let parts =
+            self.drains.iter().filter_map(|(host, state)| Some((host.clone(), state.part()?.keeps())));
+        shares.chain(parts).filter(|(_, share)| *share < SHARE_FULL).collect()
     }
 
     /// A host's ramp as the API shows it.
@@ -79,7 +81,10 @@ impl Engine {
     ) -> journal::Ramps {
         let now = self.clock.now();
         let ramp = |host: &String| match (came_back.contains(host), self.ramps.get(host), seconds) {
-            (true, _, Some(seconds)) => Some((host.clone(), Some(Ramp::new(now, seconds, author, reason)))),
+            (true, _, Some(seconds)) => {
+                let from = self.drains[host].part().map_or(0, |part| part.keeps());
+                Some((host.clone(), Some(Ramp { from, ..Ramp::new(now, seconds, author, reason) })))
+            }
             (false, Some(ramp), Some(seconds)) => Some((host.clone(), Some(ramp.with_seconds(now, seconds)))),
             (_, Some(_), None) => Some((host.clone(), None)),
             _ => None,

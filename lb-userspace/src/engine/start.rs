@@ -152,7 +152,7 @@ impl Engine {
             }
             let receipt = row.receipt.filter(|receipt| !receipt.outcome.is_taken_back());
             let (state, _) = resume(row.drain, receipt, kept);
-            if matches!(state, State::Drained(_)) {
+            if matches!(state, State::Drained(_)) && state.is_out() {
                 self.sealed.insert(host.clone());
             }
             log::info!("{host} stays {:?} by the journal", state.admin());

@@ -119,7 +119,7 @@ impl Engine {
             traffic,
             ramp: self.ramp_status(&host.name),
             drain: state
-                .and_then(|state| state.status(live, self.clock.now()))
+                .and_then(|state| state.status(self.drain_live(&host.name, live), self.clock.now()))
                 .map(|status| explained(status, serving_on)),
         })
     }

@@ -74,7 +74,7 @@ impl Engine {
         down.difference(&up).cloned().collect()
     }
 
-    fn sweep(&mut self) -> Result<(), Error> {
+    pub(super) fn sweep(&mut self) -> Result<(), Error> {
         let rings = &self.rings.rings;
         let ring_of: HashMap<u16, u32> = self
             .rings
@@ -114,7 +114,7 @@ impl Engine {
         let gone: BTreeSet<u16> = self
             .drains
             .iter()
-            .filter(|(_, state)| matches!(state, State::Drained(_)))
+            .filter(|(_, state)| matches!(state, State::Drained(_)) && state.is_out())
             .filter_map(|(host, _)| self.ids.hosts.get(host).copied())
             .collect();
         let mut rings = self.rings.clone();
@@ -148,8 +148,21 @@ impl Engine {
     fn observe(&self, host: &str) -> Result<Observation, Error> {
         let id = self.ids.hosts[host];
         let (now, t) = (self.clock.now(), self.idle_timeout());
+        let gauges = self.drain_gauges(host)?;
+        if self.drains[host].part().is_some() {
+            // The host's other slots may be settled, where flows need no pins, so its pins may never be complete. Those handed over are.
+            let t = t + u64::from(self.any_edges());
+            return Ok(Observation {
+                counted: gauges.live.total,
+                gauges,
+                clock: self.clock.monotonic(),
+                complete_since: self.dataplane.incomplete_since(id),
+                slots_open_long_enough: self.rings.open_long_enough(id, now, t, self.lost_at()),
+                idle_timeout: t,
+            });
+        }
         Ok(Observation {
-            gauges: self.gauges(host)?,
+            gauges,
             counted: self.swept.as_ref().map_or(0, |swept| swept.counted(id)),
             clock: self.clock.monotonic(),
             complete_since: self.dataplane.incomplete_since(id),

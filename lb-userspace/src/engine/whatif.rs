@@ -41,7 +41,11 @@ impl Engine {
         Ok(whatif::plan(&Input {
             model: &self.model,
             hosts: &hosts,
-            admin: &|host| self.drains.get(host).map_or(AdminState::Active, State::admin),
+            admin: &|host| {
+                // One that gave up a part is in use.
+                let state = self.drains.get(host).filter(|state| state.is_out());
+                state.map_or(AdminState::Active, State::admin)
+            },
             down: &self.down,
             rings: &rings,
             load: &|service, host| self.load(&service.name, host),

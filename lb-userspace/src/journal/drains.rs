@@ -154,6 +154,12 @@ impl Journal {
 }
 
 fn begin(tx: &Transaction<'_>, drain: &Drain) -> std::result::Result<(), Fault> {
+    // One of a part of the slots that is done gives way.
+    tx.execute(
+        "UPDATE drains SET in_force = 0
+         WHERE host = ?1 AND in_force = 1 AND state = 'drained' AND json_extract(bounds, '$.share') IS NOT NULL",
+        [&drain.host],
+    )?;
     let in_force: Option<i64> = tx
         .query_row("SELECT id FROM drains WHERE host = ?1 AND in_force = 1", [&drain.host], |row| row.get(0))
         .optional()?;
@@ -181,7 +187,10 @@ fn begin(tx: &Transaction<'_>, drain: &Drain) -> std::result::Result<(), Fault> 
 fn amend(tx: &Transaction<'_>, amended: &Amended) -> std::result::Result<String, Fault> {
     let host = tx
         .query_row(
-            "UPDATE drains SET bounds = ?2 WHERE id = ?1 AND in_force = 1 RETURNING host",
+            // Of another part of the slots other flows are counted.
+            "UPDATE drains SET bounds = ?2, counters_at_start =
+                 CASE WHEN json_extract(bounds, '$.share') IS json_extract(?2, '$.share') THEN counters_at_start END
+             WHERE id = ?1 AND in_force = 1 RETURNING host",
             params![to_sql(amended.drain), to_json(&amended.order)?],
             |row| row.get(0),
         )

@@ -26,7 +26,10 @@ const LONGEST: u64 = 86_400;
 pub struct Ramp {
     /// Unix seconds; a ramp that was paused and goes on has been moved by the pause.
     pub started_at: u64,
-    /// From nothing to the full share.
+    /// The share that the host had before, in 256ths.
+    #[serde(default)]
+    pub from: u16,
+    /// From there to the full share.
     pub seconds: u64,
     pub by: String,
     pub reason: Option<String>,
@@ -85,7 +88,14 @@ pub fn check(seconds: u64) -> Result<(), Refusal> {
 
 impl Ramp {
     pub fn new(now: u64, seconds: u64, by: &str, reason: Option<&str>) -> Self {
-        Ramp { started_at: now, seconds, by: by.to_owned(), reason: reason.map(str::to_owned), paused: None }
+        Ramp {
+            started_at: now,
+            from: 0,
+            seconds,
+            by: by.to_owned(),
+            reason: reason.map(str::to_owned),
+            paused: None,
+        }
     }
 
     /// The ramp with another length, as far on its way as this one.
@@ -108,7 +118,7 @@ impl Ramp {
         let (taken, all) = (self.elapsed(now) / step, self.seconds.div_ceil(step));
         match self.full_in(now) {
             0 => SHARE_FULL,
-            _ => (u64::from(SHARE_FULL) * (taken + 1) / (all + 1)) as u16,
+            _ => self.from + (u64::from(SHARE_FULL - self.from) * (taken + 1) / (all + 1)) as u16,
         }
     }
 
@@ -165,6 +175,7 @@ mod tests {
         let shares = |ramp: &Ramp, times: [u64; 5]| times.map(|time| ramp.share(NOW + time));
         assert_eq!(shares(&ramp(60), [0, 1, 2, 59, 60]), [8, 8, 16, 247, 256]);
         assert_eq!(shares(&ramp(4), [0, 1, 2, 3, 4]), [51, 102, 153, 204, 256]);
+        assert_eq!(shares(&Ramp { from: 192, ..ramp(4) }, [0, 1, 2, 3, 4]), [204, 217, 230, 243, 256]);
         assert_eq!(shares(&ramp(1), [0, 1, 2, 3, 4]), [128, 256, 256, 256, 256]);
         assert_eq!(shares(&ramp(3600), [0, 112, 113, 3599, 3600]), [7, 7, 15, 248, 256]);
         assert!(!ramp(60).is_over(NOW + 69) && ramp(60).is_over(NOW + 70));

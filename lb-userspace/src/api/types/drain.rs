@@ -26,6 +26,9 @@ pub struct Order {
     pub at_deadline: AtDeadline,
     /// Seconds after the deadline over which flows meet their ends, so that clients do not come back all at once.
     pub spread: u16,
+    /// Percent of its slots that the host gives up, 1 to 99; null: all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<u8>,
     /// Unix seconds at which the host is taken back, done or not; null: when somebody takes it back.
     pub lease: Option<u64>,
 }
@@ -49,6 +52,7 @@ pub struct DrainStatus {
     /// The daemon's clock when it said all this: what is left until the deadline counts from here.
     #[serde(default)]
     pub as_of: u64,
+    /// Of a part: flows in the slots that the host gave up. So are `live_flows`.
     pub flows_at_start: u64,
     pub live_flows: LiveFlows,
     /// Why the drain is not done yet, in words; null when it is.
@@ -78,6 +82,9 @@ pub struct DrainRequest {
     /// Seconds from now after which the host is taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<u64>,
+    /// Percent of its slots that each host gives up, 1 to 99; null: all, also of a host that gave up a part before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u8>,
     /// Drain although rules would be broken.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,

@@ -80,7 +80,7 @@ pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
                 if let Some(lease) = bounds(drain) {
                     paragraph(
                         &mut out,
-                        &format!("drain {} of {}: done, {lease}", drain.id, drain.host),
+                        &format!("drain {} of {}{}: done, {lease}", drain.id, part(drain), drain.host),
                         style,
                     );
                 }
@@ -269,11 +269,17 @@ fn narrow_paths(status: &Status) -> BTreeSet<String> {
     backends.filter_map(line).collect()
 }
 
+/// `25% of `, where it is not the whole host.
+fn part(drain: &DrainStatus) -> String {
+    drain.order.share.map(|share| format!("{share}% of ")).unwrap_or_default()
+}
+
 /// `now` is in Unix seconds.
 fn drain_line(drain: &DrainStatus, now: u64) -> String {
     let mut line = format!(
-        "drain {} of {}: {} of {} live, for {}, by {}",
+        "drain {} of {}{}: {} of {} live, for {}, by {}",
         drain.id,
+        part(drain),
         drain.host,
         exact(drain.live_flows.total),
         plural(drain.flows_at_start, "flow"),
@@ -367,6 +373,14 @@ interface eth0: native XDP, index 2
         assert!(!text.contains('\x1b'));
         let loud = status(&body, false, NOW, Style { control: true, ..Style::PLAIN });
         assert!(loud.contains("\x1b[1;37;41m!!! misrouted: 3\x1b[0m"), "{loud:?}");
+    }
+
+    #[test]
+    fn a_part_is_told_of() {
+        let mut body = fixtures::status();
+        body.hosts[1].drain.as_mut().unwrap().order.share = Some(25);
+        let text = status(&body, false, NOW, Style::PLAIN);
+        assert!(text.contains("\ndrain 7 of 25% of web-2: 37 of 120 flows live"), "{text}");
     }
 
     #[test]

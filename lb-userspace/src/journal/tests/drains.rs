@@ -161,6 +161,7 @@ fn an_amended_order_is_kept_and_noted_with_who_and_why() {
     let mut journal = open(&path);
     journal.drain(&[drain(1, "a"), drain(2, "b")], &[], &by("ann")).expect("begun");
     let order = Order {
+        share: None,
         deadline: Some(NOW + 600),
         at_deadline: AtDeadline::Reset,
         spread: 3,
@@ -275,4 +276,31 @@ fn ramps_are_kept_until_they_are_over_or_the_host_is_drained() {
     let kinds: Vec<_> =
         journal.revisions(None, 4).expect("readable").into_iter().map(|revision| revision.kind).collect();
     assert_eq!(kinds, ["ramp", "drain", "ramp", "undrain"]);
+}
+
+#[test]
+fn a_part_gives_way_to_the_whole() {
+    let (_dir, path) = place();
+    let mut journal = open(&path);
+    let part = Order { share: Some(25), ..Order::default() };
+    let begun = |id, host| Drain { order: part, ..drain(id, host) };
+    journal.drain(&[begun(1, "a"), begun(2, "b")], &[], &by("ann")).expect("begun");
+    for id in [1, 2] {
+        journal.note_drain_start(id, &Start { flows: 3, ..Start::default() }).expect("noted");
+    }
+    // Under way: what was counted of the part is not of the whole.
+    let leased = Order { lease: Some(NOW + 60), ..part };
+    let start = |journal: &Journal| journal.drain_row(1).expect("readable").expect("known").drain.start;
+    journal.drain(&[], &[Amended { drain: 1, order: leased }], &by("ann")).expect("amended");
+    assert_eq!(start(&journal).map(|start| start.flows), Some(3));
+    journal.drain(&[], &[Amended { drain: 1, order: Order::default() }], &by("ann")).expect("amended");
+    assert_eq!(start(&journal), None);
+    journal.note_drain_start(1, &Start { flows: 9, ..Start::default() }).expect("noted");
+    assert_eq!(start(&journal).map(|start| start.flows), Some(9));
+    // Done: a new drain takes its place.
+    let refused = journal.drain(&[drain(3, "b")], &[], &by("ann")).expect_err("under way");
+    assert!(matches!(refused, Error::DrainInForce { drain: 2, .. }), "{refused}");
+    journal.finish_drain(&receipt(&begun(2, "b"), Outcome::Drained), &by("sluice")).expect("done");
+    journal.drain(&[drain(3, "b")], &[], &by("ann")).expect("begun");
+    assert_eq!(in_force(&journal), [1, 3]);
 }
