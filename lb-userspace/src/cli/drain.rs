@@ -65,8 +65,8 @@ pub struct DrainArgs {
 }
 
 const EXAMPLES: &str = "  \
-  sluice drain web-3 web-4 --lease 2h --reason kernel-update
-  sluice drain web-3 --share 25% --wait --timeout 10m
+  sluice drain web-3 web-4 --wait --timeout 10m
+  sluice drain web-3 --share 25% --lease 2h --reason hot
   sluice drain web-3 --deadline 10m --at-deadline reset --wait --json";
 
 /// Time between two looks at the drains.

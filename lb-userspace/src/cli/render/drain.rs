@@ -249,7 +249,7 @@ mod tests {
         drain.order.share = Some(25);
         assert_eq!(
             began(&drain, Style::PLAIN),
-            "web-1: draining (drain 7), gives up 25% of its slots, where 37 live flows go on (30 established,\n  7 closing)\n"
+            "web-1: draining (drain 7), gives up 25% of its slots, where 37 live flows go on (30 established, 7\n  closing)\n"
         );
         let mut done = ended(7, "web-1", Outcome::Drained, 0);
         done.receipt.as_mut().unwrap().order.share = Some(25);
