@@ -16,6 +16,7 @@ pub mod model;
 pub mod netlink;
 pub mod objects;
 pub mod plan;
+pub mod ramp;
 pub mod relay;
 pub mod ring;
 pub mod speak;

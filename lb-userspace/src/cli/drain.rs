@@ -40,6 +40,9 @@ pub struct DrainArgs {
     /// What is done with flows that are left at the deadline. Default: keep
     #[arg(long, value_name = "ACTION", value_enum)]
     pub at_deadline: Option<AtDeadline>,
+    /// Give up so much of the hosts' slots only, 1% to 99%: they stay in use for the rest. Default: all
+    #[arg(long, value_name = "PERCENT", value_parser = percent_arg, conflicts_with_all = ["deadline", "at_deadline"])]
+    pub share: Option<u8>,
     /// Take the hosts back after so long, drained or not, unless another lease is given before. Default:
     /// they stay out until they are undrained
     #[arg(long, value_name = "DURATION", value_parser = duration_arg)]
@@ -63,8 +66,8 @@ pub struct DrainArgs {
 }
 
 const EXAMPLES: &str = "  \
-  sluice drain web-3 --lease 2h --reason kernel-update
   sluice drain web-3 web-4 --wait --timeout 10m
+  sluice drain web-3 --share 25% --lease 2h --reason hot
   sluice drain web-3 --deadline 10m --at-deadline reset --wait --json";
 
 /// Time between two looks at the drains.
@@ -88,6 +91,14 @@ pub fn run(global: &Global, args: &DrainArgs) -> Result<(), Failure> {
     })
 }
 
+/// `25%` or `25`.
+fn percent_arg(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    number
+        .filter(|percent| (1..=99).contains(percent))
+        .ok_or_else(|| "a part is from 1% to 99%; without --share the whole host is drained".to_owned())
+}
+
 /// A host that is named twice is asked for once.
 pub(super) fn once(hosts: &[String]) -> Vec<String> {
     let mut once: Vec<String> = Vec::with_capacity(hosts.len());
@@ -109,6 +120,7 @@ impl From<&DrainArgs> for DrainRequest {
             deadline: args.deadline.map(|time| time.as_secs() + u64::from(time.subsec_nanos() > 0)),
             at_deadline: args.at_deadline,
             lease: args.lease.map(|time| time.as_secs()),
+            share: args.share,
             force: args.force,
         }
     }

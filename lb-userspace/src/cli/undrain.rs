@@ -1,5 +1,7 @@
 //! `sluice undrain`: give hosts their share of new flows back.
 
+use std::time::Duration;
+
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
@@ -8,18 +10,23 @@ use crate::api::types::{Drains, UndrainRequest};
 use super::drain::once;
 use super::output::Out;
 use super::terminal::Style;
-use super::{Failure, Global, after_help, render};
+use super::{Failure, Global, after_help, duration_arg, render};
 
 /// Put hosts back into service: each owns the very slots that it had before its drain
 ///
 /// All of the hosts or, if anything is wrong with one, none. A drain that is not done yet is taken back;
-/// whoever waits for it is told.
+/// whoever waits for it is told. A host whose share is on its way up gets all of it at once, unless --ramp is
+/// given.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct UndrainArgs {
     /// Names of the hosts, as in the config, @GROUP or @zone:ZONE
     #[arg(required = true, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
     pub hosts: Vec<String>,
+    /// Give the share back step by step within this time, as long as the host's new flows do not fail: then
+    /// the share stays and, if it goes on, the host is drained again. Default: all at once
+    #[arg(long, value_name = "DURATION", value_parser = duration_arg)]
+    pub ramp: Option<Duration>,
     /// Why, for whoever looks at the journal
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -33,13 +40,18 @@ pub struct UndrainArgs {
 
 const EXAMPLES: &str = "  \
   sluice undrain web-3
+  sluice undrain web-3 --ramp 5m
   sluice undrain web-3 web-4 --reason done --json";
 
 pub fn run(global: &Global, args: &UndrainArgs) -> Result<(), Failure> {
     super::block_on(async {
         let (mut out, style) = (Out::stdout(), Style::stdout());
-        let body =
-            UndrainRequest { hosts: once(&args.hosts), reason: args.reason.clone(), by: args.by.clone() };
+        let body = UndrainRequest {
+            hosts: once(&args.hosts),
+            reason: args.reason.clone(),
+            by: args.by.clone(),
+            ramp: args.ramp.map(|time| time.as_secs()),
+        };
         let answer: Drains = global.client().post("/v1/undrain", &body).await?;
         if args.json {
             return out.json(&answer, true);

@@ -8,6 +8,7 @@ mod directory;
 mod end;
 mod error;
 mod flows;
+mod half_open;
 mod live;
 mod load;
 mod mapped;

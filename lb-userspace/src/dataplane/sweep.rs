@@ -36,6 +36,8 @@ pub struct SweepInput<'a> {
 pub struct Swept {
     /// Live pins by host and phase, as counted.
     pub live: Vec<[u64; PHASES_COUNTED]>,
+    /// Those of them in slots that another host owns.
+    pub live_foreign: Vec<[u64; PHASES_COUNTED]>,
     /// (ring, slot) of live pins whose host is not the slot's owner; may repeat.
     pub foreign: Vec<(u32, u32)>,
     /// Pins of (service, host), of hosts that leave the service; also those that this sweep has ended.
@@ -53,6 +55,11 @@ impl Swept {
     /// Live pins that name the host.
     pub fn counted(&self, host: HostId) -> u64 {
         self.live.get(usize::from(host)).map_or(0, |phases| phases.iter().sum())
+    }
+
+    /// Live pins that name the host in slots that it does not own, by phase.
+    pub fn foreign_of(&self, host: HostId) -> [u64; PHASES_COUNTED] {
+        self.live_foreign.get(usize::from(host)).copied().unwrap_or_default()
     }
 
     pub fn total(&self) -> u64 {
@@ -103,6 +110,7 @@ impl Dataplane {
         let now = self.now();
         let swept = Swept {
             live: vec![[0; PHASES_COUNTED]; usize::from(HOST_MAX) + 1],
+            live_foreign: vec![[0; PHASES_COUNTED]; usize::from(HOST_MAX) + 1],
             foreign: Vec::new(),
             leaving: BTreeMap::new(),
             resets: Vec::new(),
@@ -229,14 +237,18 @@ impl<'i> Sweep<'_, 'i> {
         if word.phase() == Phase::Reset && self.swept.resets.len() < MOST_RESETS {
             self.swept.resets.push(ResetPin::new(word, &cold()));
         }
-        if let (Some(gauge), Some(live)) =
-            (BackendStats::gauge_of(word.phase()), self.swept.live.get_mut(usize::from(word.host())))
-        {
+        let (gauge, host) = (BackendStats::gauge_of(word.phase()), usize::from(word.host()));
+        if let (Some(gauge), Some(live)) = (gauge, self.swept.live.get_mut(host)) {
             live[gauge] += 1;
         }
         if (self.input.losers)(word.host()) {
             let cold = cold();
             let foreign = self.slot(&cold).filter(|(_, slot)| slot.owner() != word.host());
+            if let (Some(_), Some(gauge), Some(live)) =
+                (foreign, gauge, self.swept.live_foreign.get_mut(host))
+            {
+                live[gauge] += 1;
+            }
             self.swept.foreign.extend(foreign.map(|(ring, _)| (ring, cold.slot)));
         }
     }

@@ -59,6 +59,13 @@ pub enum Action {
 /// given in it.
 pub fn step(host: &str, state: State, event: Event, now: u64) -> (State, Vec<Action>) {
     match (state, event) {
+        // A part that is done gives way to another part, or the whole.
+        (State::Drained(finished), Event::Drain { id, by, reason, order, gauges })
+            if finished.drain.order.share.is_some() && order.share != finished.drain.order.share =>
+        {
+            let active = State::Active { last: None };
+            step(host, active, Event::Drain { id, by, reason, order, gauges }, now)
+        }
         (State::Active { .. }, Event::Drain { id, by, reason, order, gauges }) => {
             let drain = Drain { id, host: host.to_owned(), started_at: now, by, reason, order, start: None };
             let actions = vec![Action::Begin(drain.clone()), Action::PublishRings];
@@ -72,13 +79,21 @@ pub fn step(host: &str, state: State, event: Event, now: u64) -> (State, Vec<Act
             (State::Draining(Box::new(draining)), actions)
         }
         (State::Draining(mut draining), Event::Drain { order, .. }) if order != draining.drain.order => {
-            draining.drain.order = order;
+            let before = std::mem::replace(&mut draining.drain.order, order);
+            if order.share != before.share {
+                // Other flows are meant: they are counted from the next publication on.
+                (draining.drain.start, draining.tally, draining.seen) = (None, None, None);
+            }
             let mut actions = vec![Action::Amend { drain: draining.drain.id, order }];
             // The look that led to the seal may have gone by the deadline of before.
-            if std::mem::take(&mut draining.sealed) {
+            if std::mem::take(&mut draining.sealed) && before.share.is_none() {
                 actions.push(Action::UnsealHost(host.to_owned()));
             }
-            actions.push(Action::PublishTables);
+            actions.push(if order.share == before.share {
+                Action::PublishTables
+            } else {
+                Action::PublishRings
+            });
             (State::Draining(draining), actions)
         }
         (State::Drained(mut finished), Event::Drain { order: Order { lease, .. }, .. })
@@ -122,6 +137,8 @@ fn sweep(mut draining: Box<Draining>, observation: Observation, now: u64) -> (St
     };
     tally.take(&gauges);
     let host = draining.drain.host.clone();
+    // A host that gives up a part is in use, so no seal keeps late packets out of the slots that it gave up: their handover does.
+    let is_whole = order.share.is_none();
     let mut actions = Vec::new();
     match (done, draining.sealed) {
         (true, true) => {
@@ -131,11 +148,11 @@ fn sweep(mut draining: Box<Draining>, observation: Observation, now: u64) -> (St
         }
         (true, false) => {
             draining.sealed = true;
-            actions.push(Action::SealHost(host.clone()));
+            actions.extend(is_whole.then(|| Action::SealHost(host.clone())));
         }
         (false, true) => {
             draining.sealed = false;
-            actions.push(Action::UnsealHost(host.clone()));
+            actions.extend(is_whole.then(|| Action::UnsealHost(host.clone())));
         }
         (false, false) => {}
     }
@@ -151,7 +168,7 @@ fn take_back(mut draining: Draining, gauges: &Gauges, outcome: Outcome, now: u64
     tally.take(gauges);
     let receipt = tally.taken_back(&draining.drain, outcome, now);
     let mut actions = vec![Action::TakeBack { drain: draining.drain.id, receipt: Some(receipt.clone()) }];
-    if draining.sealed {
+    if draining.sealed && draining.drain.order.share.is_none() {
         actions.push(Action::UnsealHost(draining.drain.host.clone()));
     }
     actions.push(Action::PublishRings);
@@ -160,11 +177,11 @@ fn take_back(mut draining: Draining, gauges: &Gauges, outcome: Outcome, now: u64
 
 /// Puts a host to use again whose drain is done.
 fn give_back(finished: Box<Finished>) -> (State, Vec<Action>) {
-    let actions = vec![
-        Action::TakeBack { drain: finished.drain.id, receipt: None },
-        Action::UnsealHost(finished.drain.host.clone()),
-        Action::PublishRings,
-    ];
+    let mut actions = vec![Action::TakeBack { drain: finished.drain.id, receipt: None }];
+    if finished.drain.order.share.is_none() {
+        actions.push(Action::UnsealHost(finished.drain.host.clone()));
+    }
+    actions.push(Action::PublishRings);
     (State::Active { last: Some(finished) }, actions)
 }
 
@@ -178,7 +195,8 @@ fn give_back(finished: Box<Finished>) -> (State, Vec<Action>) {
 pub fn resume(drain: Drain, receipt: Option<Receipt>, counters_kept: bool) -> (State, Vec<Action>) {
     let host = drain.host.clone();
     if let Some(receipt) = receipt {
-        return (State::Drained(Box::new(Finished { drain, receipt })), vec![Action::SealHost(host)]);
+        let seal = drain.order.share.is_none().then_some(Action::SealHost(host));
+        return (State::Drained(Box::new(Finished { drain, receipt })), seal.into_iter().collect());
     }
     let tally = drain.start.clone().map(|s| if counters_kept { Tally::new(s) } else { Tally::after_loss(s) });
     let flows_when_asked = drain.start.as_ref().map_or(0, |start| start.flows);

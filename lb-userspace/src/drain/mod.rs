@@ -23,6 +23,9 @@
 //! what says nothing for some seconds more is ended by the daemon. At the end of its lease a host is taken back, done or
 //! not. Both are Unix times, so they hold over restarts. Another order takes a seal off, which may rest on the one before.
 //!
+//! **A part of a host** can be drained: it gives up some of its slots and stays in use for the others. Then all of this is said of the flows in
+//! slots that it does not own, and there is no seal.
+//!
 //! **How to run it.** Carry the actions out in their order, and take the new state only when all of them worked:
 //! where one fails, keep the old state and offer the event again. A sweep whose observation is offered must have begun after
 //! the actions of the step before were carried out.

@@ -1,6 +1,7 @@
 //! How a drain is bounded: by a deadline with an action, and by a lease.
 
 use crate::api::types::{AtDeadline, DrainRequest, Order};
+use crate::ring::SHARE_FULL;
 
 /// Longest time to a deadline, seconds: 30 days.
 const MAX_DEADLINE: u64 = 30 * 86_400;
@@ -17,6 +18,8 @@ pub struct Wish {
     pub deadline: Option<u64>,
     pub at_deadline: Option<AtDeadline>,
     pub lease: Option<u64>,
+    /// Percent of the slots.
+    pub share: Option<u8>,
 }
 
 /// Why an order cannot be given.
@@ -32,6 +35,14 @@ pub enum Refusal {
     LeaseTooLong,
     #[error("the lease runs out before the deadline has ended all flows, so that would never be done")]
     LeaseBeforeDeadline,
+    #[error("a share is from 1% to 99% of the slots")]
+    NoShare,
+    #[error("a drain of a part of the slots has no deadline: the data path has one for a whole host only")]
+    PartWithDeadline,
+    #[error("it is drained as a whole already")]
+    WholeAlready,
+    #[error("it is on its way back, with less than its full share")]
+    Ramping,
 }
 
 impl Refusal {
@@ -48,6 +59,11 @@ impl Refusal {
             Refusal::LeaseTooLong => {
                 "give a shorter one, or none: then the host stays out until it is undrained"
             }
+            Refusal::NoShare => "give one of these, or none: then the host gives up all",
+            Refusal::PartWithDeadline => {
+                "leave the deadline out, and end what stays for too long with `sluice kick`; or drain the whole host"
+            }
+            Refusal::WholeAlready | Refusal::Ramping => "undrain it first, then it can give up a part",
             Refusal::LeaseBeforeDeadline => {
                 "give a longer lease, or a nearer deadline, or keep the flows at it"
             }
@@ -65,8 +81,8 @@ fn name(action: AtDeadline) -> &'static str {
 
 impl From<&DrainRequest> for Wish {
     fn from(request: &DrainRequest) -> Self {
-        let &DrainRequest { deadline, at_deadline, lease, .. } = request;
-        Wish { deadline, at_deadline, lease }
+        let &DrainRequest { deadline, at_deadline, lease, share, .. } = request;
+        Wish { deadline, at_deadline, lease, share }
     }
 }
 
@@ -74,7 +90,10 @@ impl Wish {
     /// The order of a drain that had `before` (the default: of a new one), by what was asked for at `now`, a Unix time.
     /// `live` flows are there to be ended: from them comes the spread, which then stays.
     pub fn order(&self, before: Order, now: u64, live: u64) -> Result<Order, Refusal> {
-        let mut order = before;
+        if self.share.is_some_and(|share| !(1..=99).contains(&share)) {
+            return Err(Refusal::NoShare);
+        }
+        let mut order = Order { share: self.share, ..before };
         if let Some(seconds) = self.deadline {
             if seconds > MAX_DEADLINE {
                 return Err(Refusal::DeadlineTooFar);
@@ -84,6 +103,9 @@ impl Wish {
         order.at_deadline = self.at_deadline.unwrap_or(before.at_deadline);
         if order.at_deadline != AtDeadline::Keep && order.deadline.is_none() {
             return Err(Refusal::NoDeadline(order.at_deadline));
+        }
+        if order.share.is_some() && order.deadline.is_some() {
+            return Err(Refusal::PartWithDeadline);
         }
         if (order.deadline, order.at_deadline) != (before.deadline, before.at_deadline) {
             order.spread = spread(order.at_deadline, live);
@@ -124,6 +146,11 @@ impl Order {
         Some(deadline + u64::from(self.spread))
     }
 
+    /// The share that the host keeps, in 256ths.
+    pub fn keeps(&self) -> u16 {
+        self.share.map_or(0, |share| SHARE_FULL - SHARE_FULL * u16::from(share) / 100)
+    }
+
     /// At `now` the data path lets no flow stay, and names the host to none that it does not know.
     pub fn ends_all(&self, now: u64) -> bool {
         self.all_ended_at().is_some_and(|end| now >= end)
@@ -160,7 +187,7 @@ mod tests {
         action: Option<AtDeadline>,
         lease: Option<u64>,
     ) -> Result<Order, Refusal> {
-        Wish { deadline, at_deadline: action, lease }.order(Order::default(), NOW, 10)
+        Wish { deadline, at_deadline: action, lease, share: None }.order(Order::default(), NOW, 10)
     }
 
     #[test]
@@ -173,6 +200,7 @@ mod tests {
                 deadline: Some(NOW + 600),
                 at_deadline: AtDeadline::Reset,
                 spread: 0,
+                share: None,
                 lease: Some(NOW + 7200)
             })
         );
@@ -190,6 +218,24 @@ mod tests {
         assert!(order(Some(MAX_DEADLINE), reset, Some(MAX_LEASE)).is_ok());
         assert_eq!(order(Some(60), reset, Some(60)), Err(Refusal::LeaseBeforeDeadline));
         assert!(order(Some(60), None, Some(60)).is_ok(), "flows that are kept need no time after it");
+    }
+
+    #[test]
+    fn a_part_has_no_deadline() {
+        let part = Wish { share: Some(25), ..Wish::default() };
+        let order = |wish: Wish| wish.order(Order::default(), NOW, 0);
+        assert_eq!(order(part), Ok(Order { share: Some(25), ..Order::default() }));
+        assert_eq!(order(Wish { deadline: Some(60), ..part }), Err(Refusal::PartWithDeadline));
+        let reset = Wish { at_deadline: Some(AtDeadline::Reset), ..part };
+        assert_eq!(order(reset), Err(Refusal::NoDeadline(AtDeadline::Reset)));
+        assert!(order(Wish { lease: Some(60), ..part }).is_ok());
+        for share in [0, 100, 255] {
+            assert_eq!(order(Wish { share: Some(share), ..part }), Err(Refusal::NoShare));
+        }
+        let keeps = |share| Order { share, ..Order::default() }.keeps();
+        assert_eq!([Some(25), Some(1), Some(99), None].map(keeps), [192, 254, 3, 0]);
+        let whole = Wish::default().order(order(part).unwrap(), NOW, 0);
+        assert_eq!(whole, Ok(Order::default()), "what names no share is of the whole host");
     }
 
     #[test]

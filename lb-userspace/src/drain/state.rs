@@ -162,3 +162,15 @@ pub enum State {
     /// No flow is left, and none will come.
     Drained(Box<Finished>),
 }
+
+impl State {
+    /// The host gets no new flow at all, by the drain in force.
+    pub fn is_out(&self) -> bool {
+        self.order().is_some_and(|order| order.share.is_none())
+    }
+
+    /// The host has given up a part of its slots; the drain in force says which.
+    pub fn part(&self) -> Option<Order> {
+        self.order().filter(|order| order.share.is_some())
+    }
+}

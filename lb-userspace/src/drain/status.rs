@@ -51,6 +51,7 @@ impl State {
                 live_flows: live,
                 waiting_for: Some(waiting_for(draining, &live)),
                 progress: None,
+                ramp: None,
                 receipt: None,
             }),
         }
@@ -81,6 +82,7 @@ fn of_finished(finished: &Finished, live: LiveFlows, now: u64) -> DrainStatus {
         live_flows: live,
         waiting_for: None,
         progress: None,
+        ramp: None,
         receipt: Some(finished.receipt.clone()),
     }
 }

@@ -5,21 +5,24 @@ use std::collections::BTreeSet;
 use super::whatif::explained;
 use super::{Engine, Error, telling};
 use crate::api::types::{DrainRequest, DrainStatus, Order, UndrainRequest};
-use crate::drain::{Action, Event, Gauges, State, Wish, step};
+use crate::drain::{Action, Event, Gauges, Refusal, State, Wish, step};
 use crate::journal::{Amended, Change, TakenBack};
+use crate::ramp;
 
 impl Engine {
     /// Takes hosts out, or gives their drains another order: all of them or none. When it returns, no new flow reaches them (C2), but
     /// of services that they serve on as the last in use, which takes force.
     pub fn drain(&mut self, request: &DrainRequest, author: &str) -> Result<Vec<DrainStatus>, Error> {
         let hosts = self.named(&request.hosts)?;
-        self.check_rules(&hosts, request.force)?;
+        if request.share.is_none() {
+            self.check_rules(&hosts, request.force)?;
+        }
         let now = self.clock.now();
         let mut id = self.journal.next_drain_id()?;
         let (mut begun, mut amended) = (Vec::new(), Vec::new());
         let (mut states, mut unsealed, mut told) = (Vec::new(), Vec::new(), Vec::new());
         for host in &hosts {
-            let gauges = self.gauges(host)?;
+            let gauges = self.drain_gauges(host)?;
             let order = self.order(host, &request.into(), now, gauges.live.total)?;
             let event =
                 Event::Drain { id, by: author.to_owned(), reason: request.reason.clone(), order, gauges };
@@ -47,6 +50,7 @@ impl Engine {
             self.journal.drain(&begun, &amended, &change)?;
             self.drains.extend(states);
             self.sealed.retain(|host| !unsealed.contains(host));
+            self.take_in_ramps(begun.iter().map(|drain| (drain.host.clone(), None)).collect());
             self.stale = true;
             for drain in &begun {
                 if let Some(&host) = self.ids.hosts.get(&drain.host) {
@@ -65,7 +69,13 @@ impl Engine {
 
     /// The order that the drain of a host is to have.
     fn order(&self, host: &str, wish: &Wish, now: u64, live: u64) -> Result<Order, Error> {
+        let is_part = wish.share.is_some();
         let order = match &self.drains[host] {
+            State::Active { .. } if is_part && self.ramps.contains_key(host) => Err(Refusal::Ramping),
+            state if is_part && state.is_out() => Err(Refusal::WholeAlready),
+            State::Drained(finished) if finished.drain.order.share != wish.share => {
+                wish.order(Order::default(), now, live)
+            }
             State::Active { .. } => wish.order(Order::default(), now, live),
             State::Draining(draining) => wish.order(draining.drain.order, now, live),
             State::Drained(finished) => wish.renewed(finished.drain.order, now),
@@ -73,13 +83,15 @@ impl Engine {
         order.map_err(|refusal| Error::Order { host: host.to_owned(), refusal })
     }
 
-    /// Brings hosts back: all of them or none.
+    /// Brings hosts back, at once or by a ramp: all of them or none.
     pub fn undrain(&mut self, request: &UndrainRequest, author: &str) -> Result<Vec<DrainStatus>, Error> {
         let hosts = self.named(&request.hosts)?;
         if let Some(host) = hosts.iter().find(|host| self.model.is_disabled(host)) {
             return Err(Error::Disabled(host.clone()));
         }
-        self.take_back(&hosts, |gauges| Event::Undrain { gauges }, author, request.reason.as_deref())?;
+        request.ramp.map_or(Ok(()), ramp::check)?;
+        let event = |gauges| Event::Undrain { gauges };
+        self.take_back(&hosts, event, request.ramp, author, request.reason.as_deref())?;
         self.put_into_effect()?;
         self.drain_statuses(&hosts, None)
     }
@@ -93,22 +105,24 @@ impl Engine {
         if over.is_empty() || self.stale {
             return Ok(());
         }
-        self.take_back(&over, |gauges| Event::Time { gauges }, "sluice", Some("lease run out"))?;
+        self.take_back(&over, |gauges| Event::Time { gauges }, None, "sluice", Some("lease run out"))?;
         self.put_into_effect()
     }
 
-    /// Puts hosts to use again, in journal and memory, by events that do so.
+    /// Puts hosts to use again, in journal and memory, by events that do so; with their full share in `ramp` seconds.
     fn take_back(
         &mut self,
         hosts: &[String],
         event: impl Fn(Gauges) -> Event,
+        ramp: Option<u64>,
         author: &str,
         reason: Option<&str>,
     ) -> Result<(), Error> {
         let now = self.clock.now();
         let (mut taken_back, mut states, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        let mut back = BTreeSet::new();
         for host in hosts {
-            let (before, event) = (self.drains[host].clone(), event(self.gauges(host)?));
+            let (before, event) = (self.drains[host].clone(), event(self.drain_gauges(host)?));
             let by = matches!(event, Event::Undrain { .. }).then_some((author, reason));
             let drain = before.drain().cloned();
             let (state, actions) = step(host, before, event, now);
@@ -117,17 +131,26 @@ impl Engine {
                     told.extend(drain.as_ref().map(|drain| telling::taken_back(drain, receipt.as_ref(), by)));
                     let drain = number;
                     taken_back.push(TakenBack { drain, receipt });
+                    back.insert(host.clone());
                 }
             }
             states.push((host.clone(), state));
         }
+        let ramps = self.new_ramps(hosts, &back, ramp, author, reason);
+        let change = Change { at: now, author, reason };
         if taken_back.is_empty() {
+            if !ramps.is_empty() {
+                self.journal.note_ramps(&ramps, &change)?;
+                self.take_in_ramps(ramps);
+                self.stale = true;
+            }
             return Ok(());
         }
-        self.journal.undrain(&taken_back, &Change { at: now, author, reason })?;
+        self.journal.undrain(&taken_back, &ramps, &change)?;
+        self.take_in_ramps(ramps);
         self.drains.extend(states);
         told.into_iter().for_each(|happening| self.tell(happening));
-        for host in hosts {
+        for host in &back {
             self.sealed.remove(host);
             log::info!(
                 "{host} is taken back by {author}{}",
@@ -139,7 +162,7 @@ impl Engine {
     }
 
     /// Publishes if that is still to be done, be it by an earlier command: an answer without error says that it is so.
-    fn put_into_effect(&mut self) -> Result<(), Error> {
+    pub(super) fn put_into_effect(&mut self) -> Result<(), Error> {
         if self.stale {
             self.publish()?;
         }
@@ -158,8 +181,12 @@ impl Engine {
         let mut statuses = Vec::new();
         for host in &all {
             let live = self.marked(self.host_sum(host)?.live(), host, self.has_edges(host));
+            let live = self.drain_live(host, live);
             let status = self.drains[host].status(live, self.clock.now());
-            statuses.extend(status.map(|status| explained(status, &serving_on)));
+            statuses.extend(status.map(|status| DrainStatus {
+                ramp: self.ramp_status(host),
+                ..explained(status, &serving_on)
+            }));
         }
         self.add_progress(statuses.iter_mut().collect(), blockers)?;
         Ok(statuses)
@@ -177,10 +204,17 @@ impl Engine {
     /// Notes the zero line of drains whose rings have just been published.
     pub(super) fn note_starts(&mut self) -> Result<(), Error> {
         let now = self.clock.now();
+        let is_new = |state: &State| matches!(state, State::Draining(draining) if draining.tally.is_none());
+        let parts = self.drains.iter().filter(|(_, state)| state.part().is_some() && is_new(state));
+        let parts: BTreeSet<String> = parts.map(|(host, _)| host.clone()).collect();
+        if !parts.is_empty() {
+            // Which flows are in slots that were given up, only a sweep tells.
+            self.sweep()?;
+        }
         // New flows still reach a host that serves on.
         let serving_on: BTreeSet<String> = self.serving_on().into_values().flatten().collect();
-        for host in self.out().difference(&serving_on) {
-            let event = Event::Published { gauges: self.gauges(host)?, generation: self.generation };
+        for host in self.out().difference(&serving_on).chain(&parts) {
+            let event = Event::Published { gauges: self.drain_gauges(host)?, generation: self.generation };
             let (state, actions) = step(host, self.drains[host].clone(), event, now);
             for action in actions {
                 if let Action::NoteStart { drain, start } = action {

@@ -61,8 +61,8 @@ impl Engine {
     pub(super) fn continue_edges(&mut self) {
         let is_out = |state: &State| match state {
             State::Active { .. } => false,
-            State::Draining(draining) => draining.tally.is_some(),
-            State::Drained(_) => true,
+            State::Draining(draining) => draining.tally.is_some() && state.is_out(),
+            State::Drained(_) => state.is_out(),
         };
         let out = self.drains.iter().filter(|(_, state)| self.dataplane.adopted && is_out(state));
         let out: BTreeSet<String> = out.map(|(host, _)| host.clone()).collect();

@@ -2,7 +2,7 @@
 
 use crate::api::types::BrokenRule;
 use crate::whatif::Unknown;
-use crate::{dataplane, drain, journal};
+use crate::{dataplane, drain, journal, ramp};
 
 /// An error, with what an API client needs to know of it.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,8 @@ pub enum Error {
     Rules(Vec<BrokenRule>),
     #[error("host {host}: {refusal}")]
     Order { host: String, refusal: drain::Refusal },
+    #[error("{0}")]
+    Ramp(#[from] ramp::Refusal),
     #[error("there is no kick {0}")]
     NoKick(u64),
     #[error("a kick at no flow a second would never end")]
@@ -57,7 +59,9 @@ impl Error {
             | Error::NoDrainOf(_)
             | Error::NoKick(_)
             | Error::NoReceiptYet { .. } => "not_found",
-            Error::NoHosts | Error::NoRate | Error::NoPrefix(_) | Error::Order { .. } => "bad_request",
+            Error::NoHosts | Error::NoRate | Error::NoPrefix(_) | Error::Order { .. } | Error::Ramp(_) => {
+                "bad_request"
+            }
             Error::Rules(_) => "rule",
             Error::Disabled(_) => "conflict",
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => "internal",
@@ -99,6 +103,7 @@ impl Error {
             }
             Error::Order { refusal, .. } => Some(refusal.mend().to_owned()),
             Error::NoDrainOf(host) => Some(format!("`sluice plan drain {host}` says what a drain would do")),
+            Error::Ramp(refusal) => Some(refusal.mend().to_owned()),
             Error::NoDrain(_) => Some("`sluice receipts` lists the drains that are over".to_owned()),
             Error::NoReceiptYet { host, .. } => {
                 Some(format!("`sluice drain {host} --wait` waits for its end and shows the receipt"))

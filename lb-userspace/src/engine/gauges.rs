@@ -81,6 +81,30 @@ impl Engine {
         })
     }
 
+    /// The same of the flows that the host's drain is about: of a part of its slots those that the last sweep found in slots that it does
+    /// not own. What ended them no counter tells.
+    pub(super) fn drain_gauges(&self, host: &str) -> Result<Gauges, Error> {
+        let all = self.gauges(host)?;
+        if self.drains[host].part().is_none() {
+            return Ok(all);
+        }
+        let Gauges { misrouted_total, packets_total, bytes_total, violations, .. } = all;
+        let live = self.drain_live(host, all.live);
+        Ok(Gauges { live, misrouted_total, packets_total, bytes_total, violations, ..Gauges::default() })
+    }
+
+    /// Live flows that the host's drain is about, of `all` that it has.
+    pub(super) fn drain_live(&self, host: &str, all: LiveFlows) -> LiveFlows {
+        if self.drains.get(host).is_none_or(|state| state.part().is_none()) {
+            return all;
+        }
+        let swept = self.swept.as_ref().zip(self.ids.hosts.get(host));
+        let [half_open, established, closing, udp] =
+            swept.map(|(swept, &id)| swept.foreign_of(id)).unwrap_or_default();
+        let total = half_open + established + closing + udp;
+        LiveFlows { half_open, established, closing, udp, total, hidden: false }
+    }
+
     /// Must-be-zero counters that are not zero.
     pub(super) fn violations(reasons: &[(Reason, u64)]) -> impl Iterator<Item = (String, u64)> {
         reasons

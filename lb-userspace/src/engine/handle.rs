@@ -100,9 +100,9 @@ impl Engine {
         }
     }
 
-    /// Pause between two ticks: short while somebody waits for a drain's end.
+    /// Pause between two ticks: short while somebody waits for a drain's end, or a share goes up.
     fn pause(&self) -> Duration {
-        if self.is_draining() || self.kicks.are_under_way() {
+        if self.is_draining() || self.kicks.are_under_way() || !self.ramps.is_empty() {
             Duration::from_millis(250)
         } else {
             Duration::from_secs(1)

@@ -85,8 +85,7 @@ impl Engine {
         };
         let filter = self.filter(&query)?;
         // Datagrams begin a flow anew, which would be the same host's.
-        let is_out =
-            self.drains.get(&request.host).is_some_and(|state| !matches!(state, State::Active { .. }));
+        let is_out = self.drains.get(&request.host).is_some_and(State::is_out);
         let (mut flows, mut cursor) = (Vec::new(), Some(0));
         while let Some(at) = cursor {
             let page = self.dataplane.flows(&filter, at, PAGE);

@@ -16,6 +16,7 @@ mod listing;
 mod own;
 mod progress;
 mod publication;
+mod ramps;
 mod rates;
 mod receipts;
 mod resets;
@@ -49,10 +50,12 @@ use crate::journal::Journal;
 use crate::model::Model;
 use crate::netlink::{self, NextHopState};
 use crate::plan::{Ids, Inputs};
+use crate::ramp::Ramp;
 use crate::relay::{self, PathMtus};
 use edges::Edges;
 use kicks::Kicks;
 use progress::Durations;
+use ramps::Watch;
 use rates::Rates;
 use resets::Resets;
 use rings::Rings;
@@ -70,6 +73,11 @@ pub struct Engine {
     rings: Rings,
     /// By host, hosts of the config only.
     drains: BTreeMap<String, State>,
+    /// Hosts that come back share by share; none of them is out.
+    ramps: BTreeMap<String, Ramp>,
+    watch: Watch,
+    /// Hosts with less than their full share, as the last publication has them.
+    published_shares: BTreeMap<String, u16>,
     /// Hosts that no stateless answer may name.
     sealed: BTreeSet<String>,
     down: BTreeSet<String>,
@@ -105,16 +113,17 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Hosts that get no new flows: operators took them out, or the config disables them.
+    /// Hosts that get no new flows: operators took them out, as a whole, or the config disables them.
     fn out(&self) -> BTreeSet<String> {
         self.drains.keys().filter(|host| self.admin(host) != types::AdminState::Active).cloned().collect()
     }
 
-    /// What is wanted of a host. A drain outranks the config.
+    /// What is wanted of a host as a whole: one that gives up a part of its slots is active. A drain outranks the config.
     fn admin(&self, host: &str) -> types::AdminState {
-        match self.drains.get(host).map(State::admin) {
-            Some(types::AdminState::Active) if self.model.is_disabled(host) => types::AdminState::Disabled,
-            admin => admin.unwrap_or(types::AdminState::Active),
+        match self.drains.get(host).filter(|state| state.is_out()) {
+            Some(state) => state.admin(),
+            None if self.model.is_disabled(host) => types::AdminState::Disabled,
+            None => types::AdminState::Active,
         }
     }
 
@@ -150,6 +159,7 @@ impl Engine {
             ids: &self.ids,
             out,
             deadlines: &self.deadlines(),
+            shares: &self.partial_shares(),
             serving_on: &self.serving_on(),
             sealed: &self.sealed,
             down: &self.down,

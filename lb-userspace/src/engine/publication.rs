@@ -27,6 +27,7 @@ impl Engine {
             self.tell(Happening::HostUp { host: host.clone() });
         }
         self.down = down;
+        self.published_shares = self.partial_shares();
         let mut rings = self.rings.clone();
         let moved = self.with_making(|making| rings.publish(making));
         if moved != 0 {

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::edges::Edges;
 use super::kicks::Kicks;
 use super::progress::Durations;
+use super::ramps::Watch;
 use super::rates::Rates;
 use super::resets::Resets;
 use super::rings::{Rings, Wanted};
@@ -97,6 +98,9 @@ impl Start {
             dataplane,
             attached: Vec::new(),
             rings: Rings::default(),
+            ramps: BTreeMap::new(),
+            watch: Watch::default(),
+            published_shares: BTreeMap::new(),
             sealed: BTreeSet::new(),
             down: BTreeSet::new(),
             leaving: BTreeMap::new(),
@@ -122,6 +126,7 @@ impl Start {
             durations: Durations::new(u32::try_from(clock.monotonic()).unwrap_or(u32::MAX)),
         };
         engine.resume_drains()?;
+        engine.resume_ramps()?;
         engine.continue_edges();
         engine.take_in_hops();
         engine.down = engine.unreachable(&engine.published_hops);
@@ -153,7 +158,7 @@ impl Engine {
             }
             let receipt = row.receipt.filter(|receipt| !receipt.outcome.is_taken_back());
             let (state, _) = resume(row.drain, receipt, kept);
-            if matches!(state, State::Drained(_)) {
+            if matches!(state, State::Drained(_)) && state.is_out() {
                 self.sealed.insert(host.clone());
             }
             log::info!("{host} stays {:?} by the journal", state.admin());

@@ -8,9 +8,10 @@ use super::gauges::Sum;
 use super::whatif::explained;
 use super::{Engine, Error};
 use crate::api::types::{
-    BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows, OperState, PathErrors,
-    ServiceStatus, Status,
+    AdminState, BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows, OperState,
+    PathErrors, ServiceStatus, Status,
 };
+use crate::drain::State;
 use crate::model::{Host, Service, VipMode};
 use crate::relay::Counts;
 
@@ -112,14 +113,19 @@ impl Engine {
         let live = self.marked(sum.live(), &host.name, has_edges);
         Ok(HostStatus {
             name: host.name.clone(),
-            admin: self.admin(&host.name),
+            // One that gives up a part of its slots drains, too.
+            admin: match state.map(State::admin) {
+                None | Some(AdminState::Active) => self.admin(&host.name),
+                Some(admin) => admin,
+            },
             oper: if self.down.contains(&host.name) { OperState::Down } else { OperState::Up },
             weight: host.weight,
             share,
             live_flows: live,
             traffic,
+            ramp: self.ramp_status(&host.name),
             drain: state
-                .and_then(|state| state.status(live, self.clock.now()))
+                .and_then(|state| state.status(self.drain_live(&host.name, live), self.clock.now()))
                 .map(|status| explained(status, serving_on)),
         })
     }

@@ -19,6 +19,7 @@ impl Engine {
         let own = self.follow_own();
         let published = self.catch_up().and(own);
         let leased = self.end_leases();
+        let ramped = self.advance_ramps();
         self.note_edges();
         self.advance_kicks()?;
         self.sweep()?;
@@ -30,7 +31,7 @@ impl Engine {
         self.tell_of_violations()?;
         self.let_go()?;
         self.sample_rates()?;
-        published.and(leased)
+        published.and(leased).and(ramped)
     }
 
     /// Publishes what an earlier attempt could not, or what changed by itself.
@@ -75,7 +76,7 @@ impl Engine {
         down.difference(&up).cloned().collect()
     }
 
-    fn sweep(&mut self) -> Result<(), Error> {
+    pub(super) fn sweep(&mut self) -> Result<(), Error> {
         let rings = &self.rings.rings;
         let ring_of: HashMap<u16, u32> = self
             .rings
@@ -116,7 +117,7 @@ impl Engine {
         let gone: BTreeSet<u16> = self
             .drains
             .iter()
-            .filter(|(_, state)| matches!(state, State::Drained(_)))
+            .filter(|(_, state)| matches!(state, State::Drained(_)) && state.is_out())
             .filter_map(|(host, _)| self.ids.hosts.get(host).copied())
             .collect();
         let mut rings = self.rings.clone();
@@ -150,8 +151,21 @@ impl Engine {
     fn observe(&self, host: &str) -> Result<Observation, Error> {
         let id = self.ids.hosts[host];
         let (now, t) = (self.clock.now(), self.idle_timeout());
+        let gauges = self.drain_gauges(host)?;
+        if self.drains[host].part().is_some() {
+            // The host's other slots may be settled, where flows need no pins, so its pins may never be complete. Those handed over are.
+            let t = t + u64::from(self.any_edges());
+            return Ok(Observation {
+                counted: gauges.live.total,
+                gauges,
+                clock: self.clock.monotonic(),
+                complete_since: self.dataplane.incomplete_since(id),
+                slots_open_long_enough: self.rings.open_long_enough(id, now, t, self.lost_at()),
+                idle_timeout: t,
+            });
+        }
         Ok(Observation {
-            gauges: self.gauges(host)?,
+            gauges,
             counted: self.swept.as_ref().map_or(0, |swept| swept.counted(id)),
             clock: self.clock.monotonic(),
             complete_since: self.dataplane.incomplete_since(id),

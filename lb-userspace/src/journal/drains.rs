@@ -7,6 +7,7 @@ use crate::api::types::{Order, Receipt};
 use crate::drain::{Drain, Start};
 
 use super::error::{Error, Fault, Result};
+use super::ramps::{self, Ramps};
 use super::revisions::{self, Change, Kind};
 use super::{Journal, from_sql, to_sql};
 
@@ -52,7 +53,7 @@ impl Journal {
         })
     }
 
-    /// Begins the first of these drains, of one host each, amends the others, and returns the number of the last revision.
+    /// Begins the first of these drains, of one host each, which ends their ramps, amends the others, and returns the number of the last revision.
     /// All or none.
     ///
     /// # Errors
@@ -102,17 +103,18 @@ impl Journal {
         })
     }
 
-    /// Takes these drains back and returns the number of the revision. All or none.
+    /// Takes these drains back, with the ramps by which hosts come back, and returns the number of the revision. All or none.
     ///
     /// # Errors
     /// [`Error::NoSuchDrain`] for one that is not in force, or not under way although it has a receipt.
-    pub fn undrain(&mut self, drains: &[TakenBack], change: &Change<'_>) -> Result<u64> {
+    pub fn undrain(&mut self, drains: &[TakenBack], ramps: &Ramps, change: &Change<'_>) -> Result<u64> {
         self.write("take a drain back", |tx| {
+            ramps::put(tx, ramps)?;
             let mut noted = Vec::new();
             for taken in drains {
                 noted.push(take_back(tx, taken)?);
             }
-            revisions::add(tx, Kind::Undrain, change, &json!({ "drains": noted }))
+            revisions::add(tx, Kind::Undrain, change, &json!({ "drains": noted, "ramps": ramps }))
         })
     }
 
@@ -152,12 +154,19 @@ impl Journal {
 }
 
 fn begin(tx: &Transaction<'_>, drain: &Drain) -> std::result::Result<(), Fault> {
+    // One of a part of the slots that is done gives way.
+    tx.execute(
+        "UPDATE drains SET in_force = 0
+         WHERE host = ?1 AND in_force = 1 AND state = 'drained' AND json_extract(bounds, '$.share') IS NOT NULL",
+        [&drain.host],
+    )?;
     let in_force: Option<i64> = tx
         .query_row("SELECT id FROM drains WHERE host = ?1 AND in_force = 1", [&drain.host], |row| row.get(0))
         .optional()?;
     if let Some(id) = in_force {
         return Err(Error::DrainInForce { host: drain.host.clone(), drain: from_sql(id) }.into());
     }
+    tx.execute("DELETE FROM ramps WHERE host = ?1", [&drain.host])?;
     tx.execute(
         "INSERT INTO drains (id, host, state, in_force, started_at, author, reason, bounds, counters_at_start)
          VALUES (?1, ?2, 'draining', 1, ?3, ?4, ?5, ?6, ?7)",
@@ -178,7 +187,10 @@ fn begin(tx: &Transaction<'_>, drain: &Drain) -> std::result::Result<(), Fault> 
 fn amend(tx: &Transaction<'_>, amended: &Amended) -> std::result::Result<String, Fault> {
     let host = tx
         .query_row(
-            "UPDATE drains SET bounds = ?2 WHERE id = ?1 AND in_force = 1 RETURNING host",
+            // Of another part of the slots other flows are counted.
+            "UPDATE drains SET bounds = ?2, counters_at_start =
+                 CASE WHEN json_extract(bounds, '$.share') IS json_extract(?2, '$.share') THEN counters_at_start END
+             WHERE id = ?1 AND in_force = 1 RETURNING host",
             params![to_sql(amended.drain), to_json(&amended.order)?],
             |row| row.get(0),
         )

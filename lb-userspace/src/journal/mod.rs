@@ -17,6 +17,7 @@ mod ids;
 mod lineages;
 mod lock;
 mod meta;
+mod ramps;
 mod revisions;
 mod schema;
 mod timeouts;
@@ -34,6 +35,7 @@ pub use error::Error;
 pub use ids::IdKind;
 pub use lock::Lock;
 pub use meta::HashKey;
+pub use ramps::Ramps;
 pub use revisions::{Change, Kind, Revision};
 pub use timeouts::{SetNumber, TimeoutSet, TimeoutSets};
 

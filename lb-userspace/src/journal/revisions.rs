@@ -33,6 +33,8 @@ pub enum Kind {
     /// A drain came to its end.
     Drained,
     Undrain,
+    /// A ramp changed its course, or came to its end.
+    Ramp,
     /// Flows of a host were ended early.
     Kick,
 }
@@ -48,6 +50,7 @@ impl fmt::Display for Kind {
             Kind::Amend => "amend",
             Kind::Drained => "drained",
             Kind::Undrain => "undrain",
+            Kind::Ramp => "ramp",
             Kind::Kick => "kick",
         })
     }

@@ -18,7 +18,7 @@ use crate::dataplane::{BackendTable, ServiceTable, Tables};
 use crate::model::{Affinity, FlowPolicy, Model, Service, Tracking, UdpHandover, WhenEmpty};
 use crate::netlink::NextHopState;
 use crate::relay::PathMtus;
-use crate::ring::Member;
+use crate::ring::{Member, SHARE_FULL};
 
 pub use abilities::abilities;
 pub use ids::Ids;
@@ -32,7 +32,9 @@ pub struct Inputs<'a> {
     pub out: &'a BTreeSet<String>,
     /// The bounds of drains that have some.
     pub deadlines: &'a BTreeMap<String, Deadline>,
-    /// Those of them that no stateless answer may name any more.
+    /// Hosts in use with less than their full share, in 256ths.
+    pub shares: &'a BTreeMap<String, u16>,
+    /// Hosts that are out and that no stateless answer may name any more.
     pub sealed: &'a BTreeSet<String>,
     /// Hosts that cannot be reached.
     pub down: &'a BTreeSet<String>,
@@ -85,7 +87,7 @@ impl Inputs<'_> {
                 id: *self.ids.hosts.get(name)?,
                 name: name.clone(),
                 weight: host.weight,
-                share: if is_used { crate::ring::SHARE_FULL } else { 0 },
+                share: if is_used { self.shares.get(name).copied().unwrap_or(SHARE_FULL) } else { 0 },
             })
         };
         let mut members: Vec<Member> = hosts.iter().filter_map(member).collect();

@@ -89,6 +89,7 @@ impl Site {
             ids: &self.ids,
             out: &self.out,
             deadlines: &self.deadlines,
+            shares: &BTreeMap::new(),
             sealed: &self.sealed,
             down: &self.down,
             next_hops: &self.hops,

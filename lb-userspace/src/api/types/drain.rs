@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LiveFlows, Progress, Receipt};
+use super::{LiveFlows, Progress, RampStatus, Receipt};
 
 /// What becomes of the flows that are left at a drain's deadline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
@@ -27,6 +27,9 @@ pub struct Order {
     pub at_deadline: AtDeadline,
     /// Seconds after the deadline over which flows meet their ends, so that clients do not come back all at once.
     pub spread: u16,
+    /// Percent of its slots that the host gives up, 1 to 99; null: all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<u8>,
     /// Unix seconds at which the host is taken back, done or not; null: when somebody takes it back.
     pub lease: Option<u64>,
 }
@@ -50,6 +53,7 @@ pub struct DrainStatus {
     /// The daemon's clock when it said all this: what is left until the deadline counts from here.
     #[serde(default)]
     pub as_of: u64,
+    /// Of a part: flows in the slots that the host gave up. So are `live_flows`.
     pub flows_at_start: u64,
     pub live_flows: LiveFlows,
     /// Why the drain is not done yet, in words; null when it is.
@@ -57,6 +61,9 @@ pub struct DrainStatus {
     /// How far it is and when it will be done; null unless the host is draining.
     #[serde(default)]
     pub progress: Option<Progress>,
+    /// Of a host that was taken back and comes back share by share.
+    #[serde(default)]
+    pub ramp: Option<RampStatus>,
     pub receipt: Option<Receipt>,
 }
 
@@ -79,6 +86,9 @@ pub struct DrainRequest {
     /// Seconds from now after which the host is taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<u64>,
+    /// Percent of its slots that each host gives up, 1 to 99; null: all, also of a host that gave up a part before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u8>,
     /// Drain although rules would be broken.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
@@ -95,6 +105,9 @@ pub struct UndrainRequest {
     /// Who asks; the daemon notes the peer's user name where it is missing.
     #[serde(default)]
     pub by: Option<String>,
+    /// Seconds in which the share goes from nothing to full; null: at once, also of a host whose share is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<u64>,
 }
 
 /// `GET /v1/drains?…`; `host` may be given several times.

@@ -48,6 +48,9 @@ impl Outcome {
 /// flows_at_start + appeared = ended + moved + reset + silent + kicked + evicted + left
 /// ```
 ///
+/// Where the host gave up a part of its slots (`order.share`), the flows are those in these slots; new flows are not counted, as the host
+/// goes on to get some, and a flow that was evicted or kicked counts as ended.
+///
 /// Receipts that an earlier version wrote have `appeared` 0 and need not.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Receipt {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::DrainStatus;
+use super::{DrainStatus, RampStatus};
 use crate::model::{Ports, Protocols};
 
 /// `GET /v1/status`
@@ -90,6 +90,9 @@ pub struct HostStatus {
     pub traffic: Traffic,
     /// The drain that is under way or was the last, if any.
     pub drain: Option<DrainStatus>,
+    /// Null unless the host is coming back share by share.
+    #[serde(default)]
+    pub ramp: Option<RampStatus>,
 }
 
 /// What the operator wants of a host.

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::api::types::{AtDeadline, DrainStatus, LiveFlows};
+use crate::api::types::{AtDeadline, DrainStatus, LiveFlows, RampStatus};
 use crate::cli::terminal::Style;
 
-use super::number::{duration, exact, plural};
+use super::number::{duration, exact, percent, plural};
 use super::progress::short;
 use super::receipt::{action, by_the_deadline, ending, violations};
 use super::text::{clean, cut, wrap};
@@ -74,15 +74,19 @@ pub fn began(drain: &DrainStatus, style: Style) -> String {
         n => format!("{} go on{}", plural(n, "live flow"), phases_in_brackets(drain.live_flows)),
     };
     let bounds = bounds(drain).map(|bounds| format!("; {bounds}")).unwrap_or_default();
-    paragraph(
-        &format!("{}: {} (drain {}), gets no new flows; {words}{bounds}", drain.host, drain.state, drain.id),
-        style,
-    )
+    let what = match drain.order.share {
+        Some(share) => format!("gives up {share}% of its slots, where"),
+        None => "gets no new flows;".to_owned(),
+    };
+    paragraph(&format!("{}: {} (drain {}), {what} {words}{bounds}", drain.host, drain.state, drain.id), style)
 }
 
 /// The answer to `undrain`, one paragraph a host.
 pub fn undrained(drain: &DrainStatus, style: Style) -> String {
     let mut words = format!("{}: takes new flows again", drain.host);
+    if let Some(ramp) = &drain.ramp {
+        let _ = write!(words, ", {}", ramping(ramp));
+    }
     if let Some(receipt) = &drain.receipt {
         let after = duration(receipt.ended_at.saturating_sub(receipt.started_at));
         let _ = if receipt.outcome.is_taken_back() {
@@ -99,6 +103,16 @@ pub fn undrained(drain: &DrainStatus, style: Style) -> String {
     }
     let violations = drain.receipt.as_ref().map(|receipt| violations(receipt, style));
     paragraph(&words, style) + &violations.unwrap_or_default()
+}
+
+/// `ramping up: 37.1%, full in 38s`
+pub fn ramping(ramp: &RampStatus) -> String {
+    let share = percent(ramp.share);
+    match &ramp.paused {
+        Some(why) => format!("ramp paused: {share}, {why}"),
+        None if ramp.full_in > 0 => format!("ramping up: {share}, full in {}", duration(ramp.full_in)),
+        None => format!("ramping up: {share}, watched for {} more", duration(ramp.watched_for)),
+    }
 }
 
 /// The line of one host that is redrawn on a terminal; never wider than the terminal.
@@ -183,14 +197,18 @@ pub fn receipt(drain: &DrainStatus, style: Style) -> String {
     if r.evicted > 0 {
         let _ = write!(words, ", {} lost their pin because the flow table was full", exact(r.evicted));
     }
-    let _ = write!(
-        words,
-        "; {} since, {}.",
-        plural(r.new_flows, "new flow"),
-        plural(r.misrouted, "misrouted packet")
-    );
+    let misrouted = plural(r.misrouted, "misrouted packet");
+    let _ = match r.order.share {
+        None => write!(words, "; {} since, {misrouted}.", plural(r.new_flows, "new flow")),
+        // New flows go on in the rest.
+        Some(share) => write!(words, "; {misrouted}. It was of {share}% of the slots."),
+    };
     if drain.state == "drained" && drain.live_flows.total == 0 {
-        words.push_str(" No flow is left.");
+        words.push_str(if r.order.share.is_none() {
+            " No flow is left."
+        } else {
+            " No flow is left in them."
+        });
     }
     paragraph(&words, style) + &violations(r, style)
 }
@@ -229,6 +247,23 @@ mod tests {
         assert_eq!(
             began(&draining(7, "web-1", 0), Style::PLAIN),
             "web-1: draining (drain 7), gets no new flows; no flow is live\n"
+        );
+    }
+
+    #[test]
+    fn a_part_is_told_of() {
+        let mut drain = draining(7, "web-1", 37);
+        drain.order.share = Some(25);
+        assert_eq!(
+            began(&drain, Style::PLAIN),
+            "web-1: draining (drain 7), gives up 25% of its slots, where 37 live flows go on (30 established, 7\n  closing)\n"
+        );
+        let mut done = ended(7, "web-1", Outcome::Drained, 0);
+        done.receipt.as_mut().unwrap().order.share = Some(25);
+        let text = receipt(&done, Style { width: 200, ..Style::PLAIN });
+        assert!(
+            text.ends_with("; 0 misrouted packets. It was of 25% of the slots. No flow is left in them.\n"),
+            "{text}"
         );
     }
 
@@ -302,6 +337,7 @@ web-1: drained in 3m07s (drain 7, by alice: kernel update). 120 flows at the sta
         let mut drain = draining(7, "web-1", 37);
         assert_eq!(bounds(&drain), None);
         drain.order = Order {
+            share: None,
             deadline: Some(NOW + 580),
             at_deadline: AtDeadline::Reset,
             spread: 0,

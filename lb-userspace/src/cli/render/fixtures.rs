@@ -40,6 +40,7 @@ pub fn draining(id: u64, host: &str, total: u64) -> DrainStatus {
         live_flows: live(total),
         waiting_for: Some(format!("{total} live flows")),
         progress: None,
+        ramp: None,
         receipt: None,
     }
 }
@@ -103,6 +104,20 @@ pub fn ended(id: u64, host: &str, outcome: Outcome, left: u64) -> DrainStatus {
     }
 }
 
+/// Of 60 s, 22 of them gone.
+pub fn ramp() -> RampStatus {
+    RampStatus {
+        share: 95.0 / 256.0,
+        started_at: NOW - 22,
+        seconds: 60,
+        full_in: 38,
+        watched_for: 48,
+        by: "bob".to_owned(),
+        reason: Some("patched".to_owned()),
+        paused: None,
+    }
+}
+
 fn host(name: &str, admin: AdminState, share: f64, drain: Option<DrainStatus>) -> HostStatus {
     HostStatus {
         name: name.to_owned(),
@@ -113,6 +128,7 @@ fn host(name: &str, admin: AdminState, share: f64, drain: Option<DrainStatus>) -
         live_flows: live(37),
         traffic: traffic(),
         drain,
+        ramp: None,
     }
 }
 

@@ -77,6 +77,9 @@ pub fn whole(r: &Receipt, style: Style) -> String {
         };
         say(&format!("deadline {}: {}{spread}", moment(deadline), action(r.order.at_deadline)));
     }
+    if let Some(share) = r.order.share {
+        say(&format!("of {share}% of its slots, and the flows in them"));
+    }
     if let Some(lease) = r.order.lease {
         say(&format!("lease until {}", moment(lease)));
     }
@@ -215,6 +218,7 @@ ID  HOST   OUTCOME      AGO   TOOK  FLOWS  ENDED  MOVED  RESET  SILENT  LEFT  BY
     #[test]
     fn the_whole_in_words() {
         let order = Order {
+            share: None,
             deadline: Some(NOW - 7),
             at_deadline: AtDeadline::Reset,
             spread: 3,

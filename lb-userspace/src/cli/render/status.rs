@@ -9,7 +9,7 @@ use crate::api::types::{
 use crate::cli::terminal::Style;
 use crate::model::Ports;
 
-use super::drain::bounds;
+use super::drain::{bounds, ramping};
 use super::number::{count, duration, exact, memory, percent, plural, rate};
 use super::progress::expected;
 use super::text::{Align, Grid, clean, wrap};
@@ -70,6 +70,10 @@ pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
     }
     section(&mut out, hosts, "no hosts");
     for host in &status.hosts {
+        if let Some(ramp) = &host.ramp {
+            let reason = ramp.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            paragraph(&mut out, &format!("{}: {}, by {}{reason}", host.name, ramping(ramp), ramp.by), style);
+        }
         match &host.drain {
             Some(drain) if drain.state == "draining" => paragraph(&mut out, &drain_line(drain, now), style),
             // Without anybody's doing it will come back.
@@ -77,7 +81,7 @@ pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
                 if let Some(lease) = bounds(drain) {
                     paragraph(
                         &mut out,
-                        &format!("drain {} of {}: done, {lease}", drain.id, drain.host),
+                        &format!("drain {} of {}{}: done, {lease}", drain.id, part(drain), drain.host),
                         style,
                     );
                 }
@@ -267,11 +271,17 @@ fn narrow_paths(status: &Status) -> BTreeSet<String> {
     backends.filter_map(line).collect()
 }
 
+/// `25% of `, where it is not the whole host.
+fn part(drain: &DrainStatus) -> String {
+    drain.order.share.map(|share| format!("{share}% of ")).unwrap_or_default()
+}
+
 /// `now` is in Unix seconds.
 fn drain_line(drain: &DrainStatus, now: u64) -> String {
     let mut line = format!(
-        "drain {} of {}: {} of {} live, for {}, by {}",
+        "drain {} of {}{}: {} of {} live, for {}, by {}",
         drain.id,
+        part(drain),
         drain.host,
         exact(drain.live_flows.total),
         plural(drain.flows_at_start, "flow"),
@@ -368,6 +378,25 @@ interface eth0: native XDP, index 2
         assert!(!text.contains('\x1b'));
         let loud = status(&body, false, NOW, Style { control: true, ..Style::PLAIN });
         assert!(loud.contains("\x1b[1;37;41m!!! misrouted: 3\x1b[0m"), "{loud:?}");
+    }
+
+    #[test]
+    fn a_part_is_told_of() {
+        let mut body = fixtures::status();
+        body.hosts[1].drain.as_mut().unwrap().order.share = Some(25);
+        let text = status(&body, false, NOW, Style::PLAIN);
+        assert!(text.contains("\ndrain 7 of 25% of web-2: 37 of 120 flows live"), "{text}");
+    }
+
+    #[test]
+    fn a_host_that_comes_back_is_told_of() {
+        let mut body = fixtures::status();
+        body.hosts[0].ramp = Some(fixtures::ramp());
+        let text = status(&body, false, NOW, Style::PLAIN);
+        assert!(text.contains("\nweb-1: ramping up: 37.1%, full in 38s, by bob: patched\n"), "{text}");
+        body.hosts[0].ramp.as_mut().unwrap().paused = Some("9 of 10 new flows failed".to_owned());
+        let text = status(&body, false, NOW, Style::PLAIN);
+        assert!(text.contains("web-1: ramp paused: 37.1%, 9 of 10 new flows failed, by bob"), "{text}");
     }
 
     #[test]

@@ -245,7 +245,7 @@ fn by(order: Order) -> Run {
 }
 
 fn order(at_deadline: AtDeadline) -> Order {
-    Order { deadline: Some(1060), at_deadline, spread: 10, lease: None }
+    Order { deadline: Some(1060), at_deadline, spread: 10, lease: None, share: None }
 }
 
 #[test]
@@ -345,7 +345,8 @@ fn an_order_is_amended_by_the_next_drain() {
         [Action::Amend { drain: 7, order: kept }, Action::UnsealHost(HOST.to_owned()), Action::PublishTables]
     );
     // Of a drain that is done, only the lease counts.
-    let other = Order { deadline: Some(5), at_deadline: AtDeadline::Move, spread: 1, lease: Some(2000) };
+    let other =
+        Order { deadline: Some(5), at_deadline: AtDeadline::Move, spread: 1, lease: Some(2000), share: None };
     let leased = Order { lease: Some(2000), ..first };
     let actions = run.offer(bounded(10, other, gauges(0)), 1050);
     assert_eq!(actions, [Action::Amend { drain: 7, order: leased }]);
@@ -414,4 +415,54 @@ fn packets_and_must_be_zero_counters_count_from_the_publication_on() {
     assert_eq!((receipt.packets, receipt.bytes), (100, 800));
     assert_eq!((receipt.packets_per_second, receipt.bytes_per_second), (10.0, 80.0));
     assert_eq!(receipt.violations, [("new".to_owned(), 4)].into());
+}
+
+#[test]
+fn a_part_is_done_without_a_seal() {
+    let part = Order { share: Some(25), ..Order::default() };
+    let mut run = Run::new();
+    let begun = run.offer(bounded(1, part, gauges(0)), 1000);
+    assert!(matches!(begun[..], [Action::Begin(_), Action::PublishRings]), "{begun:?}");
+    assert!(!run.state.is_out() && run.state.part() == Some(part));
+    run.offer(published(gauges(3)), 1000);
+    assert_eq!(run.offer(Event::Sweep(sweep(T + 1, gauges(1))), 1040), []);
+    assert_eq!(run.offer(Event::Sweep(sweep(T + 2, gauges(0))), 1041), [], "the first look");
+    assert_eq!(run.offer(Event::Sweep(sweep(T + 3, gauges(1))), 1042), [], "one that had no pin");
+    assert_eq!(run.offer(Event::Sweep(sweep(T + 4, gauges(0))), 1043), []);
+    let done = run.offer(Event::Sweep(sweep(T + 5, gauges(0))), 1044);
+    let [Action::Finish(receipt), Action::PublishRings] = &done[..] else { panic!("{done:?}") };
+    let expected = (Outcome::Drained, 3, 1, 4, Some(25));
+    let found =
+        (receipt.outcome, receipt.flows_at_start, receipt.appeared, receipt.ended, receipt.order.share);
+    assert_eq!(found, expected);
+    assert!(!run.state.is_out() && run.state.part() == Some(part));
+    let back = run.offer(Event::Undrain { gauges: gauges(0) }, 1050);
+    assert_eq!(back, [Action::TakeBack { drain: 1, receipt: None }, Action::PublishRings]);
+}
+
+#[test]
+fn a_part_becomes_the_whole() {
+    let part = Order { share: Some(25), ..Order::default() };
+    let mut run = Run::new();
+    run.offer(bounded(1, part, gauges(0)), 1000);
+    run.offer(published(gauges(3)), 1000);
+    // Under way: the same drain, whose flows are counted anew.
+    let whole = run.offer(drain_event(2, gauges(3)), 1010);
+    assert_eq!(whole, [Action::Amend { drain: 1, order: Order::default() }, Action::PublishRings]);
+    assert!(run.state.is_out());
+    let noted = run.offer(published(gauges(9)), 1010);
+    assert!(matches!(&noted[..], [Action::NoteStart { drain: 1, start }] if start.flows == 9), "{noted:?}");
+
+    // Done: another drain.
+    let mut run = Run::new();
+    run.offer(bounded(1, part, gauges(0)), 1000);
+    run.offer(published(gauges(0)), 1000);
+    for clock in [T + 1, T + 2] {
+        run.offer(Event::Sweep(sweep(clock, gauges(0))), 1040);
+    }
+    assert_eq!(run.state.admin(), AdminState::Drained);
+    assert_eq!(run.offer(bounded(2, part, gauges(0)), 1050), [], "it is so already");
+    let whole = run.offer(drain_event(2, gauges(7)), 1060);
+    assert!(matches!(&whole[..], [Action::Begin(drain), Action::PublishRings] if drain.id == 2), "{whole:?}");
+    assert!(run.state.is_out() && run.state.admin() == AdminState::Draining);
 }

@@ -12,6 +12,7 @@ use crate::api::types::{AdminState, Load};
 use crate::config::parse;
 use crate::model::{Model, Service, WhenEmpty};
 use crate::plan::{Ids, Inputs};
+use crate::ramp::Ramp;
 
 const HOSTS: usize = 6;
 
@@ -51,6 +52,7 @@ struct Site {
     rings: Rings,
     out: BTreeSet<String>,
     down: BTreeSet<String>,
+    shares: BTreeMap<String, u16>,
     now: u64,
 }
 
@@ -60,7 +62,8 @@ impl Site {
         let hosts: BTreeMap<String, u16> = model.hosts.keys().cloned().zip(7..).collect();
         let ids = Ids { known_hosts: hosts.clone(), hosts, ..Ids::with_stats(BTreeMap::new()) };
         let (out, down) = (BTreeSet::new(), BTreeSet::new());
-        let mut site = Site { model, ids, rings: Rings::default(), out, down, now: 1 };
+        let mut site =
+            Site { model, ids, rings: Rings::default(), out, down, shares: BTreeMap::new(), now: 1 };
         site.restart();
         site
     }
@@ -71,6 +74,7 @@ impl Site {
             ids: &self.ids,
             out,
             deadlines: &BTreeMap::new(),
+            shares: &self.shares,
             sealed: &BTreeSet::new(),
             down: &self.down,
             next_hops: &BTreeMap::new(),
@@ -321,4 +325,39 @@ fn the_hosts_of_the_last_drain_serve_on() {
     assert_eq!(owners(&site), ["", "h1"]);
     site.set(&[], &[]);
     assert_eq!(owners(&site), ["h1 h3 h5"; 2]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Along a whole ramp, with a daemon that is started again on the way, slots go to the host that comes back and to nobody else, and
+    /// at its end the ring is the very one from before the drain.
+    #[test]
+    fn a_ramp_moves_slots_to_its_host_only(
+        weights in prop::collection::vec(1..300u16, HOSTS),
+        host in 0..HOSTS,
+        seconds in 1..100u64,
+        restart_at in 0..100u64,
+    ) {
+        let mut site = Site::new(&weights);
+        let owners = |site: &Site| -> Vec<Vec<u16>> {
+            site.rings.rings.values().map(|ring| ring.slots.owners().to_vec()).collect()
+        };
+        let settled = owners(&site);
+        site.set(&[host], &[]);
+        let ramp = Ramp::new(site.now, seconds, "ann", None);
+        site.out.clear();
+        while !ramp.is_over(site.now) {
+            let before = site.rings.clone();
+            site.shares.insert(name(host), ramp.share(site.now));
+            if site.now == restart_at {
+                site.restart();
+            }
+            site.publish();
+            let id = site.ids.hosts[&name(host)];
+            prop_assert!(moved(&before, &site.rings).keys().all(|(_, to)| *to == id));
+            site.now += 1;
+        }
+        prop_assert_eq!(owners(&site), settled);
+    }
 }

@@ -1,5 +1,8 @@
+use std::collections::BTreeMap;
+
 use crate::api::types::{AtDeadline, Order, Outcome, Receipt};
 use crate::drain::{Drain, Start};
+use crate::ramp::{Pause, Ramp};
 
 use super::*;
 
@@ -73,7 +76,9 @@ fn a_drain_is_kept_from_its_begin_to_its_undrain() {
     assert!(matches!(journal.finish_drain(&done, &by("sluice")), Err(Error::NoSuchDrain { .. })));
 
     assert_eq!(
-        journal.undrain(&[TakenBack { drain: id, receipt: None }], &by("bob")).expect("taken back"),
+        journal
+            .undrain(&[TakenBack { drain: id, receipt: None }], &Ramps::new(), &by("bob"))
+            .expect("taken back"),
         4
     );
     assert_eq!(in_force(&journal), [] as [u64; 0]);
@@ -94,13 +99,21 @@ fn several_hosts_go_together_or_not_at_all() {
     assert_eq!(in_force(&journal), [1, 2]);
     let taken = |drain, receipt| TakenBack { drain, receipt };
     let error = journal
-        .undrain(&[taken(1, Some(receipt(&drain(1, "a"), Outcome::Undrained))), taken(9, None)], &by("ann"))
+        .undrain(
+            &[taken(1, Some(receipt(&drain(1, "a"), Outcome::Undrained))), taken(9, None)],
+            &Ramps::new(),
+            &by("ann"),
+        )
         .expect_err("there is no drain 9");
     assert!(matches!(error, Error::NoSuchDrain { drain: 9, .. }), "{error}");
-    let without = journal.undrain(&[taken(1, None)], &by("ann")).expect_err("it needs a receipt");
+    let without =
+        journal.undrain(&[taken(1, None)], &Ramps::new(), &by("ann")).expect_err("it needs a receipt");
     assert!(matches!(without, Error::NoSuchDrain { drain: 1, .. }), "{without}");
-    let of_another =
-        journal.undrain(&[taken(1, Some(receipt(&drain(2, "b"), Outcome::Undrained)))], &by("ann"));
+    let of_another = journal.undrain(
+        &[taken(1, Some(receipt(&drain(2, "b"), Outcome::Undrained)))],
+        &Ramps::new(),
+        &by("ann"),
+    );
     assert!(matches!(of_another, Err(Error::NoSuchDrain { drain: 2, .. })));
     assert_eq!((in_force(&journal), journal.last_revision().expect("readable")), (vec![1, 2], 2));
     journal
@@ -109,6 +122,7 @@ fn several_hosts_go_together_or_not_at_all() {
                 taken(1, Some(receipt(&drain(1, "a"), Outcome::Undrained))),
                 taken(2, Some(receipt(&drain(2, "b"), Outcome::Undrained))),
             ],
+            &Ramps::new(),
             &by("ann"),
         )
         .expect("taken back");
@@ -130,6 +144,7 @@ fn drain_numbers_are_never_used_twice() {
     journal
         .undrain(
             &[TakenBack { drain: 2, receipt: Some(receipt(&drain(2, "b"), Outcome::Undrained)) }],
+            &Ramps::new(),
             &by("ann"),
         )
         .expect("ok");
@@ -146,6 +161,7 @@ fn an_amended_order_is_kept_and_noted_with_who_and_why() {
     let mut journal = open(&path);
     journal.drain(&[drain(1, "a"), drain(2, "b")], &[], &by("ann")).expect("begun");
     let order = Order {
+        share: None,
         deadline: Some(NOW + 600),
         at_deadline: AtDeadline::Reset,
         spread: 3,
@@ -179,7 +195,9 @@ fn receipts_are_listed_with_the_newest_first() {
         journal.drain(std::slice::from_ref(&begun), &[], &by("ann")).expect("begun");
         if id < 4 {
             let receipt = Some(receipt(&begun, Outcome::LeaseOver));
-            journal.undrain(&[TakenBack { drain: id, receipt }], &by("sluice")).expect("taken back");
+            journal
+                .undrain(&[TakenBack { drain: id, receipt }], &Ramps::new(), &by("sluice"))
+                .expect("taken back");
         }
     }
     let ids = |host, limit| -> Vec<u64> {
@@ -224,4 +242,65 @@ fn drains_of_a_journal_of_schema_2_are_kept() {
     let receipt = rows[2].receipt.as_ref().expect("it is done");
     assert_eq!((receipt.outcome, receipt.ended, receipt.moved), (Outcome::Drained, 5, 0));
     assert_eq!((receipt.generation, receipt.order, receipt.durations), (0, Order::default(), None));
+}
+
+#[test]
+fn ramps_are_kept_until_they_are_over_or_the_host_is_drained() {
+    let (_dir, path) = place();
+    let mut journal = open(&path);
+    journal.drain(&[drain(1, "a"), drain(2, "b")], &[], &by("ann")).expect("begun");
+    let ramp = Ramp::new(NOW, 60, "bob", Some("patched"));
+    let ramps = |hosts: &[(&str, Option<&Ramp>)]| -> Ramps {
+        hosts.iter().map(|(host, ramp)| ((*host).to_owned(), ramp.cloned())).collect()
+    };
+    let taken = [1, 2].map(|id| TakenBack {
+        drain: id,
+        receipt: Some(receipt(&drain(id, ["a", "b"][id as usize - 1]), Outcome::Undrained)),
+    });
+    let both = ramps(&[("a", Some(&ramp)), ("b", Some(&ramp))]);
+    let wrong = [TakenBack { drain: 9, receipt: None }];
+    journal.undrain(&wrong, &both, &by("bob")).expect_err("no such drain");
+    assert_eq!(journal.ramps().expect("readable"), BTreeMap::new(), "all or none");
+    journal.undrain(&taken, &both, &by("bob")).expect("taken back");
+    let paused = Pause { since: NOW + 9, why: "9 of 10".to_owned(), bad: 1 };
+    let later = Ramp { paused: Some(paused), ..ramp.clone() };
+    journal.note_ramps(&ramps(&[("a", Some(&later))]), &by("sluice")).expect("noted");
+    drop(journal);
+
+    let mut journal = open(&path);
+    let expected = [("a".to_owned(), later), ("b".to_owned(), ramp)];
+    assert_eq!(journal.ramps().expect("readable"), expected.into());
+    journal.drain(&[drain(3, "a")], &[], &by("ann")).expect("begun");
+    journal.note_ramps(&ramps(&[("b", None)]), &by("sluice")).expect("noted");
+    assert_eq!(journal.ramps().expect("readable"), BTreeMap::new());
+    let kinds: Vec<_> =
+        journal.revisions(None, 4).expect("readable").into_iter().map(|revision| revision.kind).collect();
+    assert_eq!(kinds, ["ramp", "drain", "ramp", "undrain"]);
+}
+
+#[test]
+fn a_part_gives_way_to_the_whole() {
+    let (_dir, path) = place();
+    let mut journal = open(&path);
+    let part = Order { share: Some(25), ..Order::default() };
+    let begun = |id, host| Drain { order: part, ..drain(id, host) };
+    journal.drain(&[begun(1, "a"), begun(2, "b")], &[], &by("ann")).expect("begun");
+    for id in [1, 2] {
+        journal.note_drain_start(id, &Start { flows: 3, ..Start::default() }).expect("noted");
+    }
+    // Under way: what was counted of the part is not of the whole.
+    let leased = Order { lease: Some(NOW + 60), ..part };
+    let start = |journal: &Journal| journal.drain_row(1).expect("readable").expect("known").drain.start;
+    journal.drain(&[], &[Amended { drain: 1, order: leased }], &by("ann")).expect("amended");
+    assert_eq!(start(&journal).map(|start| start.flows), Some(3));
+    journal.drain(&[], &[Amended { drain: 1, order: Order::default() }], &by("ann")).expect("amended");
+    assert_eq!(start(&journal), None);
+    journal.note_drain_start(1, &Start { flows: 9, ..Start::default() }).expect("noted");
+    assert_eq!(start(&journal).map(|start| start.flows), Some(9));
+    // Done: a new drain takes its place.
+    let refused = journal.drain(&[drain(3, "b")], &[], &by("ann")).expect_err("under way");
+    assert!(matches!(refused, Error::DrainInForce { drain: 2, .. }), "{refused}");
+    journal.finish_drain(&receipt(&begun(2, "b"), Outcome::Drained), &by("sluice")).expect("done");
+    journal.drain(&[drain(3, "b")], &[], &by("ann")).expect("begun");
+    assert_eq!(in_force(&journal), [1, 3]);
 }

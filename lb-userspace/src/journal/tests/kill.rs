@@ -49,7 +49,7 @@ fn writer() {
             ack(journal.finish_drain(&receipt(&begun, Outcome::Drained), &by("sluice")).expect("ended"));
         } else {
             let taken = TakenBack { drain: id, receipt: Some(receipt(&begun, Outcome::Undrained)) };
-            ack(journal.undrain(&[taken], &by("ann")).expect("taken back"));
+            ack(journal.undrain(&[taken], &Ramps::new(), &by("ann")).expect("taken back"));
         }
     }
 }

@@ -7,6 +7,8 @@
 //! - [`world`]: what clients see, and what the contract (C1 to C4 and C7) promises them. It knows nothing of pins.
 //! - [`steps`]: what can happen; [`run`] and [`traffic`]: it happens; [`compare`]: table and counters are as they should be.
 //! - [`bounds`]: deadlines and leases of drains.
+//! - [`parts`]: drains of a part of the slots.
+//! - [`ramps`]: hosts that come back share by share.
 //! - [`random`]: thousands of sequences; [`cases`]: those that once failed; [`two`]: two balancers; [`joined`]: a
 //!   service that is new.
 
@@ -16,6 +18,8 @@ mod cases;
 mod compare;
 mod handovers;
 mod joined;
+mod parts;
+mod ramps;
 mod random;
 mod run;
 mod setup;

@@ -1,0 +1,103 @@
+//! A part of a host is drained under traffic: it gets less of the new flows, what lives goes on, and the drain ends with the flows in the
+//! slots that it gave up.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use sluice_tests::site::{ECHO, Plan, Site, WEB};
+use sluice_tests::topology::Topology;
+use sluice_tests::traffic::{Connections, ConnectionsOptions, Requests, RequestsOptions};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The part of the answers since then that came from the host.
+fn part(requests: &[Requests], host: &str, from: Instant) -> f64 {
+    let (mut own, mut all) = (0, 0);
+    for answers in requests.iter().map(|requests| requests.answered_since(from)) {
+        own += answers.get(host).copied().unwrap_or(0);
+        all += answers.values().sum::<u64>();
+    }
+    own as f64 / all as f64
+}
+
+#[test]
+fn half_of_a_host_is_drained_under_load() {
+    let mut site = Site::start(Topology::builder(), &Plan::new("l2", 3)).unwrap();
+    let client = site.topology.client().ns.clone();
+    let (mut tcp, mut web) = (Vec::new(), Vec::new());
+    for vip in site.vips() {
+        let interval = Duration::from_millis(500);
+        let options = ConnectionsOptions {
+            connections: 150,
+            interval,
+            ..ConnectionsOptions::new(SocketAddr::new(vip, ECHO))
+        };
+        tcp.push(Connections::start(&client, &options).unwrap());
+        let options = RequestsOptions { rate: 150, ..RequestsOptions::new(SocketAddr::new(vip, WEB)) };
+        web.push(Requests::start(&client, &options).unwrap());
+    }
+    for tcp in &tcp {
+        assert!(tcp.wait_opened(150, LIMIT), "{:?}", tcp.counts());
+    }
+    // Until the balancer has seen every flow for longer than a flow may be silent.
+    std::thread::sleep(Duration::from_secs(7));
+    let open = |tcp: &[Connections]| -> u64 { tcp.iter().map(|tcp| tcp.counts().hosts["h2"].open).sum() };
+    let at_host = open(&tcp);
+
+    let text = site.daemon.cli_ok(&["drain", "h2", "--share", "50%", "--reason", "hot"]).unwrap();
+    let drained = Instant::now();
+    assert!(text.contains("h2: draining (drain 1), gives up 50% of its slots, where "), "{text}");
+    let waited = site.daemon.cli(&["drain", "h2", "--share", "50%", "--wait", "--timeout", "3s"]).unwrap();
+    assert_eq!(waited.status.code(), Some(5), "{waited:?}");
+    assert_eq!(open(&tcp), at_host, "they go on");
+    site.daemon.sigkill();
+    site.daemon.start_again().unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    let measured = part(&web, "h2", drained);
+    println!("{measured:.3} of the new flows with half of its slots");
+    assert!((measured - 1.0 / 6.0).abs() < 0.05, "{measured}");
+
+    for tcp in &tcp {
+        tcp.close(1.0, Some("h2"));
+    }
+    let waited =
+        site.daemon.cli(&["drain", "h2", "--share", "50%", "--wait", "--timeout", "30s", "--json"]).unwrap();
+    assert!(waited.status.success(), "{waited:?}\n{}", site.daemon.log());
+    let answer: serde_json::Value = serde_json::from_slice(&waited.stdout).unwrap();
+    let receipt = &answer["drains"][0]["receipt"];
+    println!("{receipt}");
+    assert_eq!(
+        (&receipt["outcome"], &receipt["order"]["share"]),
+        (&"drained".into(), &50.into()),
+        "{answer}"
+    );
+    let ended = receipt["ended"].as_u64().unwrap();
+    assert!(ended * 4 > at_host, "{ended} of {at_host}");
+    let kept = Instant::now();
+    std::thread::sleep(Duration::from_secs(3));
+    let measured = part(&web, "h2", kept);
+    assert!((measured - 1.0 / 6.0).abs() < 0.06, "it goes on with the other half: {measured}");
+
+    // A deadline is for whole hosts.
+    let refused = site.daemon.cli(&["drain", "h1", "--share", "50%", "--deadline", "1m"]).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+
+    site.daemon.cli_ok(&["drain", "h2"]).unwrap();
+    let whole = Instant::now();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(part(&web, "h2", whole), 0.0);
+    site.daemon.cli_ok(&["undrain", "h2"]).unwrap();
+    let back = Instant::now();
+    std::thread::sleep(Duration::from_secs(3));
+    let measured = part(&web, "h2", back);
+    assert!((measured - 1.0 / 3.0).abs() < 0.07, "{measured}");
+    for tcp in tcp {
+        let counts = tcp.finish().unwrap();
+        assert_eq!((counts.broken, counts.missing, counts.open), (0, 0, 0), "{counts:?}");
+    }
+    for web in web {
+        let counts = web.finish().unwrap();
+        assert_eq!(counts.failed, 0, "{counts:?}");
+    }
+    assert_eq!(site.violations().unwrap(), "{}");
+}
