@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::layout::{HOST_NONE, HostId, HostState, Slot};
+use lb_common::layout::{AtDeadline, Deadline, HOST_NONE, HostId, HostState, Slot};
 use lb_common::reason::{Class, Reason};
 
 use crate::client::Flags;
 use crate::client::{Client, Service};
 use crate::rig::{Rig, all_timeouts, sizes};
-use crate::steps::{HOSTS, RING, Step, run, timeouts};
+use crate::steps::{HOSTS, RING, Step, UDP_CLIENTS, run, timeouts};
 
 const fn tcp(flags: Flags, sequence: usize) -> Step {
     Step::Tcp { client: 0, flags, sequence, payload: false }
@@ -54,6 +54,19 @@ fn what_once_went_wrong() {
     steps.extend(all(Step::Up));
     steps.push(tcp(Flags::Ack, 1));
     holds("a flow that nobody can serve for now keeps its pin", &steps);
+    let datagrams = || (0..UDP_CLIENTS).map(|client| Step::Udp { client });
+    let ends = |action| {
+        let deadline = Deadline { at: 5, action, spread: 7 };
+        (0..HOSTS - 1).map(move |host| Step::DrainUntil(host, deadline))
+    };
+    for action in [AtDeadline::Move, AtDeadline::Reset] {
+        let mut steps: Vec<Step> = datagrams().collect();
+        steps.extend(ends(action).chain(datagrams()));
+        for _ in 0..13 {
+            steps.extend([Step::Wait(1)].into_iter().chain(datagrams()));
+        }
+        holds("datagrams of hosts past their deadlines go on at another one, each from its turn on", &steps);
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

@@ -3,12 +3,11 @@
 use std::cell::RefCell;
 use std::thread;
 
-use proptest::collection::vec;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 use crate::product::any_policies;
 use crate::rig::{Rig, sizes};
-use crate::steps::{RING, Reasons, any_step, run, timeouts};
+use crate::steps::{RING, Reasons, any_steps, run, timeouts};
 
 /// Publications wait for grace periods, so that several sequences run at once.
 const AT_ONCE: u8 = 3;
@@ -28,7 +27,7 @@ fn run_some(seed: u8, cases: u32) -> Result<Reasons, String> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
     let mut runner = TestRunner::new_with_rng(config, rng);
     runner
-        .run(&(any_policies(), vec(any_step(), 1..120)), |(policies, steps)| {
+        .run(&(any_policies(), any_steps()), |(policies, steps)| {
             let reasons = run(&mut rig.borrow_mut(), &policies, &steps).map_err(TestCaseError::fail)?;
             for (reason, count) in reasons {
                 *all.borrow_mut().entry(reason).or_default() += count;

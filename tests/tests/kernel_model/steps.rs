@@ -9,6 +9,7 @@ use lb_common::reason::Class;
 use lb_userspace::dataplane::PairCounters;
 use lb_userspace::ring::model::{Control, Datapath, Found, HostState, Packet, Pin, T, Tracking};
 use lb_userspace::ring::{Member, SHARE_FULL};
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::agree;
@@ -67,29 +68,46 @@ pub const TCP_CLIENTS: usize = 14;
 pub const UDP_CLIENTS: usize = 5;
 const SEQUENCES: [u32; 5] = [1000, 1001, 1002, 5000, u32::MAX];
 
-pub fn any_step() -> impl Strategy<Value = Step> {
+/// Any steps; or those in which hosts with flows are drained, and soon have to part with them.
+pub fn any_steps() -> impl Strategy<Value = Vec<Step>> {
+    let ends = (vec(any_packet(), 20..40), vec(any_deadline(), 2..5), vec(any_step(), 10..80));
+    prop_oneof![
+        vec(any_step(), 1..120),
+        ends.prop_map(|(begin, drains, then)| [begin, drains, then].concat()),
+    ]
+}
+
+fn any_packet() -> impl Strategy<Value = Step> {
     let tcp = (0..TCP_CLIENTS, any_flags(), 0..SEQUENCES.len(), any::<bool>())
         .prop_map(|(client, flags, sequence, payload)| Step::Tcp { client, flags, sequence, payload });
+    prop_oneof![
+        5 => tcp,
+        1 => (0..UDP_CLIENTS).prop_map(|client| Step::Udp { client }),
+    ]
+}
+
+fn any_deadline() -> impl Strategy<Value = Step> {
+    let at = prop_oneof![Just(0u32), Just(1), Just(6), Just(20)];
+    let action = prop_oneof![
+        1 => Just(AtDeadline::Keep),
+        2 => Just(AtDeadline::Move),
+        3 => Just(AtDeadline::Reset),
+    ];
+    let spread = prop_oneof![Just(0u16), Just(7), Just(40)];
+    (0..HOSTS, at, action, spread)
+        .prop_map(|(host, at, action, spread)| Step::DrainUntil(host, Deadline { at, action, spread }))
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
     let host = || 0..HOSTS;
     let seconds = prop_oneof![Just(1u32), Just(3), Just(6), Just(7), Just(12), Just(13), Just(20), Just(31)];
-    let deadline = (
-        prop_oneof![Just(0u32), Just(1), Just(6), Just(20)],
-        prop_oneof![
-            1 => Just(AtDeadline::Keep),
-            2 => Just(AtDeadline::Move),
-            3 => Just(AtDeadline::Reset),
-        ],
-        prop_oneof![Just(0u16), Just(7), Just(40)],
-    )
-        .prop_map(|(at, action, spread)| Deadline { at, action, spread });
     let share = prop_oneof![Just(1u16), Just(64), Just(128), Just(SHARE_FULL)];
     prop_oneof![
-        60 => tcp,
-        12 => (0..UDP_CLIENTS).prop_map(|client| Step::Udp { client }),
+        72 => any_packet(),
         14 => seconds.prop_map(Step::Wait),
         2 => (1u32..9).prop_map(Step::Back),
-        3 => host().prop_map(Step::Drain),
-        4 => (host(), deadline).prop_map(|(host, deadline)| Step::DrainUntil(host, deadline)),
+        4 => host().prop_map(Step::Drain),
+        2 => any_deadline(),
         3 => host().prop_map(Step::Undrain),
         1 => host().prop_map(Step::EndDrain),
         3 => host().prop_map(Step::Down),
