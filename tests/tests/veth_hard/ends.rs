@@ -34,7 +34,7 @@ fn half_closed_connections_carry_data_one_way_for_longer_than_the_closing_timeou
     let split = |connections: Vec<Connection>, first: usize| {
         let numbered = connections.into_iter().enumerate();
         let (streams, listens): (Vec<_>, Vec<_>) =
-            numbered.partition(|(number, _)| (number + first) % 2 == 0);
+            numbered.partition(|(number, _)| (number + first).is_multiple_of(2));
         let bare = |numbered: Vec<(usize, Connection)>| numbered.into_iter().map(|(_, one)| one);
         (bare(streams).collect::<Vec<_>>(), bare(listens).collect::<Vec<_>>())
     };
