@@ -1,4 +1,4 @@
-//! A thousand drains in a row under constant traffic.
+//! Up to a thousand drains in a row under constant traffic: as many as the machine does in the time.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -31,7 +31,7 @@ fn post(site: &Site, path: &str, body: &str) -> Value {
 }
 
 #[test]
-fn a_thousand_drains_in_a_row_break_nothing() {
+fn up_to_a_thousand_drains_in_a_row_break_nothing() {
     // Rings small enough that a daemon without optimisation is about as fast as one with it.
     let plan = Plan { top: "ring_size = 4093", ..Plan::new("l2", 3) };
     let site = Site::start(Topology::builder(), &plan).unwrap();
