@@ -11,8 +11,11 @@ use lb_userspace::dataplane::{BackendTable, ServiceTable, Tables, Vip};
 
 use super::{INGRESS, Rig};
 
-/// Hosts that a service of a [`Setup`] may have: 0 to 127.
-const HOSTS: u32 = 128;
+/// Services that a [`Setup`] may have, with hosts 0 to 127 each; the first 28 of them with hosts 128 to 255, too. As rows of counters, of
+/// which there is no room for more.
+const SERVICES: u32 = 100;
+const ROW: u32 = 128;
+const ROWS: u32 = 128;
 
 /// Services, backends and rings in the making. The methods change it in place and can be chained.
 #[derive(Debug, Clone)]
@@ -26,7 +29,7 @@ impl Setup {
         Setup { tables: Tables::default(), ring_size: rig.dataplane.options.sizes.ring_size }
     }
 
-    /// A service without backends, that goes by `ring`. `number` is below 128.
+    /// A service without backends, that goes by `ring`. `number` is below 100.
     pub fn service(&mut self, number: u16, vip: SocketAddr, protocol: u8, ring: u32) -> &mut Self {
         let keys = vec![ServiceKey::exact(words(vip.ip()), vip.port(), protocol)];
         self.tables.services.insert(
@@ -126,13 +129,15 @@ impl Setup {
 
     /// Number of the counters of a pair.
     pub fn stats(service: u16, host: HostId) -> u32 {
-        assert!(u32::from(host) < HOSTS && service < 128, "host {host} of service {service}");
-        u32::from(service) * HOSTS + u32::from(host)
+        let row = u32::from(service) + SERVICES * (u32::from(host) / ROW);
+        assert!(u32::from(service) < SERVICES && row < ROWS, "host {host} of service {service}");
+        row * ROW + u32::from(host) % ROW
     }
 
     /// The pair whose counters have this number.
     pub fn pair(stats: u32) -> (u16, HostId) {
-        ((stats / HOSTS) as u16, (stats % HOSTS) as HostId)
+        let (row, host) = (stats / ROW, stats % ROW);
+        ((row % SERVICES) as u16, (row / SERVICES * ROW + host) as HostId)
     }
 
     fn of(&mut self, service: u16) -> &mut ServiceTable {
