@@ -5,16 +5,17 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sluice_tests::rig::lasting;
 use sluice_tests::site::{Plan, Site};
 use sluice_tests::topology::Topology;
 
 use super::orders::Load;
 
-/// As many drains as the capability promises to bear, or what this machine does in the time.
+/// So many drains, or what this machine does in the time: 25 s, or `SLUICE_TEST_SECONDS`.
 const DRAINS: u32 = 1000;
-const TIME: Duration = Duration::from_secs(90);
+const SECONDS: u64 = 25;
 /// Fewer, and the machine has shown nothing.
-const FEWEST: u32 = 100;
+const FEWEST: u32 = 20;
 
 /// A request over the daemon's socket, without the start of a program for each.
 fn post(site: &Site, path: &str, body: &str) -> Value {
@@ -36,10 +37,10 @@ fn up_to_a_thousand_drains_in_a_row_break_nothing() {
     let plan = Plan { top: "ring_size = 4093", ..Plan::new("l2", 3) };
     let site = Site::start(Topology::builder(), &plan).unwrap();
     let load = Load::start(&site, 100, 150);
-    let began = Instant::now();
+    let (began, time) = (Instant::now(), lasting(SECONDS));
     let mut done = 0;
     let mut slowest = Duration::ZERO;
-    while done < DRAINS && began.elapsed() < TIME {
+    while done < DRAINS && began.elapsed() < time {
         let body = format!("{{\"hosts\": [\"h{}\"]}}", 1 + done % 3);
         for path in ["/v1/drain", "/v1/undrain"] {
             let asked = Instant::now();
@@ -62,5 +63,5 @@ fn up_to_a_thousand_drains_in_a_row_break_nothing() {
     assert_eq!(last, Some(u64::from(done)), "{} receipts are listed", receipts.len());
     let requests = load.finish(&site);
     println!("{done} drains in {took:?}, the slowest call {slowest:?}, beside {requests} requests");
-    assert!(requests as f64 > took.as_secs_f64() * 100.0, "{requests} requests in {took:?}");
+    assert!(requests as f64 > took.as_secs_f64() * 20.0, "{requests} requests in {took:?}");
 }
