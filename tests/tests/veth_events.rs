@@ -259,6 +259,7 @@ fn what_the_daemon_answers_is_as_its_document_says() {
     let posts = [
         ("/v1/kick", kick),
         ("/v1/drain", json!({"hosts": ["h3"], "lease": 600})),
+        ("/v1/plan/drain", json!({"hosts": ["h1"]})),
         ("/v1/undrain", json!({"hosts": ["h2", "h3"]})),
     ];
     let mut count = 0;
@@ -274,9 +275,12 @@ fn what_the_daemon_answers_is_as_its_document_says() {
             continue;
         }
         let id = if path.starts_with("/v1/kicks") { json!(1) } else { receipt["drain"].clone() };
-        let target = path.replace("{id}", &id.to_string());
+        let mut target = path.replace("{id}", &id.to_string()).replace("{host}", "h2");
+        if path == "/v1/plan/drain" {
+            target += "?host=h1";
+        }
         validate(&target, operation, &get(&target));
         count += 1;
     }
-    assert!(count >= 11, "{count}");
+    assert!(count >= 14, "{count}");
 }
