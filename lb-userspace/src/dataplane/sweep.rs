@@ -42,7 +42,7 @@ pub struct Swept {
     pub foreign: Vec<(u32, u32)>,
     /// Pins of (service, host), of hosts that leave the service; also those that this sweep has ended.
     pub leaving: BTreeMap<(u16, HostId), u64>,
-    /// Pins of flows that were ended, whose clients and hosts are to be told; the first [`MOST_RESETS`].
+    /// Pins of flows that were ended, whose clients and hosts are to be told, 65 536 of them at most.
     pub resets: Vec<ResetPin>,
     pub expired: u64,
     /// Of those the connections and datagram flows that ended by themselves: how long they lasted.
