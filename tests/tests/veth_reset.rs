@@ -213,6 +213,8 @@ fn a_kick_ends_the_chosen_flows_and_no_others() {
     let answer: serde_json::Value = serde_json::from_slice(&waited.stdout).unwrap();
     let receipt = &answer["drains"][0]["receipt"];
     assert_eq!((&receipt["outcome"], &receipt["kicked"]), (&"reset".into(), &left.into()), "{answer}");
+    assert_eq!(waited.status.code(), Some(6), "not all ended by themselves");
+    assert_eq!(receipt["unconfirmed"], 0, "{answer}");
     wait_for_no_sockets(&site, 1);
     assert_eq!(site.violations().unwrap(), "{}");
 }

@@ -46,7 +46,7 @@ Exit codes:
   3  not found: a host, a service, a file
   4  the daemon cannot be reached
   5  a deadline passed with flows left, or a timeout before what was waited for
-  6  drained, and the deadline ended flows: moved or reset
+  6  drained, and flows were ended: by the deadline, or kicked
   7  the drain was taken back by an undrain
   8  the drain's lease ran out before it was done
   10  a rule of the config would be broken; nothing was done

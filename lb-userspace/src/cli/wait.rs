@@ -12,7 +12,7 @@ use super::blockers::Blockers;
 use super::exit::{Exit, Failure};
 use super::render::drain::{live_line, plain_line};
 use super::render::number::{duration, exact, plural};
-use super::render::receipt::by_the_deadline;
+use super::render::receipt::not_by_themselves;
 use super::render::text::{clean, cut};
 use super::terminal::Style;
 
@@ -217,7 +217,7 @@ impl Waiter {
     fn done(&self) -> Result<(), Failure> {
         let receipts = self.last.drains.iter().filter_map(|d| d.receipt.as_ref());
         let by_deadline: Vec<_> = receipts
-            .filter_map(|receipt| Some(format!("{}: {}", receipt.host, by_the_deadline(receipt)?)))
+            .filter_map(|receipt| Some(format!("{}: {}", receipt.host, not_by_themselves(receipt)?)))
             .collect();
         if by_deadline.is_empty() {
             return Ok(());

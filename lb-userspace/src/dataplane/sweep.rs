@@ -249,7 +249,10 @@ impl<'i> Sweep<'_, 'i> {
             {
                 live[gauge] += 1;
             }
-            self.swept.foreign.extend(foreign.map(|(ring, _)| (ring, cold.slot)));
+            // A flow that has been ended needs no handover: nobody is to be kept anywhere.
+            if gauge.is_some() {
+                self.swept.foreign.extend(foreign.map(|(ring, _)| (ring, cold.slot)));
+            }
         }
     }
 

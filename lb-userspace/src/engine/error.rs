@@ -32,6 +32,8 @@ pub enum Error {
     Ramp(#[from] ramp::Refusal),
     #[error("there is no kick {0}")]
     NoKick(u64),
+    #[error("more than a million flows would wait for their ends")]
+    TooManyKicked,
     #[error("a kick at no flow a second would never end")]
     NoRate,
     #[error("{0} is in use, and has not been drained before")]
@@ -63,7 +65,7 @@ impl Error {
                 "bad_request"
             }
             Error::Rules(_) => "rule",
-            Error::Disabled(_) => "conflict",
+            Error::Disabled(_) | Error::TooManyKicked => "conflict",
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => "internal",
         }
     }
@@ -89,6 +91,9 @@ impl Error {
                 Some("`sluice status` lists hosts and services".to_owned())
             }
             Error::NoPrefix(_) => Some("write it like 198.51.100.7, 10.0.0.0/8 or 2001:db8::/32".to_owned()),
+            Error::TooManyKicked => {
+                Some("choose fewer with --service, --clients, --older-than or --idle, or let the kicks under way end".to_owned())
+            }
             Error::NoRate => Some("give a rate of at least 1, or none for 50".to_owned()),
             Error::NoKick(_) => {
                 Some("the daemon remembers the last 100 kicks since its start: GET /v1/kicks".to_owned())

@@ -1,20 +1,23 @@
 //! Ending chosen flows early, so many a second.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
+use lb_common::flow::Phase;
 use serde_json::json;
 
+use super::edges::tracks_edges;
 use super::{Engine, Error};
 use crate::api::types::{FlowQuery, Happening, Kick, KickRequest, Kicks as Listed};
 use crate::dataplane::{EndCause, FlowRecord};
-use crate::drain::State;
 use crate::journal::{Change, Kind};
 
 /// Flows a second, unless it is said.
 const RATE: u32 = 50;
 /// Kicks that are remembered after their end.
 const KEPT: usize = 100;
+/// Flows of all kicks that may wait for their ends: some 100 MB.
+const MOST_FLOWS: usize = 1 << 20;
 /// Flows that are looked for at a time.
 const PAGE: usize = 10_000;
 
@@ -35,7 +38,20 @@ struct Running {
 
 impl Kicks {
     pub fn are_under_way(&self) -> bool {
-        self.all.iter().any(|running| !running.flows.is_empty())
+        self.flows_left() > 0
+    }
+
+    fn flows_left(&self) -> usize {
+        self.all.iter().map(|running| running.flows.len()).sum()
+    }
+
+    /// Forgets the oldest of those that are over.
+    fn forget(&mut self) {
+        while self.all.len() > KEPT
+            && let Some(oldest) = self.all.iter().rposition(|running| running.kick.ended_at.is_some())
+        {
+            self.all.remove(oldest);
+        }
     }
 }
 
@@ -69,7 +85,7 @@ impl Engine {
             self.tell(ended(&kick));
         }
         self.kicks.all.push_front(Running { kick: kick.clone(), flows, began: Instant::now() });
-        self.kicks.all.truncate(KEPT);
+        self.kicks.forget();
         Ok(kick)
     }
 
@@ -84,14 +100,24 @@ impl Engine {
             ..FlowQuery::default()
         };
         let filter = self.filter(&query)?;
-        // Datagrams begin a flow anew, which would be the same host's.
-        let is_out = self.drains.get(&request.host).is_some_and(State::is_out);
+        // Of a host that is in use, datagrams begin a flow anew, which would be the same host's; and of services that track edges the data path
+        // does not look at pins.
+        let is_out = self.out().contains(&request.host);
+        let edges: BTreeSet<u16> = self
+            .model
+            .services
+            .iter()
+            .filter(|service| tracks_edges(service))
+            .filter_map(|service| self.ids.services.get(&service.name).copied())
+            .collect();
+        let can_be = |flow: &FlowRecord| is_out || flow.phase != Phase::Udp && !edges.contains(&flow.service);
         let (mut flows, mut cursor) = (Vec::new(), Some(0));
         while let Some(at) = cursor {
             let page = self.dataplane.flows(&filter, at, PAGE);
-            flows.extend(
-                page.flows.into_iter().filter(|flow| is_out || flow.phase != lb_common::flow::Phase::Udp),
-            );
+            flows.extend(page.flows.into_iter().filter(can_be));
+            if flows.len() + self.kicks.flows_left() > MOST_FLOWS {
+                return Err(Error::TooManyKicked);
+            }
             cursor = page.next;
         }
         flows.sort_by_key(|flow| std::cmp::Reverse(flow.idle));
@@ -101,7 +127,7 @@ impl Engine {
     /// Ends the flows whose turn has come.
     pub(super) fn advance_kicks(&mut self) -> Result<(), Error> {
         let now = self.clock.now();
-        let mut overflowed = false;
+        let mut overflowed = BTreeSet::new();
         let mut over = Vec::new();
         for running in &mut self.kicks.all {
             let Running { kick, flows, began } = running;
@@ -109,7 +135,9 @@ impl Engine {
             while kick.kicked + kick.missed < due
                 && let Some(flow) = flows.pop_front()
             {
-                overflowed |= flow.index.is_none();
+                if flow.index.is_none() {
+                    overflowed.insert(kick.host.clone());
+                }
                 *(if self.dataplane.end_flow(&flow, EndCause::Kicked)? {
                     &mut kick.kicked
                 } else {
@@ -122,8 +150,8 @@ impl Engine {
                 over.push(ended(kick));
             }
         }
-        if overflowed {
-            self.uncounted.extend(self.ids.stats.values());
+        for host in overflowed {
+            self.uncounted.extend(self.ids.stats_of_host(&host));
         }
         over.into_iter().for_each(|happening| self.tell(happening));
         Ok(())
@@ -162,5 +190,36 @@ fn ended(kick: &Kick) -> Happening {
         chosen: kick.chosen,
         kicked: kick.kicked,
         missed: kick.missed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_kicks_that_are_over_are_forgotten() {
+        let running = |id: u64| Running {
+            kick: Kick {
+                id,
+                host: "h".to_owned(),
+                by: "b".to_owned(),
+                reason: None,
+                started_at: 0,
+                rate: 1,
+                chosen: 1,
+                kicked: 0,
+                missed: 0,
+                // The two oldest are under way.
+                ended_at: (id > 2).then_some(9),
+            },
+            flows: VecDeque::new(),
+            began: Instant::now(),
+        };
+        let mut kicks = Kicks { last: 0, all: (1..=KEPT as u64 + 3).rev().map(running).collect() };
+        kicks.forget();
+        let left: Vec<u64> = kicks.all.iter().rev().map(|running| running.kick.id).collect();
+        assert_eq!(left.len(), KEPT);
+        assert_eq!(left[..3], [1, 2, 6]);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::edges::tracks_edges;
-use super::{Engine, Error};
+use super::{Engine, Error, telling};
 use crate::api::types::{Order, RampStatus};
 use crate::drain::{Action, Event, step};
 use crate::journal::{self, Change};
@@ -186,16 +186,23 @@ impl Engine {
         let now = self.clock.now();
         let Some(mut ramp) = self.ramps.get(host).cloned() else { return Ok(()) };
         let Some(change) = ramp.judged(verdict, now) else { return Ok(()) };
-        if let ramp::Change::TakenBack(why) = &change
-            && !self.would_be_last(host)
-        {
-            self.take_ramp_back(host, why)?;
+        if let ramp::Change::TakenBack(why) = &change {
+            if !self.would_be_last(host) {
+                self.take_ramp_back(host, why)?;
+                tell(host, &change);
+                return Ok(());
+            }
+            // Each further bad window says the same.
+            if self.ramps.get(host).is_some_and(ramp::Ramp::is_bad_enough) {
+                return Ok(());
+            }
+            log::warn!("the ramp of {host} stays paused, as a service has no other host: {why}");
         } else {
-            let note = Change { at: now, author: "sluice", reason: None };
-            self.journal.note_ramps(&[(host.to_owned(), Some(ramp.clone()))].into(), &note)?;
-            self.ramps.insert(host.to_owned(), ramp);
+            tell(host, &change);
         }
-        tell(host, &change);
+        let note = Change { at: now, author: "sluice", reason: None };
+        self.journal.note_ramps(&[(host.to_owned(), Some(ramp.clone()))].into(), &note)?;
+        self.ramps.insert(host.to_owned(), ramp);
         Ok(())
     }
 
@@ -225,6 +232,12 @@ impl Engine {
         self.drains.insert(host.to_owned(), state);
         self.take_in_ramps([(host.to_owned(), None)].into());
         self.stale = true;
+        for drain in &begun {
+            if let Some(&number) = self.ids.hosts.get(host) {
+                self.durations.begin(number, drain.id);
+            }
+            self.tell(telling::began(drain));
+        }
         self.put_into_effect()
     }
 

@@ -16,8 +16,8 @@ use crate::speak::{Speaker, frame_to, probe, rst};
 
 /// Segments sent in one round at most: some ten milliseconds of the engine's time.
 const MOST: usize = 4000;
-/// How often a silent client is asked, a second apart.
-const PROBES: u8 = 3;
+/// How often a silent client is asked, or its host told if that fails, a second apart.
+const TRIES: u8 = 6;
 
 /// What is remembered of flows that were ended, for as long as their pins stay.
 #[derive(Default)]
@@ -33,9 +33,9 @@ struct Told {
     host: HostId,
     /// The host has been told.
     is_host_told: bool,
-    /// How often the client has been asked, and when last, seconds of the monotonic clock.
-    probes: u8,
-    probed_at: u64,
+    /// How often something was sent, and when last, seconds of the monotonic clock.
+    tries: u8,
+    tried_at: u64,
 }
 
 impl Resets {
@@ -44,64 +44,57 @@ impl Resets {
         self.told.values().filter(|told| told.host == host && !told.is_host_told).count() as u64
     }
 
-    /// Of all pins in phase `reset`, as a sweep has found them.
+    /// Of all pins in phase `reset`, as a sweep has found them. The first error of many, as one end that cannot be reached must not keep
+    /// the others from being told.
     fn tell(&mut self, pins: &[ResetPin], dataplane: &Dataplane, now: u64) -> io::Result<()> {
         let mut before = std::mem::take(&mut self.told);
         let (mut left, mut failed) = (MOST, None);
+        if self.speaker.is_none() && !pins.is_empty() {
+            match Speaker::open() {
+                Ok(speaker) => self.speaker = Some(speaker),
+                Err(error) => failed = Some(error),
+            }
+        }
         for pin in pins {
             let mut told = before.remove(&pin.tuple).unwrap_or_default();
             told.host = pin.host;
-            if left > 0 && failed.is_none() {
-                match self.speak(pin, &mut told, dataplane, now) {
-                    Ok(spoken) => left -= usize::from(spoken),
-                    Err(error) => failed = Some(error),
+            if let Some(speaker) = self.speaker.as_ref().filter(|_| left > 0)
+                && told.is_due(pin, now)
+            {
+                left -= 1;
+                (told.tries, told.tried_at) = (told.tries + 1, now);
+                match told.speak(pin, speaker, dataplane) {
+                    Ok(()) => {}
+                    Err(error) => failed = failed.or(Some(error)),
                 }
             }
             self.told.insert(pin.tuple, told);
         }
         failed.map_or(Ok(()), Err)
     }
+}
 
-    /// Whether anything was sent.
-    fn speak(
-        &mut self,
-        pin: &ResetPin,
-        told: &mut Told,
-        dataplane: &Dataplane,
-        now: u64,
-    ) -> io::Result<bool> {
-        match pin.answered {
-            Some(sequence) if !told.is_host_told => {
-                told.is_host_told = true;
-                let Some(backend) = dataplane.published_backend(pin.service, pin.host) else {
-                    return Ok(false);
-                };
-                let hash = FlowHash::of(&pin.tuple, dataplane.options.key);
-                // A keepalive is one byte behind (RFC 9293, 3.8.4).
-                for sequence in [sequence, sequence.wrapping_add(1)] {
-                    if let Some(frame) = frame_to(&rst(&pin.tuple, sequence), &backend, hash) {
-                        self.speaker()?.send_frame(backend.record.ifindex, &frame)?;
-                    }
-                }
-                Ok(true)
-            }
-            None if told.probes < PROBES && now > told.probed_at => {
-                (told.probes, told.probed_at) = (told.probes + 1, now);
-                // Anywhere in the number space but where the client's window is: so each probe is somewhere else.
-                let hash = FlowHash::of(&pin.tuple, dataplane.options.key).0 as u32;
-                let packet = probe(&pin.tuple, hash.wrapping_add(u32::from(told.probes) << 30));
-                self.speaker()?.send_packet(address_of(pin.tuple.source), &packet)?;
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+impl Told {
+    /// Whether somebody is to be told something now.
+    fn is_due(&self, pin: &ResetPin, now: u64) -> bool {
+        self.tries < TRIES && now > self.tried_at && !(pin.answered.is_some() && self.is_host_told)
     }
 
-    fn speaker(&mut self) -> io::Result<&Speaker> {
-        if self.speaker.is_none() {
-            self.speaker = Some(Speaker::open()?);
+    fn speak(&mut self, pin: &ResetPin, speaker: &Speaker, dataplane: &Dataplane) -> io::Result<()> {
+        let hash = FlowHash::of(&pin.tuple, dataplane.options.key);
+        let Some(sequence) = pin.answered else {
+            // Anywhere in the number space but where the client's window is: so each probe is somewhere else.
+            let number = (hash.0 as u32).wrapping_add(u32::from(self.tries) << 30);
+            return speaker.send_packet(address_of(pin.tuple.source), &probe(&pin.tuple, number));
+        };
+        let Some(backend) = dataplane.published_backend(pin.service, pin.host) else { return Ok(()) };
+        // A keepalive is one byte behind (RFC 9293, 3.8.4).
+        for sequence in [sequence, sequence.wrapping_add(1)] {
+            let Some(frame) = frame_to(&rst(&pin.tuple, sequence), &backend, hash) else { return Ok(()) };
+            speaker.send_frame(backend.record.ifindex, &frame)?;
         }
-        self.speaker.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.is_host_told = true;
+        Ok(())
     }
 }
 
@@ -121,5 +114,24 @@ impl Engine {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_counts_as_told_only_when_something_was_sent() {
+        let pin = |answered| ResetPin { tuple: Tuple::default(), service: 1, host: 7, answered };
+        let told = |is_host_told, tries| Told { host: 7, is_host_told, tries, tried_at: 100 };
+        // A second apart, silent or answered; again while it failed, and no more when it did not.
+        assert!(!told(false, 1).is_due(&pin(None), 100) && told(false, 1).is_due(&pin(None), 101));
+        assert!(told(false, 1).is_due(&pin(Some(5)), 101) && !told(true, 1).is_due(&pin(Some(5)), 101));
+        assert!(!told(false, TRIES).is_due(&pin(None), 999));
+        let of = |tuple: u32, told| (Tuple { ports: tuple, ..Tuple::default() }, told);
+        let all = HashMap::from([of(1, told(false, 6)), of(2, told(true, 1)), of(3, told(false, 0))]);
+        let resets = Resets { told: all, ..Resets::default() };
+        assert_eq!((resets.unconfirmed(7), resets.unconfirmed(8)), (2, 0));
     }
 }

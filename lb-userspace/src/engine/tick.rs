@@ -133,6 +133,10 @@ impl Engine {
     }
 
     fn advance_drains(&mut self) -> Result<(), Error> {
+        // What the data path does not know yet, a seal above all, proves nothing about a drain.
+        if self.stale {
+            return Ok(());
+        }
         let draining: Vec<String> = self
             .drains
             .iter()

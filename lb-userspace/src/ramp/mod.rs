@@ -132,6 +132,11 @@ impl Ramp {
         self.paused.is_none() && now >= self.started_at + self.seconds + WATCHED_AFTER
     }
 
+    /// So many windows were bad that the ramp is to be taken back.
+    pub fn is_bad_enough(&self) -> bool {
+        self.paused.as_ref().is_some_and(|pause| pause.bad >= MOST_BAD)
+    }
+
     /// Takes in how new flows fared; `None`: nothing changes.
     pub fn judged(&mut self, verdict: &Verdict, now: u64) -> Option<Change> {
         match (verdict, &mut self.paused) {

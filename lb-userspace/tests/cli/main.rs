@@ -17,7 +17,7 @@ use fake::*;
 fn help_usage_and_version() {
     let run = |args: &[&str]| Run::from(sluice(args).output().unwrap());
     let help = run(&["--help"]).expect(0).prints("5  a deadline passed with flows left");
-    let help = help.prints("6  drained, and the deadline ended flows: moved or reset");
+    let help = help.prints("6  drained, and flows were ended: by the deadline, or kicked");
     help.prints("7  the drain was taken back by an undrain").prints("8  the drain's lease ran out");
     run(&["drain", "a", "--at-deadline", "drop"]).expect(2).says("keep, move, reset");
     run(&["drain", "a", "--deadline", "10"]).expect(2).says("write it like 30s, 5m or 1h30m");

@@ -7,7 +7,7 @@ use crate::cli::terminal::Style;
 
 use super::number::{duration, exact, percent, plural};
 use super::progress::short;
-use super::receipt::{action, by_the_deadline, ending, violations};
+use super::receipt::{action, ending, not_by_themselves, violations};
 use super::text::{clean, cut, wrap};
 
 /// Characters between the brackets of a progress bar.
@@ -188,7 +188,7 @@ pub fn receipt(drain: &DrainStatus, style: Style) -> String {
         plural(r.flows_at_start, "flow"),
         exact(r.ended)
     );
-    if let Some(causes) = by_the_deadline(r) {
+    if let Some(causes) = not_by_themselves(r) {
         let _ = write!(words, ", {causes}");
     }
     if r.left > 0 {

@@ -142,9 +142,14 @@ fn took(r: &Receipt) -> String {
     duration(r.ended_at.saturating_sub(r.started_at))
 }
 
-/// The flows that did not end by themselves but at the deadline, `3 reset, 2 silent`; `None` if there were none.
-pub fn by_the_deadline(r: &Receipt) -> Option<String> {
-    let causes = [(r.moved, "moved"), (r.reset, "reset"), (r.silent, "silent after the deadline, and ended")];
+/// The flows that did not end by themselves, `3 reset, 2 silent`; `None` if there were none.
+pub fn not_by_themselves(r: &Receipt) -> Option<String> {
+    let causes = [
+        (r.moved, "moved"),
+        (r.reset, "reset"),
+        (r.silent, "silent after the deadline, and ended"),
+        (r.kicked, "kicked"),
+    ];
     let named: Vec<_> =
         causes.iter().filter(|(n, _)| *n > 0).map(|(n, cause)| format!("{} {cause}", exact(*n))).collect();
     (!named.is_empty()).then(|| named.join(", "))
@@ -278,5 +283,12 @@ of the flows that ended half had lasted for up to 3s, 99 of 100 for up to 2m20s
     fn times_that_cannot_be_are_numbers() {
         assert_eq!(moment(0), "1970-01-01T00:00:00Z");
         assert_eq!(moment(u64::MAX), u64::MAX.to_string());
+    }
+
+    #[test]
+    fn kicked_flows_did_not_end_by_themselves() {
+        let kicked = Receipt { ended: 100, kicked: 20, ..of(Outcome::Reset, 0) };
+        assert_eq!(not_by_themselves(&kicked).as_deref(), Some("20 kicked"));
+        assert_eq!(not_by_themselves(&of(Outcome::Drained, 0)), None);
     }
 }
