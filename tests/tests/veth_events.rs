@@ -2,6 +2,7 @@
 //! against its OpenAPI document.
 
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,8 +10,9 @@ use std::time::{Duration, Instant};
 use lb_userspace::api::client::{Client, EventStream};
 use lb_userspace::api::types::{AtDeadline, Event, EventName, Happening, Kick, KickRequest, Outcome};
 use serde_json::{Value, json};
-use sluice_tests::site::{Plan, Site};
+use sluice_tests::site::{ECHO, Plan, Site};
 use sluice_tests::topology::Topology;
+use sluice_tests::traffic::{Connections, ConnectionsOptions};
 use tokio::runtime::Runtime;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -119,6 +121,15 @@ fn a_drain_is_told_from_its_beginning_to_its_end_and_hooks_run() {
     let is_bob = matches!(undrained, Happening::Undrained { by, left: None, .. } if by == "bob");
     assert!(is_bob, "{undrained:?}");
     let child = wait_for("the hook of the undrain", || file(&folder.path().join("child")));
+    // Live connections, or the drain might be over before its deadline.
+    let echo = SocketAddr::new(site.vips()[0], ECHO);
+    let options = ConnectionsOptions {
+        connections: 60,
+        interval: Duration::from_millis(200),
+        ..ConnectionsOptions::new(echo)
+    };
+    let held = Connections::start(&site.topology.client().ns, &options).unwrap();
+    assert!(held.wait_opened(60, LIMIT), "{:?}", held.counts());
     site.daemon.cli_ok(&["drain", "h1", "--deadline", "1s", "--at-deadline", "reset"]).unwrap();
     let events = runtime.block_on(until(&mut stream, EventName::Drained));
     let is_deadline = |event: &&Event| event.happening.name() == EventName::Deadline;
