@@ -1,8 +1,9 @@
-//! `cargo xtask`: the one entry to set-up, build, test, fuzzing, demo and benchmark. Each task first sets up what it needs.
+//! `cargo xtask`: the one entry to set-up, build, test, fuzzing, demo, chaos and benchmark. Each task first sets up what it needs.
 
 mod bpf_toolchain;
 mod bpffs;
 mod build;
+mod chaos;
 mod command;
 mod fuzz;
 mod launch;
@@ -30,7 +31,7 @@ use crate::workspace::Workspace;
 #[derive(Parser)]
 #[command(
     name = "cargo xtask",
-    about = "Set-up, build, test, fuzzing, demo and benchmark of Sluice",
+    about = "Set-up, build, test, fuzzing, demo, chaos and benchmark of Sluice",
     version
 )]
 struct Cli {
@@ -53,6 +54,9 @@ enum Task {
     /// Drain a host under traffic, in network namespaces (`--keep` leaves them up, `--down` removes them)
     #[command(disable_help_flag = true)]
     Demo(Rest),
+    /// Kill, drain, cut off and flood under load, and see that nothing breaks that must not (`--minutes`, `--seed`)
+    #[command(disable_help_flag = true)]
+    Chaos(Rest),
     /// Measure the data path, and the whole over veth
     #[command(disable_help_flag = true)]
     Bench(Rest),
@@ -91,6 +95,7 @@ fn run(task: Task) -> Result<()> {
         Task::Vm(options) => vm::run(&workspace, &options),
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Demo(rest) => launch::run(&workspace, Launch::Demo, rest.arguments),
+        Task::Chaos(rest) => launch::run(&workspace, Launch::Chaos, rest.arguments),
         Task::Bench(rest) => launch::run(&workspace, Launch::Bench, rest.arguments),
     }
 }

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 
 use crate::bpf_toolchain::Toolchain;
+use crate::chaos;
 use crate::command::Cmd;
 use crate::leftovers::{Leftovers, RUN_VAR};
 use crate::rustup;
@@ -19,7 +20,7 @@ const INTEGRATION: &str = "sluice-tests";
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Leave out what needs root (the kernel and veth suites), the virtual machine, and the docs
+    /// Leave out what needs root (the kernel and veth suites, chaos), the virtual machine, and the docs
     #[arg(long)]
     quick: bool,
     /// Leave out the virtual machine with an older kernel
@@ -128,7 +129,20 @@ impl Run<'_> {
         steps.run("tests of the test tools", &rest)?;
         self.tests_as_root(steps, "tests in the kernel", &kernel)?;
         self.tests_in_vm(steps)?;
-        self.tests_as_root(steps, "tests over veth", &veth)
+        self.tests_as_root(steps, "tests over veth", &veth)?;
+        self.chaos(steps)
+    }
+
+    fn chaos(&self, steps: &mut Steps) -> Result<()> {
+        let step = "chaos";
+        if self.options.quick {
+            steps.skip(step, "--quick");
+        } else if self.options.filter.is_some() {
+            steps.skip(step, "it is no test with a name; `cargo xtask chaos` runs it");
+        } else {
+            steps.run_with(step, |_| chaos::step(self.workspace, &self.name))?;
+        }
+        Ok(())
     }
 
     fn tests_as_root(&self, steps: &mut Steps, step: &str, suites: &[String]) -> Result<()> {
