@@ -50,6 +50,8 @@ enum Task {
     Test(test::Options),
     /// Load and run the XDP programs in an older kernel, in a virtual machine
     Vm(vm::Options),
+    /// Run suites on Debian's kernels from 5.10 on, in virtual machines, and print which pass where
+    VmTest(vm::TestOptions),
     /// Look for input that breaks a law of the code that kernel and host share: parser, flow table, flow words
     Fuzz(fuzz::Options),
     /// Drain a host under traffic, in network namespaces (`--keep` leaves them up, `--down` removes them)
@@ -93,7 +95,8 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Build(options) => build::run(&workspace, &options),
         Task::Test(options) => test::run(&workspace, &options),
-        Task::Vm(options) => vm::run(&workspace, &options),
+        Task::Vm(options) => vm::run_task(&workspace, &options),
+        Task::VmTest(options) => vm::test_task(&workspace, &options),
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Demo(rest) => launch::run(&workspace, Launch::Demo, rest.arguments),
         Task::Chaos(rest) => launch::run(&workspace, Launch::Chaos, rest.arguments),

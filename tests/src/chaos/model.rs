@@ -20,6 +20,8 @@ const WORD: Duration = PATIENCE.saturating_add(Duration::from_secs(3));
 const AFTERMATH: Duration = Duration::from_secs(2);
 /// A drain's times are Unix seconds, and the data path's are its own: each is right within a second.
 const ROUNDING: Duration = Duration::from_millis(2100);
+/// For how long a host may do nothing and still no connection breaks; the plan keeps to it.
+const SHORT: Duration = Duration::from_secs(4);
 /// How long the daemon takes to see that hosts can be reached again, and to publish it.
 const PUBLISHED: Duration = Duration::from_secs(3);
 /// What the clients' tools call a RST, or "port unreachable", in answer to a flow's first packet.
@@ -131,6 +133,8 @@ pub struct Model {
     /// How far the wall clock is ahead, in seconds, of where it was; and of that the part that the daemon knows.
     clock: i64,
     daemon_clock: i64,
+    /// When the servers of a host were stopped last.
+    stopped: [Duration; HOSTS],
     has_no_daemon: bool,
     is_off: bool,
     /// What was excused, by what it was and why.
@@ -144,7 +148,8 @@ impl Model {
     pub fn note(&mut self, action: &Action, begun: Duration, done: Duration, outcome: Outcome) {
         self.advance(begun);
         match *action {
-            Action::Thaw(_) | Action::Freeze(_) => {}
+            Action::Freeze(host) => self.stopped[host] = begun,
+            Action::Thaw(host) => self.note_long(Some(host), self.stopped[host], done),
             Action::KillDaemon | Action::EndDaemon => self.lose_daemon(begun),
             Action::StartDaemon => {
                 self.daemon_clock = self.clock;
@@ -213,6 +218,10 @@ impl Model {
                 }
             }
             Action::Mend(link) => {
+                let cut = |window: &&Window| window.excuse == Excuse::Cut && window.host == host_at(link);
+                if let Some(from) = self.windows.iter().rfind(cut).map(|window| window.from) {
+                    self.note_long(host_at(link), from, done);
+                }
                 self.close(Excuse::Cut, host_at(link), done);
                 if link == Link::Balancer {
                     self.is_off = false;
@@ -372,6 +381,14 @@ impl Model {
         self.windows.iter_mut().filter(fits).for_each(|window| window.to = Some(to));
     }
 
+    /// A host that did nothing for longer than it was to, as this machine is slow, is as good as dead to its clients.
+    fn note_long(&mut self, host: Option<Host>, from: Duration, to: Duration) {
+        if to.saturating_sub(from) > SHORT {
+            let newest = Duration::MAX;
+            self.windows.push(Window { excuse: Excuse::Dead, host, from, to: Some(to), newest });
+        }
+    }
+
     /// Whatever the daemon was about to publish, it has not.
     fn lose_daemon(&mut self, now: Duration) {
         self.has_no_daemon = true;
@@ -522,6 +539,10 @@ mod tests {
         assert!(model.judge(&lost(9, 0)).is_err());
         done(&mut model, 20, Action::Cut(Link::Balancer));
         assert!(model.judge(&lost(20, 1)).is_ok(), "this one is everybody's");
+        done(&mut model, 21, Action::Mend(Link::Balancer));
+        done(&mut model, 30, Action::Freeze(0));
+        done(&mut model, 36, Action::Thaw(0));
+        assert!(model.judge(&broken(0, 36, Some(0))).is_ok(), "that was too long");
     }
 
     #[test]
