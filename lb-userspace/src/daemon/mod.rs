@@ -3,6 +3,7 @@
 mod local_vips;
 mod machine;
 mod privileges;
+pub mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

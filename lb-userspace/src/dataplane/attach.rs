@@ -30,7 +30,7 @@ impl Dataplane {
         let no_interface = |_| Error::NoInterface { interface: interface.to_owned() };
         let ifindex = nix::net::if_::if_nametoindex(interface).map_err(no_interface)?;
         let paths = self.paths.clone();
-        self.programs.keep(&paths)?;
+        self.programs.keep(&paths, &mut self.ebpf, &self.options)?;
         let program = self.program()?;
         let attached = |mode, note| Attached { interface: interface.to_owned(), ifindex, mode, note };
         for mode in [NATIVE, GENERIC] {
@@ -86,7 +86,9 @@ pub fn detach_all(paths: &Paths) -> Result<bool, Error> {
     if !paths.pins.try_exists().map_err(Error::path(&paths.pins))? {
         return Ok(false);
     }
-    for part in [paths.links(), paths.programs(), paths.maps()] {
+    let mut parts = vec![paths.links(), paths.programs(), paths.maps(), paths.next(), paths.rehearsal()];
+    parts.extend(paths.befores());
+    for part in parts {
         if part.try_exists().map_err(Error::path(&part))? {
             fs::remove_dir_all(&part).map_err(Error::path(&part))?;
         }

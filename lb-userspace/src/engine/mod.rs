@@ -41,7 +41,7 @@ pub use handle::{Handle, Running};
 #[doc(hidden)]
 pub use progress::look;
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
-pub use start::{Start, by_phase, data_path_key};
+pub use start::{Start, by_phase, data_path_key, options};
 
 use crate::api::types;
 use crate::dataplane::{Attached, BackendTable, Dataplane, Swept};
