@@ -11,6 +11,7 @@ mod error;
 mod gauges;
 mod handle;
 mod hands;
+mod interfaces;
 mod kicks;
 mod listing;
 mod own;
