@@ -7,7 +7,7 @@ mod tests;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,10 +34,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const MAX_PAGE: usize = 10_000;
 
 /// Opens the socket; one that a killed daemon left is replaced. The caller holds the instance's lock.
+///
+/// # Errors
+/// Among others: somebody listens on it, such as the daemon of another instance, or it is no socket.
 pub fn listen(socket: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = socket.parent() {
         fs::create_dir_all(folder)?;
     }
+    make_way(socket)?;
     match fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -45,6 +49,23 @@ pub fn listen(socket: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(socket)?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o660))?;
     Ok(listener)
+}
+
+/// Leaves alone what is not a dead daemon's.
+fn make_way(socket: &Path) -> io::Result<()> {
+    let refused = |kind, why: &str| Err(io::Error::new(kind, why.to_owned()));
+    match fs::symlink_metadata(socket) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return refused(io::ErrorKind::AlreadyExists, "it is there and no socket");
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match std::os::unix::net::UnixStream::connect(socket) {
+        Ok(_) => refused(io::ErrorKind::AddrInUse, "another daemon answers on it"),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Serves until `end` resolves, and then to the end of the answers that are under way, if their clients read them.

@@ -33,6 +33,7 @@ pub mod states;
 pub mod status;
 pub mod terminal;
 pub mod undrain;
+pub mod upgrade;
 pub mod wait;
 pub mod wait_for;
 
@@ -79,6 +80,7 @@ pub enum Command {
     Events(events::EventsArgs),
     Rings(rings::RingsArgs),
     Check(check::CheckArgs),
+    Upgrade(upgrade::UpgradeArgs),
     Detach(detach::DetachArgs),
     Decap(decap::DecapArgs),
     Completions(completions::CompletionsArgs),

@@ -11,6 +11,7 @@ mod error;
 mod gauges;
 mod handle;
 mod hands;
+mod interfaces;
 mod kicks;
 mod listing;
 mod own;
@@ -41,7 +42,7 @@ pub use handle::{Handle, Running};
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
 #[doc(hidden)]
 pub use progress::{Watched, look};
-pub use start::{Start, by_phase, data_path_key};
+pub use start::{Start, by_phase, data_path_key, options};
 
 use crate::api::types;
 use crate::dataplane::{Attached, BackendTable, Dataplane, Swept};

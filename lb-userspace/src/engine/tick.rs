@@ -16,8 +16,9 @@ impl Engine {
     pub(super) fn tick(&mut self) -> Result<(), Error> {
         self.dataplane.log();
         // Pins end and drains go on, whether or not something can be published.
+        let interfaces = self.follow_interfaces();
         let own = self.follow_own();
-        let published = self.catch_up().and(own);
+        let published = self.catch_up().and(own).and(interfaces);
         let leased = self.end_leases();
         let ramped = self.advance_ramps();
         self.note_edges();
@@ -35,7 +36,7 @@ impl Engine {
     }
 
     /// Publishes what an earlier attempt could not, or what changed by itself.
-    fn catch_up(&mut self) -> Result<(), Error> {
+    pub(super) fn catch_up(&mut self) -> Result<(), Error> {
         if self.stale {
             self.publish()?;
         } else {
