@@ -225,11 +225,7 @@ impl Engine {
     }
 
     /// The directory of another version does not tell the way to a host that the config does not name, so no flow may be left on one.
-    fn look_for_strays(
-        &self,
-        known: &BTreeSet<(u16, u16)>,
-        services: &BTreeSet<u16>,
-    ) -> Result<(), Error> {
+    fn look_for_strays(&self, known: &BTreeSet<(u16, u16)>, services: &BTreeSet<u16>) -> Result<(), Error> {
         let mut strays: BTreeMap<(u16, u16), u64> = BTreeMap::new();
         self.dataplane.each_live(
             |_| true,
@@ -246,7 +242,9 @@ impl Engine {
         let line = |((service, host), flows): (&(u16, u16), &u64)| {
             let service = self.ids.service_name(*service).unwrap_or("?");
             let host = self.ids.host_name(*host).unwrap_or("?");
-            format!("  {flows} flows of {service} are on {host}, which the config does not name: name it, and drain it")
+            format!(
+                "  {flows} flows of {service} are on {host}, which the config does not name: name it, and drain it"
+            )
         };
         let refusals: Vec<String> = strays.iter().map(line).collect();
         let path = self.dataplane.paths.maps();
