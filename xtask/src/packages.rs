@@ -52,6 +52,11 @@ pub const BOOTING: &[Tool] = &[
     Tool { program: "ldd", package: "libc-bin", why: "the libraries of test binaries" },
     Tool { program: "ip", package: "iproute2", why: "devices in a virtual machine, where it is copied to" },
     Tool { program: "ethtool", package: "ethtool", why: "their settings" },
+    Tool {
+        program: "systemctl",
+        package: "systemd",
+        why: "the unit of the daemon in a virtual machine, where it is copied to",
+    },
     Tool { program: "setpriv", package: "util-linux", why: "a virtual machine that ends with its starter" },
 ];
 

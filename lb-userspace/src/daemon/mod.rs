@@ -3,6 +3,7 @@
 mod local_vips;
 mod machine;
 mod privileges;
+mod supervisor;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::model::{Model, VipMode};
 use crate::netlink::Resolver;
 use crate::plan::abilities;
 use crate::relay::{self, Relay};
+use supervisor::Supervisor;
 
 /// How long a start waits for neighbours to answer. What is not known by then counts as down until it is.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
@@ -72,6 +74,7 @@ async fn serve(
         server::listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
 
     let resolver = Resolver::spawn(backend_addresses(&model))?;
     resolver.settled(NEIGHBOUR_PATIENCE).await;
@@ -101,15 +104,29 @@ async fn serve(
         local_vips::remove(instance)?;
     }
     let hooks = Runner::start(instance, &model.hooks, engine.events());
-    let (handle, Running { thread, ended: engine_ended }) = engine.spawn()?;
+    let supervisor = Supervisor::of_environment();
+    let heart = supervisor.clone();
+    let (handle, Running { thread, ended: engine_ended }) =
+        engine.spawn(move |engine| heart.beat(&engine.summary()))?;
+    supervisor.ready();
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
     let teller = handle.clone();
+    let file = args.config.clone();
     let ended = async move {
-        tokio::select! {
-            _ = terminate.recv() => log::info!("SIGTERM: the daemon ends, forwarding goes on"),
-            _ = engine_ended => log::error!("the engine has failed: the daemon ends, forwarding goes on"),
-            _ = interrupt.recv() => log::info!("SIGINT: the daemon ends, forwarding goes on"),
+        let mut engine_ended = engine_ended;
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {
+                    reload(&supervisor, &file);
+                    continue;
+                }
+                _ = terminate.recv() => log::info!("SIGTERM: the daemon ends, forwarding goes on"),
+                _ = &mut engine_ended => log::error!("the engine has failed: the daemon ends, forwarding goes on"),
+                _ = interrupt.recv() => log::info!("SIGINT: the daemon ends, forwarding goes on"),
+            }
+            break;
         }
+        supervisor.stopping();
         // Streams of events end with it, and so can the server.
         if teller.ask(Engine::stopping).await.is_err() {
             teller.events().close();
@@ -127,6 +144,17 @@ async fn serve(
     let _ = std::fs::remove_file(socket);
     drop((relay, resolver));
     served.context("the API server failed")
+}
+
+/// What SIGHUP does: a look at the config. A sound one is in force from the next start on.
+fn reload(supervisor: &Supervisor, file: &Path) {
+    let _reloading = supervisor.reloading();
+    match config::load(file) {
+        Ok(_) => log::warn!(
+            "SIGHUP: the config is sound; restart the daemon to put it in force, which costs no flow"
+        ),
+        Err(errors) => log::error!("SIGHUP: the config is wrong, and what is in force stays: {errors}"),
+    }
 }
 
 /// Ends the forwarding of an instance whose daemon has ended, and removes what it pinned. The journal stays.

@@ -23,6 +23,7 @@ mod resets;
 mod rings;
 mod start;
 mod status;
+mod summary;
 mod telling;
 mod tick;
 mod ways_out;

@@ -8,6 +8,7 @@ mod boot;
 mod initramfs;
 mod machine;
 mod modules;
+mod systemd;
 
 use std::fs;
 use std::path::Path;
@@ -24,18 +25,24 @@ use initramfs::Initramfs;
 pub use machine::{KERNEL, Machine, NAME, SIZE};
 
 /// Runs of the virtual machine, each with a limit of its own: name, test binary, and the module of it that is left to another.
-const RUNS: [(&str, &str, Option<&str>); 4] = [
+const RUNS: [(&str, &str, Option<&str>); 5] = [
     ("load", "kernel_load", None),
     ("decap", "kernel_decap", None),
     ("vlans", "vm_devices", Some("bond::")),
     ("bonds", "vm_devices", Some("vlan::")),
+    ("service", SERVICE, None),
 ];
+/// The suite whose first process is systemd.
+const SERVICE: &str = "vm_service";
 /// What they call to make networks.
 const PROGRAMS: [&str; 2] = ["ip", "ethtool"];
 const PACKAGE: &str = "sluice-tests";
 
 #[derive(clap::Args)]
 pub struct Options {
+    /// Boot for this run only: load, decap, vlans, bonds, service
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
     /// Run only tests whose name contains this
     filter: Option<String>,
 }
@@ -44,7 +51,11 @@ pub struct Options {
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     setup::ensure(workspace, Purpose::Vm)?;
     let mut passed = 0;
-    suites(workspace, options.filter.as_deref(), None, &mut |line| {
+    let only = options.only.as_deref();
+    if let Some(only) = only.filter(|only| RUNS.iter().all(|(name, ..)| name != only)) {
+        bail!("there is no run {only:?}: see `cargo xtask vm --help`");
+    }
+    runs(workspace, only, options.filter.as_deref(), None, &mut |line| {
         passed += u32::from(line.ends_with("... ok"));
     })?;
     if let (Some(filter), 0) = (&options.filter, passed) {
@@ -64,9 +75,20 @@ pub fn suites(
     run: Option<&str>,
     see: &mut dyn FnMut(&str),
 ) -> Result<()> {
+    runs(workspace, None, filter, run, see)
+}
+
+/// As [`suites`], of all runs or the `only` one.
+fn runs(
+    workspace: &Workspace,
+    only: Option<&str>,
+    filter: Option<&str>,
+    run: Option<&str>,
+    see: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let wanted = || RUNS.into_iter().filter(|(name, ..)| only.is_none_or(|only| only == *name));
     let machine = Machine::find(workspace).context("the virtual machine's files have gone")?;
-    let build = RUNS
-        .iter()
+    let build = wanted()
         .flat_map(|(_, suite, _)| ["--test", suite])
         .fold(Cmd::cargo(&workspace.root).args(["test", "--no-run", "-p", PACKAGE]), |cmd, argument| {
             cmd.arg(argument)
@@ -79,13 +101,16 @@ pub fn suites(
     let folder = workspace.target.join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut failed = Vec::new();
-    for (name, suite, others) in RUNS {
+    for (name, suite, others) in wanted() {
         let mut contents = Initramfs::new(&machine.busybox())?;
         let binary = executable(&messages, suite)
             .with_context(|| format!("cargo names no test binary for {suite}"))?;
         contents.add_suite(suite, binary.as_ref(), &folder)?;
         if suite.starts_with("vm_") {
             add_network(&mut contents, &machine, workspace, &folder)?;
+        }
+        if suite == SERVICE {
+            contents.add_systemd(&folder)?;
         }
         let initramfs = folder.join(format!("{name}.cpio"));
         contents.write(filter, others, &initramfs)?;
