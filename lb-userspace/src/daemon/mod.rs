@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api::server;
+use crate::api::server::{self, Doors};
 use crate::bpffs;
 use crate::cli::run::RunArgs;
 use crate::config::{self, Loaded, Machine};
@@ -69,9 +69,10 @@ async fn serve(
         dataplane::check_key(instance, data_path_key(key), model.ring_size)?;
     }
     let journal = Journal::open(&journal_path(instance), model.hash_key, unix_now())?;
+    let doors = Doors::of(&model.api)?;
     // Before anything is changed, and under the journal's lock: a socket that is there is a dead daemon's.
     let listener =
-        server::listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+        server::listen(socket, doors).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -132,7 +133,7 @@ async fn serve(
             teller.events().close();
         }
     };
-    let served = server::serve(listener, handle.clone(), ended).await;
+    let served = server::serve(listener, doors, handle.clone(), ended).await;
     // With the engine's thread ends the lock of the journal.
     handle.end();
     tokio::task::spawn_blocking(move || thread.join())

@@ -60,6 +60,7 @@ pub(super) const ROUTES: &[Route] = &[
             "What a drain of these hosts would do; nothing is changed",
         )
         .takes::<PlanRequest>()
+        .reads_only()
         .answers::<DrainPlan>(),
         handler: || post(plan_drain),
     },
@@ -111,7 +112,11 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 pub(super) fn router() -> Router<Handle> {
-    let add = |router: Router<Handle>, route: &Route| router.route(route.operation.path, (route.handler)());
+    let add = |router: Router<Handle>, route: &Route| {
+        let (changes, most) = (route.operation.changes(), route.operation.longest_body);
+        let desk = middleware::from_fn(move |request, next| guard::at_the_desk(changes, most, request, next));
+        router.route(route.operation.path, (route.handler)().layer(desk))
+    };
     ROUTES.iter().fold(Router::new(), add)
 }
 
