@@ -47,6 +47,9 @@ pub(super) const HOOKS: Fields = &[
     "on_violation",
     "on_daemon_started",
     "on_daemon_stopping",
+    "on_self_drain_began",
+    "on_self_drained",
+    "on_self_undrained",
 ];
 pub(super) const SERVICE: Fields = &[
     "name",

@@ -19,7 +19,7 @@ use crate::dataplane::{self, Paths};
 use crate::engine::{Engine, Running, Start, data_path_key};
 use crate::events::hooks::Runner;
 use crate::journal::{Journal, Lock};
-use crate::model::{Model, VipMode};
+use crate::model::Model;
 use crate::netlink::Resolver;
 use crate::plan::abilities;
 use crate::relay::{self, Relay};
@@ -90,7 +90,7 @@ async fn serve(
         own: resolver.subscribe_own(),
         relay: relay.as_ref().map(Relay::view),
     };
-    let engine = start.start()?;
+    let mut engine = start.start()?;
     let (table, rest) = engine.memory();
     log::info!(
         "flow table for {} pins: {} MiB; other maps: {} MiB; {}",
@@ -99,11 +99,8 @@ async fn serve(
         rest >> 20,
         if engine.adopted() { "took over the data path of an earlier daemon" } else { "new data path" },
     );
-    if model.vip_mode == VipMode::Local {
-        local_vips::add(instance, &model)?;
-    } else {
-        local_vips::remove(instance)?;
-    }
+    let named = instance.to_owned();
+    engine.announce_by(Box::new(move |model, wanted| local_vips::keep(&named, model, wanted)))?;
     let hooks = Runner::start(instance, &model.hooks, engine.events());
     let supervisor = Supervisor::of_environment();
     let heart = supervisor.clone();

@@ -11,6 +11,7 @@ mod error;
 mod gauges;
 mod handle;
 mod hands;
+mod itself;
 mod kicks;
 mod listing;
 mod own;
@@ -39,6 +40,7 @@ use tokio::sync::watch;
 pub use clock::Clock;
 pub use error::Error;
 pub use handle::{Handle, Running};
+pub use itself::{Announcer, interface_of_vips};
 #[doc(hidden)]
 pub use progress::look;
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
@@ -54,6 +56,7 @@ use crate::plan::{Ids, Inputs};
 use crate::ramp::Ramp;
 use crate::relay::{self, PathMtus};
 use edges::Edges;
+use itself::Itself;
 use kicks::Kicks;
 use progress::Durations;
 use ramps::Watch;
@@ -109,6 +112,7 @@ pub struct Engine {
     kicks: Kicks,
     durations: Durations,
     telling: Telling,
+    itself: Itself,
     /// The daemon ends; what goes on goes on without it.
     is_stopping: bool,
 }

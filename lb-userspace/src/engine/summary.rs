@@ -21,6 +21,7 @@ impl Engine {
             draining => words.push(format!("{draining} draining")),
         }
         words.push(format!("{} live flows", self.swept.as_ref().map_or(0, Swept::total)));
+        words.extend(self.not_ready().map(|why| format!("not ready: {why}")));
         words.join(", ")
     }
 }

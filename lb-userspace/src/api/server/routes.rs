@@ -6,7 +6,10 @@ use axum::routing::{MethodRouter, get, post};
 use super::events::{document, events};
 use super::*;
 use crate::api::openapi::{self, Operation};
-use crate::api::types::{BlockersQuery, DrainsQuery, Event, EventQuery, PlanQuery};
+use crate::api::types::{
+    BlockersQuery, DrainsQuery, Event, EventQuery, PlanQuery, Ready, SelfDrainRequest, SelfStatus,
+    SelfUndrainRequest,
+};
 
 pub(super) struct Route {
     pub operation: Operation,
@@ -97,6 +100,28 @@ pub(super) const ROUTES: &[Route] = &[
         operation: Operation::get("/v1/rings", "The rings, and what a drain of each host would move")
             .answers::<Rings>(),
         handler: || get(rings),
+    },
+    Route {
+        operation: Operation::get("/v1/ready", "Whether traffic should be sent here: status 200, else 503")
+            .answers::<Ready>(),
+        handler: || get(itself::ready),
+    },
+    Route {
+        operation: Operation::get("/v1/self", "The balancer itself: in use, draining or drained")
+            .answers::<SelfStatus>(),
+        handler: || get(itself::status),
+    },
+    Route {
+        operation: Operation::post("/v1/self/drain", "Ask for no more traffic; what comes is forwarded")
+            .takes::<SelfDrainRequest>()
+            .answers::<SelfStatus>(),
+        handler: || post(itself::drain),
+    },
+    Route {
+        operation: Operation::post("/v1/self/undrain", "Ask for traffic again")
+            .takes::<SelfUndrainRequest>()
+            .answers::<SelfStatus>(),
+        handler: || post(itself::undrain),
     },
     Route {
         operation: Operation::get("/v1/events", "What happens, as it happens, as server-sent events")
