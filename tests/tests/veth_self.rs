@@ -254,11 +254,9 @@ fn a_router_forgets_the_vips_and_what_still_comes_is_forwarded_until_it_ebbs() {
     assert_eq!(waited.status.code(), Some(5), "{waited:?}");
     let own = site.own();
     assert!(own["packets_per_second"].as_f64().unwrap() > 100.0, "{own}");
-    assert_eq!(
-        (&own["state"], &own["live_flows"]),
-        (&"draining".into(), &(4 * CONNECTIONS as u64 / 2).into()),
-        "{own}"
-    );
+    // And the connections of before, which are closing.
+    assert!(own["live_flows"].as_u64().unwrap() >= 2 * CONNECTIONS as u64, "{own}");
+    assert_eq!(own["state"], "draining");
 
     // So it is after a crash.
     site.daemon.sigkill();
