@@ -16,7 +16,7 @@ pub const BEGUN: &str = "sluice-vm: the suites begin";
 /// What the init prints after the last suite, before the status.
 pub const ENDED: &str = "sluice-vm: the suites ended with status";
 /// For how long the suites of a run may take.
-pub const LIMIT: Duration = Duration::from_secs(240);
+pub const LIMIT: Duration = Duration::from_secs(480);
 /// For how long nothing may come. A boot takes 3 s, and about one in 70 hangs.
 const SILENCE: Duration = Duration::from_secs(30);
 const ATTEMPTS: u32 = 2;
