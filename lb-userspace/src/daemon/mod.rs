@@ -1,28 +1,34 @@
 //! `sluice run` and `sluice detach`: the daemon's life around the engine.
 
 mod local_vips;
+mod lock;
 mod machine;
 mod privileges;
 mod supervisor;
+pub mod upgrade;
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::api::server::{self, Doors};
 use crate::bpffs;
 use crate::cli::run::RunArgs;
 use crate::config::{self, Loaded, Machine};
 use crate::dataplane::{self, Paths};
-use crate::engine::{Engine, Running, Start, data_path_key};
+use crate::engine::{Engine, Handle, Running, Start, data_path_key};
 use crate::events::hooks::Runner;
 use crate::journal::{Journal, Lock};
 use crate::model::Model;
-use crate::netlink::Resolver;
+use crate::netlink::{self, NextHopState, Resolver};
 use crate::plan::abilities;
 use crate::relay::{self, Relay};
+use lock::InstanceLock;
 use supervisor::Supervisor;
 
 /// How long a start waits for neighbours to answer. What is not known by then counts as down until it is.
@@ -70,7 +76,8 @@ async fn serve(
     }
     let journal = Journal::open(&journal_path(instance), model.hash_key, unix_now())?;
     let doors = Doors::of(&model.api)?;
-    // Before anything is changed, and under the journal's lock: a socket that is there is a dead daemon's.
+    let _instance = InstanceLock::acquire(instance)?;
+    // Before anything is changed, and under the locks.
     let listener =
         server::listen(socket, doors).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -108,6 +115,8 @@ async fn serve(
         engine.spawn(move |engine| heart.beat(&engine.summary()))?;
     supervisor.ready();
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
+    let follower =
+        tokio::spawn(follow_network(handle.clone(), resolver.subscribe(), resolver.subscribe_own()));
     let teller = handle.clone();
     let file = args.config.clone();
     let ended = async move {
@@ -140,6 +149,7 @@ async fn serve(
         hooks.finish(HOOKS_PATIENCE).await;
     }
     let _ = std::fs::remove_file(socket);
+    follower.abort();
     drop((relay, resolver));
     served.context("the API server failed")
 }
@@ -155,6 +165,23 @@ fn reload(supervisor: &Supervisor, file: &Path) {
     }
 }
 
+/// Wakes the engine when something about the network has changed; it would look by itself only once a second.
+async fn follow_network(
+    engine: Handle,
+    mut hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
+    mut own: watch::Receiver<netlink::Own>,
+) {
+    loop {
+        let changed = tokio::select! {
+            changed = hops.changed() => changed,
+            changed = own.changed() => changed,
+        };
+        if changed.is_err() || engine.ask(Engine::network_changed).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Ends the forwarding of an instance whose daemon has ended, and removes what it pinned. The journal stays.
 pub fn detach(instance: &str, socket: &Path) -> anyhow::Result<bool> {
     privileges::check()?;
@@ -163,6 +190,7 @@ pub fn detach(instance: &str, socket: &Path) -> anyhow::Result<bool> {
         path.exists().then(|| Lock::acquire(Path::new(STATE), instance)).transpose().with_context(|| {
             format!("the daemon of instance {instance} runs: end it first (SIGTERM), then detach")
         })?;
+    let _instance = InstanceLock::acquire(instance)?;
     let found = dataplane::detach_all(&Paths::of(instance))?;
     let removed = local_vips::remove(instance)?;
     match std::fs::remove_file(socket) {

@@ -1,6 +1,6 @@
--- The balancer itself wants no traffic; without a row it does.
-CREATE TABLE self_drain (
-    one  INTEGER PRIMARY KEY CHECK (one = 1),
-    -- JSON
-    body TEXT NOT NULL
-) STRICT;
+-- The only service that the host is drained for; NULL: all.
+ALTER TABLE drains ADD COLUMN service TEXT;
+-- The only clients that it is drained for, as a prefix; NULL: all.
+ALTER TABLE drains ADD COLUMN clients TEXT;
+DROP INDEX drains_in_force;
+CREATE UNIQUE INDEX drains_in_force ON drains (host, ifnull(service, ''), ifnull(clients, '')) WHERE in_force = 1;

@@ -3,8 +3,8 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::UnixListener as StdListener;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener as StdListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen as start, socket};
@@ -20,11 +20,15 @@ const QUEUE: i32 = 128;
 ///
 /// Where groups are let in anybody may connect, as a file has one group and `[api]` two: each is then asked for by the credentials
 /// that the kernel noted, and the others hear that they may not.
+///
+/// # Errors
+/// Among others: somebody listens on it, such as the daemon of another instance, or it is no socket.
 pub fn listen(path: &Path, doors: Doors) -> io::Result<UnixListener> {
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
     }
     let mode = if doors.are_open() { 0o666 } else { 0o600 };
+    make_way(path)?;
     let unfinished = beside(path);
     remove(&unfinished)?;
     let bound = bound_for_the_owner(&unfinished).and_then(|listener| {
@@ -38,6 +42,23 @@ pub fn listen(path: &Path, doors: Doors) -> io::Result<UnixListener> {
         let _ = remove(&unfinished);
     })?;
     UnixListener::from_std(StdListener::from(listener))
+}
+
+/// Leaves alone what is not a dead daemon's.
+fn make_way(socket: &Path) -> io::Result<()> {
+    let refused = |kind, why: &str| Err(io::Error::new(kind, why.to_owned()));
+    match fs::symlink_metadata(socket) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return refused(io::ErrorKind::AlreadyExists, "it is there and no socket");
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match UnixStream::connect(socket) {
+        Ok(_) => refused(io::ErrorKind::AddrInUse, "another daemon answers on it"),
+        Err(_) => Ok(()),
+    }
 }
 
 /// A socket whose file is its owner's alone from the first moment: the kernel takes the mode of the socket itself for the file's, less

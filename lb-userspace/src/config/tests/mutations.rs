@@ -461,7 +461,9 @@ fn write(model: &Model) -> String {
     writeln!(toml, "[rules]\n{}", rules(model.rules)).unwrap();
     writeln!(toml, "[hooks]\ntimeout = \"{}\"", humantime::format_duration(model.hooks.timeout)).unwrap();
     for (event, command) in &model.hooks.commands {
-        writeln!(toml, "on_{} = {command:?}", event.name()).unwrap();
+        // JSON's escapes are TOML's, and Rust's are not all.
+        let command = serde_json::to_string(command).unwrap();
+        writeln!(toml, "on_{} = {command}", event.name()).unwrap();
     }
     writeln!(toml, "[api]").unwrap();
     for (field, group) in [("read_group", &model.api.read_group), ("change_group", &model.api.change_group)] {
