@@ -12,6 +12,7 @@ mod packages;
 mod rustup;
 mod setup;
 mod steps;
+mod suites;
 mod test;
 mod tools_folder;
 mod vm;

@@ -24,10 +24,10 @@ use crate::engine::{Engine, Handle, Running, Start, data_path_key};
 use crate::events::hooks::Runner;
 use crate::journal::{Journal, Lock};
 use crate::model::{Model, VipMode};
-use lock::InstanceLock;
 use crate::netlink::{self, NextHopState, Resolver};
 use crate::plan::abilities;
 use crate::relay::{self, Relay};
+use lock::InstanceLock;
 
 /// How long a start waits for neighbours to answer. What is not known by then counts as down until it is.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
@@ -110,7 +110,8 @@ async fn serve(
     let hooks = Runner::start(instance, &model.hooks, engine.events());
     let (handle, Running { thread, ended: engine_ended }) = engine.spawn()?;
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
-    let follower = tokio::spawn(follow_network(handle.clone(), resolver.subscribe(), resolver.subscribe_own()));
+    let follower =
+        tokio::spawn(follow_network(handle.clone(), resolver.subscribe(), resolver.subscribe_own()));
     let teller = handle.clone();
     let ended = async move {
         tokio::select! {

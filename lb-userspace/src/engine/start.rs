@@ -16,13 +16,13 @@ use super::progress::Durations;
 use super::ramps::Watch;
 use super::rates::Rates;
 use super::resets::Resets;
-use super::rings::{Rings, Wanted};
+use super::rings::Rings;
 use super::telling::Telling;
 use super::{Clock, Engine, Error};
 use crate::dataplane::{Abilities, Dataplane, Options, Sizes, grace_period};
-use crate::drain::{State, resume};
+use crate::drain::{State, Target, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
-use crate::model::{Interface, Model, Service, Timeouts, WhenEmpty};
+use crate::model::{Interface, Model, Timeouts};
 use crate::netlink::{self, NextHopState};
 use crate::plan::{Ids, state_of_leaving};
 use crate::relay::{self, PathMtus};
@@ -70,7 +70,11 @@ impl Start {
         journal.note_timeout_sets(&sets)?;
         let ids = number(&model, &mut journal, sets)?;
         let mut engine = Engine {
-            drains: model.hosts.keys().map(|host| (host.clone(), State::Active { last: None })).collect(),
+            drains: model
+                .hosts
+                .keys()
+                .map(|host| (Target::host(host), State::Active { last: None }))
+                .collect(),
             instance,
             config,
             model,
@@ -170,18 +174,23 @@ impl Engine {
     fn resume_drains(&mut self) -> Result<(), Error> {
         let kept = self.dataplane.adopted;
         for row in self.journal.open_drains()? {
-            let host = row.drain.host.clone();
-            if !self.drains.contains_key(&host) {
-                log::warn!("{host} is drained, but the config does not name it any more");
+            let target = row.drain.target();
+            let is_named = self.host_state(&target.host).is_some()
+                && target.service.as_ref().is_none_or(|name| {
+                    let mut services = self.model.services.iter();
+                    services.any(|service| service.name == *name && service.hosts.contains(&target.host))
+                });
+            if !is_named {
+                log::warn!("{target} is drained, but the config does not name it any more");
                 continue;
             }
             let receipt = row.receipt.filter(|receipt| !receipt.outcome.is_taken_back());
             let (state, _) = resume(row.drain, receipt, kept);
             if matches!(state, State::Drained(_)) && state.is_out() {
-                self.sealed.insert(host.clone());
+                self.sealed.insert(target.clone());
             }
-            log::info!("{host} stays {:?} by the journal", state.admin());
-            self.drains.insert(host, state);
+            log::info!("{target} stays {:?} by the journal", state.admin());
+            self.drains.insert(target, state);
         }
         Ok(())
     }
@@ -216,11 +225,7 @@ impl Engine {
     }
 
     /// The directory of another version does not tell the way to a host that the config does not name, so no flow may be left on one.
-    fn look_for_strays(
-        &self,
-        known: &BTreeSet<(u16, u16)>,
-        services: &BTreeSet<u16>,
-    ) -> Result<(), Error> {
+    fn look_for_strays(&self, known: &BTreeSet<(u16, u16)>, services: &BTreeSet<u16>) -> Result<(), Error> {
         let mut strays: BTreeMap<(u16, u16), u64> = BTreeMap::new();
         self.dataplane.each_live(
             |_| true,
@@ -237,7 +242,9 @@ impl Engine {
         let line = |((service, host), flows): (&(u16, u16), &u64)| {
             let service = self.ids.service_name(*service).unwrap_or("?");
             let host = self.ids.host_name(*host).unwrap_or("?");
-            format!("  {flows} flows of {service} are on {host}, which the config does not name: name it, and drain it")
+            format!(
+                "  {flows} flows of {service} are on {host}, which the config does not name: name it, and drain it"
+            )
         };
         let refusals: Vec<String> = strays.iter().map(line).collect();
         let path = self.dataplane.paths.maps();
@@ -263,12 +270,7 @@ impl Engine {
 
     fn continue_rings(&mut self) -> Result<(), Error> {
         let lineages = if self.journal.key_replaced() { BTreeMap::new() } else { self.journal.lineages()? };
-        let wanted = |service: &Service| Wanted {
-            hosts: service.hosts.clone(),
-            keeps_last: service.when_empty == WhenEmpty::Last,
-        };
-        let services: Vec<_> =
-            self.model.services.iter().map(|service| (service.name.clone(), wanted(service))).collect();
+        let services = self.wanted();
         self.rings = self.with_making(|making| Rings::continued(making, services, &lineages));
         Ok(())
     }

@@ -25,7 +25,8 @@ fn plan(pins: u32) -> Plan {
 
 /// Another number each time, without a seed to keep: what is random is when the daemon dies.
 fn moment(round: u32, most: u64) -> Duration {
-    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.subsec_nanos());
+    let nanos =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.subsec_nanos());
     Duration::from_millis(u64::from(nanos.wrapping_mul(2_654_435_761).wrapping_add(round)) % most)
 }
 

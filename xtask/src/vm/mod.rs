@@ -13,11 +13,11 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 use crate::command::{Cmd, which};
 use crate::leftovers::RUN_VAR;
 use crate::setup::{self, Purpose};
+use crate::suites;
 use crate::workspace::Workspace;
 use initramfs::Initramfs;
 
@@ -44,7 +44,7 @@ pub struct Options {
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     setup::ensure(workspace, Purpose::Vm)?;
     let mut passed = 0;
-    suites(workspace, options.filter.as_deref(), None, &mut |line| {
+    run_suites(workspace, options.filter.as_deref(), None, &mut |line| {
         passed += u32::from(line.ends_with("... ok"));
     })?;
     if let (Some(filter), 0) = (&options.filter, passed) {
@@ -58,7 +58,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 ///
 /// # Errors
 /// When a suite fails, and when the virtual machine does.
-pub fn suites(
+pub fn run_suites(
     workspace: &Workspace,
     filter: Option<&str>,
     run: Option<&str>,
@@ -81,8 +81,7 @@ pub fn suites(
     let mut failed = Vec::new();
     for (name, suite, others) in RUNS {
         let mut contents = Initramfs::new(&machine.busybox())?;
-        let binary = executable(&messages, suite)
-            .with_context(|| format!("cargo names no test binary for {suite}"))?;
+        let binary = suites::executable(&messages, suite)?;
         contents.add_suite(suite, binary.as_ref(), &folder)?;
         if suite.starts_with("vm_") {
             add_network(&mut contents, &machine, workspace, &folder)?;
@@ -118,29 +117,4 @@ fn add_network(
         contents.add_program(&path, folder)?;
     }
     machine.modules()?.iter().try_for_each(|module| contents.add_module(module))
-}
-
-/// Where cargo's messages say that a test target's binary is.
-fn executable(messages: &str, target: &str) -> Option<String> {
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == target)
-        .find_map(|message| message["executable"].as_str().map(str::to_owned))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_binary_is_that_of_the_target() {
-        let messages = concat!(
-            r#"{"reason":"compiler-artifact","target":{"name":"kernel_load_more"},"executable":"/t/other"}"#,
-            "\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"kernel_load"},"executable":"/t/kernel_load-1"}"#,
-            "\n",
-            r#"{"reason":"build-finished","success":true}"#,
-        );
-        assert_eq!(super::executable(messages, "kernel_load").as_deref(), Some("/t/kernel_load-1"));
-        assert_eq!(super::executable(messages, "kernel"), None);
-    }
 }

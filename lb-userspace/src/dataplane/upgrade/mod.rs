@@ -163,7 +163,13 @@ impl Transition {
     }
 
     /// Copies what is new or has changed since the last pass.
-    fn pass(&mut self, maps: &mut Maps, options: &Options, now: u32, is_in_use: bool) -> Result<Figures, Error> {
+    fn pass(
+        &mut self,
+        maps: &mut Maps,
+        options: &Options,
+        now: u32,
+        is_in_use: bool,
+    ) -> Result<Figures, Error> {
         let started = Instant::now();
         let terms = Terms { key: options.key, timeouts: &options.timeouts, now };
         let mut target = Target {

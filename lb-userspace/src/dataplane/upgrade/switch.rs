@@ -38,7 +38,9 @@ impl Dataplane {
             Some(program) if !transition.sources.is_empty() => match self.programs.set_predecessor(program) {
                 Ok(()) => true,
                 Err(error) => {
-                    log::warn!("the program before cannot be asked for flows that begin at this moment: {error}");
+                    log::warn!(
+                        "the program before cannot be asked for flows that begin at this moment: {error}"
+                    );
                     false
                 }
             },
@@ -67,7 +69,8 @@ impl Dataplane {
 
     fn rename_back(&self, transition: &Transition, before: Option<&Path>) {
         if let (Some(next), Some(before)) = (&transition.next, before) {
-            let back = fs::rename(self.paths.maps(), next).and_then(|()| fs::rename(before, self.paths.maps()));
+            let back =
+                fs::rename(self.paths.maps(), next).and_then(|()| fs::rename(before, self.paths.maps()));
             if let Err(error) = back {
                 log::error!("cannot put {} back: {error}", before.display());
             }
@@ -143,7 +146,8 @@ fn find_links(folder: &Path, programs: &Path) -> Result<Vec<Link>, Error> {
         let path = entry.map_err(Error::path(folder))?.path();
         let fd = links::open_pinned(&path).map_err(failed(&path))?;
         let info = links::link_info(&fd).map_err(failed(&path))?;
-        let before = pinned_program(programs, info.program).or_else(|| links::program_by_id(info.program).ok());
+        let before =
+            pinned_program(programs, info.program).or_else(|| links::program_by_id(info.program).ok());
         found.push(Link { path, fd, before });
     }
     Ok(found)
