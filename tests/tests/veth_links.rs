@@ -167,7 +167,7 @@ fn a_link_that_goes_down_and_up_is_followed() {
     let down = Instant::now();
     let is_down = || {
         let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
-        status["hosts"].as_array().unwrap().iter().all(|host| host["health"] == "down")
+        status["hosts"].as_array().unwrap().iter().all(|host| host["oper"] == "down")
     };
     while !is_down() {
         assert!(down.elapsed() < SOON * 2, "{}", site.daemon.log());
