@@ -128,7 +128,7 @@ fn a_table_that_is_too_small_is_refused_with_figures_and_nothing_changes() {
     rig.publish(&settled);
     fill(&mut rig, 1500);
     let before = pins(&rig);
-    let Err(Error::NoRoom { live, room }) = beside(&rig, 512) else { panic!("it was taken") };
+    let Err(Error::NoRoom { live, room, .. }) = beside(&rig, 512) else { panic!("it was taken") };
     assert_eq!((live as usize, room), (before.len(), 512));
     assert_eq!(pins(&rig), before);
     rig.audit();
