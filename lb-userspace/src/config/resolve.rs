@@ -32,6 +32,7 @@ pub(super) fn resolve(report: &mut Report, raw: RawConfig) -> Model {
         timeouts: raw.timeouts,
         rules: raw.rules,
         hooks: raw.hooks,
+        journal: raw.journal,
         hosts: hosts.by_name,
         services: services.list,
     }

@@ -3,7 +3,10 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::Engine;
+use tokio::sync::oneshot;
+
+use super::{Engine, Error};
+use crate::api::types::{Applied, ApplyRequest, ConfirmRequest, Confirmed, RollbackRequest};
 use crate::events::Bus;
 
 enum Command {
@@ -15,8 +18,19 @@ enum Command {
 #[derive(Clone)]
 pub struct Handle {
     commands: Sender<Command>,
+    configs: tokio::sync::mpsc::Sender<Ask>,
     events: Bus,
 }
+
+/// What is asked of whoever reads configs and makes the network ready for them.
+pub enum Ask {
+    Apply(ApplyRequest, String, oneshot::Sender<Result<Applied, Error>>),
+    Rollback(RollbackRequest, String, oneshot::Sender<Result<Applied, Error>>),
+    Confirm(ConfirmRequest, String, oneshot::Sender<Result<Confirmed, Error>>),
+}
+
+/// Configs that may wait for their turn.
+const WAITING: usize = 8;
 
 /// The engine's thread.
 pub struct Running {
@@ -24,6 +38,8 @@ pub struct Running {
     pub thread: std::thread::JoinHandle<()>,
     /// Resolves, to an error, when the thread has ended.
     pub ended: tokio::sync::oneshot::Receiver<()>,
+    /// What is asked about configs, one after the other.
+    pub configs: tokio::sync::mpsc::Receiver<Ask>,
 }
 
 /// The engine has ended, so nothing can be asked of it.
@@ -46,6 +62,16 @@ impl Handle {
         result.await.map_err(|_| Ending)
     }
 
+    /// Asks for another config, and waits for what comes of it.
+    pub async fn ask_for_config<T>(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Ask,
+    ) -> Result<Result<T, Error>, Ending> {
+        let (answer, result) = oneshot::channel();
+        self.configs.send(ask(answer)).await.map_err(|_| Ending)?;
+        result.await.map_err(|_| Ending)
+    }
+
     /// Ends the engine's thread, whoever still has a handle.
     pub fn end(&self) {
         // It has ended already if nobody takes commands.
@@ -55,7 +81,11 @@ impl Handle {
     /// To an engine that has ended.
     #[cfg(test)]
     pub(crate) fn detached() -> Self {
-        Handle { commands: channel().0, events: Bus::new(1_790_000_000) }
+        Handle {
+            commands: channel().0,
+            configs: tokio::sync::mpsc::channel(1).0,
+            events: Bus::new(1_790_000_000),
+        }
     }
 
     /// Where events are told.
@@ -68,6 +98,7 @@ impl Engine {
     /// Starts the engine's thread. It ends, and drops the engine, when it is told to, or when the last handle is gone.
     pub fn spawn(self) -> std::io::Result<(Handle, Running)> {
         let (commands, queue) = channel();
+        let (asks, configs) = tokio::sync::mpsc::channel(WAITING);
         let events = self.events().clone();
         let (alive, ended) = tokio::sync::oneshot::channel::<()>();
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
@@ -75,7 +106,7 @@ impl Engine {
             let _alive = alive;
             self.serve(&queue);
         })?;
-        Ok((Handle { commands, events }, Running { thread, ended }))
+        Ok((Handle { commands, configs: asks, events }, Running { thread, ended, configs }))
     }
 
     fn serve(mut self, queue: &Receiver<Command>) {

@@ -5,12 +5,14 @@
 //! that survives a kill at any point: first the journal, then the data path.
 
 mod clock;
+mod configs;
 mod drains;
 mod edges;
 mod error;
 mod gauges;
 mod handle;
 mod hands;
+mod history;
 mod kicks;
 mod listing;
 mod own;
@@ -21,6 +23,7 @@ mod rates;
 mod receipts;
 mod resets;
 mod rings;
+mod settle;
 mod start;
 mod status;
 mod telling;
@@ -36,12 +39,14 @@ use lb_common::layout::{AtDeadline, Deadline, HostId, Own};
 use tokio::sync::watch;
 
 pub use clock::Clock;
+use configs::InForce;
+pub use configs::{How, Resolved};
 pub use error::Error;
-pub use handle::{Handle, Running};
+pub use handle::{Ask, Handle, Running};
 #[doc(hidden)]
 pub use progress::look;
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
-pub use start::{Start, by_phase, data_path_key};
+pub use start::{Start, Text, by_phase, data_path_key};
 
 use crate::api::types;
 use crate::dataplane::{Attached, BackendTable, Dataplane, Swept};
@@ -64,7 +69,9 @@ use telling::Telling;
 /// Everything that the daemon knows.
 pub struct Engine {
     instance: String,
+    /// The daemon's own file.
     config: PathBuf,
+    in_force: InForce,
     model: Model,
     ids: Ids,
     journal: Journal,

@@ -1,6 +1,7 @@
 //! Publishing: rings by the present members, journalled, then made the ones that packets go by.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use lb_common::layout::FEATURE_TAGS;
 
@@ -38,7 +39,15 @@ impl Engine {
 
     /// Takes in what is known of next hops. A program that was loaded without VLAN tags would send frames to the wrong network.
     pub(super) fn take_in_hops(&mut self) {
+        self.published_hops = self.hops();
+    }
+
+    /// What is known of the next hops of the model's backends.
+    pub(super) fn hops(&mut self) -> BTreeMap<IpAddr, NextHopState> {
         let mut hops = self.next_hops.borrow_and_update().clone();
+        let wanted: BTreeSet<IpAddr> =
+            self.model.services.iter().flat_map(|service| self.model.addresses(service)).collect();
+        hops.retain(|address, _| wanted.contains(address));
         if self.dataplane.options.abilities.features & FEATURE_TAGS == 0 {
             for state in hops.values_mut() {
                 if let Some(next_hop) = state.next_hop().filter(|next_hop| next_hop.tags != [0; 2]) {
@@ -50,7 +59,7 @@ impl Engine {
                 }
             }
         }
-        self.published_hops = hops;
+        hops
     }
 
     /// Journals the rings and puts them in force, with tables by the present state.

@@ -39,6 +39,8 @@ impl Engine {
             generation: self.generation,
             revision: self.journal.last_revision()?,
             config: self.config.display().to_string(),
+            config_in_force: self.in_force.status.clone(),
+            leaving: self.leaving_hosts()?,
             vip_mode: match self.model.vip_mode {
                 VipMode::External => "external",
                 VipMode::Local => "local",
@@ -177,6 +179,7 @@ impl Engine {
                 }
             }
         }
+        problems.extend(self.config_problems());
         if self.stale {
             problems.push("the last change is not published yet: see the daemon's log".to_owned());
         }

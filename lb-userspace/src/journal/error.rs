@@ -64,6 +64,16 @@ pub enum Error {
     #[error("host {host} is out of service by drain {drain} already: undrain it first")]
     DrainInForce { host: String, drain: u64 },
 
+    #[error("revision {revision} waits for its confirmation")]
+    Unconfirmed {
+        revision: u64,
+        /// Unix seconds.
+        deadline: u64,
+    },
+
+    #[error("no config waits for its confirmation")]
+    NothingToConfirm,
+
     #[error("there is no drain {drain} that is {wanted}: look at the list of drains")]
     NoSuchDrain { drain: u64, wanted: &'static str },
 }

@@ -10,6 +10,7 @@
 //!
 //! The calls are synchronous and short (a write is one or two disk flushes).
 
+mod configs;
 mod drains;
 mod error;
 mod file;
@@ -17,6 +18,7 @@ mod ids;
 mod lineages;
 mod lock;
 mod meta;
+mod prune;
 mod ramps;
 mod revisions;
 mod schema;
@@ -30,13 +32,15 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+pub use configs::{Applied, NewConfig, Pending};
 pub use drains::{Amended, DrainRow, TakenBack};
 pub use error::Error;
-pub use ids::IdKind;
+pub use ids::{IdKind, Numbers};
 pub use lock::Lock;
 pub use meta::HashKey;
+pub use prune::{ALWAYS_KEPT, Keep};
 pub use ramps::Ramps;
-pub use revisions::{Change, Kind, Revision};
+pub use revisions::{Change, Kind, Revision, Which};
 pub use timeouts::{SetNumber, TimeoutSet, TimeoutSets};
 
 use error::{Fault, Result};
@@ -96,6 +100,21 @@ impl Journal {
         work: impl FnOnce(&Transaction<'_>) -> std::result::Result<T, Fault>,
     ) -> Result<T> {
         transact(&mut self.db, &self.path, action, work)
+    }
+
+    /// Runs `work` as a transaction of which nothing stays.
+    fn try_out<T>(
+        &mut self,
+        action: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> std::result::Result<T, Fault>,
+    ) -> Result<T> {
+        let run = || {
+            let tx = self.db.transaction_with_behavior(TransactionBehavior::Deferred)?;
+            let done = work(&tx)?;
+            tx.rollback()?;
+            Ok(done)
+        };
+        run().map_err(|fault: Fault| fault.at(&self.path, action))
     }
 
     fn read<T>(
