@@ -100,20 +100,13 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 }
 
 /// An answer of 400 and above.
-struct Failure(StatusCode, ApiError);
+struct Failure(StatusCode, Box<ApiError>);
 
 impl Failure {
     fn new(status: StatusCode, code: &str, message: impl Into<String>, hint: Option<String>) -> Self {
-        Failure(
-            status,
-            ApiError {
-                code: code.to_owned(),
-                message: message.into(),
-                hint,
-                rules: Vec::new(),
-                problems: Vec::new(),
-            },
-        )
+        let (code, message) = (code.to_owned(), message.into());
+        let error = ApiError { code, message, hint, rules: Vec::new(), problems: Vec::new() };
+        Failure(status, Box::new(error))
     }
 
     fn bad_request(message: impl Into<String>) -> Self {

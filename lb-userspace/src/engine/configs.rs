@@ -456,6 +456,15 @@ impl Engine {
     pub(super) fn config_problems(&self) -> Vec<String> {
         let ConfigStatus { revision, differs_from_file, confirm_by } = &self.in_force.status;
         let mut problems: Vec<String> = self.in_force.reload_problem.iter().cloned().collect();
+        problems.extend(self.journal.problem());
+        if let Some(jump) = self.jump() {
+            let way = if jump > 0 { "forward" } else { "back" };
+            problems.push(format!(
+                "the wall clock was set {way} by {} s since the daemon's start: its deadlines go on by seconds, but times that it shows are \
+                 of before; once the clock is right, restart the daemon",
+                jump.unsigned_abs()
+            ));
+        }
         if let Some(by) = confirm_by {
             let left = by.saturating_sub(self.clock.now());
             problems.push(format!(

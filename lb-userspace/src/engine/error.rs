@@ -168,6 +168,7 @@ impl Error {
             Error::Journal(journal::Error::NothingToConfirm) => {
                 Some("`sluice history` tells what became of it".to_owned())
             }
+            Error::Journal(error) if error.mend().is_some() => error.mend().map(str::to_owned),
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => {
                 Some("see the daemon's log; nothing that was in force has been taken out of force".to_owned())
             }

@@ -29,6 +29,9 @@ pub enum Ask {
     Confirm(ConfirmRequest, String, oneshot::Sender<Result<Confirmed, Error>>),
 }
 
+/// Time until the same error is said again.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
+
 /// Configs that may wait for their turn.
 const WAITING: usize = 8;
 
@@ -111,6 +114,8 @@ impl Engine {
 
     fn serve(mut self, queue: &Receiver<Command>) {
         let mut next = Instant::now();
+        // What goes wrong every second is said once a minute.
+        let mut said: Option<(String, Instant)> = None;
         loop {
             let now = Instant::now();
             // However many commands wait: without sweeps no drain would end.
@@ -118,7 +123,11 @@ impl Engine {
                 if !self.is_stopping
                     && let Err(error) = self.tick()
                 {
-                    log::error!("{error}");
+                    let words = error.to_string();
+                    if said.as_ref().is_none_or(|(last, at)| *last != words || at.elapsed() > SAID_AGAIN) {
+                        log::error!("{words}");
+                        said = Some((words, Instant::now()));
+                    }
                 }
                 // A large table takes its time to sweep: not more than a tenth of a core.
                 next = Instant::now() + self.pause().max(now.elapsed() * 9);

@@ -13,6 +13,7 @@ mod gauges;
 mod handle;
 mod hands;
 mod history;
+mod house;
 mod kicks;
 mod listing;
 mod own;
@@ -58,6 +59,7 @@ use crate::plan::{Ids, Inputs};
 use crate::ramp::Ramp;
 use crate::relay::{self, PathMtus};
 use edges::Edges;
+use house::House;
 use kicks::Kicks;
 use progress::Durations;
 use ramps::Watch;
@@ -117,6 +119,7 @@ pub struct Engine {
     telling: Telling,
     /// The daemon ends; what goes on goes on without it.
     is_stopping: bool,
+    house: House,
 }
 
 impl Engine {

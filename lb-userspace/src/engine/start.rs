@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::configs::{InForce, NOT_CONFIRMED};
 use super::edges::Edges;
+use super::house::House;
 use super::kicks::Kicks;
 use super::progress::Durations;
 use super::ramps::Watch;
@@ -112,6 +113,7 @@ impl Start {
             started_at: clock.now(),
             telling: Telling::new(clock.now()),
             is_stopping: false,
+            house: House::default(),
             clock,
             generation: 0,
             swept: None,

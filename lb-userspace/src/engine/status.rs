@@ -37,7 +37,8 @@ impl Engine {
             pid: std::process::id(),
             started_at: self.started_at,
             generation: self.generation,
-            revision: self.journal.last_revision()?,
+            // What cannot be read is among the problems.
+            revision: self.journal.last_revision().unwrap_or_default(),
             config: self.config.display().to_string(),
             config_in_force: self.in_force.status.clone(),
             leaving: self.leaving_hosts()?,

@@ -27,13 +27,15 @@ impl Engine {
         self.sweep()?;
         self.tell_of_resets();
         self.recount()?;
-        self.close_handovers()?;
+        // A journal that cannot be written holds up what must be noted, and nothing else.
+        let closed = self.close_handovers();
         self.tell_of_deadlines()?;
-        self.advance_drains()?;
+        let advanced = self.advance_drains();
         self.tell_of_violations()?;
         self.let_go()?;
         self.sample_rates()?;
-        published.and(leased).and(ramped)
+        self.keep_house();
+        published.and(leased).and(ramped).and(closed).and(advanced)
     }
 
     /// Publishes what an earlier attempt could not, or what changed by itself.
@@ -131,8 +133,14 @@ impl Engine {
         if closed == 0 {
             return Ok(());
         }
-        log::info!("{closed} slots are handed over");
-        self.put_in_force(rings)
+        let done = self.put_in_force(rings);
+        match &done {
+            Ok(()) => log::info!("{closed} slots are handed over"),
+            // The data path is as it was, and the handovers stay open.
+            Err(Error::Journal(_)) => self.stale = false,
+            Err(_) => {}
+        }
+        done
     }
 
     fn advance_drains(&mut self) -> Result<(), Error> {

@@ -23,6 +23,7 @@ mod ramps;
 mod revisions;
 mod schema;
 mod timeouts;
+mod trouble;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub use revisions::{Change, Kind, Revision, Which};
 pub use timeouts::{SetNumber, TimeoutSet, TimeoutSets};
 
 use error::{Fault, Result};
+use trouble::Trouble;
 
 /// An open journal, and the lock on it.
 pub struct Journal {
@@ -52,6 +54,8 @@ pub struct Journal {
     hash_key: HashKey,
     key_replaced: bool,
     lock: Lock,
+    /// Why the last write failed; `None`: it did not.
+    trouble: Option<Trouble>,
 }
 
 impl Journal {
@@ -81,7 +85,7 @@ impl Journal {
         if fresh {
             file::sync_directory(path)?;
         }
-        Ok(Journal { db, path: path.to_owned(), hash_key, key_replaced, lock })
+        Ok(Journal { db, path: path.to_owned(), hash_key, key_replaced, lock, trouble: None })
     }
 
     pub fn path(&self) -> &Path {
@@ -99,7 +103,13 @@ impl Journal {
         action: &'static str,
         work: impl FnOnce(&Transaction<'_>) -> std::result::Result<T, Fault>,
     ) -> Result<T> {
-        transact(&mut self.db, &self.path, action, work)
+        let written = transact(&mut self.db, &self.path, action, work);
+        self.trouble = match &written {
+            Ok(_) => None,
+            // Refusals say nothing of the disk.
+            Err(error) => Trouble::of(error).or(self.trouble.take()),
+        };
+        written
     }
 
     /// Runs `work` as a transaction of which nothing stays.
