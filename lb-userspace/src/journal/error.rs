@@ -44,7 +44,13 @@ pub enum Error {
     Newer { path: PathBuf, found: i64, supported: i64 },
 
     #[error("{} cannot {action}, as {}: nothing was changed", .path.display(), Trouble::of(self).map_or("", Trouble::words))]
-    Sqlite { path: PathBuf, action: &'static str, source: rusqlite::Error },
+    Sqlite {
+        path: PathBuf,
+        action: &'static str,
+        /// What the operating system said to SQLite last; 0: nothing.
+        errno: i32,
+        source: rusqlite::Error,
+    },
 
     #[error("cannot get random bytes for the hash key: give hash_key in the config")]
     Random { source: io::Error },
@@ -117,7 +123,7 @@ impl Fault {
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                     Error::Damaged { path, detail: source.to_string() }
                 }
-                _ => Error::Sqlite { path, action, source },
+                _ => Error::Sqlite { path, action, errno: 0, source },
             },
         }
     }

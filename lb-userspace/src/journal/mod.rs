@@ -154,7 +154,15 @@ fn transact<T>(
         tx.commit()?;
         Ok(done)
     };
-    run().map_err(|fault: Fault| fault.at(path, action))
+    let done = run();
+    done.map_err(|fault: Fault| match fault.at(path, action) {
+        Error::Sqlite { path, action, source, .. } => {
+            // SAFETY: the handle is that of the open connection.
+            let errno = unsafe { rusqlite::ffi::sqlite3_system_errno(db.handle()) };
+            Error::Sqlite { path, action, errno, source }
+        }
+        error => error,
+    })
 }
 
 /// SQLite's integers are signed; no number here comes near the end of either kind.

@@ -33,7 +33,9 @@ CREATE TABLE pruning (
     -- revisions with smaller numbers; 0: none
     below  INTEGER NOT NULL DEFAULT 0,
     -- revisions that are gone
-    pruned INTEGER NOT NULL DEFAULT 0
+    pruned INTEGER NOT NULL DEFAULT 0,
+    -- attempts to write again after one that failed
+    tried  INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 INSERT INTO pruning (one) VALUES (1);
 

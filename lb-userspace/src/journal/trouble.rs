@@ -27,11 +27,13 @@ impl Trouble {
     /// `None`: the journal refused something that was asked of it.
     pub fn of(error: &Error) -> Option<Self> {
         match error {
-            Error::Sqlite { source, path, .. } => Some(match Self::of_code(source.sqlite_error_code()) {
-                // The file system knows better why.
-                Trouble::Disk => nearly(path).unwrap_or(Trouble::Disk),
-                trouble => trouble,
-            }),
+            Error::Sqlite { source, errno, .. } => {
+                Some(match (Self::of_code(source.sqlite_error_code()), *errno) {
+                    (Trouble::Disk, libc::EROFS) => Trouble::ReadOnly,
+                    (Trouble::Disk, libc::ENOSPC | libc::EDQUOT) => Trouble::Full,
+                    (trouble, _) => trouble,
+                })
+            }
             Error::Damaged { .. } => Some(Trouble::Damaged),
             _ => None,
         }
@@ -95,10 +97,11 @@ impl Journal {
         self.trouble.is_some()
     }
 
-    /// Writes something that changes nothing, to see whether that can be done again.
+    /// Writes something that means nothing, to see whether that can be done again.
     pub fn try_again(&mut self) -> Result<()> {
         self.write("be written", |tx| {
-            tx.execute("UPDATE pruning SET pruned = pruned", [])?;
+            // Another value each time: SQLite writes nothing where nothing changes.
+            tx.execute("UPDATE pruning SET tried = tried + 1", [])?;
             Ok::<_, Fault>(())
         })
     }
