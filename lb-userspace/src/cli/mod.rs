@@ -39,6 +39,7 @@ pub mod states;
 pub mod status;
 pub mod terminal;
 pub mod undrain;
+pub mod upgrade;
 pub mod wait;
 pub mod wait_for;
 
@@ -91,6 +92,7 @@ pub enum Command {
     Diff(diff::DiffArgs),
     Rings(rings::RingsArgs),
     Check(check::CheckArgs),
+    Upgrade(upgrade::UpgradeArgs),
     Detach(detach::DetachArgs),
     Decap(decap::DecapArgs),
     Completions(completions::CompletionsArgs),

@@ -2,26 +2,33 @@
 
 mod choice;
 mod local_vips;
+mod lock;
 mod machine;
 mod privileges;
 mod reload;
 mod surroundings;
+pub mod upgrade;
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::api::server;
 use crate::bpffs;
 use crate::cli::run::RunArgs;
 use crate::dataplane::{self, Paths};
-use crate::engine::{Engine, Running, Start, data_path_key};
+use crate::engine::{Engine, Handle, Running, Start, data_path_key};
 use crate::events::hooks::Runner;
 use crate::journal::{Journal, Lock};
+use crate::netlink::{self, NextHopState};
 use crate::plan::abilities;
 use choice::Chosen;
+use lock::InstanceLock;
 use reload::Reloader;
 use surroundings::Surroundings;
 
@@ -59,7 +66,8 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> a
     let journal = Journal::open(&journal_path(instance), file.loaded.model.hash_key, unix_now())?;
     let Chosen { loaded, machine, text } = choice::choose(file, journal.applied()?, unix_now());
     let model = loaded.model;
-    // Before anything is changed, and under the journal's lock: a socket that is there is a dead daemon's.
+    let _instance = InstanceLock::acquire(instance)?;
+    // Before anything is changed, and under the locks.
     let listener =
         server::listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -91,6 +99,8 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> a
     surroundings.put_vips(&model)?;
     let hooks = Runner::start(instance, surroundings.hooks(), engine.events());
     let (handle, Running { thread, ended: engine_ended, configs }) = engine.spawn()?;
+    let network = &surroundings.resolver;
+    let follower = tokio::spawn(follow_network(handle.clone(), network.subscribe(), network.subscribe_own()));
     let reloader = Reloader { file: own_file, engine: handle.clone(), surroundings };
     let reloader = tokio::spawn(reloader.run(configs, hangup));
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
@@ -115,9 +125,27 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> a
         .map_err(|_| anyhow!("the engine has panicked"))?;
     hooks.finish(HOOKS_PATIENCE).await;
     let _ = std::fs::remove_file(socket);
+    follower.abort();
     // With it end the tasks that follow the network.
     let _ = reloader.await;
     served.context("the API server failed")
+}
+
+/// Wakes the engine when something about the network has changed; it would look by itself only once a second.
+async fn follow_network(
+    engine: Handle,
+    mut hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
+    mut own: watch::Receiver<netlink::Own>,
+) {
+    loop {
+        let changed = tokio::select! {
+            changed = hops.changed() => changed,
+            changed = own.changed() => changed,
+        };
+        if changed.is_err() || engine.ask(Engine::network_changed).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Ends the forwarding of an instance whose daemon has ended, and removes what it pinned. The journal stays.
@@ -128,6 +156,7 @@ pub fn detach(instance: &str, socket: &Path) -> anyhow::Result<bool> {
         path.exists().then(|| Lock::acquire(Path::new(STATE), instance)).transpose().with_context(|| {
             format!("the daemon of instance {instance} runs: end it first (SIGTERM), then detach")
         })?;
+    let _instance = InstanceLock::acquire(instance)?;
     let found = dataplane::detach_all(&Paths::of(instance))?;
     let removed = local_vips::remove(instance)?;
     match std::fs::remove_file(socket) {

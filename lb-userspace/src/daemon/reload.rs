@@ -34,7 +34,7 @@ impl Reloader {
     pub async fn run(mut self, mut asks: mpsc::Receiver<Ask>, mut hangup: Signal) {
         let mut pause = Duration::ZERO;
         loop {
-            let Ok(unconfirmed) = self.engine.ask(|engine| engine.unconfirmed()).await else { return };
+            let Ok(unconfirmed) = self.engine.ask(|engine| engine.time_to_confirm()).await else { return };
             let deadline = async {
                 match unconfirmed {
                     Some((_, left)) => tokio::time::sleep(Duration::from_secs(left).max(pause)).await,

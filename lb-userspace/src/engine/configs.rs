@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::edges::Edges;
 use super::rings::Rings;
-use super::start::{number, options};
+use super::start::{number, options_with};
 use super::{Engine, Error};
 use crate::api::types::{
     Applied, ConfigChange, ConfigPlan, ConfigStatus, Confirmed, EndingService, Happening, LeavingHost,
@@ -18,7 +18,7 @@ use crate::api::types::{
 use crate::changes;
 use crate::config;
 use crate::dataplane::{Abilities, Attached, BackendTable, Dataplane, Options};
-use crate::drain::State;
+use crate::drain::{State, Target};
 use crate::journal::{Change, Kind, NewConfig, TimeoutSets};
 use crate::model::Model;
 use crate::netlink::NextHopState;
@@ -69,9 +69,9 @@ struct Before {
     model: Model,
     ids: Ids,
     rings: Rings,
-    drains: BTreeMap<String, State>,
+    drains: BTreeMap<Target, State>,
     ramps: BTreeMap<String, Ramp>,
-    sealed: BTreeSet<String>,
+    sealed: BTreeSet<Target>,
     down: BTreeSet<String>,
     leaving: BTreeMap<(u16, HostId), BackendTable>,
     published_hops: BTreeMap<IpAddr, NextHopState>,
@@ -146,7 +146,7 @@ impl Engine {
     }
 
     /// Seconds that are left to confirm the config in force, and its revision.
-    pub fn unconfirmed(&self) -> Option<(u64, u64)> {
+    pub fn time_to_confirm(&self) -> Option<(u64, u64)> {
         let by = self.in_force.status.confirm_by?;
         Some((self.in_force.status.revision, by.saturating_sub(self.clock.now())))
     }
@@ -174,7 +174,7 @@ impl Engine {
 
     /// The config to go back to as the time to confirm the one in force, of this revision, is over.
     pub fn overdue(&self) -> Result<Option<(u64, String)>, Error> {
-        if self.unconfirmed().is_none_or(|(_, left)| left > 0) {
+        if self.time_to_confirm().is_none_or(|(_, left)| left > 0) {
             return Ok(None);
         }
         let applied = self.journal.applied()?;
@@ -266,6 +266,7 @@ impl Engine {
             let notes: Vec<String> = notes.collect();
             self.down = down;
             let mut rings = self.rings.clone();
+            rings.regroup(&self.wanted());
             let moved = self.with_making(|making| rings.publish(making));
             self.rings = rings;
             (moved as u64, self.slots(), notes)
@@ -305,7 +306,7 @@ impl Engine {
             for host in service.hosts.iter().filter(|host| !after.hosts.contains(host)) {
                 let pair = (service.name.clone(), host.clone());
                 let Some(&stats) = self.ids.stats.get(&pair) else { continue };
-                let live_flows = self.live_of(stats)?;
+                let live_flows = self.live_on(stats)?;
                 leaving.push(LeavingHost { host: host.clone(), service: service.name.clone(), live_flows });
             }
         }
@@ -320,7 +321,7 @@ impl Engine {
             let mut live_flows = 0;
             for host in &service.hosts {
                 if let Some(&stats) = self.ids.stats.get(&(service.name.clone(), host.clone())) {
-                    live_flows += self.live_of(stats)?;
+                    live_flows += self.live_on(stats)?;
                 }
             }
             ending.push(EndingService { service: service.name.clone(), live_flows });
@@ -339,13 +340,13 @@ impl Engine {
             hosts.push(LeavingHost {
                 host: host.to_owned(),
                 service: service.to_owned(),
-                live_flows: self.live_of(backend.record.stats)?,
+                live_flows: self.live_on(backend.record.stats)?,
             });
         }
         Ok(hosts)
     }
 
-    fn live_of(&self, stats: u32) -> Result<u64, Error> {
+    fn live_on(&self, stats: u32) -> Result<u64, Error> {
         let mut sum = super::gauges::Sum::default();
         sum.add(&self.dataplane.pair_counters(stats)?);
         Ok(sum.live().total)
@@ -354,7 +355,7 @@ impl Engine {
     /// A data path beside the one that runs, with the same maps, if the config needs another program.
     fn other_dataplane(&self, new: &Resolved, sets: &TimeoutSets) -> Result<Option<Dataplane>, Error> {
         let current = &self.dataplane.options;
-        let wanted = options(&self.instance, self.journal.hash_key(), &new.model, &new.abilities, sets);
+        let wanted = options_with(&self.instance, &new.model, &self.journal, &new.abilities, sets);
         let wanted = Options { test_clock: current.test_clock, records: current.records, ..wanted };
         if wanted == *current {
             return Ok(None);
@@ -482,9 +483,10 @@ impl Engine {
 }
 
 /// Drains outlive their hosts' absence from the config.
-fn drains_left_behind(drains: &BTreeMap<String, State>, model: &Model) -> Vec<String> {
-    let gone = drains.iter().filter(|(host, state)| state.is_out() && !model.hosts.contains_key(*host));
-    gone.map(|(host, _)| format!("{host} is drained, and would be so still if it came back")).collect()
+fn drains_left_behind(drains: &BTreeMap<Target, State>, model: &Model) -> Vec<String> {
+    let gone =
+        drains.iter().filter(|(target, state)| state.is_out() && !model.hosts.contains_key(&target.host));
+    gone.map(|(target, _)| format!("{target} is drained, and would be so still if it came back")).collect()
 }
 
 fn same_model(one: &str, other: &str) -> bool {

@@ -95,7 +95,7 @@ impl Engine {
                 None => !row.in_force,
             };
             if has_begun && !has_ended {
-                out.insert(row.drain.host, id);
+                out.insert(row.drain.target().to_string(), id);
             }
         }
         Ok(out)

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use lb_common::layout::FEATURE_TAGS;
 
 use super::rings::{Making, Rings};
-use super::{Engine, Error};
+use super::{Engine, Error, Intents};
 use crate::api::types::Happening;
 use crate::netlink::NextHopState;
 
@@ -30,6 +30,7 @@ impl Engine {
         self.down = down;
         self.published_shares = self.partial_shares();
         let mut rings = self.rings.clone();
+        rings.regroup(&self.wanted());
         let moved = self.with_making(|making| rings.publish(making));
         if moved != 0 {
             log::info!("{moved} slots change hands");
@@ -67,6 +68,7 @@ impl Engine {
         // The journal first: a restart after a kill right here replays what the data path has not seen yet, and
         // publishes it.
         self.stale = true;
+        rings.regroup(&self.wanted());
         let kept = rings.kept()?;
         let known = self.journal.lineages()?;
         let done: Vec<&String> = known.keys().filter(|key| !kept.contains_key(*key)).collect();
@@ -101,23 +103,19 @@ impl Engine {
 
     /// Runs `work` with what rings are made of.
     pub(super) fn with_making<T>(&self, work: impl FnOnce(&Making<'_>) -> T) -> T {
-        self.with_making_without(&self.out(), work)
+        self.with_making_of(&self.intents(), work)
     }
 
-    /// As [`Self::with_making`], if these hosts were out.
-    pub(super) fn with_making_without<T>(
-        &self,
-        out: &BTreeSet<String>,
-        work: impl FnOnce(&Making<'_>) -> T,
-    ) -> T {
+    /// As [`Self::with_making`], if operators wanted this.
+    pub(super) fn with_making_of<T>(&self, intents: &Intents, work: impl FnOnce(&Making<'_>) -> T) -> T {
         let key = self.journal.hash_key();
-        self.with_inputs_without(out, |inputs| {
+        self.with_inputs_of(intents, |inputs| {
             work(&Making {
                 key: &key,
                 size: self.model.ring_size,
                 now: self.clock.now(),
                 ids: &|name| self.ids.known_hosts.get(name).copied(),
-                members: &|hosts, last| inputs.members(hosts, last),
+                members: &|hosts, last, alone| inputs.members(hosts, last, alone),
             })
         })
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::plan::Pair;
 use crate::ring::{Base, HostId, Lineage, Member, SlotSet, Slots};
 
 /// One ring.
@@ -16,6 +17,8 @@ pub struct Ring {
     pub hosts: Vec<String>,
     /// The hosts that were in use last keep their slots when all are out.
     keeps_last: bool,
+    /// The only service, where hosts are out for this one.
+    pub alone: Option<String>,
     pub members: Vec<Member>,
     base: std::sync::Arc<Base>,
     lineage: Lineage,
@@ -47,13 +50,15 @@ pub struct Wanted {
     /// Names of the member hosts, sorted.
     pub hosts: Vec<String>,
     pub keeps_last: bool,
+    /// The service that asks, where hosts are out for this one.
+    pub alone: Option<String>,
 }
 
 /// How the journal's keys of rings begin; the number follows.
 const KEY: &str = "ring-";
 
-/// By names of hosts, and of those that were in use last.
-pub type MakeMembers<'a> = dyn Fn(&[String], Option<&BTreeSet<String>>) -> Vec<Member> + 'a;
+/// By names of hosts, of those that were in use last, and of the only service where hosts are out for this one.
+pub type MakeMembers<'a> = dyn Fn(&[String], Option<&BTreeSet<String>>, Option<&str>) -> Vec<Member> + 'a;
 
 /// What made the rings: the same on every balancer with the same config.
 pub struct Making<'a> {
@@ -118,6 +123,39 @@ impl Rings {
         rings
     }
 
+    /// Gives services rings of their own that want one, and lets those share one that want the same and have come to the same.
+    pub fn regroup(&mut self, wanted: &BTreeMap<String, Wanted>) {
+        let numbers: Vec<u32> = self.rings.keys().copied().collect();
+        for number in numbers {
+            let services: Vec<String> = self.rings[&number].services.iter().cloned().collect();
+            for service in services {
+                let Some(alone) = wanted.get(&service).map(|wanted| wanted.alone.clone()) else { continue };
+                let free = (0..).find(|number| !self.rings.contains_key(number));
+                let Some((ring, free)) = self.rings.get_mut(&number).zip(free) else { continue };
+                if ring.alone == alone {
+                    continue;
+                }
+                if ring.services.len() == 1 {
+                    ring.alone = alone;
+                } else {
+                    ring.services.remove(&service);
+                    let own = Ring { services: [service].into(), alone, ..ring.clone() };
+                    self.rings.insert(free, own);
+                }
+            }
+        }
+        let mut joined: BTreeMap<u32, Ring> = BTreeMap::new();
+        for (number, ring) in std::mem::take(&mut self.rings) {
+            match joined.values_mut().find(|before| before.is_as(&ring)) {
+                Some(before) => before.services.extend(ring.services),
+                None => {
+                    joined.insert(number, ring);
+                }
+            }
+        }
+        self.rings = joined;
+    }
+
     /// Publishes the present members to every ring. The slots that changed hands, over all rings.
     pub fn publish(&mut self, making: &Making<'_>) -> usize {
         self.rings.values_mut().map(|ring| ring.publish(making)).sum()
@@ -130,7 +168,7 @@ impl Rings {
         t: u64,
         lost_at: u64,
         foreign: &[(u32, u32)],
-        gone: impl Fn(HostId) -> bool,
+        gone: impl Fn(Option<&str>, HostId) -> bool,
     ) -> usize {
         let mut closed = 0;
         for (&number, ring) in &mut self.rings {
@@ -141,7 +179,7 @@ impl Rings {
             for &(_, slot) in foreign.iter().filter(|(of, _)| *of == number) {
                 set.insert(slot);
             }
-            closed += ring.slots.close(now, t, lost_at, &set, &gone);
+            closed += ring.slots.close(now, t, lost_at, &set, |host| gone(ring.alone.as_deref(), host));
             ring.lineage.observe(&ring.slots);
             if ring.slots.open().is_empty() {
                 ring.losers = Some(BTreeSet::new());
@@ -179,10 +217,20 @@ impl Rings {
     }
 
     /// Hosts that operators took `out` and that serve on as the last in use, by service.
-    pub fn serving_on(&self, out: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<String>> {
+    pub fn serving_on(
+        &self,
+        out: &BTreeSet<String>,
+        pairs: &BTreeMap<(String, String), Pair>,
+    ) -> BTreeMap<String, BTreeSet<String>> {
         let mut serving = BTreeMap::new();
         for ring in self.rings.values().filter(|ring| ring.keeps_last) {
-            let members = ring.members.iter().filter(|member| member.share > 0 && out.contains(&member.name));
+            let is_out_alone = |host: &String| {
+                ring.alone
+                    .as_ref()
+                    .is_some_and(|service| pairs.contains_key(&(service.clone(), host.clone())))
+            };
+            let is_out = |host: &String| out.contains(host) || is_out_alone(host);
+            let members = ring.members.iter().filter(|member| member.share > 0 && is_out(&member.name));
             let hosts: BTreeSet<String> = members.map(|member| member.name.clone()).collect();
             if !hosts.is_empty() {
                 serving.extend(ring.services.iter().map(|service| (service.clone(), hosts.clone())));
@@ -199,9 +247,20 @@ impl Rings {
         })
     }
 
-    /// Whether every slot handed over from the host has been open for more than `t`.
-    pub fn open_long_enough(&self, host: HostId, now: u64, t: u64, lost_at: u64) -> bool {
-        self.rings.values().all(|ring| ring.slots.all_open_longer_than(host, now, t, lost_at))
+    /// Whether every slot handed over from the host, of one service or all, has been open for more than `t`.
+    pub fn open_long_enough(
+        &self,
+        service: Option<&str>,
+        host: HostId,
+        now: u64,
+        t: u64,
+        lost_at: u64,
+    ) -> bool {
+        let is_meant = |ring: &&Ring| service.is_none_or(|service| ring.services.contains(service));
+        self.rings
+            .values()
+            .filter(is_meant)
+            .all(|ring| ring.slots.all_open_longer_than(host, now, t, lost_at))
     }
 
     /// Whether the host is the previous owner of an open slot of the service.
@@ -216,11 +275,11 @@ impl Ring {
     fn continued(
         making: &Making<'_>,
         services: BTreeSet<String>,
-        Wanted { hosts, keeps_last }: Wanted,
+        Wanted { hosts, keeps_last, alone }: Wanted,
         lineage: Option<Lineage>,
     ) -> Self {
         let last = lineage.as_ref().map(Lineage::in_use).unwrap_or_default();
-        let members = (making.members)(&hosts, keeps_last.then_some(&last));
+        let members = (making.members)(&hosts, keeps_last.then_some(&last), alone.as_deref());
         let base = Base::build(making.key, making.size, &members);
         let replayed = lineage.and_then(|lineage| {
             let slots = lineage.replay(making.key, making.size, making.ids, making.now);
@@ -231,6 +290,7 @@ impl Ring {
             services,
             hosts,
             keeps_last,
+            alone,
             members,
             base: base.into(),
             lineage,
@@ -241,9 +301,21 @@ impl Ring {
         }
     }
 
+    /// Whether both want the same and have come to the same, without a history that differs.
+    fn is_as(&self, other: &Ring) -> bool {
+        let wanted = |ring: &Ring| (ring.hosts.clone(), ring.keeps_last, ring.alone.clone());
+        let is_settled = |ring: &Ring| ring.slots.open().is_empty() && ring.lineage.len() == 1;
+        self.alone.is_none()
+            && wanted(self) == wanted(other)
+            && is_settled(self)
+            && is_settled(other)
+            && self.members == other.members
+            && self.slots.owners() == other.slots.owners()
+    }
+
     fn next_members(&self, making: &Making<'_>) -> Vec<Member> {
         let last = self.keeps_last.then(|| self.lineage.in_use());
-        (making.members)(&self.hosts, last.as_ref())
+        (making.members)(&self.hosts, last.as_ref(), self.alone.as_deref())
     }
 
     fn publish(&mut self, making: &Making<'_>) -> usize {

@@ -21,7 +21,7 @@ use super::rings::Rings;
 use super::telling::Telling;
 use super::{Clock, Engine, Error};
 use crate::dataplane::{Abilities, Dataplane, Options, Sizes};
-use crate::journal::{Change, HashKey, Journal, Kind, NewConfig, Numbers, SetNumber, TimeoutSets};
+use crate::journal::{Change, Journal, Kind, NewConfig, Numbers, SetNumber, TimeoutSets};
 use crate::model::{Model, Timeouts};
 use crate::netlink::{self, NextHopState};
 use crate::plan::Ids;
@@ -59,13 +59,9 @@ impl Start {
     pub fn start(self) -> Result<Engine, Error> {
         let clock = Clock::start();
         let sets = self.journal.timeout_sets(&self.model.all_timeouts(), clock.now())?;
-        let dataplane = Dataplane::open(self.options(&sets))?;
+        let Start { instance, model, journal, abilities, .. } = &self;
+        let dataplane = Dataplane::open(options_with(instance, model, journal, abilities, &sets))?;
         self.go_on(dataplane, clock, sets)
-    }
-
-    /// What the data path is loaded with.
-    fn options(&self, sets: &TimeoutSets) -> Options {
-        options(&self.instance, self.journal.hash_key(), &self.model, &self.abilities, sets)
     }
 
     /// [`Self::start`] on a data path that is loaded already: what a test does whose engines start by the thousand.
@@ -133,6 +129,44 @@ impl Start {
         engine.enforce()?;
         engine.note_start(text.as_ref())?;
         Ok(engine)
+    }
+}
+
+/// What the data path is loaded with.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn options(
+    instance: &str,
+    model: &Model,
+    journal: &Journal,
+    abilities: &Abilities,
+) -> Result<Options, Error> {
+    let sets = journal.timeout_sets(&model.all_timeouts(), Clock::start().now())?;
+    Ok(options_with(instance, model, journal, abilities, &sets))
+}
+
+pub(super) fn options_with(
+    instance: &str,
+    model: &Model,
+    journal: &Journal,
+    abilities: &Abilities,
+    sets: &TimeoutSets,
+) -> Options {
+    let sets = by_number(model, sets);
+    Options {
+        instance: instance.to_owned(),
+        sizes: Sizes {
+            overflow: model.flow_table.overflow,
+            ..Sizes::new(model.ring_size, model.flow_table.pins)
+        },
+        key: data_path_key(journal.hash_key()),
+        timeouts: flow::timeouts(&sets.map(|set| by_phase(&set))),
+        udp_gap: sets.map(|set| seconds(set.udp_gap)),
+        flood_gate: model.flow_table.flood_gate,
+        abilities: abilities.clone(),
+        test_clock: false,
+        records: false,
     }
 }
 
@@ -212,31 +246,6 @@ pub(super) fn number(
     }
     known_hosts.extend(hosts.clone());
     Ok(Ids { hosts, known_hosts, services, timeouts, ..Ids::with_stats(stats) })
-}
-
-/// What the data path is loaded with for a config.
-pub(super) fn options(
-    instance: &str,
-    key: HashKey,
-    model: &Model,
-    abilities: &Abilities,
-    sets: &TimeoutSets,
-) -> Options {
-    let sets = by_number(model, sets);
-    Options {
-        instance: instance.to_owned(),
-        sizes: Sizes {
-            overflow: model.flow_table.overflow,
-            ..Sizes::new(model.ring_size, model.flow_table.pins)
-        },
-        key: data_path_key(key),
-        timeouts: flow::timeouts(&sets.map(|set| by_phase(&set))),
-        udp_gap: sets.map(|set| seconds(set.udp_gap)),
-        flood_gate: model.flow_table.flood_gate,
-        abilities: abilities.clone(),
-        test_clock: false,
-        records: false,
-    }
 }
 
 /// The secret of the flow hash.

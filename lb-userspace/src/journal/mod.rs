@@ -11,6 +11,7 @@
 //! The calls are synchronous and short (a write is one or two disk flushes).
 
 mod configs;
+mod copy;
 mod drains;
 mod error;
 mod file;
@@ -34,6 +35,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub use configs::{Applied, NewConfig, Pending};
+pub use copy::Copy;
 pub use drains::{Amended, DrainRow, TakenBack};
 pub use error::Error;
 pub use ids::{IdKind, Numbers};

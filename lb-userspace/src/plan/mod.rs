@@ -32,6 +32,8 @@ pub struct Inputs<'a> {
     pub out: &'a BTreeSet<String>,
     /// The bounds of drains that have some.
     pub deadlines: &'a BTreeMap<String, Deadline>,
+    /// (service, host) that operators took out for this service alone.
+    pub pairs: &'a BTreeMap<(String, String), Pair>,
     /// Hosts in use with less than their full share, in 256ths.
     pub shares: &'a BTreeMap<String, u16>,
     /// Hosts that are out and that no stateless answer may name any more.
@@ -46,14 +48,32 @@ pub struct Inputs<'a> {
     pub leaving: &'a BTreeMap<(u16, HostId), BackendTable>,
 }
 
+/// How a host is out for one service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pair {
+    /// The bound of the drain, if it has one.
+    pub deadline: Option<Deadline>,
+    /// No stateless answer may name the host any more.
+    pub is_sealed: bool,
+}
+
 impl Inputs<'_> {
+    fn pair(&self, service: &str, host: &str) -> Option<&Pair> {
+        // Few or none: a search is cheaper than keys to look them up by.
+        self.pairs.iter().find(|((of, at), _)| of == service && at == host).map(|(_, pair)| pair)
+    }
+
+    fn is_out(&self, service: &str, host: &str) -> bool {
+        self.out.contains(host) || self.pair(service, host).is_some()
+    }
+
     /// What the data path may do with a host for a service.
     fn state(&self, service: &str, host: &str) -> HostState {
-        if self.sealed.contains(host) {
+        if self.sealed.contains(host) || self.pair(service, host).is_some_and(|pair| pair.is_sealed) {
             HostState::Drained
         } else if self.down.contains(host) {
             HostState::Down
-        } else if self.out.contains(host) && !self.serves_on(service, host) {
+        } else if self.is_out(service, host) && !self.serves_on(service, host) {
             HostState::Draining
         } else {
             HostState::Up
@@ -68,21 +88,30 @@ impl Inputs<'_> {
     /// flows would have nowhere to go.
     fn control(&self, service: &str, host: &str) -> Control {
         let control = Control::new(self.state(service, host));
-        let is_bounded = self.out.contains(host)
+        let is_bounded = self.is_out(service, host)
             && !self.serves_on(service, host)
             && matches!(control.state(), HostState::Draining | HostState::Down);
-        match self.deadlines.get(host).filter(|_| is_bounded) {
-            Some(&deadline) => control.with_deadline(deadline),
+        let pair = self.pair(service, host).and_then(|pair| pair.deadline);
+        match self.deadlines.get(host).copied().or(pair).filter(|_| is_bounded) {
+            Some(deadline) => control.with_deadline(deadline),
             None => control,
         }
     }
 
     /// The members of a ring: all of them always, and whether they are in use by their share. `last`, of a ring whose last hosts serve on
     /// when all are out: those that were in use until now.
-    pub fn members(&self, hosts: &[String], last: Option<&BTreeSet<String>>) -> Vec<Member> {
+    /// `alone`: the only service of the ring, where hosts are out for this one.
+    pub fn members(
+        &self,
+        hosts: &[String],
+        last: Option<&BTreeSet<String>>,
+        alone: Option<&str>,
+    ) -> Vec<Member> {
         let member = |name: &String| {
             let host = self.model.hosts.get(name)?;
-            let is_used = !self.out.contains(name) && !self.down.contains(name);
+            let is_out =
+                self.out.contains(name) || alone.is_some_and(|service| self.pair(service, name).is_some());
+            let is_used = !is_out && !self.down.contains(name);
             Some(Member {
                 id: *self.ids.hosts.get(name)?,
                 name: name.clone(),

@@ -10,17 +10,21 @@ use crate::model::{Model, Service, WhenEmpty};
 /// Names in a sentence before they become a number.
 const NAMED: usize = 4;
 
-/// Every rule that draining `hosts` would break, service by service. `out` are the hosts that operators took out already.
+/// Every rule that draining `hosts` would break, service by service. `out` are the hosts that operators took out already,
+/// `pairs` those that are out for one service, as (service, host); `only`: the drain is for this service alone.
 pub fn broken(
     model: &Model,
     out: &BTreeSet<String>,
+    pairs: &BTreeSet<(String, String)>,
     down: &BTreeSet<String>,
     hosts: &[String],
+    only: Option<&str>,
 ) -> Vec<BrokenRule> {
     let taken: BTreeSet<&str> =
         hosts.iter().map(String::as_str).filter(|host| !out.contains(*host)).collect();
-    let look = |service| Look::at(model, service, out, down, &taken);
-    let looks = model.services.iter().filter_map(look);
+    let look = |service| Look::at(model, service, out, pairs, down, &taken);
+    let services = model.services.iter().filter(|service| only.is_none_or(|only| only == service.name));
+    let looks = services.filter_map(look);
     looks
         .flat_map(|look| [look.last_host(), look.min_healthy(), look.one_zone()].into_iter().flatten())
         .collect()
@@ -50,6 +54,7 @@ impl<'a> Look<'a> {
         model: &'a Model,
         service: &'a Service,
         out: &BTreeSet<String>,
+        pairs: &BTreeSet<(String, String)>,
         down: &BTreeSet<String>,
         taken: &BTreeSet<&str>,
     ) -> Option<Self> {
@@ -64,10 +69,12 @@ impl<'a> Look<'a> {
             after: 0,
             active_after: 0,
         };
+        let is_out =
+            |name: &String| out.contains(name) || pairs.contains(&(service.name.clone(), name.clone()));
         for name in &service.hosts {
             let weight = model.hosts.get(name).map_or(0, |host| u64::from(host.weight));
             let (is_out, is_down, is_taken) =
-                (out.contains(name), down.contains(name), taken.contains(name.as_str()));
+                (is_out(name), down.contains(name), taken.contains(name.as_str()) && !is_out(name));
             look.all += weight;
             if !is_out && !is_down {
                 look.before += weight;
