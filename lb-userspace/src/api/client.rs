@@ -79,6 +79,8 @@ pub enum ErrorCode {
     Conflict,
     /// A rule of the config would be broken.
     Rule,
+    /// A config has problems.
+    Config,
     Internal,
     /// A code that this version does not know.
     Unknown,
@@ -91,6 +93,7 @@ impl From<&ApiError> for ErrorCode {
             "bad_request" => ErrorCode::BadRequest,
             "conflict" => ErrorCode::Conflict,
             "rule" => ErrorCode::Rule,
+            "config" => ErrorCode::Config,
             "internal" => ErrorCode::Internal,
             _ => ErrorCode::Unknown,
         }

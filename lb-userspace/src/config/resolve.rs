@@ -36,6 +36,7 @@ pub(super) fn resolve(report: &mut Report, raw: RawConfig) -> Model {
         hooks: raw.hooks,
         api: raw.api,
         announce: raw.announce,
+        journal: raw.journal,
         hosts: hosts.by_name,
         services: services.list,
     }

@@ -18,6 +18,7 @@ pub(super) const TOP: Fields = &[
     "hooks",
     "api",
     "announce",
+    "journal",
     "hosts",
     "services",
 ];
@@ -29,6 +30,7 @@ pub(super) const RULES: Fields = &["min_healthy", "one_zone_at_a_time"];
 pub(super) const HOST: Fields = &["addresses", "weight", "disabled", "zone", "groups"];
 pub(super) const ANNOUNCE: Fields = &["interface"];
 pub(super) const API: Fields = &["read_group", "change_group"];
+pub(super) const JOURNAL: Fields = &["keep_for", "keep_revisions"];
 /// Each event but `lost`, which is for readers.
 pub(super) const HOOKS: Fields = &[
     "timeout",
@@ -44,6 +46,10 @@ pub(super) const HOOKS: Fields = &[
     "on_host_up",
     "on_host_down",
     "on_published",
+    "on_config_applied",
+    "on_config_confirmed",
+    "on_config_failed",
+    "on_host_left",
     "on_violation",
     "on_daemon_started",
     "on_daemon_stopping",
@@ -71,7 +77,7 @@ pub(super) const SERVICE: Fields = &[
 
 /// Where a field belongs that stands in the wrong section; a top-level field behind a header is the usual slip.
 pub(super) fn home_of(name: &str) -> Option<&'static str> {
-    const HOMES: [(Fields, &str); 9] = [
+    const HOMES: [(Fields, &str); 10] = [
         (TOP, "to the top of the file, above the first line in [brackets]"),
         (FLOW_TABLE, "under [flow_table]"),
         (TIMEOUTS, "under [timeouts], or in the timeouts of a service"),
@@ -79,6 +85,7 @@ pub(super) fn home_of(name: &str) -> Option<&'static str> {
         (HOOKS, "under [hooks]"),
         (API, "under [api]"),
         (ANNOUNCE, "under [announce]"),
+        (JOURNAL, "under [journal]"),
         (HOST, "under [hosts.NAME]"),
         (SERVICE, "under [[services]]"),
     ];

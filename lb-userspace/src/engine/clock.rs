@@ -22,6 +22,11 @@ impl Clock {
         Clock { offset, seconds }
     }
 
+    /// It began as the wall clock; a test's may be any.
+    pub fn is_wall(&self) -> bool {
+        std::ptr::fn_addr_eq(self.seconds, monotonic_seconds as fn() -> u32)
+    }
+
     /// Unix seconds.
     pub fn now(&self) -> u64 {
         self.offset + self.monotonic()

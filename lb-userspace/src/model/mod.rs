@@ -46,6 +46,7 @@ pub struct Model {
     pub api: Api,
     /// Interface that has the VIPs as long as this machine wants their traffic; `None`: nobody is told.
     pub announce: Option<String>,
+    pub journal: Retention,
     /// By name; the name is the operator's handle for a drain.
     pub hosts: BTreeMap<String, Host>,
     pub services: Vec<Service>,
@@ -97,6 +98,14 @@ pub struct FlowTable {
     pub overflow: u32,
     /// Pins that a CPU may make in a second for TCP flows that need none; 0: any number.
     pub flood_gate: u32,
+}
+
+/// How long the journal keeps revisions: those that are neither too old nor too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Retention {
+    #[serde(with = "humantime_serde")]
+    pub keep_for: Duration,
+    pub keep_revisions: u32,
 }
 
 /// How long a pin may be idle before its flow counts as ended, by phase; whole seconds, at least one.

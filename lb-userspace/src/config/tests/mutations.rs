@@ -15,8 +15,8 @@ use super::EXAMPLE;
 use crate::api::types::EventName;
 use crate::model::{
     Affinity, Api, Family, FlowPolicy, FlowTable, Forward, Fragments, Hooks, Host, Interface, Model,
-    OuterSource, Percent, Ping, PortRange, Ports, Protocol, Protocols, Reach, Rules, Service, Timeouts,
-    Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
+    OuterSource, Percent, Ping, PortRange, Ports, Protocol, Protocols, Reach, Retention, Rules, Service,
+    Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
 
 /// A change to the bytes of a text.
@@ -366,6 +366,7 @@ prop_compose! {
         gue_port in 1..=u16::MAX,
         hooks in hooks(),
         api in api(),
+        keep in (1..=3650u64, 100..=1_000_000u32),
     ) -> Model {
         let [one, other] = modes;
         let v4 = v4.map(|length| Ipv4Net::new(Ipv4Addr::new(100, 0, 0, 0), length).unwrap());
@@ -389,6 +390,7 @@ prop_compose! {
             api,
             // The writer of services may have prefixes.
             announce: None,
+            journal: Retention { keep_for: Duration::from_secs(keep.0 * 86_400), keep_revisions: keep.1 },
             hosts: BTreeMap::new(),
             services: Vec::new(),
         }
@@ -474,6 +476,9 @@ fn write(model: &Model) -> String {
     if let Some(interface) = &model.announce {
         writeln!(toml, "[announce]\ninterface = {interface:?}").unwrap();
     }
+    let Retention { keep_for, keep_revisions } = model.journal;
+    writeln!(toml, "[journal]\nkeep_for = \"{}s\"\nkeep_revisions = {keep_revisions}", keep_for.as_secs())
+        .unwrap();
     for host in model.hosts.values() {
         let addresses = host.ipv4.map(IpAddr::V4).into_iter().chain(host.ipv6.map(IpAddr::V6));
         let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
