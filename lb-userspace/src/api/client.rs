@@ -104,7 +104,7 @@ impl ClientError {
     /// The daemon's own verdict, where there is one.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
-            ClientError::Api { error, .. } => Some(error.into()),
+            ClientError::Api { error, .. } => Some(error.as_ref().into()),
             _ => None,
         }
     }

@@ -25,6 +25,7 @@ pub mod events;
 pub mod exit;
 pub mod flows;
 pub mod history;
+pub mod itself;
 pub mod kick;
 pub mod output;
 pub mod plan;

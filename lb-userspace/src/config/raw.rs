@@ -8,9 +8,9 @@ use toml::de::{DeTable, DeValue};
 use super::limits::{self, default};
 use super::reader::{Read, Section, address, child, choice, describe};
 use super::report::Report;
-use super::{hooks, ports, prefix, schema};
+use super::{announce, api, hooks, ports, prefix, schema};
 use crate::model::{
-    Affinity, Family, FlowTable, Forward, Fragments, Hooks, Interface, Ping, Ports, Protocol, Protocols,
+    Affinity, Api, Family, FlowTable, Forward, Fragments, Hooks, Interface, Ping, Ports, Protocol, Protocols,
     Retention, Rules, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
 
@@ -30,6 +30,9 @@ pub(super) struct RawConfig {
     pub rules: Rules,
     pub hooks: Hooks,
     pub journal: Retention,
+    pub api: Api,
+    /// As written.
+    pub announce: Option<String>,
     /// In the order of the file.
     pub hosts: Vec<RawHost>,
     pub services: Vec<RawService>,
@@ -90,6 +93,8 @@ impl RawConfig {
             rules,
             hooks: hooks::read(report, &top),
             journal: read_journal(report, &top),
+            api: api::read(report, &top),
+            announce: announce::read(report, &top),
             hosts: read_hosts(report, &top),
             services: read_services(report, &top, timeouts, rules),
         }

@@ -6,6 +6,7 @@ mod lock;
 mod machine;
 mod privileges;
 mod reload;
+mod supervisor;
 mod surroundings;
 pub mod upgrade;
 
@@ -18,7 +19,7 @@ use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::api::server;
+use crate::api::server::{self, Doors};
 use crate::bpffs;
 use crate::cli::run::RunArgs;
 use crate::dataplane::{self, Paths};
@@ -30,6 +31,7 @@ use crate::plan::abilities;
 use choice::Chosen;
 use lock::InstanceLock;
 use reload::Reloader;
+use supervisor::Supervisor;
 use surroundings::Surroundings;
 
 /// How long the daemon's end waits for the hooks of what happened last.
@@ -66,15 +68,16 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> a
     let journal = Journal::open(&journal_path(instance), file.loaded.model.hash_key, unix_now())?;
     let Chosen { loaded, machine, text } = choice::choose(file, journal.applied()?, unix_now());
     let model = loaded.model;
+    let doors = Doors::of(&model.api)?;
     let _instance = InstanceLock::acquire(instance)?;
     // Before anything is changed, and under the locks.
     let listener =
-        server::listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+        server::listen(socket, doors).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hangup = signal(SignalKind::hangup())?;
 
-    let surroundings = Surroundings::start(instance, &model).await?;
+    let surroundings = Surroundings::start(&model).await?;
     let own_file = args.config.canonicalize().unwrap_or_else(|_| args.config.clone());
     let start = Start {
         instance: instance.to_owned(),
@@ -87,7 +90,7 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> a
         own: surroundings.resolver.subscribe_own(),
         relay: surroundings.relay(),
     };
-    let engine = start.start()?;
+    let mut engine = start.start()?;
     let (table, rest) = engine.memory();
     log::info!(
         "flow table for {} pins: {} MiB; other maps: {} MiB; {}",
@@ -96,12 +99,18 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> a
         rest >> 20,
         if engine.adopted() { "took over the data path of an earlier daemon" } else { "new data path" },
     );
-    surroundings.put_vips(&model)?;
+    let named = instance.to_owned();
+    engine.announce_by(Box::new(move |model, wanted| local_vips::keep(&named, model, wanted)))?;
     let hooks = Runner::start(instance, surroundings.hooks(), engine.events());
-    let (handle, Running { thread, ended: engine_ended, configs }) = engine.spawn()?;
+    let supervisor = Supervisor::of_environment();
+    let heart = supervisor.clone();
+    let (handle, Running { thread, ended: engine_ended, configs }) =
+        engine.spawn(move |engine| heart.beat(&engine.summary()))?;
+    supervisor.ready();
     let network = &surroundings.resolver;
     let follower = tokio::spawn(follow_network(handle.clone(), network.subscribe(), network.subscribe_own()));
-    let reloader = Reloader { file: own_file, engine: handle.clone(), surroundings };
+    let reloader =
+        Reloader { file: own_file, engine: handle.clone(), surroundings, supervisor: supervisor.clone() };
     let reloader = tokio::spawn(reloader.run(configs, hangup));
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
     let teller = handle.clone();
@@ -111,12 +120,13 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> a
             _ = engine_ended => log::error!("the engine has failed: the daemon ends, forwarding goes on"),
             _ = interrupt.recv() => log::info!("SIGINT: the daemon ends, forwarding goes on"),
         }
+        supervisor.stopping();
         // Streams of events end with it, and so can the server.
         if teller.ask(Engine::stopping).await.is_err() {
             teller.events().close();
         }
     };
-    let served = server::serve(listener, handle.clone(), ended).await;
+    let served = server::serve(listener, doors, handle.clone(), ended).await;
     reloader.abort();
     // With the engine's thread ends the lock of the journal.
     handle.end();

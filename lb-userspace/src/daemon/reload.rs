@@ -8,6 +8,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
 use super::choice::{problems, resolve};
+use super::supervisor::Supervisor;
 use super::surroundings::Surroundings;
 use crate::api::types::{Applied, ApplyRequest, RollbackRequest};
 use crate::config;
@@ -27,6 +28,7 @@ pub struct Reloader {
     pub file: PathBuf,
     pub engine: Handle,
     pub surroundings: Surroundings,
+    pub supervisor: Supervisor,
 }
 
 impl Reloader {
@@ -122,6 +124,8 @@ impl Reloader {
     /// Reads the daemon's own file again. A broken one changes nothing.
     async fn reload(&mut self) {
         log::info!("SIGHUP: reading {} again", self.file.display());
+        let supervisor = self.supervisor.clone();
+        let _reloading = supervisor.reloading();
         let name = self.file.display().to_string();
         let how = How {
             kind: Kind::Apply,
@@ -176,11 +180,8 @@ impl Reloader {
             relay: self.surroundings.view(&prepared),
         };
         match self.ask(move |engine| engine.apply(new, &how)).await {
-            Ok(mut applied) if applied.revision.is_some() => {
-                if let Some(note) = self.surroundings.take(prepared, &model) {
-                    log::error!("{note}");
-                    applied.plan.notes.push(note);
-                }
+            Ok(applied) if applied.revision.is_some() => {
+                self.surroundings.take(prepared, &model);
                 Ok(applied)
             }
             other => {

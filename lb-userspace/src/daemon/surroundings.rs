@@ -1,4 +1,4 @@
-//! What the daemon keeps around the engine for a config: next hops, errors from the paths to backends, hooks, and VIPs of this machine.
+//! What the daemon keeps around the engine for a config: next hops, errors from the paths to backends, and hooks.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::local_vips;
-use crate::model::{Hooks, Model, VipMode};
+use crate::model::{Hooks, Model};
 use crate::netlink::{self, Resolver};
 use crate::relay::{self, Relay};
 
@@ -16,7 +15,6 @@ const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
 
 /// For the config in force.
 pub struct Surroundings {
-    instance: String,
     pub resolver: Resolver,
     relay: Option<Relay>,
     paths: relay::Paths,
@@ -33,14 +31,14 @@ pub struct Prepared {
 }
 
 impl Surroundings {
-    pub async fn start(instance: &str, model: &Model) -> Result<Self, netlink::Error> {
+    pub async fn start(model: &Model) -> Result<Self, netlink::Error> {
         let addresses = backend_addresses(model);
         let resolver = Resolver::spawn(addresses.clone())?;
         resolver.settled(NEIGHBOUR_PATIENCE).await;
         let paths = relay::Paths::of(model);
         let relay = Relay::spawn(paths.clone(), resolver.subscribe());
         let hooks = watch::Sender::new(model.hooks.clone());
-        Ok(Surroundings { instance: instance.to_owned(), resolver, relay, paths, hooks, addresses })
+        Ok(Surroundings { resolver, relay, paths, hooks, addresses })
     }
 
     pub fn hooks(&self) -> watch::Receiver<Hooks> {
@@ -73,8 +71,8 @@ impl Surroundings {
         }
     }
 
-    /// The prepared config is in force. Returns what did not work, in words.
-    pub fn take(&mut self, prepared: Prepared, model: &Model) -> Option<String> {
+    /// The prepared config is in force.
+    pub fn take(&mut self, prepared: Prepared, model: &Model) {
         let Prepared { relay, paths, addresses } = prepared;
         self.resolver.set_addresses(addresses.iter().copied());
         self.addresses = addresses;
@@ -83,22 +81,12 @@ impl Surroundings {
             self.paths = paths;
         }
         self.hooks.send_replace(model.hooks.clone());
-        self.put_vips(model).err().map(|error| format!("VIPs of this machine: {error:#}"))
     }
 
     /// The prepared config is not wanted after all.
     pub fn forget(&self, prepared: Prepared) {
         drop(prepared);
         self.resolver.set_addresses(self.addresses.iter().copied());
-    }
-
-    /// Puts VIPs on this machine, or takes those off that were put there.
-    pub fn put_vips(&self, model: &Model) -> anyhow::Result<()> {
-        if model.vip_mode == VipMode::Local {
-            local_vips::add(&self.instance, model)
-        } else {
-            local_vips::remove(&self.instance).map(|_| ())
-        }
     }
 }
 

@@ -119,6 +119,7 @@ impl Engine {
             return Err(Error::NotApplied { revision, source: Box::new(error) });
         }
         self.find_in_force()?;
+        self.announce();
         self.tell(Happening::ConfigApplied {
             revision,
             kind: how.kind.to_string(),

@@ -15,6 +15,7 @@ mod hands;
 mod history;
 mod house;
 mod interfaces;
+mod itself;
 mod kicks;
 mod listing;
 mod own;
@@ -28,6 +29,7 @@ mod rings;
 mod settle;
 mod start;
 mod status;
+mod summary;
 mod telling;
 mod tick;
 mod ways_out;
@@ -45,6 +47,7 @@ use configs::InForce;
 pub use configs::{How, Resolved};
 pub use error::Error;
 pub use handle::{Ask, Handle, Running};
+pub use itself::{Announcer, interface_of_vips};
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
 #[doc(hidden)]
 pub use progress::{Watched, look};
@@ -61,6 +64,7 @@ use crate::ramp::Ramp;
 use crate::relay::{self, PathMtus};
 use edges::Edges;
 use house::House;
+use itself::Itself;
 use kicks::Kicks;
 use progress::Durations;
 use ramps::Watch;
@@ -128,6 +132,7 @@ pub struct Engine {
     kicks: Kicks,
     durations: Durations,
     telling: Telling,
+    itself: Itself,
     /// The daemon ends; what goes on goes on without it.
     is_stopping: bool,
     house: House,

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::configs::{InForce, NOT_CONFIRMED};
 use super::edges::Edges;
 use super::house::House;
+use super::itself::Itself;
 use super::kicks::Kicks;
 use super::progress::Durations;
 use super::ramps::Watch;
@@ -108,6 +109,7 @@ impl Start {
             stale: false,
             started_at: clock.now(),
             telling: Telling::new(clock.now()),
+            itself: Itself::default(),
             is_stopping: false,
             house: House::default(),
             clock,
@@ -121,6 +123,7 @@ impl Start {
             durations: Durations::new(u32::try_from(clock.monotonic()).unwrap_or(u32::MAX)),
         };
         engine.settle()?;
+        engine.resume_self()?;
         engine.down = engine.unreachable(&engine.published_hops);
         if engine.dataplane.adopted {
             engine.uncounted = engine.ids.stats.values().copied().collect();

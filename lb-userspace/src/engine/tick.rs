@@ -35,6 +35,7 @@ impl Engine {
         self.tell_of_violations()?;
         self.let_go()?;
         self.sample_rates()?;
+        self.advance_self()?;
         self.keep_house();
         published.and(leased).and(ramped).and(closed).and(advanced)
     }

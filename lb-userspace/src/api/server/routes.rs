@@ -7,11 +7,14 @@ use axum::routing::{MethodRouter, get, post};
 use super::events::{document, events};
 use super::*;
 use crate::api::openapi::{self, Operation};
-use crate::api::types::{BlockersQuery, DrainsQuery, Event, EventQuery, PlanQuery};
-use crate::config::limits;
+use crate::api::types::{
+    BlockersQuery, DrainsQuery, Event, EventQuery, PlanQuery, Ready, SelfDrainRequest, SelfStatus,
+    SelfUndrainRequest,
+};
+use crate::config::limits as config_limits;
 
 /// Bytes of a body with a config in it, which JSON may make twice as long.
-const LONGEST_CONFIG: usize = 2 * limits::MAX_FILE as usize + 65_536;
+const LONGEST_CONFIG: usize = 2 * config_limits::MAX_FILE as usize + 65_536;
 
 pub(super) struct Route {
     pub operation: Operation,
@@ -65,6 +68,7 @@ pub(super) const ROUTES: &[Route] = &[
             "What a drain of these hosts would do; nothing is changed",
         )
         .takes::<PlanRequest>()
+        .reads_only()
         .answers::<DrainPlan>(),
         handler: || post(plan_drain),
     },
@@ -119,6 +123,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         operation: Operation::post("/v1/apply", "Put another config in force, or say what it would do")
             .takes::<ApplyRequest>()
+            .of_up_to(LONGEST_CONFIG)
             .answers::<Applied>(),
         handler: || post(apply).layer(DefaultBodyLimit::max(LONGEST_CONFIG)),
     },
@@ -140,6 +145,28 @@ pub(super) const ROUTES: &[Route] = &[
         handler: || get(rings),
     },
     Route {
+        operation: Operation::get("/v1/ready", "Whether traffic should be sent here: status 200, else 503")
+            .answers::<Ready>(),
+        handler: || get(itself::ready),
+    },
+    Route {
+        operation: Operation::get("/v1/self", "The balancer itself: in use, draining or drained")
+            .answers::<SelfStatus>(),
+        handler: || get(itself::status),
+    },
+    Route {
+        operation: Operation::post("/v1/self/drain", "Ask for no more traffic; what comes is forwarded")
+            .takes::<SelfDrainRequest>()
+            .answers::<SelfStatus>(),
+        handler: || post(itself::drain),
+    },
+    Route {
+        operation: Operation::post("/v1/self/undrain", "Ask for traffic again")
+            .takes::<SelfUndrainRequest>()
+            .answers::<SelfStatus>(),
+        handler: || post(itself::undrain),
+    },
+    Route {
         operation: Operation::get("/v1/events", "What happens, as it happens, as server-sent events")
             .asks::<EventQuery>()
             .with_header("Last-Event-ID", "As the parameter `after`, which outranks it.")
@@ -153,7 +180,11 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 pub(super) fn router() -> Router<Handle> {
-    let add = |router: Router<Handle>, route: &Route| router.route(route.operation.path, (route.handler)());
+    let add = |router: Router<Handle>, route: &Route| {
+        let (changes, most) = (route.operation.changes(), route.operation.longest_body);
+        let desk = middleware::from_fn(move |request, next| guard::at_the_desk(changes, most, request, next));
+        router.route(route.operation.path, (route.handler)().layer(desk))
+    };
     ROUTES.iter().fold(Router::new(), add)
 }
 
