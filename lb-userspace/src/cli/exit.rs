@@ -137,7 +137,7 @@ mod tests {
                 rules: Vec::new(),
                 problems: Vec::new(),
             };
-            Failure::from(ClientError::Api { status: 400, error }).exit
+            Failure::from(ClientError::Api { status: 400, error: Box::new(error) }).exit
         };
         assert_eq!(api("not_found"), Exit::NotFound);
         assert_eq!(api("conflict"), Exit::Failed);

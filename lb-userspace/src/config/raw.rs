@@ -29,10 +29,10 @@ pub(super) struct RawConfig {
     pub timeouts: Timeouts,
     pub rules: Rules,
     pub hooks: Hooks,
+    pub journal: Retention,
     pub api: Api,
     /// As written.
     pub announce: Option<String>,
-    pub journal: Retention,
     /// In the order of the file.
     pub hosts: Vec<RawHost>,
     pub services: Vec<RawService>,
@@ -92,9 +92,9 @@ impl RawConfig {
             timeouts,
             rules,
             hooks: hooks::read(report, &top),
+            journal: read_journal(report, &top),
             api: api::read(report, &top),
             announce: announce::read(report, &top),
-            journal: read_journal(report, &top),
             hosts: read_hosts(report, &top),
             services: read_services(report, &top, timeouts, rules),
         }

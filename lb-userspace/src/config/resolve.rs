@@ -34,9 +34,9 @@ pub(super) fn resolve(report: &mut Report, raw: RawConfig) -> Model {
         timeouts: raw.timeouts,
         rules: raw.rules,
         hooks: raw.hooks,
+        journal: raw.journal,
         api: raw.api,
         announce: raw.announce,
-        journal: raw.journal,
         hosts: hosts.by_name,
         services: services.list,
     }

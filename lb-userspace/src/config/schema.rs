@@ -16,9 +16,9 @@ pub(super) const TOP: Fields = &[
     "timeouts",
     "rules",
     "hooks",
+    "journal",
     "api",
     "announce",
-    "journal",
     "hosts",
     "services",
 ];
@@ -28,9 +28,9 @@ pub(super) const FLOW_TABLE: Fields = &["pins", "overflow", "flood_gate"];
 pub(super) const TIMEOUTS: Fields = &["half_open", "established", "closing", "udp", "udp_gap"];
 pub(super) const RULES: Fields = &["min_healthy", "one_zone_at_a_time"];
 pub(super) const HOST: Fields = &["addresses", "weight", "disabled", "zone", "groups"];
+pub(super) const JOURNAL: Fields = &["keep_for", "keep_revisions"];
 pub(super) const ANNOUNCE: Fields = &["interface"];
 pub(super) const API: Fields = &["read_group", "change_group"];
-pub(super) const JOURNAL: Fields = &["keep_for", "keep_revisions"];
 /// Each event but `lost`, which is for readers.
 pub(super) const HOOKS: Fields = &[
     "timeout",
@@ -83,9 +83,9 @@ pub(super) fn home_of(name: &str) -> Option<&'static str> {
         (TIMEOUTS, "under [timeouts], or in the timeouts of a service"),
         (RULES, "under [rules], or in the rules of a service"),
         (HOOKS, "under [hooks]"),
+        (JOURNAL, "under [journal]"),
         (API, "under [api]"),
         (ANNOUNCE, "under [announce]"),
-        (JOURNAL, "under [journal]"),
         (HOST, "under [hosts.NAME]"),
         (SERVICE, "under [[services]]"),
     ];

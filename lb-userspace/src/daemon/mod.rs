@@ -106,12 +106,12 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> a
     let heart = supervisor.clone();
     let (handle, Running { thread, ended: engine_ended, configs }) =
         engine.spawn(move |engine| heart.beat(&engine.summary()))?;
+    supervisor.ready();
     let network = &surroundings.resolver;
     let follower = tokio::spawn(follow_network(handle.clone(), network.subscribe(), network.subscribe_own()));
     let reloader =
         Reloader { file: own_file, engine: handle.clone(), surroundings, supervisor: supervisor.clone() };
     let reloader = tokio::spawn(reloader.run(configs, hangup));
-    supervisor.ready();
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
     let teller = handle.clone();
     let ended = async move {

@@ -123,9 +123,9 @@ impl Reloader {
 
     /// Reads the daemon's own file again. A broken one changes nothing.
     async fn reload(&mut self) {
+        log::info!("SIGHUP: reading {} again", self.file.display());
         let supervisor = self.supervisor.clone();
         let _reloading = supervisor.reloading();
-        log::info!("SIGHUP: reading {} again", self.file.display());
         let name = self.file.display().to_string();
         let how = How {
             kind: Kind::Apply,

@@ -60,4 +60,15 @@ mod tests {
         assert_eq!(clock.monotonic_of(5), 1);
         assert_eq!(clock.monotonic_of(u64::MAX), u32::MAX);
     }
+
+    #[test]
+    fn a_wall_clock_that_is_set_moves_nothing() {
+        let clock = Clock::start();
+        let (now, deadline) = (clock.now(), clock.now() + 60);
+        // Nothing of it is asked of the wall clock again.
+        let later = Clock { offset: clock.offset, seconds: || crate::dataplane::monotonic_seconds() + 7 };
+        assert!((now + 7..now + 9).contains(&later.now()), "{} {now}", later.now());
+        assert_eq!(later.monotonic_of(deadline), clock.monotonic_of(deadline));
+        assert!(clock.is_wall() && !later.is_wall());
+    }
 }

@@ -119,6 +119,7 @@ impl Engine {
             return Err(Error::NotApplied { revision, source: Box::new(error) });
         }
         self.find_in_force()?;
+        self.announce();
         self.tell(Happening::ConfigApplied {
             revision,
             kind: how.kind.to_string(),
@@ -126,7 +127,6 @@ impl Engine {
             reason: how.reason.clone(),
             confirm_by: self.in_force.status.confirm_by,
         });
-        self.announce();
         // Gauges of drains rest on the last sweep, which knows the rings of before.
         self.sweep()?;
         Ok(Applied { revision: Some(revision), confirm_by: self.in_force.status.confirm_by, plan })
@@ -238,9 +238,6 @@ impl Engine {
         if new.hash_key.is_some_and(|key| key != self.journal.hash_key()) {
             fixed.push("hash_key is another one".to_owned());
         }
-        if old.api != new.api {
-            fixed.push("the groups under [api] are those of the socket".to_owned());
-        }
         if fixed.is_empty() { Ok(()) } else { Err(Error::Fixed(fixed)) }
     }
 
@@ -280,6 +277,9 @@ impl Engine {
         self.next_hops.mark_changed();
         let (slots_moved, slots_after, mut notes) = planned?;
         notes.extend(drains_left_behind(&self.drains, model));
+        if self.model.api != model.api {
+            notes.push("the groups under [api] count from the daemon's next start on".to_owned());
+        }
         let hosts: BTreeSet<&String> = slots_before.keys().chain(slots_after.keys()).collect();
         let count = |slots: &BTreeMap<String, u64>, host: &String| slots.get(host).copied().unwrap_or(0);
         let moves = hosts.into_iter().filter_map(|host| {

@@ -152,7 +152,7 @@ impl Error {
                 Some("the daemon remembers the last 100 kicks since its start: GET /v1/kicks".to_owned())
             }
             Error::Disabled(host) => Some(format!(
-                "take `disabled` out of [hosts.{host}] and restart the daemon; its drain, if it has one, is then to be undone"
+                "take `disabled` out of [hosts.{host}] and apply the config; its drain, if it has one, is then to be undone"
             )),
             Error::NoHosts => Some("name at least one host".to_owned()),
             Error::Rules(broken) => {
@@ -170,7 +170,8 @@ impl Error {
                 Some(format!("`sluice drain {host} --wait` waits for its end and shows the receipt"))
             }
             Error::Fixed(_) => Some(
-                "leave them as they are; or end the daemon, `sluice detach`, which forgets all flows, and start it with the new file"
+                "sizes of the flow table are taken over by a restart of the daemon with its own file changed, which keeps all flows; ring_size and \
+                 hash_key need `sluice detach` before it, which forgets them"
                     .to_owned(),
             ),
             Error::Config(_) => Some("mend the file and apply it again; what was in force is in force".to_owned()),

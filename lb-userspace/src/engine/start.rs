@@ -122,8 +122,8 @@ impl Start {
             kicks: Kicks::default(),
             durations: Durations::new(u32::try_from(clock.monotonic()).unwrap_or(u32::MAX)),
         };
-        engine.resume_self()?;
         engine.settle()?;
+        engine.resume_self()?;
         engine.down = engine.unreachable(&engine.published_hops);
         if engine.dataplane.adopted {
             engine.uncounted = engine.ids.stats.values().copied().collect();

@@ -184,8 +184,8 @@ impl Engine {
                 }
             }
         }
-        problems.extend(self.problems_of_self());
         problems.extend(self.config_problems());
+        problems.extend(self.problems_of_self());
         if self.stale {
             problems.push("the last change is not published yet: see the daemon's log".to_owned());
         }

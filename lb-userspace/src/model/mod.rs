@@ -43,10 +43,10 @@ pub struct Model {
     /// Of services that have none of their own.
     pub rules: Rules,
     pub hooks: Hooks,
+    pub journal: Retention,
     pub api: Api,
     /// Interface that has the VIPs as long as this machine wants their traffic; `None`: nobody is told.
     pub announce: Option<String>,
-    pub journal: Retention,
     /// By name; the name is the operator's handle for a drain.
     pub hosts: BTreeMap<String, Host>,
     pub services: Vec<Service>,

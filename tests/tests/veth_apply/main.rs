@@ -168,6 +168,46 @@ fn what_is_wrong_changes_nothing() {
 }
 
 #[test]
+fn what_cannot_be_put_in_force_is_taken_back_whole() {
+    let plan = Plan::new("l2", 3);
+    let site = Site::start(Topology::builder(), &plan).unwrap();
+    let balancer = &site.topology.balancer().ns;
+    // Its driver has no native XDP: that is found out last, when all else is published.
+    balancer.shell("ip link add d0 type dummy && ip link set d0 up").unwrap();
+    let load = Load::start(&site, 200);
+    let rings = || {
+        let rings = site.daemon.cli_json(&["rings", "--json"]).unwrap();
+        let members =
+            rings["rings"].as_array().unwrap().iter().flat_map(|ring| ring["members"].as_array().unwrap());
+        members.map(|member| member["slots"].clone()).collect::<Vec<_>>()
+    };
+    let (before, began) = (rings(), Instant::now());
+    // Another program, other hosts, another interface.
+    let config = without(&site, &plan, &["h3"])
+        .replacen("\"eth0\"", "\"eth0\", { name = \"d0\", xdp_mode = \"native\" }", 1)
+        .replacen("vip_mode", "ping = \"answer\"\nvip_mode", 1);
+    let output = apply(&site, &config, &["--confirm", "60s"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the config before is in force again"), "{}", stderr(&output));
+    assert_eq!((host_names(&site).len(), rings()), (3, before));
+    assert!(status(&site)["leaving"].as_array().unwrap().is_empty());
+    assert_eq!(status(&site)["interfaces"].as_array().unwrap().len(), 1);
+    let history = site.daemon.cli_json(&["history", "--json", "-n", "2"]).unwrap();
+    let outcome =
+        |n: usize| (history["revisions"][n]["kind"].clone(), history["revisions"][n]["outcome"].clone());
+    assert_eq!(outcome(0).0, "failed");
+    assert!(outcome(1).1.as_str().unwrap().starts_with("failed, see revision"), "{history}");
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(load.new_on("h3", began) > 20, "it gets new flows as before");
+    // And the next one is taken as if nothing had been.
+    apply_json(&site, &without(&site, &plan, &["h3"]), &[]);
+    assert_eq!(host_names(&site), ["h1", "h2"]);
+    std::thread::sleep(Duration::from_secs(1));
+    load.finish();
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+#[test]
 fn a_signal_reloads_the_file_and_a_broken_one_changes_nothing() {
     let plan = Plan::new("l2", 3);
     let site = Site::start(Topology::builder(), &plan).unwrap();

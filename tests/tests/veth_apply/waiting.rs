@@ -65,7 +65,7 @@ fn what_is_confirmed_stays_and_can_be_gone_back_from() {
     let load = Load::start(&site, 100);
     let first = status(&site)["config_in_force"]["revision"].as_u64().unwrap();
     apply_json(&site, &heavier(&site, &plan), &["--confirm", "3s", "--by", "ann"]);
-    assert!(last(&site)["by"].as_str().unwrap().starts_with("ann ("), "the peer is named, too");
+    assert_eq!(last(&site)["by"], "ann");
     site.daemon.cli_ok(&["confirm", "--reason", "fine"]).unwrap();
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(weight(&site), 300);

@@ -11,10 +11,10 @@ use crate::api::types::{
     BlockersQuery, DrainsQuery, Event, EventQuery, PlanQuery, Ready, SelfDrainRequest, SelfStatus,
     SelfUndrainRequest,
 };
-use crate::config::limits;
+use crate::config::limits as config_limits;
 
 /// Bytes of a body with a config in it, which JSON may make twice as long.
-const LONGEST_CONFIG: usize = 2 * limits::MAX_FILE as usize + 65_536;
+const LONGEST_CONFIG: usize = 2 * config_limits::MAX_FILE as usize + 65_536;
 
 pub(super) struct Route {
     pub operation: Operation,
@@ -123,6 +123,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         operation: Operation::post("/v1/apply", "Put another config in force, or say what it would do")
             .takes::<ApplyRequest>()
+            .of_up_to(LONGEST_CONFIG)
             .answers::<Applied>(),
         handler: || post(apply).layer(DefaultBodyLimit::max(LONGEST_CONFIG)),
     },

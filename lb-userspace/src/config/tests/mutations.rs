@@ -365,8 +365,8 @@ prop_compose! {
         v6 in prop::option::of(32..=127u8),
         gue_port in 1..=u16::MAX,
         hooks in hooks(),
-        api in api(),
         keep in (1..=3650u64, 100..=1_000_000u32),
+        api in api(),
     ) -> Model {
         let [one, other] = modes;
         let v4 = v4.map(|length| Ipv4Net::new(Ipv4Addr::new(100, 0, 0, 0), length).unwrap());
@@ -387,10 +387,10 @@ prop_compose! {
             timeouts: limits::default::TIMEOUTS,
             rules: Rules::default(),
             hooks,
+            journal: Retention { keep_for: Duration::from_secs(keep.0 * 86_400), keep_revisions: keep.1 },
             api,
             // The writer of services may have prefixes.
             announce: None,
-            journal: Retention { keep_for: Duration::from_secs(keep.0 * 86_400), keep_revisions: keep.1 },
             hosts: BTreeMap::new(),
             services: Vec::new(),
         }

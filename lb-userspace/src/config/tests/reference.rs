@@ -16,9 +16,9 @@ const SECTIONS: [(&str, &str, Fields); 10] = [
     ("## `[timeouts]`", "[timeouts]", schema::TIMEOUTS),
     ("## `[rules]`", "[rules]", schema::RULES),
     ("## `[hooks]`", "[hooks]", schema::HOOKS),
+    ("## `[journal]`", "[journal]", schema::JOURNAL),
     ("## `[api]`", "[api]", schema::API),
     ("## `[announce]`", "[announce]", schema::ANNOUNCE),
-    ("## `[journal]`", "[journal]", schema::JOURNAL),
     ("## `[hosts.NAME]`", "[hosts.a]", schema::HOST),
     ("## `[[services]]`", "[[services]]", schema::SERVICE),
 ];
@@ -44,7 +44,7 @@ fn every_field_has_a_row_in_its_section_and_no_other_has() {
     for (heading, _, fields) in SECTIONS {
         let documented: Vec<&str> = rows(heading).iter().map(|(field, ..)| *field).collect();
         let sections =
-            ["flow_table", "timeouts", "rules", "hooks", "api", "announce", "journal", "hosts", "services"];
+            ["flow_table", "timeouts", "rules", "hooks", "journal", "api", "announce", "hosts", "services"];
         let is_section = |field: &&&str| heading.contains("Top") && sections.contains(*field);
         let expected: Vec<&str> = fields.iter().filter(|field| !is_section(field)).copied().collect();
         assert_eq!(documented, expected, "under {heading}");
@@ -87,7 +87,7 @@ fn defaults_of_the_reference_are_those_of_the_code() {
         written[2],
         written[3],
         written[4],
-        written[7],
+        written[5],
         hosts_and_service(&written[8], &written[9])
     );
     assert_eq!(accepted(&full).model, sparse.model);
