@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 
 use crate::bpf_toolchain::Toolchain;
+use crate::chaos;
 use crate::command::Cmd;
 use crate::leftovers::{Leftovers, RUN_VAR};
 use crate::rustup;
@@ -22,7 +23,7 @@ const VETH_SUITES: usize = 2;
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Leave out what needs root (the kernel and veth suites), the virtual machine, and the docs
+    /// Leave out what needs root (the kernel and veth suites, chaos), the virtual machine, and the docs
     #[arg(long)]
     quick: bool,
     /// Leave out the virtual machine with an older kernel
@@ -138,7 +139,20 @@ impl Run<'_> {
         steps.run("tests of the test tools", &rest)?;
         self.tests_as_root(steps, "tests in the kernel", &kernel, 1)?;
         self.tests_in_vm(steps)?;
-        self.tests_as_root(steps, "tests over veth", &veth, VETH_SUITES)
+        self.tests_as_root(steps, "tests over veth", &veth, VETH_SUITES)?;
+        self.chaos(steps)
+    }
+
+    fn chaos(&self, steps: &mut Steps) -> Result<()> {
+        let step = "chaos";
+        if self.options.quick {
+            steps.skip(step, "--quick");
+        } else if self.options.filter.is_some() {
+            steps.skip(step, "it is no test with a name; `cargo xtask chaos` runs it");
+        } else {
+            steps.run_with(step, |_| chaos::step(self.workspace, &self.name))?;
+        }
+        Ok(())
     }
 
     /// Suites, so many of them at once.

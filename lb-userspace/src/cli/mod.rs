@@ -21,6 +21,7 @@ pub mod drains;
 pub mod events;
 pub mod exit;
 pub mod flows;
+pub mod itself;
 pub mod kick;
 pub mod output;
 pub mod plan;

@@ -8,9 +8,9 @@ use toml::de::{DeTable, DeValue};
 use super::limits::{self, default};
 use super::reader::{Read, Section, address, child, choice, describe};
 use super::report::Report;
-use super::{hooks, ports, prefix, schema};
+use super::{announce, api, hooks, ports, prefix, schema};
 use crate::model::{
-    Affinity, Family, FlowTable, Forward, Fragments, Hooks, Interface, Ping, Ports, Protocol, Protocols,
+    Affinity, Api, Family, FlowTable, Forward, Fragments, Hooks, Interface, Ping, Ports, Protocol, Protocols,
     Rules, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
 
@@ -29,6 +29,9 @@ pub(super) struct RawConfig {
     pub timeouts: Timeouts,
     pub rules: Rules,
     pub hooks: Hooks,
+    pub api: Api,
+    /// As written.
+    pub announce: Option<String>,
     /// In the order of the file.
     pub hosts: Vec<RawHost>,
     pub services: Vec<RawService>,
@@ -88,6 +91,8 @@ impl RawConfig {
             timeouts,
             rules,
             hooks: hooks::read(report, &top),
+            api: api::read(report, &top),
+            announce: announce::read(report, &top),
             hosts: read_hosts(report, &top),
             services: read_services(report, &top, timeouts, rules),
         }

@@ -12,6 +12,7 @@ mod gauges;
 mod handle;
 mod hands;
 mod interfaces;
+mod itself;
 mod kicks;
 mod listing;
 mod own;
@@ -24,6 +25,7 @@ mod resets;
 mod rings;
 mod start;
 mod status;
+mod summary;
 mod telling;
 mod tick;
 mod ways_out;
@@ -39,6 +41,7 @@ use tokio::sync::watch;
 pub use clock::Clock;
 pub use error::Error;
 pub use handle::{Handle, Running};
+pub use itself::{Announcer, interface_of_vips};
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
 #[doc(hidden)]
 pub use progress::{Watched, look};
@@ -54,6 +57,7 @@ use crate::plan::{Ids, Inputs, Pair};
 use crate::ramp::Ramp;
 use crate::relay::{self, PathMtus};
 use edges::Edges;
+use itself::Itself;
 use kicks::Kicks;
 use progress::Durations;
 use ramps::Watch;
@@ -119,6 +123,7 @@ pub struct Engine {
     kicks: Kicks,
     durations: Durations,
     telling: Telling,
+    itself: Itself,
     /// The daemon ends; what goes on goes on without it.
     is_stopping: bool,
 }

@@ -15,6 +15,7 @@ mod drains;
 mod error;
 mod file;
 mod ids;
+mod itself;
 mod lineages;
 mod lock;
 mod meta;

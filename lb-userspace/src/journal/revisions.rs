@@ -37,6 +37,12 @@ pub enum Kind {
     Ramp,
     /// Flows of a host were ended early.
     Kick,
+    /// The balancer itself was drained, or its drain was changed.
+    SelfDrain,
+    /// That drain came to its end.
+    SelfDrained,
+    /// The balancer is in use again.
+    SelfUndrain,
 }
 
 impl fmt::Display for Kind {
@@ -52,6 +58,9 @@ impl fmt::Display for Kind {
             Kind::Undrain => "undrain",
             Kind::Ramp => "ramp",
             Kind::Kick => "kick",
+            Kind::SelfDrain => "self-drain",
+            Kind::SelfDrained => "self-drained",
+            Kind::SelfUndrain => "self-undrain",
         })
     }
 }

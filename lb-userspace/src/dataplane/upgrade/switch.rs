@@ -45,16 +45,18 @@ impl Dataplane {
         self.programs.keep(&self.paths, &mut self.ebpf, &self.options)?;
         let predecessor = before.as_ref().or_else(|| links.iter().find_map(|link| link.before.as_ref()));
         let has_predecessor = match predecessor {
-            Some(program) if !transition.sources.is_empty() => {
-                self.programs.set_predecessor(program).map_err(|error| {
+            Some(program) if !transition.sources.is_empty() => match self.programs.set_predecessor(program) {
+                Ok(()) => true,
+                Err(error) => {
                     log::warn!(
                         "the program before cannot be asked for flows that begin at this moment: {error}"
                     );
-                })
-            }
-            _ => Err(()),
+                    false
+                }
+            },
+            _ => false,
         };
-        self.maps.transition.store(0, u64::from(has_predecessor.is_ok()));
+        self.maps.transition.store(0, u64::from(has_predecessor));
         let folder = self.rename(&transition)?;
         if let Err(error) = self.swap(&links) {
             self.rename_back(&transition, folder.as_deref());
