@@ -55,7 +55,11 @@ impl Load {
     pub fn check(&self, after: &str) {
         std::thread::sleep(Duration::from_secs(1));
         for counts in [self.long.counts(), self.short.counts()] {
-            assert_eq!((counts.broken, counts.missequenced, counts.renamed), (0, 0, 0), "{after}: {counts:?}");
+            assert_eq!(
+                (counts.broken, counts.missequenced, counts.renamed),
+                (0, 0, 0),
+                "{after}: {counts:?}"
+            );
         }
         let counts = self.udp.counts();
         assert_eq!((counts.lost, counts.moved, counts.garbled), (0, 0, 0), "{after}: {counts:?}");
