@@ -63,7 +63,7 @@ const RUNS: [Run; 5] = [
     run("decap", "kernel_decap", &[]),
     run("vlans", "vm_devices", &["bond::", "tunnels::"]),
     run("bonds", "vm_devices", &["vlan::", "tunnels::"]),
-    Run { limit: Duration::from_secs(480), ..run("service", SERVICE, &[]) },
+    long("service", SERVICE, &[]),
 ];
 /// The suite whose first process is systemd.
 const SERVICE: &str = "vm_service";
