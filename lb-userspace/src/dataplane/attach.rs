@@ -78,7 +78,9 @@ impl Dataplane {
         for mode in [NATIVE, GENERIC] {
             let pin = self.paths.link(ifindex, mode);
             match fs::remove_file(&pin) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::path(&pin)(error)),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::path(&pin)(error));
+                }
                 _ => {}
             }
         }

@@ -132,7 +132,10 @@ impl Dataplane {
 
     /// Makes new maps beside those in use, with what they hold.
     fn open_beside(options: Options, paths: &Paths, comparison: &Comparison) -> Result<Self, Error> {
-        log::info!("the maps in use are not those of this version and config:\n{}", comparison.differences.join("\n"));
+        log::info!(
+            "the maps in use are not those of this version and config:\n{}",
+            comparison.differences.join("\n")
+        );
         let next = paths.next();
         upgrade::prepare(paths, &next, comparison, &options.sizes)?;
         let (ebpf, programs, mut maps) = load(&options, &next)?;

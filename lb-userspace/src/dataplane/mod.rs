@@ -39,5 +39,7 @@ pub use paths::Paths;
 pub use sizes::Sizes;
 pub use sweep::{ResetPin, SweepInput, Swept};
 pub use sys::{grace_period, monotonic_seconds};
-pub use upgrade::{Rehearsal, Treatment, rehearse};
 pub use tables::{BackendTable, ServiceTable, Tables, Vip, VipKey};
+#[doc(hidden)]
+pub use upgrade::Transition;
+pub use upgrade::{Rehearsal, Treatment, rehearse};

@@ -72,7 +72,6 @@ impl Reader {
         }
     }
 
-
     pub fn bits(&self) -> u32 {
         self.bits
     }

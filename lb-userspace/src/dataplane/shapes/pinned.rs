@@ -5,8 +5,8 @@ use std::path::Path;
 use aya::maps::{IterableMap, MapData};
 use lb_common::layout::state;
 
-use super::super::mapped::Mapped;
 use super::super::Error;
+use super::super::mapped::Mapped;
 use super::{Shapes, past};
 
 /// Name of the pin.
@@ -16,7 +16,9 @@ const NAME: &str = "SHAPES";
 pub enum Kept {
     Known(Box<Shapes>),
     /// They have no description, and their layout's number is none that is known here.
-    Unknown { layout: u64 },
+    Unknown {
+        layout: u64,
+    },
 }
 
 /// Pins a description in the folder, unless there is one.
@@ -25,10 +27,8 @@ pub fn keep(folder: &Path, shapes: &Shapes) -> Result<(), Error> {
     if pin.try_exists().map_err(Error::path(&pin))? {
         return Ok(());
     }
-    let text = serde_json::to_vec(shapes).map_err(|error| Error::Path {
-        path: pin.clone(),
-        source: std::io::Error::other(error),
-    })?;
+    let text = serde_json::to_vec(shapes)
+        .map_err(|error| Error::Path { path: pin.clone(), source: std::io::Error::other(error) })?;
     // The length first.
     let len = 1 + text.len().div_ceil(8) as u32;
     let array = super::super::sys::array::<u64>(NAME, len)?;

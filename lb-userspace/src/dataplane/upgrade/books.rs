@@ -159,7 +159,8 @@ fn add_reasons(
         let Some(values) = Values::open(folder, name)? else { continue };
         for reason in Reason::ALL {
             let number = shapes.reasons.iter().position(|name| name == reason.name());
-            let Some(number) = number.map(|number| number as u32).filter(|number| *number < values.entries) else {
+            let Some(number) = number.map(|number| number as u32).filter(|number| *number < values.entries)
+            else {
                 continue;
             };
             let word = |value: &[u8]| u64::from_le_bytes(value[..8].try_into().unwrap_or_default());
@@ -184,8 +185,8 @@ impl Values {
         let Some(map) = open_map(folder, name)? else { return Ok(None) };
         let info = map.info().map_err(Error::map(name))?;
         let is_by_cpu = info.map_type().is_ok_and(|of| of == aya::maps::MapType::PerCpuArray);
-        let cpus = aya::util::nr_cpus()
-            .map_err(|(_, source)| Error::Syscall { call: "counting CPUs", source })?;
+        let cpus =
+            aya::util::nr_cpus().map_err(|(_, source)| Error::Syscall { call: "counting CPUs", source })?;
         Ok(Some(Values {
             entries: info.max_entries(),
             stride: info.value_size().next_multiple_of(8) as usize,

@@ -152,7 +152,8 @@ fn differences(name: &str, found: Option<&Shape>, own: &Shape) -> Vec<String> {
         match found.field(&field.name) {
             None => lines.push(format!("  {name}: it has no {}", field.name)),
             Some(other) if other != field => {
-                let place = |field: &shapes::Field| format!("{}×{} bits at {}", field.count, field.bits, field.at);
+                let place =
+                    |field: &shapes::Field| format!("{}×{} bits at {}", field.count, field.bits, field.at);
                 lines.push(format!(
                     "  {name}: {} is {}, this version needs {}",
                     field.name,

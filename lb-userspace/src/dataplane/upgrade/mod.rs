@@ -163,7 +163,13 @@ impl Transition {
     }
 
     /// Copies what is new or has changed since the last pass.
-    fn pass(&mut self, maps: &mut Maps, options: &Options, now: u32, is_in_use: bool) -> Result<Figures, Error> {
+    fn pass(
+        &mut self,
+        maps: &mut Maps,
+        options: &Options,
+        now: u32,
+        is_in_use: bool,
+    ) -> Result<Figures, Error> {
         let started = Instant::now();
         let terms = Terms { key: options.key, timeouts: &options.timeouts, now };
         let mut target = Target {
@@ -217,7 +223,7 @@ impl Transition {
         let room = u64::from(maps.sizes.words() / 2);
         let live = target::live(maps, &options.timeouts, now) + figures.no_place;
         if !self.sources.is_empty() && (figures.no_place > 0 || live > room) {
-            return Err(Error::NoRoom { live, room });
+            return Err(Error::NoRoom { live, room, no_place: figures.no_place });
         }
         Ok(())
     }

@@ -51,15 +51,7 @@ pub fn rehearse(options: Options) -> Result<Option<Rehearsal>, Error> {
     let beside = if copied.is_some() { options.sizes.flow_table_bytes() } else { 0 };
     let Comparison { layout, differences, refusals, maps, .. } = comparison;
     let maps = maps.into_iter().collect();
-    Ok(Some(Rehearsal {
-        layout,
-        own_layout: LAYOUT_VERSION,
-        differences,
-        refusals,
-        maps,
-        copied,
-        beside,
-    }))
+    Ok(Some(Rehearsal { layout, own_layout: LAYOUT_VERSION, differences, refusals, maps, copied, beside }))
 }
 
 fn try_it(

@@ -51,7 +51,8 @@ pub fn refusals(folder: &Path, shapes: Option<&Shapes>) -> Result<Vec<String>, E
                 lines.push(format!("  {name}: what its values mean has changed, and cannot be translated"));
             }
             Some(shape) => {
-                let missing = fields.iter().flat_map(|names| names.iter()).filter(|name| shape.field(name).is_none());
+                let missing =
+                    fields.iter().flat_map(|names| names.iter()).filter(|name| shape.field(name).is_none());
                 lines.extend(missing.map(|field| format!("  {name}: it has no {field}")));
             }
         }

@@ -25,7 +25,17 @@ impl Dataplane {
     /// # Errors
     /// A link does not take the program: then all are as they were.
     pub fn take_over(&mut self) -> Result<(), Error> {
-        let Some(mut transition) = self.transition.take() else { return Ok(()) };
+        match self.switch(None)? {
+            Some(transition) => self.take_the_rest(transition),
+            None => Ok(()),
+        }
+    }
+
+    /// The first part of [`Self::take_over`]: from then on packets go by this data path, and by the one before where they have to. A test
+    /// names the program before; else it is the one that the links have.
+    #[doc(hidden)]
+    pub fn switch(&mut self, before: Option<OwnedFd>) -> Result<Option<Transition>, Error> {
+        let Some(mut transition) = self.transition.take() else { return Ok(None) };
         if transition.next.is_some() {
             for _ in 0..PASSES {
                 self.copy_again(&mut transition, false)?;
@@ -33,24 +43,26 @@ impl Dataplane {
         }
         let links = find_links(&self.paths.links(), &self.paths.programs())?;
         self.programs.keep(&self.paths, &mut self.ebpf, &self.options)?;
-        let predecessor = links.iter().find_map(|link| link.before.as_ref());
+        let predecessor = before.as_ref().or_else(|| links.iter().find_map(|link| link.before.as_ref()));
         let has_predecessor = match predecessor {
             Some(program) if !transition.sources.is_empty() => match self.programs.set_predecessor(program) {
                 Ok(()) => true,
                 Err(error) => {
-                    log::warn!("the program before cannot be asked for flows that begin at this moment: {error}");
+                    log::warn!(
+                        "the program before cannot be asked for flows that begin at this moment: {error}"
+                    );
                     false
                 }
             },
             _ => false,
         };
         self.maps.transition.store(0, u64::from(has_predecessor));
-        let before = self.rename(&transition)?;
+        let folder = self.rename(&transition)?;
         if let Err(error) = self.swap(&links) {
-            self.rename_back(&transition, before.as_deref());
+            self.rename_back(&transition, folder.as_deref());
             return Err(error);
         }
-        self.take_the_rest(transition)
+        Ok(Some(transition))
     }
 
     /// From here on the new maps are the instance's.
@@ -67,7 +79,8 @@ impl Dataplane {
 
     fn rename_back(&self, transition: &Transition, before: Option<&Path>) {
         if let (Some(next), Some(before)) = (&transition.next, before) {
-            let back = fs::rename(self.paths.maps(), next).and_then(|()| fs::rename(before, self.paths.maps()));
+            let back =
+                fs::rename(self.paths.maps(), next).and_then(|()| fs::rename(before, self.paths.maps()));
             if let Err(error) = back {
                 log::error!("cannot put {} back: {error}", before.display());
             }
@@ -98,7 +111,8 @@ impl Dataplane {
     }
 
     /// Packets go by the new program; what the one before has done since the last look is still missing.
-    fn take_the_rest(&mut self, mut transition: Transition) -> Result<(), Error> {
+    #[doc(hidden)]
+    pub fn take_the_rest(&mut self, mut transition: Transition) -> Result<(), Error> {
         grace_period()?;
         self.copy_again(&mut transition, true)?;
         if self.maps.transition.load(0) != 0 {
@@ -143,7 +157,8 @@ fn find_links(folder: &Path, programs: &Path) -> Result<Vec<Link>, Error> {
         let path = entry.map_err(Error::path(folder))?.path();
         let fd = links::open_pinned(&path).map_err(failed(&path))?;
         let info = links::link_info(&fd).map_err(failed(&path))?;
-        let before = pinned_program(programs, info.program).or_else(|| links::program_by_id(info.program).ok());
+        let before =
+            pinned_program(programs, info.program).or_else(|| links::program_by_id(info.program).ok());
         found.push(Link { path, fd, before });
     }
     Ok(found)

@@ -34,7 +34,8 @@ impl Target<'_> {
     /// Whether the flow has a pin, dead or alive.
     pub fn has(&self, pin: &Taken) -> bool {
         let found = table::find(self, pin.hash, &pin.tuple);
-        found.is_some() && table::is_of(self, &found, &pin.tuple) || self.maps.overflow.get(&pin.tuple, 0).is_ok()
+        found.is_some() && table::is_of(self, &found, &pin.tuple)
+            || self.maps.overflow.get(&pin.tuple, 0).is_ok()
     }
 
     /// A flow of the host, which a slot in handover may need, has no pin.
@@ -110,7 +111,10 @@ impl Target<'_> {
 
     fn put_overflow(&mut self, old: &Overflow, pin: &Taken) -> Put {
         let second = old.cold.kind & Cold::SECOND;
-        let entry = Overflow { word: pin.entry.word, cold: Cold { kind: pin.entry.cold.kind | second, ..pin.entry.cold } };
+        let entry = Overflow {
+            word: pin.entry.word,
+            cold: Cold { kind: pin.entry.cold.kind | second, ..pin.entry.cold },
+        };
         if self.maps.overflow.insert(pin.tuple, entry, 0).is_err() {
             return Put::Left;
         }
@@ -192,7 +196,7 @@ pub fn live(maps: &Maps, timeouts: &Timeouts, now: u32) -> u64 {
         // SAFETY: a word of the mapped array.
         .filter(|&index| Word(unsafe { atomic::load(maps.word(index)) }).is_live(now, timeouts))
         .count() as u64;
-    let in_overflow = maps.overflow.iter().flatten().filter(|(_, entry)| Word(entry.word).is_live(now, timeouts));
+    let in_overflow =
+        maps.overflow.iter().flatten().filter(|(_, entry)| Word(entry.word).is_live(now, timeouts));
     in_arrays + in_overflow.count() as u64
 }
-
