@@ -56,7 +56,7 @@ const RUNS: [Run; 5] = [
     run("decap", "kernel_decap", &[]),
     run("vlans", "vm_devices", &["bond::", "tunnels::"]),
     run("bonds", "vm_devices", &["vlan::", "tunnels::"]),
-    long("service", SERVICE, &[]),
+    run("service", SERVICE, &[]),
 ];
 /// The suite whose first process is systemd.
 const SERVICE: &str = "vm_service";
