@@ -34,6 +34,7 @@ pub(super) fn resolve(report: &mut Report, raw: RawConfig) -> Model {
         timeouts: raw.timeouts,
         rules: raw.rules,
         hooks: raw.hooks,
+        journal: raw.journal,
         api: raw.api,
         announce: raw.announce,
         hosts: hosts.by_name,

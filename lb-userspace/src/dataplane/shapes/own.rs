@@ -232,7 +232,8 @@ mod tests {
             start: 9,
             stats: 10,
             slot: 11,
-            ..Cold::default()
+            #[cfg(feature = "layout-next")]
+            more: 0,
         };
         let entry = Overflow { word: word.0, cold };
         // SAFETY: `repr(C)` without padding.
