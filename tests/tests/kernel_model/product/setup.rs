@@ -141,6 +141,8 @@ impl Setup {
             flow_table: model::FlowTable { pins: 64, overflow: 64, flood_gate: 0 },
             timeouts: timeouts(),
             rules: model::Rules::default(),
+            api: model::Api::default(),
+            announce: None,
             hosts: self.weights.iter().map(host).collect(),
             services: self.services_named().map(|service| self.service(service)).collect(),
         }
