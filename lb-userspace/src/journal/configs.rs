@@ -90,6 +90,29 @@ impl Journal {
         self.write("note a config", |tx| put_in_force(tx, kind, new, change, detail))
     }
 
+    /// Notes that a config could not be put in force, and that the one before is in force as it was: if it waited to be confirmed it does
+    /// so still.
+    pub fn take_back(
+        &mut self,
+        failed: u64,
+        before: &Applied,
+        change: &Change<'_>,
+        detail: &Value,
+    ) -> Result<u64> {
+        let config = NewConfig { text: &before.text, seen: None, confirm: None, about: Some(failed) };
+        self.write("note a config that failed", |tx| {
+            let revision = put_in_force(tx, Kind::Failed, &config, change, detail)?;
+            if let Some(Pending { back_to, deadline, patience }) = &before.pending {
+                let back_to = number(tx, back_to)?;
+                tx.execute(
+                    "UPDATE applied SET back_to = ?1, deadline = ?2, patience = ?3",
+                    params![back_to, to_sql(*deadline), to_sql(*patience)],
+                )?;
+            }
+            Ok(revision)
+        })
+    }
+
     /// Notes that the config in force is to stay; returns the number of the revision.
     ///
     /// # Errors

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lb_common::layout::{Control, HOST_NONE, HostId, HostState, Slot};
-use lb_userspace::api::types::{DrainRequest, Status, UndrainRequest};
+use lb_userspace::api::types::{Applied, DrainRequest, Status, UndrainRequest};
 use lb_userspace::dataplane::{Abilities, Dataplane, Sizes};
-use lb_userspace::engine::{self, Clock, Engine, Start, by_phase};
-use lb_userspace::journal::Journal;
+use lb_userspace::engine::{self, Clock, Engine, How, Resolved, Start, by_phase};
+use lb_userspace::journal::{Journal, Kind};
+use lb_userspace::model::{Interface, XdpMode};
 use lb_userspace::netlink::{NextHop, NextHopState};
 use sluice_tests::packets::Packet;
 use tokio::sync::watch;
@@ -175,6 +176,31 @@ impl Balancer {
             };
             hops.insert(backend(host), state);
         });
+    }
+
+    /// Another config while the daemon runs, under a text that stands for it; with an interface that is not there it cannot be put in
+    /// force, which is found out last.
+    pub fn apply(
+        &mut self,
+        setup: &Setup,
+        text: &str,
+        interface: Option<&str>,
+    ) -> Result<Applied, engine::Error> {
+        let mut model = setup.model();
+        let named = |name: &str| Interface { name: name.to_owned(), xdp_mode: XdpMode::Native };
+        model.interfaces = interface.map(named).into_iter().collect();
+        let how = How {
+            kind: Kind::Apply,
+            file: text.to_owned(),
+            is_own: false,
+            confirm: None,
+            about: None,
+            dry_run: false,
+            author: "test".to_owned(),
+            reason: None,
+        };
+        let new = Resolved { text: text.to_owned(), model, abilities: Abilities::default(), relay: None };
+        self.engine().apply(new, &how)
     }
 
     pub fn drain(&mut self, hosts: &BTreeSet<HostId>) -> Result<(), engine::Error> {
