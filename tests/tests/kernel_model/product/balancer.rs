@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use lb_common::layout::{Control, HOST_NONE, HostId, HostState, Slot};
 use lb_userspace::api::types::{Applied, DrainRequest, Status, UndrainRequest};
@@ -103,6 +104,13 @@ impl Balancer {
         self.live(plane, setup)
     }
 
+    /// As [`Self::restart`], by a daemon of another version, whose directory is new to it.
+    pub fn upgrade(&mut self, setup: &Setup) -> Result<(), engine::Error> {
+        let mut plane = self.die().open_again(true)?;
+        plane.is_directory_new = true;
+        self.live(plane, setup)
+    }
+
     fn die(&mut self) -> Dataplane {
         self.life.take().map(Engine::die).or_else(|| self.dead.take()).expect("alive or dead")
     }
@@ -110,8 +118,7 @@ impl Balancer {
     fn live(&mut self, plane: Dataplane, setup: &Setup) -> Result<(), engine::Error> {
         SECONDS.set(self.now);
         let clock = Clock::moved_by(seconds, self.epoch);
-        let path = self.folder.path().join(format!("{}.db", self.lives));
-        let mut journal = Journal::open(&path, Some(key()), clock.now())?;
+        let mut journal = Journal::open(&self.journal(), Some(key()), clock.now())?;
         let mut names: Vec<String> = (1..=HOSTS).map(name).collect();
         if self.backwards {
             names.reverse();
@@ -130,6 +137,11 @@ impl Balancer {
         };
         self.life = Some(start.start_on(plane, clock)?);
         Ok(())
+    }
+
+    /// The journal's file.
+    pub fn journal(&self) -> PathBuf {
+        self.folder.path().join(format!("{}.db", self.lives))
     }
 
     pub fn engine(&mut self) -> &mut Engine {
