@@ -34,6 +34,14 @@ fn without(setup: &Setup, host: HostId) -> Setup {
     setup
 }
 
+/// A balancer on which a config is in force.
+fn balancer(setup: &Setup, text: &str) -> Balancer {
+    let mut balancer = Balancer::open(RING, 2048, false);
+    balancer.begin(setup, START, UNIX).expect("the engine starts");
+    balancer.apply(setup, text, None).expect("it can be put in force");
+    balancer
+}
+
 /// Connections that begin while `work` is done, by the hosts that they began at.
 fn while_flows_begin(balancer: &mut Balancer, work: impl FnOnce(&mut Balancer)) -> Vec<(Client, HostId)> {
     let pin = balancer.plane().paths.pins.join("program");
@@ -76,11 +84,8 @@ fn host_of(program: &Xdp, frame: &[u8]) -> HostId {
 #[test]
 fn flows_that_began_under_a_config_that_failed_go_on() {
     for edges in [false, true] {
-        let mut balancer = Balancer::open(RING, 2048, false);
         let setup = setup(edges);
-        let before = without(&setup, NEW);
-        balancer.begin(&before, START, UNIX).expect("the engine starts");
-        balancer.apply(&before, "before", None).expect("it can be put in force");
+        let mut balancer = balancer(&without(&setup, NEW), "before");
         let flows = while_flows_begin(&mut balancer, |balancer| {
             thread::sleep(Duration::from_millis(5));
             balancer.apply(&setup, "after", NOWHERE).expect_err("there is no such interface");
@@ -103,4 +108,46 @@ fn flows_that_began_under_a_config_that_failed_go_on() {
         assert!(leaving.iter().any(|left| left.host == "host-5" && left.live_flows > 0), "{leaving:?}");
         assert!(balancer.status().violations.is_empty());
     }
+}
+
+/// After an upgrade that has made the directory anew a host can leave with its flows, once something was published.
+#[test]
+fn a_host_with_flows_leaves_after_an_upgrade() {
+    let setup = setup(false);
+    let mut balancer = balancer(&setup, "before");
+    balancer.upgrade(&setup).expect("the engine starts");
+    let slots = &balancer.slots()[&Service::Web];
+    let slot = slots.iter().position(|slot| slot.owner() == NEW).expect("it has slots");
+    let client = Client::in_slot(0x0a01_0000, Service::Web, slot as u32, RING);
+    assert_eq!(balancer.send(&client.packet().syn(1)), NEW);
+    balancer.apply(&without(&setup, NEW), "after", None).expect("what is published is known");
+    assert_eq!(balancer.send(&client.packet().seq(2).ack(1)), NEW);
+}
+
+/// A config failed, and the journal could not be told: it is not the one in force, and nothing is built upon it.
+#[test]
+fn what_the_journal_does_not_know_yet_comes_first() {
+    let setup = setup(false);
+    let mut balancer = balancer(&setup, "before");
+    let journal = rusqlite::Connection::open(balancer.journal()).unwrap();
+    let applied = || -> String {
+        let query = "SELECT text FROM configs, applied WHERE configs.number = applied.config";
+        journal.query_row(query, [], |row| row.get(0)).unwrap()
+    };
+    journal
+        .execute_batch(
+            "CREATE TRIGGER full BEFORE INSERT ON revisions WHEN NEW.kind = 'failed' BEGIN SELECT RAISE(ABORT, 'a test'); END",
+        )
+        .unwrap();
+    balancer.apply(&without(&setup, NEW), "failed", NOWHERE).expect_err("there is no such interface");
+    assert_eq!(applied(), "failed", "it could not be noted");
+    balancer.apply(&without(&setup, NEW), "failed", None).expect_err("it is not in force");
+    balancer.apply(&without(&setup, 4), "next", None).expect_err("what was in force is not noted");
+    assert_eq!(balancer.status().hosts.len(), 5);
+    balancer.engine().confirm("test", None).expect_err("nothing waits");
+    journal.execute_batch("DROP TRIGGER full").unwrap();
+    let done = balancer.apply(&without(&setup, 4), "next", None).expect("the journal can be written");
+    assert!(done.revision.is_some());
+    balancer.engine().round().expect("a round goes well");
+    assert_eq!((applied().as_str(), balancer.status().hosts.len()), ("next", 4));
 }
