@@ -117,7 +117,12 @@ impl Engine {
             self.go_back(before, revision, applied);
             return Err(Error::NotApplied { revision, source: Box::new(error) });
         }
-        self.find_in_force()?;
+        // It is in force: what goes wrong from here on is no reason to say that it is not.
+        self.in_force.status.revision = revision;
+        self.in_force.status.confirm_by = how.confirm.map(|patience| now + patience);
+        if let Err(error) = self.find_in_force() {
+            log::warn!("{error}");
+        }
         self.announce();
         self.tell(Happening::ConfigApplied {
             revision,
@@ -127,7 +132,9 @@ impl Engine {
             confirm_by: self.in_force.status.confirm_by,
         });
         // Gauges of drains rest on the last sweep, which knows the rings of before.
-        self.sweep()?;
+        if let Err(error) = self.sweep() {
+            log::warn!("{error}");
+        }
         Ok(Applied { revision: Some(revision), confirm_by: self.in_force.status.confirm_by, plan })
     }
 
