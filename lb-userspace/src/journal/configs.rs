@@ -42,7 +42,7 @@ pub struct NewConfig<'a> {
     pub text: &'a str,
     /// The daemon's own file, if it was looked at.
     pub seen: Option<&'a str>,
-    /// Seconds in which somebody has to confirm it.
+    /// Seconds in which somebody has to confirm it; else the last one that did not wait for that comes back.
     pub confirm: Option<u64>,
     /// The revision that it takes back.
     pub about: Option<u64>,
@@ -173,12 +173,13 @@ pub(super) fn put_in_force(
     change: &Change<'_>,
     detail: &Value,
 ) -> std::result::Result<u64, Fault> {
-    let before: Option<(i64, i64, Option<i64>, i64)> = tx
-        .query_row("SELECT config, revision, deadline, seen FROM applied", [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+    type Before = (i64, i64, Option<i64>, i64, Option<i64>);
+    let before: Option<Before> = tx
+        .query_row("SELECT config, revision, deadline, seen, back_to FROM applied", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
         })
         .optional()?;
-    if let Some((_, waiting, Some(deadline), _)) = before
+    if let Some((_, waiting, Some(deadline), ..)) = before
         && new.about != Some(from_sql(waiting))
     {
         let (revision, deadline) = (from_sql(waiting), from_sql(deadline));
@@ -187,12 +188,13 @@ pub(super) fn put_in_force(
     let config = number(tx, new.text)?;
     let seen = match (new.seen, before) {
         (Some(seen), _) => number(tx, seen)?,
-        (None, Some((_, _, _, seen))) => seen,
+        (None, Some((_, _, _, seen, _))) => seen,
         (None, None) => config,
     };
     let pending = match (new.confirm, before) {
-        (Some(patience), Some((before, ..))) => {
-            Some((before, to_sql(change.at.saturating_add(patience)), to_sql(patience)))
+        // What nobody has confirmed is nothing to go back to.
+        (Some(patience), Some((before, .., back_to))) => {
+            Some((back_to.unwrap_or(before), to_sql(change.at.saturating_add(patience)), to_sql(patience)))
         }
         _ => None,
     };
