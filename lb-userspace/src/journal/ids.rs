@@ -148,7 +148,8 @@ impl Journal {
             for name in numbers.hosts.keys() {
                 host.execute([name])?;
             }
-            let mut other = tx.prepare_cached("DELETE FROM ids WHERE kind = ?1 AND name = ?2 AND part = ?3")?;
+            let mut other =
+                tx.prepare_cached("DELETE FROM ids WHERE kind = ?1 AND name = ?2 AND part = ?3")?;
             for name in numbers.services.keys() {
                 other.execute([&IdKind::Service.to_string(), name, ""])?;
             }
