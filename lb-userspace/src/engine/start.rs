@@ -16,7 +16,7 @@ use super::progress::Durations;
 use super::ramps::Watch;
 use super::rates::Rates;
 use super::resets::Resets;
-use super::rings::Rings;
+use super::rings::{self, Rings};
 use super::telling::Telling;
 use super::{Clock, Engine, Error};
 use crate::dataplane::{Abilities, Dataplane, Options, Sizes, grace_period};
@@ -24,7 +24,7 @@ use crate::drain::{State, Target, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
 use crate::model::{Interface, Model, Timeouts};
 use crate::netlink::{self, NextHopState};
-use crate::plan::{Ids, state_of_leaving};
+use crate::plan::{Ids, audience, state_of_leaving};
 use crate::relay::{self, PathMtus};
 
 /// What the engine starts from.
@@ -102,6 +102,8 @@ impl Start {
             dataplane,
             attached: Vec::new(),
             rings: Rings::default(),
+            tallies: BTreeMap::new(),
+            of_clients: BTreeMap::new(),
             ramps: BTreeMap::new(),
             watch: Watch::default(),
             published_shares: BTreeMap::new(),
@@ -171,6 +173,11 @@ impl Engine {
                 self.sealed.insert(target.clone());
             }
             log::info!("{target} stays {:?} by the journal", state.admin());
+            if let (Some(_), State::Draining(draining)) = (target.clients, &state) {
+                let noted = draining.drain.start.as_ref().map(|start| start.tally);
+                let tally = noted.filter(|tally| *tally != 0).or_else(|| self.free_tally());
+                self.tallies.extend(tally.map(|tally| (target.clone(), tally)));
+            }
             self.drains.insert(target, state);
         }
         Ok(())
@@ -220,7 +227,12 @@ impl Engine {
 
     fn continue_rings(&mut self) -> Result<(), Error> {
         let lineages = if self.journal.key_replaced() { BTreeMap::new() } else { self.journal.lineages()? };
-        let services = self.wanted();
+        let mut intents = self.intents();
+        // Handovers of drains that are over may still be open.
+        intents
+            .clients
+            .extend(rings::names(&lineages).into_iter().filter(|name| audience::parse(name).1.is_some()));
+        let services = self.wanted(&intents);
         self.rings = self.with_making(|making| Rings::continued(making, services, &lineages));
         Ok(())
     }

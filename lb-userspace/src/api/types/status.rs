@@ -24,6 +24,9 @@ pub struct Status {
     pub interfaces: Vec<InterfaceStatus>,
     pub services: Vec<ServiceStatus>,
     pub hosts: Vec<HostStatus>,
+    /// Drains for some clients alone that are in force.
+    #[serde(default)]
+    pub drains_of_clients: Vec<DrainStatus>,
     pub flow_table: FlowTableStatus,
     /// Errors from the paths to backends; null where no packet has an outer header, or where they cannot be heard.
     #[serde(default)]

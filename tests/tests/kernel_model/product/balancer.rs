@@ -58,7 +58,7 @@ impl Balancer {
     /// A table of `buckets` buckets, and half as many entries in overflow. `backwards`: hosts have other numbers than they have on
     /// other balancers.
     pub fn open(ring: u32, buckets: u32, backwards: bool) -> Balancer {
-        let sizes = Sizes { ring_size: ring, ring_copies: 16, stats: 64, buckets, overflow: buckets };
+        let sizes = Sizes { ring_size: ring, ring_copies: 96, stats: 128, buckets, overflow: buckets };
         let timeouts = by_phase(&Setup::new(ring, BTreeMap::new()).model().timeouts);
         let plane = Dataplane::open(options(sizes, timeouts)).expect("the data path loads; needs root");
         let memory = std::path::Path::new("/dev/shm");
@@ -253,12 +253,24 @@ impl Balancer {
         for service in Service::ALL {
             let mut all = maps.services.all();
             let (.., record) = all.find(|(key, ..)| *key == service.key()).expect("it is published");
-            let blocks = record.block..record.block + maps.sizes.blocks_a_ring();
+            let first = record.block & !lb_common::layout::Service::SPLIT;
+            let blocks = first..first + maps.sizes.blocks_a_ring();
             let words = blocks.flat_map(|block| maps.rings.get(block));
             let ring = words.take(maps.sizes.ring_size as usize).map(|word| slot(Slot(word))).collect();
             slots.insert(service, ring);
         }
         slots
+    }
+
+    /// Services of which some clients are treated apart, and how many prefixes of clients.
+    pub fn apart(&mut self) -> (BTreeSet<Service>, usize) {
+        let maps = &self.plane().maps;
+        let is_split = |service: &Service| {
+            let mut all = maps.services.all();
+            let record = all.find(|(key, ..)| *key == service.key()).map(|(.., record)| record);
+            record.is_some_and(|record| record.block & lb_common::layout::Service::SPLIT != 0)
+        };
+        (Service::ALL.into_iter().filter(is_split).collect(), maps.clients.iter().count())
     }
 }
 
