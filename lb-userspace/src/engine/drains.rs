@@ -145,8 +145,7 @@ impl Engine {
         let mut rings = self.rings.clone();
         rings.regroup(&wanted, &intents.needed);
         if rings.rings.len() > self.dataplane.options.sizes.rings() {
-            let names = new.first().map(|target| self.audiences_of(target)).unwrap_or_default();
-            return Err(Error::NoRing { service: names.into_iter().next().unwrap_or_default() });
+            return Err(Error::NoRing { target: new[0].to_string() });
         }
         Ok(())
     }

@@ -22,8 +22,8 @@ pub enum Error {
     NotOfService { host: String, service: String },
     #[error("a ramp is for all services of a host")]
     RampOfService,
-    #[error("there are as many rings as there can be, and {service} would need one of its own")]
-    NoRing { service: String },
+    #[error("there are as many rings as there can be, and the drain of {target} would need one more")]
+    NoRing { target: String },
     #[error("{0}")]
     Clients(#[from] drain::Unclear),
     #[error("there are {0} drains for some clients alone, and no more can be under way at once")]
@@ -134,7 +134,7 @@ impl Error {
             Error::Ramp(refusal) => Some(refusal.mend().to_owned()),
             Error::NotOfService { .. } => Some("`sluice rings` lists services with their hosts".to_owned()),
             Error::RampOfService => Some("leave the ramp or the service out".to_owned()),
-            Error::NoRing { .. } => Some("drain the host for all services and clients".to_owned()),
+            Error::NoRing { .. } => Some("undrain others that are for single services or clients, or drain the whole host; a ring is free again when its handovers are over".to_owned()),
             Error::NoDrain(_) => Some("`sluice receipts` lists the drains that are over".to_owned()),
             Error::NoReceiptYet { host, .. } => {
                 Some(format!("`sluice drain {host} --wait` waits for its end and shows the receipt"))

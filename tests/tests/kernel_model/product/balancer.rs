@@ -5,7 +5,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lb_common::layout::{Control, HOST_NONE, HostId, HostState, Slot};
+use aya::maps::lpm_trie::Key;
+use lb_common::layout::{ClientKey, Control, HOST_NONE, HostId, HostState, Slot};
 use lb_userspace::api::types::{DrainRequest, Status, UndrainRequest};
 use lb_userspace::dataplane::{Abilities, Dataplane, Sizes};
 use lb_userspace::engine::{self, Clock, Engine, Start, by_phase};
@@ -15,7 +16,7 @@ use sluice_tests::packets::Packet;
 use tokio::sync::watch;
 
 use super::setup::{HOSTS, Setup, backend, key, name, number};
-use crate::client::Service;
+use crate::client::{Client, Service};
 use crate::rig::{options, send};
 use crate::table::{self, Entry};
 
@@ -260,6 +261,20 @@ impl Balancer {
             slots.insert(service, ring);
         }
         slots
+    }
+
+    /// The slot that packets of a client go by.
+    pub fn slot(&mut self, client: &Client, number: u32) -> Slot {
+        let maps = &self.plane().maps;
+        let mut all = maps.services.all();
+        let (_, service, record) =
+            all.find(|(key, ..)| *key == client.service.key()).expect("it is published");
+        let key = Key::new(32 + 128, ClientKey::new(service, client.tuple().source));
+        let own = maps.clients.get(&key, 0).ok().map(|ring| ring.block);
+        let is_split = record.block & lb_common::layout::Service::SPLIT != 0;
+        let all = record.block & !lb_common::layout::Service::SPLIT;
+        let block = own.filter(|_| is_split).unwrap_or(all) + number / 16;
+        Slot(maps.rings.get(block)[number as usize % 16])
     }
 
     /// Services of which some clients are treated apart, and how many prefixes of clients.

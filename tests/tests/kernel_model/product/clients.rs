@@ -318,6 +318,11 @@ fn what_cannot_be_told_apart_is_refused() {
     balancer.engine().undrain(&all, "test").expect("all are taken back");
     let none = UndrainRequest { hosts, clients: Some("10.99.0.0/16".to_owned()), ..all };
     assert_eq!(balancer.engine().undrain(&none, "test").expect_err("there is none").code(), "not_found");
+    // Rings are free again when the handovers are over.
+    for _ in 0..3 {
+        balancer.pass(T + 1);
+        balancer.engine().round().expect("a round");
+    }
     drain(&mut balancer, &request("10.99.0.0/16", Some("api")));
 }
 

@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::IpNet;
 use lb_common::layout::HostId;
 use lb_userspace::api::types::{DrainRequest, UndrainRequest};
+use lb_userspace::drain::clients;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -35,6 +35,8 @@ enum Step {
     Wait(u32),
     Round,
     Restart,
+    /// All pins are lost.
+    Lose,
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -52,6 +54,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         6 => prop::sample::select(vec![1u32, 2, 7, 13, 31]).prop_map(Step::Wait),
         9 => Just(Step::Round),
         1 => Just(Step::Restart),
+        2 => Just(Step::Lose),
     ]
 }
 
@@ -63,7 +66,7 @@ fn client(number: usize, port: u16) -> Client {
 
 fn is_of(client: &Client, &(_, service, prefix): &What) -> bool {
     let address = std::net::IpAddr::from(client.address.to_be_bytes());
-    let in_prefix = |index: usize| PREFIXES[index].parse::<IpNet>().unwrap().contains(&address);
+    let in_prefix = |index: usize| clients(PREFIXES[index]).unwrap().contains(&address);
     service.is_none_or(|index| SERVICES[index] == client.service) && prefix.is_none_or(in_prefix)
 }
 
@@ -75,6 +78,8 @@ struct Counts {
     /// Of which a host was out for some clients alone, for this one among them.
     begun_apart: u32,
     kept: u32,
+    /// Of flows that had a handover when their pins were lost.
+    survived: u32,
     joined: u32,
 }
 
@@ -83,6 +88,8 @@ struct Run<'b> {
     setup: Setup,
     out: BTreeSet<What>,
     flows: BTreeMap<usize, (Client, HostId, u32)>,
+    /// Flows that began in a settled slot.
+    in_settled: BTreeSet<usize>,
     port: u16,
     counts: Counts,
 }
@@ -108,11 +115,25 @@ impl Run<'_> {
             Step::Round => {
                 self.balancer.engine().round().map_err(|error| error.to_string())?;
             }
+            Step::Lose => {
+                let now = self.now();
+                crate::table::lose(&mut self.balancer.plane().maps, u64::from(now));
+                // What C3 promises: flows from before the handover of their slot.
+                let in_settled = std::mem::take(&mut self.in_settled);
+                self.flows.retain(|number, _| in_settled.contains(number));
+                for (client, host, _) in self.flows.values() {
+                    let slot = self.balancer.slot(client, self.setup.slot_of(client));
+                    self.counts.survived +=
+                        u32::from(slot.is_open() && self.balancer.host(slot.owner()) != *host);
+                }
+                self.in_settled = in_settled;
+            }
             Step::Restart => {
                 let setup = self.setup.clone();
                 self.balancer.restart(&setup).map_err(|error| error.to_string())?;
             }
         }
+        self.in_settled.retain(|number| self.flows.contains_key(number));
         let violations = self.balancer.status().violations;
         if violations.is_empty() { Ok(()) } else { Err(format!("must be zero: {violations:?}")) }
     }
@@ -171,6 +192,9 @@ impl Run<'_> {
         }
         self.port += 1;
         let client = client(number, self.port);
+        if !self.balancer.slot(&client, self.setup.slot_of(&client)).is_open() {
+            self.in_settled.insert(number);
+        }
         let host = self.balancer.send(&client.segment(Flags::Syn, 1, false).0);
         self.expect(&client, host, Flags::Ack)?;
         let own: Vec<&What> = self.out.iter().filter(|what| is_of(&client, what)).collect();
@@ -236,7 +260,8 @@ fn run(balancer: &mut Balancer, steps: &[Step]) -> Result<Counts, String> {
     let setup = Setup::new(RING, BTreeMap::new());
     balancer.begin(&setup, START, UNIX).map_err(|error| error.to_string())?;
     let (out, flows, counts) = (BTreeSet::new(), BTreeMap::new(), Counts::default());
-    let mut run = Run { balancer, setup, out, flows, port: 2000, counts };
+    let in_settled = BTreeSet::new();
+    let mut run = Run { balancer, setup, out, flows, in_settled, port: 2000, counts };
     for (number, step) in steps.iter().enumerate() {
         run.step(step).map_err(|error| format!("step {number}, {step:?}: {error}"))?;
     }
@@ -259,6 +284,7 @@ fn drains_of_all_kinds_keep_the_contract() {
         total.begun += counts.begun;
         total.begun_apart += counts.begun_apart;
         total.kept += counts.kept;
+        total.survived += counts.survived;
         total.joined += counts.joined;
         Ok(())
     });
@@ -266,5 +292,6 @@ fn drains_of_all_kinds_keep_the_contract() {
     eprintln!("{cases} sequences: {total:?}");
     result.unwrap_or_else(|error| panic!("{error}"));
     assert!(total.drains > cases && total.refused > 0 && total.joined >= cases, "{total:?}");
+    assert!(total.survived > cases, "{total:?}");
     assert!(total.begun > cases * 5 && total.begun_apart > cases && total.kept > cases * 5, "{total:?}");
 }
