@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use ipnet::IpNet;
 use lb_common::flow::Phase;
 
 use super::drains::near;
@@ -129,22 +130,52 @@ impl Engine {
     }
 
     /// The rules that these drains, all for the same service and clients, would break. Some clients alone are not to be left without a
-    /// host; what a service has to keep is a matter of all its clients.
+    /// host, neither by a drain for them nor by one for more; what else a service has to keep is a matter of all its clients.
     fn broken_by(&self, targets: &[Target]) -> Vec<BrokenRule> {
         let Some(first) = targets.first() else { return Vec::new() };
         let hosts: Vec<String> = targets.iter().map(|target| target.host.clone()).collect();
-        let mut pairs: BTreeSet<(String, String)> = BTreeSet::new();
-        for (target, _) in self.drains.iter().filter(|(target, state)| state.is_out() && !target.is_whole()) {
-            let shared = first.clients.zip(target.clients);
-            let meets = shared.is_some_and(|(a, b)| a.contains(&b) || b.contains(&a));
-            if target.clients.is_none() || meets {
-                let services = self.services_of(target);
-                pairs.extend(services.map(|service| (service.name.clone(), target.host.clone())));
-            }
+        let out = self.out();
+        let in_force: Vec<&Target> = self
+            .drains
+            .iter()
+            .filter(|(target, state)| state.is_out() && !target.is_whole())
+            .map(|(target, _)| target)
+            .collect();
+        let within = |clients: &IpNet| first.clients.is_none_or(|around| around.contains(clients));
+        let apart: BTreeSet<IpNet> =
+            in_force.iter().filter_map(|target| target.clients).filter(within).chain(first.clients).collect();
+        let of_all = first.clients.is_none().then_some(None);
+        let mut broken: Vec<BrokenRule> = Vec::new();
+        for clients in of_all.into_iter().chain(apart.into_iter().map(Some)) {
+            let is_of = |target: &&&Target| match (target.clients, clients) {
+                (None, _) => true,
+                (Some(around), Some(clients)) => around.contains(&clients),
+                (Some(_), None) => false,
+            };
+            let pairs: BTreeSet<(String, String)> = in_force
+                .iter()
+                .filter(is_of)
+                .flat_map(|target| {
+                    self.services_of(target).map(|service| (service.name.clone(), target.host.clone()))
+                })
+                .collect();
+            let only = first.service.as_deref();
+            let rules = rules::broken(&self.model, &out, &pairs, &self.down, &hosts, only);
+            broken.extend(rules.into_iter().filter_map(|rule| match clients {
+                None => Some(rule),
+                Some(clients) => (rule.rule == "last_host").then(|| BrokenRule {
+                    message: format!("{}, for clients {clients}", rule.message),
+                    ..rule
+                }),
+            }));
         }
-        let only = first.service.as_deref();
-        let mut broken = rules::broken(&self.model, &self.out(), &pairs, &self.down, &hosts, only);
-        broken.retain(|rule| first.clients.is_none() || rule.rule == "last_host");
+        // Who has no host at all needs not be said of some clients as well.
+        let all = broken.clone();
+        broken.retain(|rule| {
+            let is_part = |other: &BrokenRule| other.rule == rule.rule && other.service == rule.service;
+            !rule.message.contains(", for clients ")
+                || !all.iter().any(|other| is_part(other) && !other.message.contains(", for clients "))
+        });
         broken
     }
 

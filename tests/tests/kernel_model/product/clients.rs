@@ -255,6 +255,14 @@ fn prefixes_within_prefixes_add_up() {
     let api = DrainRequest { hosts: vec![name(1), name(HOST)], ..request("10.64.0.0/16", Some("api")) };
     let refused = balancer.engine().drain(&api, "test").expect_err("none would be left to them");
     assert_eq!(refused.code(), "rule");
+    // Nor may the others be drained as a whole, while some clients have only these left.
+    let two = DrainRequest { hosts: vec![name(1), name(HOST)], ..DrainRequest::default() };
+    let refused = balancer.engine().drain(&two, "test").expect_err("api would have none for some");
+    assert_eq!(refused.code(), "rule");
+    assert!(
+        refused.to_string().contains("without a host") && refused.to_string().contains(", for clients 10."),
+        "{refused}"
+    );
     balancer.drain(&[1].into()).expect("it is drained");
     let statuses = balancer.engine().drain_statuses(&[name(1)], None, None, None).expect("they are there");
     let states: Vec<_> =

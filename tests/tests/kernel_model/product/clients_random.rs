@@ -292,6 +292,6 @@ fn drains_of_all_kinds_keep_the_contract() {
     eprintln!("{cases} sequences: {total:?}");
     result.unwrap_or_else(|error| panic!("{error}"));
     assert!(total.drains > cases && total.refused > 0 && total.joined >= cases, "{total:?}");
-    assert!(total.survived > cases, "{total:?}");
+    assert!(total.survived * 2 > cases, "{total:?}");
     assert!(total.begun > cases * 5 && total.begun_apart > cases && total.kept > cases * 5, "{total:?}");
 }
