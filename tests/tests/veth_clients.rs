@@ -86,6 +86,9 @@ fn a_host_is_drained_for_some_clients_under_load() {
     );
     assert!(receipt["ended"].as_u64().unwrap() >= at_host[0], "{answer}");
 
+    let drained_one = ["wait", "h2", "--clients", CLIENTS[0], "--for", "drained", "--timeout", "5s"];
+    assert_eq!(site.daemon.cli_ok(&drained_one).unwrap(), "h2 for clients 10.77.10.0/24 (drained)\n");
+
     // Those over IPv6 are reset.
     let reset = ["drain", "h2", "--clients", CLIENTS[1], "--deadline", "1s", "--at-deadline", "reset"];
     let reset = [&reset[..], &["--wait", "--timeout", "40s", "--json"]].concat();
