@@ -479,7 +479,8 @@ impl Publisher {
         else {
             return Ok(());
         };
-        let block = ring.copy * maps.sizes.blocks_a_ring() | if is_split { Service::SPLIT } else { 0 };
+        let split = if is_split { Service::SPLIT } else { 0 };
+        let block = (ring.copy * maps.sizes.blocks_a_ring()) | split;
         for &key in &table.keys {
             maps.services.insert(key, table.policy, number, block, service.window)?;
         }
