@@ -295,6 +295,8 @@ fn make(
         start: flow.now,
         stats,
         slot: flow.slot_number,
+        #[cfg(feature = "layout-next")]
+        more: 0,
     };
     (flow.made.stats, flow.made.tally) = (stats, backend.get().tally);
     flow.made.host = host;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use lb_userspace::cli::{self, Cli, Command, Failure};
 
-fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     match cli::parse() {
         Ok(cli) => cli::finish(dispatch(&cli)),
         Err(code) => code,
@@ -25,8 +25,15 @@ fn dispatch(Cli { global, command }: &Cli) -> Result<(), Failure> {
         Command::Flows(args) => cli::flows::run(global, args),
         Command::Kick(args) => cli::kick::run(global, args),
         Command::Events(args) => cli::events::run(global, args),
+        Command::Apply(args) => cli::apply::run(global, args),
+        Command::Confirm(args) => cli::confirm::run(global, args),
+        Command::Rollback(args) => cli::rollback::run(global, args),
+        Command::History(args) => cli::history::run(global, args),
+        Command::Show(args) => cli::show::run(global, args),
+        Command::Diff(args) => cli::diff::run(global, args),
         Command::Rings(args) => cli::rings::run(global, args),
         Command::Check(args) => cli::check::run(args),
+        Command::Upgrade(args) => cli::upgrade::run(global, args),
         Command::Detach(args) => cli::detach::run(global, args),
         Command::Decap(args) => cli::decap::run(global, args),
         Command::Completions(args) => cli::completions::run(args),

@@ -1,109 +1,70 @@
 //! The server side of the API: HTTP + JSON on the instance's Unix socket.
 
+mod connections;
 mod events;
+mod guard;
+mod itself;
+mod limits;
+mod listen;
+mod meter;
+mod peer;
 mod routes;
+mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{Path as UrlPath, Query, Request, State};
+use axum::extract::{ConnectInfo, Path as UrlPath, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::serve::IncomingStream;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use tokio::net::UnixListener;
 
 use super::types::{
-    ApiError, DrainPlan, DrainRequest, DrainStatus, Drains, FlowQuery, Flows, Kick, KickRequest, Kicks,
-    PlanRequest, Receipt, ReceiptQuery, Receipts, Rings, Status, UndrainRequest,
+    ApiError, Applied, ApplyRequest, ConfirmRequest, Confirmed, Diff, DiffQuery, DrainPlan, DrainRequest,
+    DrainStatus, Drains, FlowQuery, Flows, History, HistoryQuery, Kick, KickRequest, Kicks, PlanRequest,
+    Receipt, ReceiptQuery, Receipts, RevisionDetail, Rings, RollbackRequest, Status, UndrainRequest,
 };
-use crate::engine::{self, Handle};
+use crate::engine::{self, Ask, Handle};
+use guard::Refused;
+pub use listen::listen;
+pub use peer::Doors;
+use peer::Peer;
 
-/// How long the end waits for clients to read their answers.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Most flows on one page.
 const MAX_PAGE: usize = 10_000;
-
-/// Opens the socket; one that a killed daemon left is replaced. The caller holds the instance's lock.
-pub fn listen(socket: &Path) -> io::Result<UnixListener> {
-    if let Some(folder) = socket.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    match fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(socket)?;
-    fs::set_permissions(socket, fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
-}
 
 /// Serves until `end` resolves, and then to the end of the answers that are under way, if their clients read them.
 pub async fn serve(
     listener: UnixListener,
+    doors: Doors,
     engine: Handle,
-    end: impl Future<Output = ()> + Send + 'static,
+    end: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    let app = router(engine).into_make_service_with_connect_info::<Peer>();
-    let (ended, has_ended) = tokio::sync::oneshot::channel();
-    let end = async move {
-        end.await;
-        // Nobody hears it once the server is gone.
-        let _ = ended.send(());
-    };
-    let late = async {
-        if has_ended.await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(PATIENCE).await;
-    };
-    tokio::select! {
-        served = axum::serve(listener, app).with_graceful_shutdown(end).into_future() => served,
-        () = late => {
-            log::warn!("some clients do not read their answers: they are left");
-            Ok(())
-        }
-    }
+    connections::serve(listener, doors, router(engine), end).await
 }
 
 fn router(engine: Handle) -> Router {
     routes::router()
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(guard::at_the_door))
         .layer(middleware::from_fn(name_server))
         .with_state(engine)
 }
 
-/// Who is at the other end of the socket.
-#[derive(Debug, Clone)]
-struct Peer(String);
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let uid = stream.io().peer_cred().map(|peer| peer.uid());
-        let user = uid.ok().and_then(|uid| {
-            let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
-            user.map(|user| user.name).or_else(|| Some(format!("uid {uid}")))
-        });
-        Peer(user.unwrap_or_else(|| "unknown".to_owned()))
-    }
-}
-
 /// An answer of 400 and above.
-struct Failure(StatusCode, ApiError);
+struct Failure(StatusCode, Box<ApiError>);
 
 impl Failure {
     fn new(status: StatusCode, code: &str, message: impl Into<String>, hint: Option<String>) -> Self {
-        Failure(status, ApiError { code: code.to_owned(), message: message.into(), hint, rules: Vec::new() })
+        let (code, message) = (code.to_owned(), message.into());
+        let error = ApiError { code, message, hint, rules: Vec::new(), problems: Vec::new() };
+        Failure(status, Box::new(error))
     }
 
     fn bad_request(message: impl Into<String>) -> Self {
@@ -113,7 +74,8 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.0, Json(self.1)).into_response()
+        let refused = Refused(self.1.message.clone());
+        (self.0, Extension(refused), Json(self.1)).into_response()
     }
 }
 
@@ -121,7 +83,7 @@ impl From<engine::Error> for Failure {
     fn from(error: engine::Error) -> Self {
         let status = match error.code() {
             "not_found" => StatusCode::NOT_FOUND,
-            "bad_request" => StatusCode::BAD_REQUEST,
+            "bad_request" | "config" => StatusCode::BAD_REQUEST,
             "conflict" | "rule" => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -129,6 +91,7 @@ impl From<engine::Error> for Failure {
             log::error!("{error}");
         }
         let mut failure = Failure::new(status, error.code(), error.to_string(), error.hint());
+        failure.1.problems = error.problems();
         failure.1.rules = error.rules();
         failure
     }
@@ -161,7 +124,7 @@ async fn drain(
     body: Result<Json<DrainRequest>, JsonRejection>,
 ) -> Result<Json<Drains>, Failure> {
     let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
-    let by = request.by.clone().unwrap_or(peer.0);
+    let by = peer.author(request.by.as_deref());
     ask(&engine, move |engine| Ok(Drains { drains: engine.drain(&request, &by)? })).await
 }
 
@@ -171,7 +134,7 @@ async fn undrain(
     body: Result<Json<UndrainRequest>, JsonRejection>,
 ) -> Result<Json<Drains>, Failure> {
     let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
-    let by = request.by.clone().unwrap_or(peer.0);
+    let by = peer.author(request.by.as_deref());
     ask(&engine, move |engine| Ok(Drains { drains: engine.undrain(&request, &by)? })).await
 }
 
@@ -299,7 +262,7 @@ async fn kick(
     body: Result<Json<KickRequest>, JsonRejection>,
 ) -> Result<Json<Kick>, Failure> {
     let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
-    let by = request.by.clone().unwrap_or(peer.0);
+    let by = peer.author(request.by.as_deref());
     ask(&engine, move |engine| engine.kick(&request, &by)).await
 }
 
@@ -313,6 +276,86 @@ async fn kick_by_id(
 ) -> Result<Json<Kick>, Failure> {
     let UrlPath(id) = id.map_err(|error| Failure::bad_request(error.body_text()))?;
     ask(&engine, move |engine| engine.kick_by_id(id)).await
+}
+
+async fn history(
+    State(engine): State<Handle>,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
+) -> Result<Json<History>, Failure> {
+    let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    ask(&engine, move |engine| engine.history(&query)).await
+}
+
+async fn revision(
+    State(engine): State<Handle>,
+    number: Result<UrlPath<u64>, PathRejection>,
+) -> Result<Json<RevisionDetail>, Failure> {
+    let UrlPath(number) = number.map_err(|error| Failure::bad_request(error.body_text()))?;
+    ask(&engine, move |engine| engine.revision(number)).await
+}
+
+async fn diff(
+    State(engine): State<Handle>,
+    query: Result<Query<DiffQuery>, QueryRejection>,
+) -> Result<Json<Diff>, Failure> {
+    let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    ask(&engine, move |engine| engine.diff(&query)).await
+}
+
+async fn apply(
+    State(engine): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Result<Json<ApplyRequest>, JsonRejection>,
+) -> Result<Json<Applied>, Failure> {
+    let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
+    check_patience(request.confirm)?;
+    let by = peer.author(request.by.as_deref());
+    ask_for_config(&engine, |answer| Ask::Apply(request, by, answer)).await
+}
+
+async fn rollback(
+    State(engine): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Result<Json<RollbackRequest>, JsonRejection>,
+) -> Result<Json<Applied>, Failure> {
+    let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
+    check_patience(request.confirm)?;
+    let by = peer.author(request.by.as_deref());
+    ask_for_config(&engine, |answer| Ask::Rollback(request, by, answer)).await
+}
+
+async fn confirm(
+    State(engine): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Result<Json<ConfirmRequest>, JsonRejection>,
+) -> Result<Json<Confirmed>, Failure> {
+    let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let by = peer.author(request.by.as_deref());
+    ask_for_config(&engine, |answer| Ask::Confirm(request, by, answer)).await
+}
+
+/// Most seconds that a config may wait to be confirmed.
+const LONGEST_PATIENCE: u64 = 86_400;
+
+fn check_patience(confirm: Option<u64>) -> Result<(), Failure> {
+    match confirm {
+        Some(seconds) if !(1..=LONGEST_PATIENCE).contains(&seconds) => {
+            Err(Failure::bad_request(format!("confirm is a number of seconds from 1 to {LONGEST_PATIENCE}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn ask_for_config<T>(
+    engine: &Handle,
+    ask: impl FnOnce(tokio::sync::oneshot::Sender<Result<T, engine::Error>>) -> Ask,
+) -> Result<Json<T>, Failure> {
+    match engine.ask_for_config(ask).await {
+        Ok(result) => Ok(Json(result?)),
+        Err(ending) => {
+            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "internal", ending.to_string(), None))
+        }
+    }
 }
 
 async fn unknown(request: Request<Body>) -> Failure {

@@ -11,16 +11,21 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::api::client::Client;
 
+pub mod apply;
 pub mod blockers;
 pub mod check;
 pub mod completions;
+pub mod confirm;
 pub mod decap;
 pub mod detach;
+pub mod diff;
 pub mod drain;
 pub mod drains;
 pub mod events;
 pub mod exit;
 pub mod flows;
+pub mod history;
+pub mod itself;
 pub mod kick;
 pub mod output;
 pub mod plan;
@@ -28,11 +33,14 @@ pub mod receipt;
 pub mod receipts;
 pub mod render;
 pub mod rings;
+pub mod rollback;
 pub mod run;
+pub mod show;
 pub mod states;
 pub mod status;
 pub mod terminal;
 pub mod undrain;
+pub mod upgrade;
 pub mod wait;
 pub mod wait_for;
 
@@ -77,8 +85,15 @@ pub enum Command {
     Flows(flows::FlowsArgs),
     Kick(kick::KickArgs),
     Events(events::EventsArgs),
+    Apply(apply::ApplyArgs),
+    Confirm(confirm::ConfirmArgs),
+    Rollback(rollback::RollbackArgs),
+    History(history::HistoryArgs),
+    Show(show::ShowArgs),
+    Diff(diff::DiffArgs),
     Rings(rings::RingsArgs),
     Check(check::CheckArgs),
+    Upgrade(upgrade::UpgradeArgs),
     Detach(detach::DetachArgs),
     Decap(decap::DecapArgs),
     Completions(completions::CompletionsArgs),

@@ -8,10 +8,10 @@ use toml::de::{DeTable, DeValue};
 use super::limits::{self, default};
 use super::reader::{Read, Section, address, child, choice, describe};
 use super::report::Report;
-use super::{hooks, ports, prefix, schema};
+use super::{announce, api, hooks, ports, prefix, schema};
 use crate::model::{
-    Affinity, Family, FlowTable, Forward, Fragments, Hooks, Interface, Ping, Ports, Protocol, Protocols,
-    Rules, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
+    Affinity, Api, Family, FlowTable, Forward, Fragments, Hooks, Interface, Ping, Ports, Protocol, Protocols,
+    Retention, Rules, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
 
 pub(super) struct RawConfig {
@@ -29,6 +29,10 @@ pub(super) struct RawConfig {
     pub timeouts: Timeouts,
     pub rules: Rules,
     pub hooks: Hooks,
+    pub journal: Retention,
+    pub api: Api,
+    /// As written.
+    pub announce: Option<String>,
     /// In the order of the file.
     pub hosts: Vec<RawHost>,
     pub services: Vec<RawService>,
@@ -88,6 +92,9 @@ impl RawConfig {
             timeouts,
             rules,
             hooks: hooks::read(report, &top),
+            journal: read_journal(report, &top),
+            api: api::read(report, &top),
+            announce: announce::read(report, &top),
             hosts: read_hosts(report, &top),
             services: read_services(report, &top, timeouts, rules),
         }
@@ -178,6 +185,19 @@ fn read_rules(report: &mut Report, parent: &Section<'_>, header: &str, default: 
     Rules {
         min_healthy: section.percent(report, "min_healthy").or(default.min_healthy),
         one_zone_at_a_time: section.flag(report, "one_zone_at_a_time").or(default.one_zone_at_a_time),
+    }
+}
+
+fn read_journal(report: &mut Report, top: &Section<'_>) -> Retention {
+    let default = default::RETENTION;
+    let Read::Value(table) = top.table(report, "journal", "[journal]") else { return default };
+    let section = Section::open(report, table, "journal", schema::JOURNAL);
+    let keep_for = section.duration_within(report, "keep_for", limits::KEEP_FOR);
+    Retention {
+        keep_for: keep_for.or(default.keep_for),
+        keep_revisions: section
+            .integer(report, "keep_revisions", limits::KEEP_REVISIONS)
+            .or(default.keep_revisions),
     }
 }
 

@@ -16,6 +16,9 @@ pub(super) const TOP: Fields = &[
     "timeouts",
     "rules",
     "hooks",
+    "journal",
+    "api",
+    "announce",
     "hosts",
     "services",
 ];
@@ -25,6 +28,9 @@ pub(super) const FLOW_TABLE: Fields = &["pins", "overflow", "flood_gate"];
 pub(super) const TIMEOUTS: Fields = &["half_open", "established", "closing", "udp", "udp_gap"];
 pub(super) const RULES: Fields = &["min_healthy", "one_zone_at_a_time"];
 pub(super) const HOST: Fields = &["addresses", "weight", "disabled", "zone", "groups"];
+pub(super) const JOURNAL: Fields = &["keep_for", "keep_revisions"];
+pub(super) const ANNOUNCE: Fields = &["interface"];
+pub(super) const API: Fields = &["read_group", "change_group"];
 /// Each event but `lost`, which is for readers.
 pub(super) const HOOKS: Fields = &[
     "timeout",
@@ -40,9 +46,16 @@ pub(super) const HOOKS: Fields = &[
     "on_host_up",
     "on_host_down",
     "on_published",
+    "on_config_applied",
+    "on_config_confirmed",
+    "on_config_failed",
+    "on_host_left",
     "on_violation",
     "on_daemon_started",
     "on_daemon_stopping",
+    "on_self_drain_began",
+    "on_self_drained",
+    "on_self_undrained",
 ];
 pub(super) const SERVICE: Fields = &[
     "name",
@@ -64,12 +77,15 @@ pub(super) const SERVICE: Fields = &[
 
 /// Where a field belongs that stands in the wrong section; a top-level field behind a header is the usual slip.
 pub(super) fn home_of(name: &str) -> Option<&'static str> {
-    const HOMES: [(Fields, &str); 7] = [
+    const HOMES: [(Fields, &str); 10] = [
         (TOP, "to the top of the file, above the first line in [brackets]"),
         (FLOW_TABLE, "under [flow_table]"),
         (TIMEOUTS, "under [timeouts], or in the timeouts of a service"),
         (RULES, "under [rules], or in the rules of a service"),
         (HOOKS, "under [hooks]"),
+        (JOURNAL, "under [journal]"),
+        (API, "under [api]"),
+        (ANNOUNCE, "under [announce]"),
         (HOST, "under [hosts.NAME]"),
         (SERVICE, "under [[services]]"),
     ];

@@ -1,30 +1,38 @@
 //! `sluice run` and `sluice detach`: the daemon's life around the engine.
 
+mod choice;
 mod local_vips;
+mod lock;
 mod machine;
 mod privileges;
+mod reload;
+mod supervisor;
+mod surroundings;
+pub mod upgrade;
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
-use crate::api::server;
+use crate::api::server::{self, Doors};
 use crate::bpffs;
 use crate::cli::run::RunArgs;
-use crate::config::{self, Loaded, Machine};
 use crate::dataplane::{self, Paths};
-use crate::engine::{Engine, Running, Start, data_path_key};
+use crate::engine::{Engine, Handle, Running, Start, data_path_key};
 use crate::events::hooks::Runner;
 use crate::journal::{Journal, Lock};
-use crate::model::{Model, VipMode};
-use crate::netlink::Resolver;
+use crate::netlink::{self, NextHopState};
 use crate::plan::abilities;
-use crate::relay::{self, Relay};
-
-/// How long a start waits for neighbours to answer. What is not known by then counts as down until it is.
-const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
+use choice::Chosen;
+use lock::InstanceLock;
+use reload::Reloader;
+use supervisor::Supervisor;
+use surroundings::Surroundings;
 
 /// How long the daemon's end waits for the hooks of what happened last.
 const HOOKS_PATIENCE: Duration = Duration::from_secs(5);
@@ -44,49 +52,45 @@ pub fn run(instance: &str, socket: &Path, args: &RunArgs) -> anyhow::Result<()> 
         .format_target(false)
         .try_init()
         .map_err(|error| anyhow!(error))?;
-    let config = config::load(&args.config)?;
+    let file = choice::of_file(&args.config)?;
     privileges::check()?;
-    let machine = machine::look(&config.model)?;
-    config::check_against_machine(&config, &machine)?;
     bpffs::ensure_mounted(Path::new(Paths::BPFFS))?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(instance, socket, args, config, machine))
+    runtime.block_on(serve(instance, socket, args, file))
 }
 
-async fn serve(
-    instance: &str,
-    socket: &Path,
-    args: &RunArgs,
-    config: Loaded,
-    machine: Machine,
-) -> anyhow::Result<()> {
-    let model = config.model;
-    if let Some(key) = model.hash_key {
+async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> anyhow::Result<()> {
+    if let Some(key) = file.loaded.model.hash_key {
         // The journal would take it for good.
-        dataplane::check_key(instance, data_path_key(key), model.ring_size)?;
+        dataplane::check_key(instance, data_path_key(key), file.loaded.model.ring_size)?;
     }
-    let journal = Journal::open(&journal_path(instance), model.hash_key, unix_now())?;
-    // Before anything is changed, and under the journal's lock: a socket that is there is a dead daemon's.
+    let journal = Journal::open(&journal_path(instance), file.loaded.model.hash_key, unix_now())?;
+    let Chosen { loaded, machine, text } = choice::choose(file, journal.applied()?, unix_now());
+    let model = loaded.model;
+    let doors = Doors::of(&model.api)?;
+    let _instance = InstanceLock::acquire(instance)?;
+    // Before anything is changed, and under the locks.
     let listener =
-        server::listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+        server::listen(socket, doors).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let hangup = signal(SignalKind::hangup())?;
 
-    let resolver = Resolver::spawn(backend_addresses(&model))?;
-    resolver.settled(NEIGHBOUR_PATIENCE).await;
-    let relay = Relay::spawn(relay::Paths::of(&model), resolver.subscribe());
+    let surroundings = Surroundings::start(&model).await?;
+    let own_file = args.config.canonicalize().unwrap_or_else(|_| args.config.clone());
     let start = Start {
         instance: instance.to_owned(),
-        config: args.config.canonicalize().unwrap_or_else(|_| args.config.clone()),
+        config: own_file.clone(),
+        text: Some(text),
         model: model.clone(),
         journal,
-        next_hops: resolver.subscribe(),
+        next_hops: surroundings.resolver.subscribe(),
         abilities: abilities(&model, &machine),
-        own: resolver.subscribe_own(),
-        relay: relay.as_ref().map(Relay::view),
+        own: surroundings.resolver.subscribe_own(),
+        relay: surroundings.relay(),
     };
-    let engine = start.start()?;
+    let mut engine = start.start()?;
     let (table, rest) = engine.memory();
     log::info!(
         "flow table for {} pins: {} MiB; other maps: {} MiB; {}",
@@ -95,13 +99,19 @@ async fn serve(
         rest >> 20,
         if engine.adopted() { "took over the data path of an earlier daemon" } else { "new data path" },
     );
-    if model.vip_mode == VipMode::Local {
-        local_vips::add(instance, &model)?;
-    } else {
-        local_vips::remove(instance)?;
-    }
-    let hooks = Runner::start(instance, &model.hooks, engine.events());
-    let (handle, Running { thread, ended: engine_ended }) = engine.spawn()?;
+    let named = instance.to_owned();
+    engine.announce_by(Box::new(move |model, wanted| local_vips::keep(&named, model, wanted)))?;
+    let hooks = Runner::start(instance, surroundings.hooks(), engine.events());
+    let supervisor = Supervisor::of_environment();
+    let heart = supervisor.clone();
+    let (handle, Running { thread, ended: engine_ended, configs }) =
+        engine.spawn(move |engine| heart.beat(&engine.summary()))?;
+    supervisor.ready();
+    let network = &surroundings.resolver;
+    let follower = tokio::spawn(follow_network(handle.clone(), network.subscribe(), network.subscribe_own()));
+    let reloader =
+        Reloader { file: own_file, engine: handle.clone(), surroundings, supervisor: supervisor.clone() };
+    let reloader = tokio::spawn(reloader.run(configs, hangup));
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
     let teller = handle.clone();
     let ended = async move {
@@ -110,23 +120,42 @@ async fn serve(
             _ = engine_ended => log::error!("the engine has failed: the daemon ends, forwarding goes on"),
             _ = interrupt.recv() => log::info!("SIGINT: the daemon ends, forwarding goes on"),
         }
+        supervisor.stopping();
         // Streams of events end with it, and so can the server.
         if teller.ask(Engine::stopping).await.is_err() {
             teller.events().close();
         }
     };
-    let served = server::serve(listener, handle.clone(), ended).await;
+    let served = server::serve(listener, doors, handle.clone(), ended).await;
+    reloader.abort();
     // With the engine's thread ends the lock of the journal.
     handle.end();
     tokio::task::spawn_blocking(move || thread.join())
         .await?
         .map_err(|_| anyhow!("the engine has panicked"))?;
-    if let Some(hooks) = hooks {
-        hooks.finish(HOOKS_PATIENCE).await;
-    }
+    hooks.finish(HOOKS_PATIENCE).await;
     let _ = std::fs::remove_file(socket);
-    drop((relay, resolver));
+    follower.abort();
+    // With it end the tasks that follow the network.
+    let _ = reloader.await;
     served.context("the API server failed")
+}
+
+/// Wakes the engine when something about the network has changed; it would look by itself only once a second.
+async fn follow_network(
+    engine: Handle,
+    mut hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
+    mut own: watch::Receiver<netlink::Own>,
+) {
+    loop {
+        let changed = tokio::select! {
+            changed = hops.changed() => changed,
+            changed = own.changed() => changed,
+        };
+        if changed.is_err() || engine.ask(Engine::network_changed).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Ends the forwarding of an instance whose daemon has ended, and removes what it pinned. The journal stays.
@@ -137,6 +166,7 @@ pub fn detach(instance: &str, socket: &Path) -> anyhow::Result<bool> {
         path.exists().then(|| Lock::acquire(Path::new(STATE), instance)).transpose().with_context(|| {
             format!("the daemon of instance {instance} runs: end it first (SIGTERM), then detach")
         })?;
+    let _instance = InstanceLock::acquire(instance)?;
     let found = dataplane::detach_all(&Paths::of(instance))?;
     let removed = local_vips::remove(instance)?;
     match std::fs::remove_file(socket) {
@@ -146,10 +176,6 @@ pub fn detach(instance: &str, socket: &Path) -> anyhow::Result<bool> {
         _ => {}
     }
     Ok(found || removed)
-}
-
-fn backend_addresses(model: &Model) -> Vec<std::net::IpAddr> {
-    model.services.iter().flat_map(|service| model.addresses(service)).collect()
 }
 
 fn unix_now() -> u64 {

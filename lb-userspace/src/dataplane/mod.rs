@@ -16,13 +16,14 @@ mod mapped;
 mod maps;
 mod own;
 mod paths;
-mod pins;
 pub(crate) mod programs;
 mod publish;
+mod shapes;
 mod sizes;
 mod sweep;
 mod sys;
 mod tables;
+mod upgrade;
 mod vips;
 mod ways;
 
@@ -40,3 +41,6 @@ pub use sizes::Sizes;
 pub use sweep::{ResetPin, SweepInput, Swept};
 pub use sys::{grace_period, monotonic_seconds};
 pub use tables::{Audience, BackendTable, ClientTable, ServiceTable, Tables, Vip, VipKey};
+#[doc(hidden)]
+pub use upgrade::Transition;
+pub use upgrade::{Rehearsal, Treatment, rehearse};

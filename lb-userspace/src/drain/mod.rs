@@ -34,6 +34,7 @@
 
 mod account;
 mod clients;
+mod itself;
 mod machine;
 mod order;
 mod state;
@@ -45,6 +46,7 @@ mod tests;
 
 pub use account::Tally;
 pub use clients::{Unclear, clients};
+pub use itself::{Quiet, SelfDrain};
 pub use machine::{Action, Event, resume, step};
 pub use order::{Refusal, Wish};
 pub use state::{Drain, Draining, Finished, Gauges, Observation, Start, State, Target};

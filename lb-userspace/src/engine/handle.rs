@@ -3,7 +3,10 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::Engine;
+use tokio::sync::oneshot;
+
+use super::{Engine, Error};
+use crate::api::types::{Applied, ApplyRequest, ConfirmRequest, Confirmed, RollbackRequest};
 use crate::events::Bus;
 
 enum Command {
@@ -15,8 +18,22 @@ enum Command {
 #[derive(Clone)]
 pub struct Handle {
     commands: Sender<Command>,
+    configs: tokio::sync::mpsc::Sender<Ask>,
     events: Bus,
 }
+
+/// What is asked of whoever reads configs and makes the network ready for them.
+pub enum Ask {
+    Apply(ApplyRequest, String, oneshot::Sender<Result<Applied, Error>>),
+    Rollback(RollbackRequest, String, oneshot::Sender<Result<Applied, Error>>),
+    Confirm(ConfirmRequest, String, oneshot::Sender<Result<Confirmed, Error>>),
+}
+
+/// Time until the same error is said again.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
+
+/// Configs that may wait for their turn.
+const WAITING: usize = 8;
 
 /// The engine's thread.
 pub struct Running {
@@ -24,6 +41,8 @@ pub struct Running {
     pub thread: std::thread::JoinHandle<()>,
     /// Resolves, to an error, when the thread has ended.
     pub ended: tokio::sync::oneshot::Receiver<()>,
+    /// What is asked about configs, one after the other.
+    pub configs: tokio::sync::mpsc::Receiver<Ask>,
 }
 
 /// The engine has ended, so nothing can be asked of it.
@@ -46,6 +65,16 @@ impl Handle {
         result.await.map_err(|_| Ending)
     }
 
+    /// Asks for another config, and waits for what comes of it.
+    pub async fn ask_for_config<T>(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Ask,
+    ) -> Result<Result<T, Error>, Ending> {
+        let (answer, result) = oneshot::channel();
+        self.configs.send(ask(answer)).await.map_err(|_| Ending)?;
+        result.await.map_err(|_| Ending)
+    }
+
     /// Ends the engine's thread, whoever still has a handle.
     pub fn end(&self) {
         // It has ended already if nobody takes commands.
@@ -55,7 +84,11 @@ impl Handle {
     /// To an engine that has ended.
     #[cfg(test)]
     pub(crate) fn detached() -> Self {
-        Handle { commands: channel().0, events: Bus::new(1_790_000_000) }
+        Handle {
+            commands: channel().0,
+            configs: tokio::sync::mpsc::channel(1).0,
+            events: Bus::new(1_790_000_000),
+        }
     }
 
     /// Where events are told.
@@ -65,21 +98,28 @@ impl Handle {
 }
 
 impl Engine {
-    /// Starts the engine's thread. It ends, and drops the engine, when it is told to, or when the last handle is gone.
-    pub fn spawn(self) -> std::io::Result<(Handle, Running)> {
+    /// Starts the engine's thread. It ends, and drops the engine, when it is told to, or when the last handle is gone. Its `heart`
+    /// beats once a round, at least once a second or so, whatever comes of the round: an engine that hangs has none.
+    pub fn spawn(
+        self,
+        mut heart: impl FnMut(&Engine) + Send + 'static,
+    ) -> std::io::Result<(Handle, Running)> {
         let (commands, queue) = channel();
+        let (asks, configs) = tokio::sync::mpsc::channel(WAITING);
         let events = self.events().clone();
         let (alive, ended) = tokio::sync::oneshot::channel::<()>();
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
             // Dropped with the thread, however it ends.
             let _alive = alive;
-            self.serve(&queue);
+            self.serve(&queue, &mut heart);
         })?;
-        Ok((Handle { commands, events }, Running { thread, ended }))
+        Ok((Handle { commands, configs: asks, events }, Running { thread, ended, configs }))
     }
 
-    fn serve(mut self, queue: &Receiver<Command>) {
+    fn serve(mut self, queue: &Receiver<Command>, heart: &mut impl FnMut(&Engine)) {
         let mut next = Instant::now();
+        // What goes wrong every second is said once a minute.
+        let mut said: Option<(String, Instant)> = None;
         loop {
             let now = Instant::now();
             // However many commands wait: without sweeps no drain would end.
@@ -87,8 +127,13 @@ impl Engine {
                 if !self.is_stopping
                     && let Err(error) = self.tick()
                 {
-                    log::error!("{error}");
+                    let words = error.to_string();
+                    if said.as_ref().is_none_or(|(last, at)| *last != words || at.elapsed() > SAID_AGAIN) {
+                        log::error!("{words}");
+                        said = Some((words, Instant::now()));
+                    }
                 }
+                heart(&self);
                 // A large table takes its time to sweep: not more than a tenth of a core.
                 next = Instant::now() + self.pause().max(now.elapsed() * 9);
             }

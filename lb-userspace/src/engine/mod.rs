@@ -6,12 +6,17 @@
 
 mod audience;
 mod clock;
+mod configs;
 mod drains;
 mod edges;
 mod error;
 mod gauges;
 mod handle;
 mod hands;
+mod history;
+mod house;
+mod interfaces;
+mod itself;
 mod kicks;
 mod listing;
 mod own;
@@ -22,8 +27,10 @@ mod rates;
 mod receipts;
 mod resets;
 mod rings;
+mod settle;
 mod start;
 mod status;
+mod summary;
 mod telling;
 mod tick;
 mod ways_out;
@@ -37,12 +44,15 @@ use lb_common::layout::{AtDeadline, Deadline, HostId, Own, PHASES_COUNTED};
 use tokio::sync::watch;
 
 pub use clock::Clock;
+use configs::InForce;
+pub use configs::{How, Resolved};
 pub use error::Error;
-pub use handle::{Handle, Running};
+pub use handle::{Ask, Handle, Running};
+pub use itself::{Announcer, interface_of_vips};
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
 #[doc(hidden)]
 pub use progress::{Watched, look};
-pub use start::{Start, by_phase, data_path_key};
+pub use start::{Start, Text, by_phase, data_path_key, options};
 
 use crate::api::types;
 use crate::dataplane::{Attached, BackendTable, Dataplane, Swept};
@@ -54,6 +64,8 @@ use crate::plan::{Ids, Inputs, Pair};
 use crate::ramp::Ramp;
 use crate::relay::{self, PathMtus};
 use edges::Edges;
+use house::House;
+use itself::Itself;
 use kicks::Kicks;
 use progress::Durations;
 use ramps::Watch;
@@ -79,7 +91,9 @@ struct Intents {
 /// Everything that the daemon knows.
 pub struct Engine {
     instance: String,
+    /// The daemon's own file.
     config: PathBuf,
+    in_force: InForce,
     model: Model,
     ids: Ids,
     journal: Journal,
@@ -127,8 +141,10 @@ pub struct Engine {
     kicks: Kicks,
     durations: Durations,
     telling: Telling,
+    itself: Itself,
     /// The daemon ends; what goes on goes on without it.
     is_stopping: bool,
+    house: House,
 }
 
 impl Engine {

@@ -6,31 +6,34 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_common::flow::{self, Phase, TIMEOUT_SETS};
-use lb_common::layout::{BackendFlags, HostState};
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::configs::{InForce, NOT_CONFIRMED};
 use super::edges::Edges;
+use super::house::House;
+use super::itself::Itself;
 use super::kicks::Kicks;
 use super::progress::Durations;
 use super::ramps::Watch;
 use super::rates::Rates;
 use super::resets::Resets;
-use super::rings::{self, Rings};
+use super::rings::Rings;
 use super::telling::Telling;
 use super::{Clock, Engine, Error};
-use crate::dataplane::{Abilities, Dataplane, Options, Sizes, grace_period};
-use crate::drain::{State, Target, resume};
-use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
-use crate::model::{Interface, Model, Timeouts};
+use crate::dataplane::{Abilities, Dataplane, Options, Sizes};
+use crate::journal::{Change, Journal, Kind, NewConfig, Numbers, SetNumber, TimeoutSets};
+use crate::model::{Model, Timeouts};
 use crate::netlink::{self, NextHopState};
-use crate::plan::{Ids, audience, state_of_leaving};
+use crate::plan::Ids;
 use crate::relay::{self, PathMtus};
 
 /// What the engine starts from.
 pub struct Start {
     pub instance: String,
     pub config: PathBuf,
+    /// The config's text; `None`: a test has made the model.
+    pub text: Option<Text>,
     pub model: Model,
     pub journal: Journal,
     pub next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
@@ -42,33 +45,24 @@ pub struct Start {
     pub relay: Option<relay::View>,
 }
 
+/// Where the config of a start comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    pub text: String,
+    /// The daemon's own file, as it is now.
+    pub seen: String,
+    /// The revision whose config is taken back, as nobody has confirmed it in time.
+    pub takes_back: Option<u64>,
+}
+
 impl Start {
     /// Puts everything in force. Packets of an instance that is adopted go on all the while.
     pub fn start(self) -> Result<Engine, Error> {
         let clock = Clock::start();
         let sets = self.journal.timeout_sets(&self.model.all_timeouts(), clock.now())?;
-        let dataplane = Dataplane::open(self.options(&sets))?;
+        let Start { instance, model, journal, abilities, .. } = &self;
+        let dataplane = Dataplane::open(options_with(instance, model, journal, abilities, &sets))?;
         self.go_on(dataplane, clock, sets)
-    }
-
-    /// What the data path is loaded with.
-    fn options(&self, sets: &TimeoutSets) -> Options {
-        let Start { instance, model, journal, abilities, .. } = self;
-        let sets = by_number(model, sets);
-        Options {
-            instance: instance.clone(),
-            sizes: Sizes {
-                overflow: model.flow_table.overflow,
-                ..Sizes::new(model.ring_size, model.flow_table.pins)
-            },
-            key: data_path_key(journal.hash_key()),
-            timeouts: flow::timeouts(&sets.map(|set| by_phase(&set))),
-            udp_gap: sets.map(|set| seconds(set.udp_gap)),
-            flood_gate: model.flow_table.flood_gate,
-            abilities: abilities.clone(),
-            test_clock: false,
-            records: false,
-        }
     }
 
     /// [`Self::start`] on a data path that is loaded already: what a test does whose engines start by the thousand.
@@ -79,7 +73,7 @@ impl Start {
     }
 
     fn go_on(self, dataplane: Dataplane, clock: Clock, mut sets: TimeoutSets) -> Result<Engine, Error> {
-        let Start { instance, config, model, mut journal, next_hops, own, relay, .. } = self;
+        let Start { instance, config, text, model, mut journal, next_hops, own, relay, .. } = self;
         if !dataplane.adopted {
             // There are no pins that could carry the number of another one.
             let used = model.all_timeouts();
@@ -87,15 +81,12 @@ impl Start {
         }
         // Not before the data path has accepted them: until then pins were made with the numbers of the journal.
         journal.note_timeout_sets(&sets)?;
-        let ids = number(&model, &mut journal, sets)?;
+        let ids = number(&model, &mut journal, sets, true)?;
         let mut engine = Engine {
-            drains: model
-                .hosts
-                .keys()
-                .map(|host| (Target::host(host), State::Active { last: None }))
-                .collect(),
+            drains: BTreeMap::new(),
             instance,
             config,
+            in_force: InForce::default(),
             model,
             ids,
             journal,
@@ -120,7 +111,9 @@ impl Start {
             stale: false,
             started_at: clock.now(),
             telling: Telling::new(clock.now()),
+            itself: Itself::default(),
             is_stopping: false,
+            house: House::default(),
             clock,
             generation: 0,
             swept: None,
@@ -131,135 +124,96 @@ impl Start {
             kicks: Kicks::default(),
             durations: Durations::new(u32::try_from(clock.monotonic()).unwrap_or(u32::MAX)),
         };
-        engine.resume_drains()?;
-        engine.resume_ramps()?;
-        engine.continue_edges();
-        engine.take_in_hops();
+        engine.settle()?;
+        engine.resume_self()?;
         engine.down = engine.unreachable(&engine.published_hops);
-        engine.find_leaving();
-        engine.continue_rings()?;
         if engine.dataplane.adopted {
             engine.uncounted = engine.ids.stats.values().copied().collect();
         }
         engine.tell_of_start()?;
-        engine.publish()?;
-        engine.note_lost()?;
-        engine.note_starts()?;
-        engine.follow_own()?;
-        engine.attach()?;
-        engine.look_at_ways_out();
-        engine.note_start()?;
+        engine.enforce()?;
+        engine.note_start(text.as_ref())?;
         Ok(engine)
     }
 }
 
+/// What the data path is loaded with.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn options(
+    instance: &str,
+    model: &Model,
+    journal: &Journal,
+    abilities: &Abilities,
+) -> Result<Options, Error> {
+    let sets = journal.timeout_sets(&model.all_timeouts(), Clock::start().now())?;
+    Ok(options_with(instance, model, journal, abilities, &sets))
+}
+
+pub(super) fn options_with(
+    instance: &str,
+    model: &Model,
+    journal: &Journal,
+    abilities: &Abilities,
+    sets: &TimeoutSets,
+) -> Options {
+    let sets = by_number(model, sets);
+    Options {
+        instance: instance.to_owned(),
+        sizes: Sizes {
+            overflow: model.flow_table.overflow,
+            ..Sizes::new(model.ring_size, model.flow_table.pins)
+        },
+        key: data_path_key(journal.hash_key()),
+        timeouts: flow::timeouts(&sets.map(|set| by_phase(&set))),
+        udp_gap: sets.map(|set| seconds(set.udp_gap)),
+        flood_gate: model.flow_table.flood_gate,
+        abilities: abilities.clone(),
+        test_clock: false,
+        records: false,
+    }
+}
+
 impl Engine {
-    fn resume_drains(&mut self) -> Result<(), Error> {
-        let kept = self.dataplane.adopted;
-        for row in self.journal.open_drains()? {
-            let target = row.drain.target();
-            let is_named = self.host_state(&target.host).is_some()
-                && target.service.as_ref().is_none_or(|name| {
-                    let mut services = self.model.services.iter();
-                    services.any(|service| service.name == *name && service.hosts.contains(&target.host))
-                });
-            if !is_named {
-                log::warn!("{target} is drained, but the config does not name it any more");
-                continue;
-            }
-            let receipt = row.receipt.filter(|receipt| !receipt.outcome.is_taken_back());
-            let (state, _) = resume(row.drain, receipt, kept);
-            if matches!(state, State::Drained(_)) && state.is_out() {
-                self.sealed.insert(target.clone());
-            }
-            log::info!("{target} stays {:?} by the journal", state.admin());
-            if let (Some(_), State::Draining(draining)) = (target.clients, &state) {
-                let noted = draining.drain.start.as_ref().map(|start| start.tally);
-                let tally = noted.filter(|tally| *tally != 0).or_else(|| self.free_tally());
-                self.tallies.extend(tally.map(|tally| (target.clone(), tally)));
-            }
-            self.drains.insert(target, state);
-        }
-        Ok(())
-    }
-
-    /// Backends that an earlier daemon published and the config does not name any more: their flows go on.
-    fn find_leaving(&mut self) {
-        let known: BTreeSet<(u16, u16)> = self
-            .model
-            .services
-            .iter()
-            .flat_map(|service| {
-                let number = self.ids.services.get(&service.name).copied();
-                let hosts = service.hosts.iter().filter_map(|host| self.ids.hosts.get(host).copied());
-                hosts.filter_map(move |host| Some((number?, host)))
-            })
-            .collect();
-        let services: BTreeSet<u16> = known.iter().map(|(service, _)| *service).collect();
-        let features = self.dataplane.options.abilities.features;
-        for ((service, host), mut backend) in self.dataplane.published_backends() {
-            if services.contains(&service) && !known.contains(&(service, host)) {
-                if backend.needs() & !features != 0 {
-                    // Nothing that the config names goes this way any more, so the program cannot go it.
-                    backend.record.flags &= !BackendFlags::REACHABLE;
-                }
-                self.leaving.insert((service, host), backend);
-            }
-        }
-    }
-
-    /// Hosts that left the config while they could not be reached. Their pins end with the next sweep; from the grace period on no
-    /// packet takes one of them for alive.
-    fn note_lost(&mut self) -> Result<(), Error> {
-        let lost =
-            self.leaving.iter().filter(|(_, backend)| state_of_leaving(&backend.record) == HostState::Lost);
-        let lost: BTreeSet<u16> = lost.map(|(&(_, host), _)| host).collect();
-        if lost.is_empty() {
-            return Ok(());
-        }
-        for name in lost.iter().filter_map(|&host| self.ids.host_name(host)) {
-            log::warn!(
-                "{name} has left the config while it could not be reached: its flows go to other hosts"
-            );
-        }
-        Ok(grace_period()?)
-    }
-
-    fn continue_rings(&mut self) -> Result<(), Error> {
-        let lineages = if self.journal.key_replaced() { BTreeMap::new() } else { self.journal.lineages()? };
-        let mut intents = self.intents();
-        // Handovers of drains that are over may still be open.
-        intents
-            .clients
-            .extend(rings::names(&lineages).into_iter().filter(|name| audience::parse(name).1.is_some()));
-        let services = self.wanted(&intents);
-        self.rings = self.with_making(|making| Rings::continued(making, services, &lineages));
-        Ok(())
-    }
-
-    fn attach(&mut self) -> Result<(), Error> {
-        for Interface { name: interface, xdp_mode } in &self.model.interfaces {
-            let attached = self.dataplane.attach(interface, *xdp_mode)?;
-            match &attached.note {
-                Some(note) => log::warn!("{interface}: {} mode: {note}", attached.mode),
-                None => log::info!("{interface}: {} mode", attached.mode),
-            }
-            self.attached.push(attached);
-        }
-        let keep: Vec<u32> = self.attached.iter().map(|attached| attached.ifindex).collect();
-        Ok(self.dataplane.detach_others(&keep)?)
-    }
-
-    fn note_start(&mut self) -> Result<(), Error> {
+    fn note_start(&mut self, text: Option<&Text>) -> Result<(), Error> {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let change = Change { at: self.clock.now(), author: "sluice", reason: None };
-        let detail = json!({
+        let mut detail = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "config": self.config.display().to_string(),
             "adopted": self.dataplane.adopted,
         });
-        self.journal.note_start(boot_id.trim(), &change, &detail)?;
-        Ok(())
+        let applied = self.journal.applied()?;
+        let Some(text) = text else {
+            self.journal.note_start(boot_id.trim(), None, &change, &detail)?;
+            return Ok(());
+        };
+        if let Some(about) = text.takes_back {
+            let new =
+                NewConfig { text: &text.text, seen: Some(&text.seen), confirm: None, about: Some(about) };
+            let reason = Some(NOT_CONFIRMED);
+            let changes = applied.as_ref().map(|applied| self.changes_since(&applied.text));
+            let detail = json!({ "changes": changes });
+            self.journal.apply(Kind::Rollback, &new, &Change { reason, ..change }, &detail)?;
+            log::warn!("revision {about} was not confirmed in time: the config before it is in force again");
+        }
+        let applied = self.journal.applied()?;
+        let is_new = applied.as_ref().is_none_or(|applied| applied.text != text.text);
+        if is_new {
+            if let Some(before) = &applied {
+                detail["changes"] = json!(self.changes_since(&before.text));
+            }
+            // A file that was edited while another config waited for its confirmation settles that one, too.
+            let about =
+                applied.as_ref().and_then(|applied| applied.pending.as_ref().map(|_| applied.revision));
+            let new = NewConfig { text: &text.text, seen: Some(&text.seen), confirm: None, about };
+            self.journal.note_start(boot_id.trim(), Some(&new), &change, &detail)?;
+        } else {
+            self.journal.note_start(boot_id.trim(), None, &change, &detail)?;
+            self.journal.note_seen(&text.seen)?;
+        }
+        self.find_in_force()
     }
 
     /// Whether the data path of an earlier daemon was taken over.
@@ -275,24 +229,28 @@ impl Engine {
     }
 }
 
-/// The numbers of everything that the config names.
-fn number(model: &Model, journal: &mut Journal, timeouts: TimeoutSets) -> Result<Ids, Error> {
-    let hosts: Vec<&str> = model.hosts.keys().map(String::as_str).collect();
-    let services: Vec<&str> = model.services.iter().map(|service| service.name.as_str()).collect();
-    let pairs: Vec<(&str, &str)> = model
+/// The numbers of everything that the config names; to be kept, or to see what they would be.
+pub(super) fn number(
+    model: &Model,
+    journal: &mut Journal,
+    timeouts: TimeoutSets,
+    keep: bool,
+) -> Result<Ids, Error> {
+    let hosts = model.hosts.keys().map(String::as_str);
+    let services = model.services.iter().map(|service| service.name.as_str());
+    let pairs = model
         .services
         .iter()
-        .flat_map(|service| service.hosts.iter().map(|host| (service.name.as_str(), host.as_str())))
-        .collect();
-    let services = journal.service_ids(&services)?;
+        .flat_map(|service| service.hosts.iter().map(|host| (service.name.as_str(), host.as_str())));
+    let mut known_hosts = journal.known_hosts()?;
+    let Numbers { hosts, services, stats } = journal.numbers(hosts, services, pairs, keep)?;
     // Numbers are not given back yet; one beyond the data path's arrays must not get there.
     if services.values().any(|&number| u32::from(number) >= Sizes::SERVICES) {
         let (what, limit) = ("services that were ever named", Sizes::SERVICES);
         return Err(crate::dataplane::Error::Full { what, limit }.into());
     }
-    let hosts = journal.host_ids(&hosts)?;
-    let known_hosts = journal.known_hosts()?;
-    Ok(Ids { hosts, known_hosts, services, timeouts, ..Ids::with_stats(journal.stat_ids(&pairs)?) })
+    known_hosts.extend(hosts.clone());
+    Ok(Ids { hosts, known_hosts, services, timeouts, ..Ids::with_stats(stats) })
 }
 
 /// The secret of the flow hash.

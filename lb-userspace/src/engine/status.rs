@@ -46,8 +46,11 @@ impl Engine {
             pid: std::process::id(),
             started_at: self.started_at,
             generation: self.generation,
-            revision: self.journal.last_revision()?,
+            // What cannot be read is among the problems.
+            revision: self.journal.last_revision().unwrap_or_default(),
             config: self.config.display().to_string(),
+            config_in_force: self.in_force.status.clone(),
+            leaving: self.leaving_hosts()?,
             vip_mode: match self.model.vip_mode {
                 VipMode::External => "external",
                 VipMode::Local => "local",
@@ -188,6 +191,8 @@ impl Engine {
                 }
             }
         }
+        problems.extend(self.config_problems());
+        problems.extend(self.problems_of_self());
         if self.stale {
             problems.push("the last change is not published yet: see the daemon's log".to_owned());
         }

@@ -43,9 +43,22 @@ pub struct Model {
     /// Of services that have none of their own.
     pub rules: Rules,
     pub hooks: Hooks,
+    pub journal: Retention,
+    pub api: Api,
+    /// Interface that has the VIPs as long as this machine wants their traffic; `None`: nobody is told.
+    pub announce: Option<String>,
     /// By name; the name is the operator's handle for a drain.
     pub hosts: BTreeMap<String, Host>,
     pub services: Vec<Service>,
+}
+
+/// Who may use the API beside root and the daemon's user.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Api {
+    /// Group whose members may look.
+    pub read_group: Option<String>,
+    /// Group whose members may also change.
+    pub change_group: Option<String>,
 }
 
 /// An interface that gets the XDP program.
@@ -85,6 +98,14 @@ pub struct FlowTable {
     pub overflow: u32,
     /// Pins that a CPU may make in a second for TCP flows that need none; 0: any number.
     pub flood_gate: u32,
+}
+
+/// How long the journal keeps revisions: those that are neither too old nor too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Retention {
+    #[serde(with = "humantime_serde")]
+    pub keep_for: Duration,
+    pub keep_revisions: u32,
 }
 
 /// How long a pin may be idle before its flow counts as ended, by phase; whole seconds, at least one.

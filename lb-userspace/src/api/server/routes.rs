@@ -1,12 +1,20 @@
 //! All that can be asked, in one table: the router and the OpenAPI document are made from it.
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{MethodRouter, get, post};
 
 use super::events::{document, events};
 use super::*;
 use crate::api::openapi::{self, Operation};
-use crate::api::types::{BlockersQuery, DrainsQuery, Event, EventQuery, PlanQuery};
+use crate::api::types::{
+    BlockersQuery, DrainsQuery, Event, EventQuery, PlanQuery, Ready, SelfDrainRequest, SelfStatus,
+    SelfUndrainRequest,
+};
+use crate::config::limits as config_limits;
+
+/// Bytes of a body with a config in it, which JSON may make twice as long.
+const LONGEST_CONFIG: usize = 2 * config_limits::MAX_FILE as usize + 65_536;
 
 pub(super) struct Route {
     pub operation: Operation,
@@ -60,6 +68,7 @@ pub(super) const ROUTES: &[Route] = &[
             "What a drain of these hosts would do; nothing is changed",
         )
         .takes::<PlanRequest>()
+        .reads_only()
         .answers::<DrainPlan>(),
         handler: || post(plan_drain),
     },
@@ -93,9 +102,69 @@ pub(super) const ROUTES: &[Route] = &[
         handler: || get(kick_by_id),
     },
     Route {
+        operation: Operation::get(
+            "/v1/history",
+            "What was changed, by whom and why: the journal's revisions",
+        )
+        .asks::<HistoryQuery>()
+        .answers::<History>(),
+        handler: || get(history),
+    },
+    Route {
+        operation: Operation::get("/v1/history/{revision}", "One revision").answers::<RevisionDetail>(),
+        handler: || get(revision),
+    },
+    Route {
+        operation: Operation::get("/v1/diff", "What differs between two revisions")
+            .asks::<DiffQuery>()
+            .answers::<Diff>(),
+        handler: || get(diff),
+    },
+    Route {
+        operation: Operation::post("/v1/apply", "Put another config in force, or say what it would do")
+            .takes::<ApplyRequest>()
+            .of_up_to(LONGEST_CONFIG)
+            .answers::<Applied>(),
+        handler: || post(apply).layer(DefaultBodyLimit::max(LONGEST_CONFIG)),
+    },
+    Route {
+        operation: Operation::post("/v1/confirm", "Keep the config in force that waits to be confirmed")
+            .takes::<ConfirmRequest>()
+            .answers::<Confirmed>(),
+        handler: || post(confirm),
+    },
+    Route {
+        operation: Operation::post("/v1/rollback", "Put an earlier config in force again")
+            .takes::<RollbackRequest>()
+            .answers::<Applied>(),
+        handler: || post(rollback),
+    },
+    Route {
         operation: Operation::get("/v1/rings", "The rings, and what a drain of each host would move")
             .answers::<Rings>(),
         handler: || get(rings),
+    },
+    Route {
+        operation: Operation::get("/v1/ready", "Whether traffic should be sent here: status 200, else 503")
+            .answers::<Ready>(),
+        handler: || get(itself::ready),
+    },
+    Route {
+        operation: Operation::get("/v1/self", "The balancer itself: in use, draining or drained")
+            .answers::<SelfStatus>(),
+        handler: || get(itself::status),
+    },
+    Route {
+        operation: Operation::post("/v1/self/drain", "Ask for no more traffic; what comes is forwarded")
+            .takes::<SelfDrainRequest>()
+            .answers::<SelfStatus>(),
+        handler: || post(itself::drain),
+    },
+    Route {
+        operation: Operation::post("/v1/self/undrain", "Ask for traffic again")
+            .takes::<SelfUndrainRequest>()
+            .answers::<SelfStatus>(),
+        handler: || post(itself::undrain),
     },
     Route {
         operation: Operation::get("/v1/events", "What happens, as it happens, as server-sent events")
@@ -111,7 +180,11 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 pub(super) fn router() -> Router<Handle> {
-    let add = |router: Router<Handle>, route: &Route| router.route(route.operation.path, (route.handler)());
+    let add = |router: Router<Handle>, route: &Route| {
+        let (changes, most) = (route.operation.changes(), route.operation.longest_body);
+        let desk = middleware::from_fn(move |request, next| guard::at_the_desk(changes, most, request, next));
+        router.route(route.operation.path, (route.handler)().layer(desk))
+    };
     ROUTES.iter().fold(Router::new(), add)
 }
 

@@ -1,5 +1,7 @@
 //! The server without an engine: what it routes, and what it says of itself.
 
+mod hostile;
+
 use serde_json::Value;
 
 use super::routes::{ROUTES, described};
@@ -21,19 +23,24 @@ impl Lonely {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
-        let listener = listen(&socket).unwrap();
+        let listener = listen(&socket, Doors::default()).unwrap();
         let handle = Handle::detached();
         let events = handle.events().clone();
-        tokio::spawn(serve(listener, handle, std::future::pending()));
+        tokio::spawn(serve(listener, Doors::default(), handle, std::future::pending()));
         Lonely { _folder: folder, client: Client::new(socket), events }
+    }
+
+    fn socket(&self) -> &std::path::Path {
+        self.client.socket()
     }
 
     /// Status of the answer.
     async fn ask(&self, method: &str, path: &str) -> u16 {
-        let path = path.replace("{id}", "1");
+        let path =
+            path.replace("{id}", "1").replace("{revision}", "1").replace("/v1/diff", "/v1/diff?from=1");
         let answer = match method {
             "get" => self.client.get::<Value>(&path).await,
-            _ => self.client.post::<Value, Value>(&path, &serde_json::json!({"hosts": [], "host": ""})).await,
+            _ => self.client.post::<Value, Value>(&path, &body(&path)).await,
         };
         match answer {
             Ok(_) => 200,
@@ -43,12 +50,22 @@ impl Lonely {
     }
 }
 
+/// That has what is required, and nothing that is not known.
+fn body(path: &str) -> Value {
+    match path {
+        "/v1/apply" => serde_json::json!({"config": ""}),
+        "/v1/confirm" | "/v1/rollback" => serde_json::json!({}),
+        "/v1/kick" => serde_json::json!({"host": ""}),
+        _ => serde_json::json!({"hosts": []}),
+    }
+}
+
 #[test]
 fn the_document_in_docs_is_that_of_the_code() {
     let text = serde_json::to_string_pretty(&described()).unwrap() + "\n";
     if std::env::var_os("SLUICE_WRITE_DOCS").is_some() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
-        fs::write(path, text).unwrap();
+        std::fs::write(path, text).unwrap();
         return;
     }
     assert!(text == DOCUMENT, "docs/openapi.json is not up to date: run the test with SLUICE_WRITE_DOCS=1");
@@ -153,7 +170,13 @@ fn what_the_types_write_is_valid_by_their_schemas() {
     check("Receipt", serde_json::to_value(drain.receipt.as_ref().unwrap()).unwrap());
     let drains = Drains { drains: vec![drain, fixtures::draining(8, "b", 3)] };
     check("Drains", serde_json::to_value(&drains).unwrap());
-    let error = ApiError { code: "x".to_owned(), message: "y".to_owned(), hint: None, rules: Vec::new() };
+    let error = ApiError {
+        code: "x".to_owned(),
+        message: "y".to_owned(),
+        hint: None,
+        rules: Vec::new(),
+        problems: Vec::new(),
+    };
     check("ApiError", serde_json::to_value(&error).unwrap());
     for happening in [
         Happening::DaemonStopping,
@@ -163,4 +186,19 @@ fn what_the_types_write_is_valid_by_their_schemas() {
     ] {
         check("Event", serde_json::to_value(Event { seq: 1, at: 2, happening }).unwrap());
     }
+}
+
+#[tokio::test]
+async fn a_dead_daemon_s_socket_is_replaced_and_a_live_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let live = listen(&socket, Doors::default()).unwrap();
+    assert_eq!(listen(&socket, Doors::default()).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok(), "it is still there");
+    drop(live);
+    listen(&socket, Doors::default()).unwrap();
+    std::fs::remove_file(&socket).unwrap();
+    std::fs::write(&socket, "text").unwrap();
+    assert_eq!(listen(&socket, Doors::default()).unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(&socket).unwrap(), b"text");
 }

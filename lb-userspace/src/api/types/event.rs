@@ -138,6 +138,29 @@ pub enum Happening {
     Published {
         generation: u64,
     },
+    /// Another config is in force; `kind` is `apply` or `rollback`. Unless it is confirmed by `confirm_by`, if that is not null, the one
+    /// before comes back.
+    ConfigApplied {
+        revision: u64,
+        kind: String,
+        by: String,
+        reason: Option<String>,
+        confirm_by: Option<u64>,
+    },
+    /// The config of that revision is to stay.
+    ConfigConfirmed {
+        revision: u64,
+        by: String,
+        reason: Option<String>,
+    },
+    /// The config of that revision could not be put in force, so the one before is in force again.
+    ConfigFailed {
+        revision: u64,
+    },
+    /// The host is not in the config any more, and its last flow has ended.
+    HostLeft {
+        host: String,
+    },
     /// A must-be-zero counter moved, by so much.
     Violation {
         counter: String,
@@ -148,6 +171,21 @@ pub enum Happening {
         adopted: bool,
     },
     DaemonStopping,
+    /// The balancer itself wants no traffic any more.
+    SelfDrainBegan {
+        by: String,
+        reason: Option<String>,
+    },
+    /// For long enough little has come to the balancer; `by` and `reason` are the beginning's.
+    SelfDrained {
+        by: String,
+        reason: Option<String>,
+    },
+    /// The balancer wants traffic again.
+    SelfUndrained {
+        by: String,
+        reason: Option<String>,
+    },
     /// Events that the reader was too slow for, or that are too old to be remembered; how many is not known (null) where they
     /// were an earlier daemon's.
     Lost {
@@ -174,9 +212,16 @@ pub enum EventName {
     HostUp,
     HostDown,
     Published,
+    ConfigApplied,
+    ConfigConfirmed,
+    ConfigFailed,
+    HostLeft,
     Violation,
     DaemonStarted,
     DaemonStopping,
+    SelfDrainBegan,
+    SelfDrained,
+    SelfUndrained,
     Lost,
 }
 
@@ -195,9 +240,16 @@ impl Happening {
             Happening::HostUp { .. } => EventName::HostUp,
             Happening::HostDown { .. } => EventName::HostDown,
             Happening::Published { .. } => EventName::Published,
+            Happening::ConfigApplied { .. } => EventName::ConfigApplied,
+            Happening::ConfigConfirmed { .. } => EventName::ConfigConfirmed,
+            Happening::ConfigFailed { .. } => EventName::ConfigFailed,
+            Happening::HostLeft { .. } => EventName::HostLeft,
             Happening::Violation { .. } => EventName::Violation,
             Happening::DaemonStarted { .. } => EventName::DaemonStarted,
             Happening::DaemonStopping => EventName::DaemonStopping,
+            Happening::SelfDrainBegan { .. } => EventName::SelfDrainBegan,
+            Happening::SelfDrained { .. } => EventName::SelfDrained,
+            Happening::SelfUndrained { .. } => EventName::SelfUndrained,
             Happening::Lost { .. } => EventName::Lost,
         }
     }
@@ -243,11 +295,18 @@ impl Happening {
             | Happening::KickBegan { host, .. }
             | Happening::KickEnded { host, .. }
             | Happening::HostUp { host }
-            | Happening::HostDown { host } => Some(host),
+            | Happening::HostDown { host }
+            | Happening::HostLeft { host } => Some(host),
             Happening::Published { .. }
+            | Happening::ConfigApplied { .. }
+            | Happening::ConfigConfirmed { .. }
+            | Happening::ConfigFailed { .. }
             | Happening::Violation { .. }
             | Happening::DaemonStarted { .. }
             | Happening::DaemonStopping
+            | Happening::SelfDrainBegan { .. }
+            | Happening::SelfDrained { .. }
+            | Happening::SelfUndrained { .. }
             | Happening::Lost { .. } => None,
         }
     }
@@ -268,9 +327,16 @@ impl EventName {
         EventName::HostUp,
         EventName::HostDown,
         EventName::Published,
+        EventName::ConfigApplied,
+        EventName::ConfigConfirmed,
+        EventName::ConfigFailed,
+        EventName::HostLeft,
         EventName::Violation,
         EventName::DaemonStarted,
         EventName::DaemonStopping,
+        EventName::SelfDrainBegan,
+        EventName::SelfDrained,
+        EventName::SelfUndrained,
         EventName::Lost,
     ];
 
@@ -289,9 +355,16 @@ impl EventName {
             EventName::HostUp => "host_up",
             EventName::HostDown => "host_down",
             EventName::Published => "published",
+            EventName::ConfigApplied => "config_applied",
+            EventName::ConfigConfirmed => "config_confirmed",
+            EventName::ConfigFailed => "config_failed",
+            EventName::HostLeft => "host_left",
             EventName::Violation => "violation",
             EventName::DaemonStarted => "daemon_started",
             EventName::DaemonStopping => "daemon_stopping",
+            EventName::SelfDrainBegan => "self_drain_began",
+            EventName::SelfDrained => "self_drained",
+            EventName::SelfUndrained => "self_undrained",
             EventName::Lost => "lost",
         }
     }

@@ -2,10 +2,13 @@
 //!
 //! Times are Unix seconds, durations seconds, rates per second over the daemon's last sampling interval.
 
+mod config;
 mod drain;
 mod error;
 mod event;
 mod flows;
+mod history;
+mod itself;
 mod kick;
 mod plan;
 mod progress;
@@ -14,10 +17,13 @@ mod receipt;
 mod rings;
 mod status;
 
+pub use config::*;
 pub use drain::*;
 pub use error::*;
 pub use event::*;
 pub use flows::*;
+pub use history::*;
+pub use itself::*;
 pub use kick::*;
 pub use plan::*;
 pub use progress::*;

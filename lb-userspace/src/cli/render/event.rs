@@ -69,7 +69,20 @@ fn words(happening: &Happening) -> String {
                 asked(by, reason)
             )
         }
-        Happening::HostUp { .. } | Happening::HostDown { .. } | Happening::DaemonStopping => String::new(),
+        Happening::HostUp { .. }
+        | Happening::HostDown { .. }
+        | Happening::HostLeft { .. }
+        | Happening::DaemonStopping => String::new(),
+        Happening::ConfigApplied { revision, kind, by, reason, confirm_by } => {
+            let until = if confirm_by.is_some() { ", to be confirmed" } else { "" };
+            format!("revision {revision}, {kind}{until} ({})", asked(by, reason))
+        }
+        Happening::ConfigConfirmed { revision, by, reason } => {
+            format!("revision {revision} ({})", asked(by, reason))
+        }
+        Happening::ConfigFailed { revision } => {
+            format!("revision {revision}: the config before is in force again")
+        }
         Happening::Published { generation } => format!("generation {generation}"),
         Happening::Violation { counter, more } => {
             format!("{counter} moved by {}, and must not", exact(*more))
@@ -77,6 +90,15 @@ fn words(happening: &Happening) -> String {
         Happening::DaemonStarted { version, adopted } => {
             let path = if *adopted { "took over the data path" } else { "new data path" };
             format!("sluice {version}, {path}")
+        }
+        Happening::SelfDrainBegan { by, reason } => {
+            format!("the balancer wants no traffic ({})", asked(by, reason))
+        }
+        Happening::SelfDrained { by, reason } => {
+            format!("little traffic comes any more ({})", asked(by, reason))
+        }
+        Happening::SelfUndrained { by, reason } => {
+            format!("the balancer wants traffic again ({})", asked(by, reason))
         }
         Happening::Lost { count: Some(count) } => plural(*count, "event"),
         Happening::Lost { count: None } => "events of an earlier daemon may be missing".to_owned(),

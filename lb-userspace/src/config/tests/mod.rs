@@ -9,6 +9,7 @@ mod mutations;
 mod packets;
 mod reference;
 mod rules;
+mod service;
 
 use super::{ConfigErrors, Problem, parse};
 

@@ -1,0 +1,178 @@
+//! The network under the balancer changes (C6): what a running daemon follows by itself, within a second.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use sluice_tests::site::{ECHO, Plan, Site, WEB};
+use sluice_tests::topology::{Namespace, Node, Topology, XdpProgram};
+use sluice_tests::traffic::{Connections, ConnectionsOptions, Requests, RequestsOptions};
+
+/// What the daemon may take, and the kernel and this machine some more.
+const SOON: Duration = Duration::from_secs(1);
+
+/// How long it takes until a new connection works again, at most `limit`.
+fn until_it_works(site: &Site, limit: Duration) -> Duration {
+    let begun = Instant::now();
+    let target = SocketAddr::new(site.vips()[0], WEB);
+    loop {
+        let patience = Duration::from_millis(100);
+        let options = RequestsOptions { count: 1, rate: 0, patience, ..RequestsOptions::new(target) };
+        let asked = Requests::start(&site.topology.client().ns, &options).unwrap();
+        if asked.finish().unwrap().ok == 1 {
+            return begun.elapsed();
+        }
+        assert!(begun.elapsed() < limit, "nothing works after {limit:?}\n{}", site.daemon.log());
+    }
+}
+
+fn interface(site: &Site, number: usize) -> serde_json::Value {
+    site.daemon.cli_json(&["status", "--json"]).unwrap()["interfaces"][number].clone()
+}
+
+fn long_connections(site: &Site, count: usize) -> Connections {
+    let options = ConnectionsOptions {
+        connections: count,
+        interval: Duration::from_millis(100),
+        patience: Duration::from_secs(30),
+        ..ConnectionsOptions::new(SocketAddr::new(site.vips()[0], ECHO))
+    };
+    let connections = Connections::start(&site.topology.client().ns, &options).unwrap();
+    assert!(connections.wait_opened(count as u64, Duration::from_secs(20)), "{:?}", connections.counts());
+    connections
+}
+
+/// Makes the interface up as it was: the kernel takes routes, and addresses of IPv6, away with it.
+fn set_up(ns: &Namespace, node: &Node, interface: &str) {
+    let mut lines = vec![format!("ip link set {interface} up")];
+    for (address, length) in [(node.ipv4[0].to_string(), 16), (node.ipv6[0].to_string(), 64)] {
+        lines.push(format!("ip addr replace {address}/{length} dev {interface} noprefixroute nodad"));
+    }
+    for network in ["10.77.0.0/16", "fd77::/64"] {
+        lines.push(format!("ip route replace {network} dev {interface}"));
+    }
+    ns.shell(&lines.join(" && ")).unwrap();
+}
+
+fn is_soon(site: &Site) {
+    let took = until_it_works(site, Duration::from_secs(6));
+    println!("{} ms", took.as_millis());
+    assert!(took < SOON, "{took:?}\n{}", site.daemon.log());
+}
+
+fn nothing_broke(site: &Site, connections: Connections) {
+    let counts = connections.finish().unwrap();
+    assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+/// A veth that is deleted and made again under its name, with the addresses of the old one.
+#[test]
+fn a_nic_that_goes_and_comes_back_is_attached_again() {
+    let site = Site::start(Topology::builder(), &Plan::new("l2", 2)).unwrap();
+    let balancer = site.topology.balancer();
+    let before = interface(&site, 0);
+    assert_eq!(before["mode"], "native");
+    let connections = long_connections(&site, 50);
+
+    balancer.ns.shell("ip link del eth0").unwrap();
+    let gone = Instant::now();
+    while interface(&site, 0)["note"].is_null() {
+        assert!(gone.elapsed() < SOON, "{}", site.daemon.log());
+    }
+    let queues = "numtxqueues 1 numrxqueues 1";
+    let switch = site.topology.switch();
+    let lb = balancer.ns.name();
+    switch
+        .shell(&format!(
+            "ip link add p-lb {queues} type veth peer name eth0 netns {lb} {queues} && ip link set p-lb mtu 1600 master br0 up && \
+             ethtool -K p-lb tx off"
+        ))
+        .unwrap();
+    let _far_end = switch.enter(|| XdpProgram::pass(false).unwrap().attach("p-lb").unwrap()).unwrap();
+    balancer.ns.shell("ip link set eth0 mtu 1600").unwrap();
+    set_up(&balancer.ns, balancer, "eth0");
+    is_soon(&site);
+    let after = interface(&site, 0);
+    assert!(after["note"].is_null() && after["mode"] == "native", "{after}");
+    assert_ne!(after["ifindex"], before["ifindex"]);
+    nothing_broke(&site, connections);
+}
+
+/// Renamed, and renamed back.
+#[test]
+fn a_renamed_interface_keeps_the_program() {
+    let site = Site::start(Topology::builder(), &Plan::new("l2", 2)).unwrap();
+    let ns = &site.topology.balancer().ns;
+    let name = &site.topology.balancer().interfaces[0];
+    let connections = long_connections(&site, 50);
+    for (from, to) in [(name.as_str(), "wan7"), ("wan7", name.as_str())] {
+        ns.shell(&format!("ip link set {from} down && ip link set {from} name {to}")).unwrap();
+        set_up(ns, site.topology.balancer(), to);
+        is_soon(&site);
+        let note = interface(&site, 0)["note"].clone();
+        assert_eq!(note.is_null(), to == name, "{note}");
+    }
+    nothing_broke(&site, connections);
+}
+
+/// The next hop has another MAC address from one moment to the next, as after a failover of its NIC.
+#[test]
+fn a_changed_mac_is_followed() {
+    let site = Site::start(Topology::builder(), &Plan::new("l2", 1)).unwrap();
+    let connections = long_connections(&site, 50);
+    let host = site.topology.host(1);
+    // It announces itself, as one that takes over does.
+    host.ns
+        .shell(
+            "echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_notify; echo 1 > /proc/sys/net/ipv6/conf/eth0/ndisc_notify; \
+             ip link set eth0 down && ip link set eth0 address 02:00:00:77:00:01",
+        )
+        .unwrap();
+    set_up(&host.ns, host, "eth0");
+    is_soon(&site);
+    nothing_broke(&site, connections);
+}
+
+/// The way to a host leads over another gateway from one moment to the next.
+#[test]
+fn a_changed_route_is_followed() {
+    let site = Site::start(Topology::builder(), &Plan::new("ipip", 2)).unwrap();
+    let connections = long_connections(&site, 50);
+    let balancer = &site.topology.balancer().ns;
+    let [one, other] = [1, 2].map(|number| site.topology.host(number));
+    other
+        .ns
+        .shell("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv4/conf/eth0/send_redirects")
+        .unwrap();
+    balancer.shell(&format!("ip route add {} via {}", one.ipv4[0], other.ipv4[0])).unwrap();
+    let gateway = format!("via {}", other.ipv4[0]);
+    let changed = Instant::now();
+    while !site.daemon.log().contains(&gateway) {
+        assert!(changed.elapsed() < SOON, "{}", site.daemon.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    is_soon(&site);
+    nothing_broke(&site, connections);
+}
+
+/// Down and up again.
+#[test]
+fn a_link_that_goes_down_and_up_is_followed() {
+    let site = Site::start(Topology::builder(), &Plan::new("l2", 2)).unwrap();
+    let connections = long_connections(&site, 50);
+    let ns = &site.topology.balancer().ns;
+    let name = &site.topology.balancer().interfaces[0];
+    ns.shell(&format!("ip link set {name} down")).unwrap();
+    let down = Instant::now();
+    let is_down = || {
+        let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
+        status["hosts"].as_array().unwrap().iter().all(|host| host["oper"] == "down")
+    };
+    while !is_down() {
+        assert!(down.elapsed() < SOON * 2, "{}", site.daemon.log());
+    }
+    set_up(ns, site.topology.balancer(), name);
+    is_soon(&site);
+    nothing_broke(&site, connections);
+}
