@@ -80,8 +80,7 @@ pub struct DrainArgs {
 
 const EXAMPLES: &str = "  \
   sluice drain web-3 web-4 --wait --timeout 10m --service api
-  sluice drain web-3 --deadline 10m --at-deadline reset --wait --json
-  sluice drain web-3 --clients 10.0.0.0/8 --lease 2h
+  sluice drain web-3 --clients 10.0.0.0/8 --deadline 10m --at-deadline reset --wait --json
   sluice drain self --wait --quiet-for 1m --reason update";
 
 /// Time between two looks at the drains.
