@@ -11,7 +11,7 @@
 //! - [`clients`], [`clients_random`]: drains for some clients alone.
 //! - [`ramps`]: hosts that come back share by share.
 //! - [`random`]: thousands of sequences; [`cases`]: those that once failed; [`two`]: two balancers; [`joined`]: a
-//!   service that is new.
+//!   service that is new; [`configs`]: configs that come while the daemon runs.
 
 mod balancer;
 mod bounds;
@@ -19,6 +19,7 @@ mod cases;
 mod clients;
 mod clients_random;
 mod compare;
+mod configs;
 mod handovers;
 mod joined;
 mod parts;
