@@ -53,7 +53,9 @@ fn while_flows_begin(balancer: &mut Balancer, work: impl FnOnce(&mut Balancer)) 
             let begin = |number: u32| {
                 let client = Client { address: 0x0a00_0000 + number, port: 4000, service: Service::Web };
                 let packets = [client.packet().syn(1), client.packet().seq(2).ack(1)];
-                let hosts = packets.map(|packet| host_of(&program, &packet.macs([2, 0, 0, 2, 0, 0], DESTINATION_MAC).build()));
+                let hosts = packets.map(|packet| {
+                    host_of(&program, &packet.macs([2, 0, 0, 2, 0, 0], DESTINATION_MAC).build())
+                });
                 assert_eq!(hosts[0], hosts[1], "a handshake");
                 (client, hosts[0])
             };
