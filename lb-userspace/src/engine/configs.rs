@@ -69,6 +69,7 @@ pub(super) struct Before {
     ids: Ids,
     rings: Rings,
     drains: BTreeMap<Target, State>,
+    tallies: BTreeMap<Target, u32>,
     ramps: BTreeMap<String, Ramp>,
     sealed: BTreeSet<Target>,
     down: BTreeSet<String>,
@@ -282,7 +283,8 @@ impl Engine {
             let notes: Vec<String> = notes.collect();
             self.down = down;
             let mut rings = self.rings.clone();
-            rings.regroup(&self.wanted());
+            let intents = self.intents();
+            rings.regroup(&self.wanted(&intents), &intents.needed);
             let moved = self.with_making(|making| rings.publish(making));
             self.rings = rings;
             (moved as u64, self.slots(), notes)
@@ -401,6 +403,7 @@ impl Engine {
             ids: replace(&mut self.ids, ids),
             rings: self.rings.clone(),
             drains: self.drains.clone(),
+            tallies: self.tallies.clone(),
             ramps: self.ramps.clone(),
             sealed: self.sealed.clone(),
             down: replace(&mut self.down, down),
@@ -418,6 +421,7 @@ impl Engine {
             ids,
             rings,
             drains,
+            tallies,
             ramps,
             sealed,
             down,
@@ -427,7 +431,8 @@ impl Engine {
             dataplane,
         } = before;
         (self.model, self.ids, self.rings) = (model, ids, rings);
-        (self.drains, self.ramps, self.sealed, self.down) = (drains, ramps, sealed, down);
+        (self.drains, self.tallies, self.ramps) = (drains, tallies, ramps);
+        (self.sealed, self.down) = (sealed, down);
         (self.leaving, self.published_hops, self.relay) = (leaving, published_hops, relay);
         dataplane.map(|dataplane| std::mem::replace(&mut self.dataplane, dataplane))
     }

@@ -31,7 +31,8 @@ impl Engine {
         self.down = down;
         self.published_shares = self.partial_shares();
         let mut rings = self.rings.clone();
-        rings.regroup(&self.wanted());
+        let intents = self.intents();
+        rings.regroup(&self.wanted(&intents), &intents.needed);
         let moved = self.with_making(|making| rings.publish(making));
         if moved != 0 {
             log::info!("{moved} slots change hands");
@@ -69,7 +70,8 @@ impl Engine {
         // The journal first: a restart after a kill right here replays what the data path has not seen yet, and
         // publishes it.
         self.stale = true;
-        rings.regroup(&self.wanted());
+        let intents = self.intents();
+        rings.regroup(&self.wanted(&intents), &intents.needed);
         let kept = rings.kept()?;
         let known = self.journal.lineages()?;
         let done: Vec<&String> = known.keys().filter(|key| !kept.contains_key(*key)).collect();
@@ -117,7 +119,7 @@ impl Engine {
                 size: self.model.ring_size,
                 now: self.clock.now(),
                 ids: &|name| self.ids.known_hosts.get(name).copied(),
-                members: &|hosts, last, alone| inputs.members(hosts, last, alone),
+                members: &|hosts, last, without| inputs.members(hosts, last, without),
             })
         })
     }

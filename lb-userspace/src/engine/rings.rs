@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::plan::Pair;
+use crate::plan::audience;
 use crate::ring::{Base, HostId, Lineage, Member, SlotSet, Slots};
 
 /// One ring.
 #[derive(Clone)]
 pub struct Ring {
-    /// The services that use it.
+    /// The services that use it, and clients that are treated apart, by their names: see [`audience`].
     pub services: BTreeSet<String>,
     /// Names of the member hosts, sorted.
     pub hosts: Vec<String>,
     /// The hosts that were in use last keep their slots when all are out.
     keeps_last: bool,
-    /// The only service, where hosts are out for this one.
-    pub alone: Option<String>,
+    /// Hosts that are out for these services alone.
+    without: BTreeSet<String>,
     pub members: Vec<Member>,
     base: std::sync::Arc<Base>,
     lineage: Lineage,
@@ -50,15 +50,16 @@ pub struct Wanted {
     /// Names of the member hosts, sorted.
     pub hosts: Vec<String>,
     pub keeps_last: bool,
-    /// The service that asks, where hosts are out for this one.
-    pub alone: Option<String>,
+    /// Hosts that are out for who asks alone.
+    pub without: BTreeSet<String>,
 }
 
 /// How the journal's keys of rings begin; the number follows.
 const KEY: &str = "ring-";
 
-/// By names of hosts, of those that were in use last, and of the only service where hosts are out for this one.
-pub type MakeMembers<'a> = dyn Fn(&[String], Option<&BTreeSet<String>>, Option<&str>) -> Vec<Member> + 'a;
+/// By names of hosts, of those that were in use last, and of those that are out for the ring's services alone.
+pub type MakeMembers<'a> =
+    dyn Fn(&[String], Option<&BTreeSet<String>>, &BTreeSet<String>) -> Vec<Member> + 'a;
 
 /// What made the rings: the same on every balancer with the same config.
 pub struct Making<'a> {
@@ -70,6 +71,12 @@ pub struct Making<'a> {
     pub ids: &'a dyn Fn(&str) -> Option<HostId>,
     /// Members of the ring of these hosts; the last ones in use, if these keep it while all are out.
     pub members: &'a MakeMembers<'a>,
+}
+
+/// Names of all that used rings, by the journal.
+pub fn names(journal: &BTreeMap<String, Value>) -> BTreeSet<String> {
+    let kept = journal.values().filter_map(|body| serde_json::from_value::<Kept>(body.clone()).ok());
+    kept.flat_map(|kept| kept.services).collect()
 }
 
 impl Rings {
@@ -93,7 +100,10 @@ impl Rings {
         // What is wanted and index of the lineage → services.
         let mut groups: BTreeMap<(Wanted, Option<usize>), BTreeSet<String>> = BTreeMap::new();
         for (name, wanted) in services {
-            let history = kept.iter().position(|(_, kept)| kept.services.contains(&name));
+            let of = |name: &String| kept.iter().position(|(_, kept)| kept.services.contains(name));
+            // Clients that are treated apart from now on went by another ring until now.
+            let names = kept.iter().flat_map(|(_, kept)| &kept.services);
+            let history = of(&name).or_else(|| of(&audience::around(&name, names)));
             groups.entry((wanted, history)).or_default().insert(name);
         }
         // A new service joins a ring of its members that has a history.
@@ -123,26 +133,19 @@ impl Rings {
         rings
     }
 
-    /// Gives services rings of their own that want one, and lets those share one that want the same and have come to the same.
-    pub fn regroup(&mut self, wanted: &BTreeMap<String, Wanted>) {
+    /// Names of all that use rings.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.rings.values().flat_map(|ring| &ring.services)
+    }
+
+    /// Gives those rings of their own for whom other hosts are out, and lets those share one that want the same and have come to the same.
+    /// Who is new goes by the ring from which it parts. Clients that are not `needed` any more are forgotten once they go by the
+    /// ring that they would go by without.
+    pub fn regroup(&mut self, wanted: &BTreeMap<String, Wanted>, needed: &BTreeSet<String>) {
+        self.take_in_clients(wanted);
         let numbers: Vec<u32> = self.rings.keys().copied().collect();
         for number in numbers {
-            let services: Vec<String> = self.rings[&number].services.iter().cloned().collect();
-            for service in services {
-                let Some(alone) = wanted.get(&service).map(|wanted| wanted.alone.clone()) else { continue };
-                let free = (0..).find(|number| !self.rings.contains_key(number));
-                let Some((ring, free)) = self.rings.get_mut(&number).zip(free) else { continue };
-                if ring.alone == alone {
-                    continue;
-                }
-                if ring.services.len() == 1 {
-                    ring.alone = alone;
-                } else {
-                    ring.services.remove(&service);
-                    let own = Ring { services: [service].into(), alone, ..ring.clone() };
-                    self.rings.insert(free, own);
-                }
-            }
+            self.split(number, wanted);
         }
         let mut joined: BTreeMap<u32, Ring> = BTreeMap::new();
         for (number, ring) in std::mem::take(&mut self.rings) {
@@ -154,6 +157,52 @@ impl Rings {
             }
         }
         self.rings = joined;
+        self.forget_clients(needed);
+    }
+
+    fn take_in_clients(&mut self, wanted: &BTreeMap<String, Wanted>) {
+        let known: BTreeSet<String> = self.names().cloned().collect();
+        let is_new = |name: &&String| !known.contains(*name) && audience::parse(name).1.is_some();
+        for name in wanted.keys().filter(is_new) {
+            let before = audience::around(name, known.iter());
+            if let Some(ring) = self.rings.values_mut().find(|ring| ring.services.contains(&before)) {
+                ring.services.insert(name.clone());
+            }
+        }
+    }
+
+    /// Those who want what the ring is keep it, or else the first; all others get copies.
+    fn split(&mut self, number: u32, wanted: &BTreeMap<String, Wanted>) {
+        let Some(ring) = self.rings.get(&number) else { return };
+        let mut groups: BTreeMap<BTreeSet<String>, BTreeSet<String>> = BTreeMap::new();
+        for name in &ring.services {
+            let without = wanted.get(name).map_or(&ring.without, |wanted| &wanted.without);
+            groups.entry(without.clone()).or_default().insert(name.clone());
+        }
+        let ring = ring.clone();
+        let kept = groups.keys().find(|without| **without == ring.without).or(groups.keys().next()).cloned();
+        for (without, services) in groups {
+            let own = Ring { services, without: without.clone(), ..ring.clone() };
+            if kept.as_ref() == Some(&without) {
+                self.rings.insert(number, own);
+            } else if let Some(free) = (0..).find(|number| !self.rings.contains_key(number)) {
+                self.rings.insert(free, own);
+            }
+        }
+    }
+
+    fn forget_clients(&mut self, needed: &BTreeSet<String>) {
+        let mut names: Vec<String> = self.names().cloned().collect();
+        let length = |name: &String| audience::parse(name).1.map(|clients| clients.prefix_len());
+        names.sort_by_key(|name| std::cmp::Reverse(length(name)));
+        for name in names.iter().filter(|name| length(name).is_some() && !needed.contains(*name)) {
+            let around = audience::around(name, self.names());
+            let own = self.rings.values_mut().find(|ring| ring.services.contains(name));
+            if let Some(ring) = own.filter(|ring| ring.services.contains(&around)) {
+                ring.services.remove(name);
+            }
+        }
+        self.rings.retain(|_, ring| !ring.services.is_empty());
     }
 
     /// Publishes the present members to every ring. The slots that changed hands, over all rings.
@@ -168,7 +217,7 @@ impl Rings {
         t: u64,
         lost_at: u64,
         foreign: &[(u32, u32)],
-        gone: impl Fn(Option<&str>, HostId) -> bool,
+        gone: impl Fn(&BTreeSet<String>, HostId) -> bool,
     ) -> usize {
         let mut closed = 0;
         for (&number, ring) in &mut self.rings {
@@ -179,7 +228,7 @@ impl Rings {
             for &(_, slot) in foreign.iter().filter(|(of, _)| *of == number) {
                 set.insert(slot);
             }
-            closed += ring.slots.close(now, t, lost_at, &set, |host| gone(ring.alone.as_deref(), host));
+            closed += ring.slots.close(now, t, lost_at, &set, |host| gone(&ring.services, host));
             ring.lineage.observe(&ring.slots);
             if ring.slots.open().is_empty() {
                 ring.losers = Some(BTreeSet::new());
@@ -222,19 +271,10 @@ impl Rings {
     }
 
     /// Hosts that operators took `out` and that serve on as the last in use, by service.
-    pub fn serving_on(
-        &self,
-        out: &BTreeSet<String>,
-        pairs: &BTreeMap<(String, String), Pair>,
-    ) -> BTreeMap<String, BTreeSet<String>> {
+    pub fn serving_on(&self, out: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<String>> {
         let mut serving = BTreeMap::new();
         for ring in self.rings.values().filter(|ring| ring.keeps_last) {
-            let is_out_alone = |host: &String| {
-                ring.alone
-                    .as_ref()
-                    .is_some_and(|service| pairs.contains_key(&(service.clone(), host.clone())))
-            };
-            let is_out = |host: &String| out.contains(host) || is_out_alone(host);
+            let is_out = |host: &String| out.contains(host) || ring.without.contains(host);
             let members = ring.members.iter().filter(|member| member.share > 0 && is_out(&member.name));
             let hosts: BTreeSet<String> = members.map(|member| member.name.clone()).collect();
             if !hosts.is_empty() {
@@ -252,27 +292,28 @@ impl Rings {
         })
     }
 
-    /// Whether every slot handed over from the host, of one service or all, has been open for more than `t`.
+    /// Whether every slot handed over from the host, of some services and clients or all, has been open for more than `t`.
     pub fn open_long_enough(
         &self,
-        service: Option<&str>,
+        of: Option<&BTreeSet<String>>,
         host: HostId,
         now: u64,
         t: u64,
         lost_at: u64,
     ) -> bool {
-        let is_meant = |ring: &&Ring| service.is_none_or(|service| ring.services.contains(service));
+        let is_meant = |ring: &&Ring| of.is_none_or(|names| !ring.services.is_disjoint(names));
         self.rings
             .values()
             .filter(is_meant)
             .all(|ring| ring.slots.all_open_longer_than(host, now, t, lost_at))
     }
 
-    /// Whether the host is the previous owner of an open slot of the service.
+    /// Whether the host is the previous owner of an open slot of the service, for any of its clients.
     pub fn is_previous_of(&self, service: &str, host: HostId) -> bool {
         let names =
             |ring: &Ring| ring.slots.open().iter().any(|slot| ring.slots.previous(slot) == Some(host));
-        self.rings.values().find(|ring| ring.services.contains(service)).is_some_and(names)
+        let is_of = |ring: &&Ring| ring.services.iter().any(|name| audience::parse(name).0 == service);
+        self.rings.values().filter(is_of).any(names)
     }
 }
 
@@ -280,11 +321,11 @@ impl Ring {
     fn continued(
         making: &Making<'_>,
         services: BTreeSet<String>,
-        Wanted { hosts, keeps_last, alone }: Wanted,
+        Wanted { hosts, keeps_last, without }: Wanted,
         lineage: Option<Lineage>,
     ) -> Self {
         let last = lineage.as_ref().map(Lineage::in_use).unwrap_or_default();
-        let members = (making.members)(&hosts, keeps_last.then_some(&last), alone.as_deref());
+        let members = (making.members)(&hosts, keeps_last.then_some(&last), &without);
         let base = Base::build(making.key, making.size, &members);
         let replayed = lineage.and_then(|lineage| {
             let slots = lineage.replay(making.key, making.size, making.ids, making.now);
@@ -295,7 +336,7 @@ impl Ring {
             services,
             hosts,
             keeps_last,
-            alone,
+            without,
             members,
             base: base.into(),
             lineage,
@@ -308,10 +349,9 @@ impl Ring {
 
     /// Whether both want the same and have come to the same, without a history that differs.
     fn is_as(&self, other: &Ring) -> bool {
-        let wanted = |ring: &Ring| (ring.hosts.clone(), ring.keeps_last, ring.alone.clone());
+        let wanted = |ring: &Ring| (ring.hosts.clone(), ring.keeps_last, ring.without.clone());
         let is_settled = |ring: &Ring| ring.slots.open().is_empty() && ring.lineage.len() == 1;
-        self.alone.is_none()
-            && wanted(self) == wanted(other)
+        wanted(self) == wanted(other)
             && is_settled(self)
             && is_settled(other)
             && self.members == other.members
@@ -320,7 +360,7 @@ impl Ring {
 
     fn next_members(&self, making: &Making<'_>) -> Vec<Member> {
         let last = self.keeps_last.then(|| self.lineage.in_use());
-        (making.members)(&self.hosts, last.as_ref(), self.alone.as_deref())
+        (making.members)(&self.hosts, last.as_ref(), &self.without)
     }
 
     fn publish(&mut self, making: &Making<'_>) -> usize {
