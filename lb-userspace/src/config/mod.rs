@@ -4,6 +4,7 @@
 //! what would be right, so that one round of mending is enough.
 
 mod endpoints;
+mod health;
 mod hooks;
 mod hosts;
 pub mod limits;

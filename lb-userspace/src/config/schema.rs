@@ -15,6 +15,7 @@ pub(super) const TOP: Fields = &[
     "flow_table",
     "timeouts",
     "rules",
+    "health",
     "hooks",
     "hosts",
     "services",
@@ -24,6 +25,24 @@ pub(super) const INTERFACE: Fields = &["name", "xdp_mode"];
 pub(super) const FLOW_TABLE: Fields = &["pins", "overflow", "flood_gate"];
 pub(super) const TIMEOUTS: Fields = &["half_open", "established", "closing", "udp", "udp_gap"];
 pub(super) const RULES: Fields = &["min_healthy", "one_zone_at_a_time"];
+pub(super) const HEALTH: Fields = &[
+    "interval",
+    "timeout",
+    "jitter",
+    "rise",
+    "fall",
+    "damping",
+    "down_flows",
+    "down_after",
+    "panic",
+    "max_ejected",
+    "ramp",
+    "join_below",
+    "leave_at",
+];
+/// Of an element of a service's `checks`.
+pub(super) const CHECK: Fields =
+    &["type", "through", "port", "path", "host", "status", "body", "send", "expect", "command"];
 pub(super) const HOST: Fields = &["addresses", "weight", "disabled", "zone", "groups"];
 /// Each event but `lost`, which is for readers.
 pub(super) const HOOKS: Fields = &[
@@ -59,16 +78,21 @@ pub(super) const SERVICE: Fields = &[
     "timeouts",
     "rules",
     "when_empty",
+    "checks",
+    "health",
+    "standby",
     "hosts",
 ];
 
 /// Where a field belongs that stands in the wrong section; a top-level field behind a header is the usual slip.
 pub(super) fn home_of(name: &str) -> Option<&'static str> {
-    const HOMES: [(Fields, &str); 7] = [
+    const HOMES: [(Fields, &str); 9] = [
         (TOP, "to the top of the file, above the first line in [brackets]"),
         (FLOW_TABLE, "under [flow_table]"),
         (TIMEOUTS, "under [timeouts], or in the timeouts of a service"),
         (RULES, "under [rules], or in the rules of a service"),
+        (HEALTH, "under [health], or in the health of a service"),
+        (CHECK, "under [[services.checks]]"),
         (HOOKS, "under [hooks]"),
         (HOST, "under [hosts.NAME]"),
         (SERVICE, "under [[services]]"),

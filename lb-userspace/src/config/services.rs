@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::endpoints::Endpoints;
+use super::health;
 use super::hosts::{Hosts, check_name, unusable_hint};
 use super::limits::{MAX_BACKENDS, MAX_MEMBER_SETS, MAX_OWN_TIMEOUTS, MAX_SERVICES};
 use super::prefix::unusable_prefix;
@@ -55,6 +56,8 @@ pub(super) fn check(
         let members = vip.and_then(|vip| members(report, &raw, vip, hosts));
         let path = raw.path.clone();
         let flows = flow_policy(report, &raw);
+        let checks = health::checks(report, &raw);
+        let standby = members.as_ref().map(|members| health::standby(report, &raw, members));
         if raw.timeouts != timeouts {
             counts.add_timeouts(report, &path, raw.timeouts);
         }
@@ -74,6 +77,9 @@ pub(super) fn check(
                 timeouts: raw.timeouts,
                 rules: raw.rules,
                 when_empty: raw.when_empty,
+                checks,
+                health: raw.health,
+                standby: standby.unwrap_or_default(),
                 hosts: members,
             })
         });

@@ -1,5 +1,6 @@
 //! `sluice run` and `sluice detach`: the daemon's life around the engine.
 
+mod health;
 mod local_vips;
 mod machine;
 mod privileges;
@@ -100,9 +101,11 @@ async fn serve(
     } else {
         local_vips::remove(instance)?;
     }
+    let (board, clock) = (engine.board(), engine.clock());
     let hooks = Runner::start(instance, &model.hooks, engine.events());
     let (handle, Running { thread, ended: engine_ended }) = engine.spawn()?;
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
+    let checkers = health::start(board, clock, &handle)?;
     let teller = handle.clone();
     let ended = async move {
         tokio::select! {
@@ -125,7 +128,7 @@ async fn serve(
         hooks.finish(HOOKS_PATIENCE).await;
     }
     let _ = std::fs::remove_file(socket);
-    drop((relay, resolver));
+    drop((relay, resolver, checkers));
     served.context("the API server failed")
 }
 

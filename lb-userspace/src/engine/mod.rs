@@ -11,6 +11,7 @@ mod error;
 mod gauges;
 mod handle;
 mod hands;
+mod health;
 mod kicks;
 mod listing;
 mod own;
@@ -53,6 +54,7 @@ use crate::plan::{Ids, Inputs};
 use crate::ramp::Ramp;
 use crate::relay::{self, PathMtus};
 use edges::Edges;
+use health::Health;
 use kicks::Kicks;
 use progress::Durations;
 use ramps::Watch;
@@ -81,6 +83,7 @@ pub struct Engine {
     /// Hosts that no stateless answer may name.
     sealed: BTreeSet<String>,
     down: BTreeSet<String>,
+    health: Health,
     leaving: BTreeMap<(u16, HostId), BackendTable>,
     next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
     /// The next hops that the last publication used.
@@ -147,6 +150,11 @@ impl Engine {
         self.rings.serving_on(&self.out())
     }
 
+    /// The daemon's clock.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// Runs `work` with what a publication rests on.
     fn with_inputs<T>(&self, work: impl FnOnce(&Inputs<'_>) -> T) -> T {
         self.with_inputs_without(&self.out(), work)
@@ -163,6 +171,7 @@ impl Engine {
             serving_on: &self.serving_on(),
             sealed: &self.sealed,
             down: &self.down,
+            health: &self.left_by_health(),
             next_hops: &self.published_hops,
             path_mtus: &self.path_mtus,
             leaving: &self.leaving,

@@ -9,6 +9,9 @@ use super::{Engine, Error};
 use crate::api::types::Happening;
 use crate::netlink::NextHopState;
 
+/// Why a host is down that nothing can be sent to.
+pub(super) const NO_NEXT_HOP: &str = "it has no next hop";
+
 impl Engine {
     /// Publishes rings and tables by the present state of drains, hosts and next hops. When it returns, no packet is
     /// decided by anything older.
@@ -20,16 +23,19 @@ impl Engine {
         let down = self.unreachable(&self.published_hops);
         for host in down.difference(&self.down) {
             log::warn!("{host} is down: it has no next hop");
-            self.tell(Happening::HostDown { host: host.clone() });
+            self.tell(Happening::HostDown { host: host.clone(), service: None, why: NO_NEXT_HOP.to_owned() });
         }
         for host in self.down.difference(&down) {
             log::info!("{host} is up: its next hops are known");
-            self.tell(Happening::HostUp { host: host.clone() });
+            let why = "its next hops are known".to_owned();
+            self.tell(Happening::HostUp { host: host.clone(), service: None, why });
         }
         self.down = down;
         self.published_shares = self.partial_shares();
         let mut rings = self.rings.clone();
+        self.take_in_health(&mut rings)?;
         let moved = self.with_making(|making| rings.publish(making));
+        rings.join();
         if moved != 0 {
             log::info!("{moved} slots change hands");
         }
@@ -71,6 +77,7 @@ impl Engine {
             return Err(error.into());
         }
         self.publication_done();
+        self.tell_ways();
         self.stale = false;
         self.tell(Happening::Published { generation: self.generation });
         Ok(())
@@ -100,7 +107,7 @@ impl Engine {
                 size: self.model.ring_size,
                 now: self.clock.now(),
                 ids: &|name| self.ids.known_hosts.get(name).copied(),
-                members: &|hosts, last| inputs.members(hosts, last),
+                members: &|hosts, last, shares| inputs.members(hosts, last, shares),
             })
         })
     }

@@ -16,6 +16,8 @@ pub struct Ring {
     pub hosts: Vec<String>,
     /// The hosts that were in use last keep their slots when all are out.
     keeps_last: bool,
+    /// Members with less than their full share by these services' health, in 256ths; 0: out of use.
+    pub shares: Shares,
     pub members: Vec<Member>,
     base: std::sync::Arc<Base>,
     lineage: Lineage,
@@ -41,19 +43,24 @@ pub struct Rings {
     pub rings: BTreeMap<u32, Ring>,
 }
 
+/// Shares by name of the host.
+pub type Shares = BTreeMap<String, u16>;
+
 /// What a ring is asked to be: services that ask for the same can share one.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wanted {
     /// Names of the member hosts, sorted.
     pub hosts: Vec<String>,
     pub keeps_last: bool,
+    /// As [`Ring::shares`].
+    pub shares: Shares,
 }
 
 /// How the journal's keys of rings begin; the number follows.
 const KEY: &str = "ring-";
 
-/// By names of hosts, and of those that were in use last.
-pub type MakeMembers<'a> = dyn Fn(&[String], Option<&BTreeSet<String>>) -> Vec<Member> + 'a;
+/// By names of hosts, of those that were in use last, and the shares that health leaves them.
+pub type MakeMembers<'a> = dyn Fn(&[String], Option<&BTreeSet<String>>, &Shares) -> Vec<Member> + 'a;
 
 /// What made the rings: the same on every balancer with the same config.
 pub struct Making<'a> {
@@ -116,6 +123,75 @@ impl Rings {
             }
         }
         rings
+    }
+
+    /// Lets services whose health leaves their hosts other shares part ways: each ring has one kind of shares afterwards. A service for which
+    /// there is no room for another ring stays as it was; their names.
+    pub fn regroup(&mut self, wanted: &BTreeMap<String, Wanted>, room: usize) -> BTreeSet<String> {
+        let mut stuck = BTreeSet::new();
+        let numbers: Vec<u32> = self.rings.keys().copied().collect();
+        for number in numbers {
+            let Some(mut ring) = self.rings.get(&number).cloned() else { continue };
+            let before = ring.shares.clone();
+            let mut kinds: BTreeMap<&Shares, BTreeSet<String>> = BTreeMap::new();
+            for service in &ring.services {
+                let shares = wanted.get(service).map_or(&before, |wanted| &wanted.shares);
+                kinds.entry(shares).or_default().insert(service.clone());
+            }
+            // The largest part keeps the number, so that few services change it.
+            let mut kinds: Vec<(&Shares, BTreeSet<String>)> = kinds.into_iter().collect();
+            kinds.sort_by_key(|(_, services)| std::cmp::Reverse(services.len()));
+            for (index, (shares, services)) in kinds.into_iter().enumerate() {
+                if index == 0 {
+                    ring.shares.clone_from(shares);
+                    continue;
+                }
+                let free = (0..).find(|number| !self.rings.contains_key(number));
+                match free.filter(|_| self.rings.len() < room) {
+                    Some(free) => {
+                        ring.services.retain(|service| !services.contains(service));
+                        let own = Ring { services, shares: shares.clone(), ..ring.clone() };
+                        self.rings.insert(free, own);
+                    }
+                    None => stuck.extend(services),
+                }
+            }
+            self.rings.insert(number, ring);
+        }
+        stuck
+    }
+
+    /// Lets rings be one that have come to the same.
+    pub fn join(&mut self) {
+        let numbers: Vec<u32> = self.rings.keys().copied().collect();
+        for &number in &numbers {
+            let Some(ring) = self.rings.get(&number) else { continue };
+            let can_take = |other: &Ring| {
+                (&ring.hosts, ring.keeps_last, &ring.shares)
+                    == (&other.hosts, other.keeps_last, &other.shares)
+                    && ring.members == other.members
+                    && ring.slots.covers(&other.slots)
+            };
+            let others = self.rings.iter().filter(|(of, other)| **of != number && can_take(other));
+            let taken: Vec<u32> = others.map(|(of, _)| *of).collect();
+            let services: Vec<String> =
+                taken.iter().filter_map(|of| self.rings.remove(of)).flat_map(|ring| ring.services).collect();
+            if let Some(ring) = self.rings.get_mut(&number) {
+                ring.services.extend(services);
+                if !taken.is_empty() {
+                    // Hosts that lost a slot of either.
+                    ring.losers = ring.slots.open().is_empty().then(BTreeSet::new);
+                }
+            }
+        }
+    }
+
+    /// The shares that the rings of services with health have, by service.
+    pub fn shares(&self) -> BTreeMap<String, Shares> {
+        let rings = self.rings.values().filter(|ring| !ring.shares.is_empty());
+        rings
+            .flat_map(|ring| ring.services.iter().map(|service| (service.clone(), ring.shares.clone())))
+            .collect()
     }
 
     /// Publishes the present members to every ring. The slots that changed hands, over all rings.
@@ -216,11 +292,11 @@ impl Ring {
     fn continued(
         making: &Making<'_>,
         services: BTreeSet<String>,
-        Wanted { hosts, keeps_last }: Wanted,
+        Wanted { hosts, keeps_last, shares }: Wanted,
         lineage: Option<Lineage>,
     ) -> Self {
         let last = lineage.as_ref().map(Lineage::in_use).unwrap_or_default();
-        let members = (making.members)(&hosts, keeps_last.then_some(&last));
+        let members = (making.members)(&hosts, keeps_last.then_some(&last), &shares);
         let base = Base::build(making.key, making.size, &members);
         let replayed = lineage.and_then(|lineage| {
             let slots = lineage.replay(making.key, making.size, making.ids, making.now);
@@ -231,6 +307,7 @@ impl Ring {
             services,
             hosts,
             keeps_last,
+            shares,
             members,
             base: base.into(),
             lineage,
@@ -243,7 +320,7 @@ impl Ring {
 
     fn next_members(&self, making: &Making<'_>) -> Vec<Member> {
         let last = self.keeps_last.then(|| self.lineage.in_use());
-        (making.members)(&self.hosts, last.as_ref())
+        (making.members)(&self.hosts, last.as_ref(), &self.shares)
     }
 
     fn publish(&mut self, making: &Making<'_>) -> usize {

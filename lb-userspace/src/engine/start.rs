@@ -11,18 +11,19 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::edges::Edges;
+use super::health::Health;
 use super::kicks::Kicks;
 use super::progress::Durations;
 use super::ramps::Watch;
 use super::rates::Rates;
 use super::resets::Resets;
-use super::rings::{Rings, Wanted};
+use super::rings::Rings;
 use super::telling::Telling;
 use super::{Clock, Engine, Error};
 use crate::dataplane::{Abilities, Dataplane, Options, Sizes, grace_period};
 use crate::drain::{State, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
-use crate::model::{Interface, Model, Service, Timeouts, WhenEmpty};
+use crate::model::{Interface, Model, Timeouts};
 use crate::netlink::{self, NextHopState};
 use crate::plan::{Ids, state_of_leaving};
 use crate::relay::{self, PathMtus};
@@ -88,6 +89,7 @@ impl Start {
         // Not before the data path has accepted them: until then pins were made with the numbers of the journal.
         journal.note_timeout_sets(&sets)?;
         let ids = number(&model, &mut journal, sets)?;
+        let health = Health::resumed(&model, &instance, &journal.health()?);
         let mut engine = Engine {
             drains: model.hosts.keys().map(|host| (host.clone(), State::Active { last: None })).collect(),
             instance,
@@ -103,6 +105,7 @@ impl Start {
             published_shares: BTreeMap::new(),
             sealed: BTreeSet::new(),
             down: BTreeSet::new(),
+            health,
             leaving: BTreeMap::new(),
             published_hops: BTreeMap::new(),
             next_hops,
@@ -211,12 +214,10 @@ impl Engine {
 
     fn continue_rings(&mut self) -> Result<(), Error> {
         let lineages = if self.journal.key_replaced() { BTreeMap::new() } else { self.journal.lineages()? };
-        let wanted = |service: &Service| Wanted {
-            hosts: service.hosts.clone(),
-            keeps_last: service.when_empty == WhenEmpty::Last,
-        };
+        let choices = self.choices();
+        let services = self.model.services.iter();
         let services: Vec<_> =
-            self.model.services.iter().map(|service| (service.name.clone(), wanted(service))).collect();
+            services.map(|service| (service.name.clone(), self.wanted(service, &choices))).collect();
         self.rings = self.with_making(|making| Rings::continued(making, services, &lineages));
         Ok(())
     }

@@ -20,6 +20,7 @@ impl Engine {
         let published = self.catch_up().and(own);
         let leased = self.end_leases();
         let ramped = self.advance_ramps();
+        let healthy = self.put_health_into_effect();
         self.note_edges();
         self.advance_kicks()?;
         self.sweep()?;
@@ -31,7 +32,7 @@ impl Engine {
         self.tell_of_violations()?;
         self.let_go()?;
         self.sample_rates()?;
-        published.and(leased).and(ramped)
+        published.and(leased).and(ramped).and(healthy)
     }
 
     /// Publishes what an earlier attempt could not, or what changed by itself.

@@ -13,6 +13,7 @@
 mod drains;
 mod error;
 mod file;
+mod health;
 mod ids;
 mod lineages;
 mod lock;
@@ -32,6 +33,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub use drains::{Amended, DrainRow, TakenBack};
 pub use error::Error;
+pub use health::HealthRows;
 pub use ids::IdKind;
 pub use lock::Lock;
 pub use meta::HashKey;

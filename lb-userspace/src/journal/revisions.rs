@@ -37,6 +37,8 @@ pub enum Kind {
     Ramp,
     /// Flows of a host were ended early.
     Kick,
+    /// Checks found hosts up or down.
+    Health,
 }
 
 impl fmt::Display for Kind {
@@ -52,6 +54,7 @@ impl fmt::Display for Kind {
             Kind::Undrain => "undrain",
             Kind::Ramp => "ramp",
             Kind::Kick => "kick",
+            Kind::Health => "health",
         })
     }
 }

@@ -8,11 +8,12 @@ use super::error::{Error, Fault};
 use super::file::{APPLICATION_ID, foreign};
 
 /// Step `n` brings a file of version `n` to `n + 1`. A step that was released is never changed again.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
 ];
 
 /// The newest schema that this version reads and writes.

@@ -38,12 +38,23 @@ pub struct Inputs<'a> {
     pub sealed: &'a BTreeSet<String>,
     /// Hosts that cannot be reached.
     pub down: &'a BTreeSet<String>,
+    /// What the health of a service leaves its hosts, by (service, host); hosts without an entry are in full use.
+    pub health: &'a BTreeMap<(String, String), Left>,
     pub next_hops: &'a BTreeMap<IpAddr, NextHopState>,
     pub path_mtus: &'a PathMtus,
     /// Hosts that are out and serve on as the last in use, by service.
     pub serving_on: &'a BTreeMap<String, BTreeSet<String>>,
     /// Backends that the config does not name any more, but that still have flows: (service, host) → record.
     pub leaving: &'a BTreeMap<(u16, HostId), BackendTable>,
+}
+
+/// What a service's health leaves a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// It is down: no new flows.
+    pub is_down: bool,
+    /// When its flows are moved or reset, if they are.
+    pub deadline: Option<Deadline>,
 }
 
 impl Inputs<'_> {
@@ -55,9 +66,19 @@ impl Inputs<'_> {
             HostState::Down
         } else if self.out.contains(host) && !self.serves_on(service, host) {
             HostState::Draining
+        } else if self.left(service, host).is_some_and(|left| left.is_down) {
+            // Its flows stay with it: another host's kernel would reset them, and a false alarm is over in a moment.
+            HostState::Draining
         } else {
             HostState::Up
         }
+    }
+
+    fn left(&self, service: &str, host: &str) -> Option<&Left> {
+        if self.health.is_empty() {
+            return None;
+        }
+        self.health.get(&(service.to_owned(), host.to_owned()))
     }
 
     fn serves_on(&self, service: &str, host: &str) -> bool {
@@ -71,23 +92,33 @@ impl Inputs<'_> {
         let is_bounded = self.out.contains(host)
             && !self.serves_on(service, host)
             && matches!(control.state(), HostState::Draining | HostState::Down);
-        match self.deadlines.get(host).filter(|_| is_bounded) {
-            Some(&deadline) => control.with_deadline(deadline),
+        let by_health = || {
+            let may_end = matches!(control.state(), HostState::Draining | HostState::Down);
+            self.left(service, host).filter(|left| left.is_down && may_end)?.deadline
+        };
+        match self.deadlines.get(host).filter(|_| is_bounded).copied().or_else(by_health) {
+            Some(deadline) => control.with_deadline(deadline),
             None => control,
         }
     }
 
     /// The members of a ring: all of them always, and whether they are in use by their share. `last`, of a ring whose last hosts serve on
-    /// when all are out: those that were in use until now.
-    pub fn members(&self, hosts: &[String], last: Option<&BTreeSet<String>>) -> Vec<Member> {
+    /// when all are out: those that were in use until now. `by_health`: shares of those that health leaves less than the full one.
+    pub fn members(
+        &self,
+        hosts: &[String],
+        last: Option<&BTreeSet<String>>,
+        by_health: &BTreeMap<String, u16>,
+    ) -> Vec<Member> {
         let member = |name: &String| {
             let host = self.model.hosts.get(name)?;
             let is_used = !self.out.contains(name) && !self.down.contains(name);
+            let share = |of: &BTreeMap<String, u16>| of.get(name).copied().unwrap_or(SHARE_FULL);
             Some(Member {
                 id: *self.ids.hosts.get(name)?,
                 name: name.clone(),
                 weight: host.weight,
-                share: if is_used { self.shares.get(name).copied().unwrap_or(SHARE_FULL) } else { 0 },
+                share: if is_used { share(self.shares).min(share(by_health)) } else { 0 },
             })
         };
         let mut members: Vec<Member> = hosts.iter().filter_map(member).collect();

@@ -92,6 +92,7 @@ impl Site {
             shares: &BTreeMap::new(),
             sealed: &self.sealed,
             down: &self.down,
+            health: &BTreeMap::new(),
             next_hops: &self.hops,
             serving_on: &self.serving_on,
             leaving: &self.leaving,

@@ -98,13 +98,17 @@ pub enum Happening {
         kicked: u64,
         missed: u64,
     },
-    /// Packets can be sent to the host again.
+    /// Checks say that the host is up again for a service; without one: packets can be sent to it again.
     HostUp {
         host: String,
+        service: Option<String>,
+        why: String,
     },
-    /// The host has no next hop; also told of each such host when the daemon starts.
+    /// Checks say that the host is down for a service; without one: it has no next hop. Also told of each such host when the daemon starts.
     HostDown {
         host: String,
+        service: Option<String>,
+        why: String,
     },
     /// Rings and tables are in force.
     Published {
@@ -185,8 +189,8 @@ impl Happening {
             | Happening::LeaseOver { host, .. }
             | Happening::KickBegan { host, .. }
             | Happening::KickEnded { host, .. }
-            | Happening::HostUp { host }
-            | Happening::HostDown { host } => Some(host),
+            | Happening::HostUp { host, .. }
+            | Happening::HostDown { host, .. } => Some(host),
             Happening::Published { .. }
             | Happening::Violation { .. }
             | Happening::DaemonStarted { .. }

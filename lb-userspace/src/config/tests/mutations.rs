@@ -336,6 +336,9 @@ fn service(
         timeouts: timeouts[usize::from(policy >> 4 & 1)],
         rules: rules[usize::from(policy >> 6 & 1)],
         when_empty: wish.when_empty,
+        checks: Vec::new(),
+        health: Health::default(),
+        standby: Vec::new(),
         hosts: names,
     })
 }

@@ -77,6 +77,7 @@ impl Site {
             shares: &self.shares,
             sealed: &BTreeSet::new(),
             down: &self.down,
+            health: &BTreeMap::new(),
             next_hops: &BTreeMap::new(),
             path_mtus: &Default::default(),
             serving_on: &BTreeMap::new(),
@@ -87,7 +88,7 @@ impl Site {
             size: self.model.ring_size,
             now: self.now,
             ids: &|name| self.ids.known_hosts.get(name).copied(),
-            members: &|hosts, last| inputs.members(hosts, last),
+            members: &|hosts, last, shares| inputs.members(hosts, last, shares),
         })
     }
 
@@ -107,6 +108,7 @@ impl Site {
         let wanted = |service: &Service| Wanted {
             hosts: service.hosts.clone(),
             keeps_last: service.when_empty == WhenEmpty::Last,
+            shares: BTreeMap::new(),
         };
         let services: Vec<_> =
             self.model.services.iter().map(|service| (service.name.clone(), wanted(service))).collect();

@@ -140,6 +140,7 @@ impl Setup {
             flow_table: model::FlowTable { pins: 64, overflow: 64, flood_gate: 0 },
             timeouts: timeouts(),
             rules: model::Rules::default(),
+            health: model::Health::default(),
             hosts: self.weights.iter().map(host).collect(),
             services: self.services_named().map(|service| self.service(service)).collect(),
         }
@@ -168,6 +169,9 @@ impl Setup {
             timeouts: timeouts(),
             rules: model::Rules::default(),
             when_empty: model::WhenEmpty::Reject,
+            checks: Vec::new(),
+            health: model::Health::default(),
+            standby: Vec::new(),
             hosts: self.hosts(service).into_iter().map(name).collect(),
         }
     }

@@ -1,0 +1,409 @@
+//! Health: what checks found is journalled, told, and put into effect; many changes at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use lb_common::layout::{AtDeadline, Deadline};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::rings::{Rings, Shares, Wanted};
+use super::{Engine, Error};
+use crate::api::types::Happening;
+use crate::dataplane::Sizes;
+use crate::health::choose::{Choice, Member, choose};
+use crate::health::{Board, CheckId, Kept, Oper, Target, Way, sum};
+use crate::journal::{Change, HealthRows};
+use crate::model::{DownFlows, Model, Service, Through, WhenEmpty};
+use crate::netlink::NextHopState;
+use crate::plan::Left;
+use crate::ramp::Ramp;
+use crate::ring::SHARE_FULL;
+
+/// Flows a second that are moved or reset of a host that is down.
+const ENDS_A_SECOND: u64 = 1000;
+
+/// What the checks of a host for a service came to, as the journal has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Pair {
+    pub oper: Oper,
+    /// Unix seconds.
+    pub since: u64,
+    /// Check and what it said.
+    pub why: String,
+    /// It was down before, so it comes back by the service's ramp, if there is one.
+    #[serde(default)]
+    pub is_back: bool,
+    pub checks: BTreeMap<String, Kept>,
+}
+
+/// What a service remembers as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Whole {
+    has_joined: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Health {
+    pub board: Arc<Board>,
+    /// By (service, host).
+    pub pairs: BTreeMap<(String, String), Pair>,
+    pub joined: BTreeSet<String>,
+    /// Who is used, by service; of services that choose.
+    pub choices: BTreeMap<String, Choice>,
+    /// Shares as the rings have them.
+    pub shares: BTreeMap<String, Shares>,
+    /// Services for which there was no room for a ring of their own.
+    pub stuck: BTreeSet<String>,
+}
+
+impl Health {
+    /// What an earlier daemon knew, of what the config still has.
+    pub fn resumed(model: &Model, instance: &str, rows: &HealthRows) -> Self {
+        let mut health = Health::default();
+        let mut kept = BTreeMap::new();
+        for service in &model.services {
+            let name = &service.name;
+            let whole = rows.get(&(name.clone(), String::new()));
+            let whole: Option<Whole> = whole.and_then(|body| serde_json::from_value(body.clone()).ok());
+            if whole.is_some_and(|whole| whole.has_joined) {
+                health.joined.insert(name.clone());
+            }
+            for host in service.hosts.iter().filter(|_| !service.checks.is_empty()) {
+                let pair = (name.clone(), host.clone());
+                let known = rows.get(&pair).map(|body| serde_json::from_value::<Pair>(body.clone()));
+                let mut known = match known {
+                    Some(Ok(known)) => known,
+                    Some(Err(error)) => {
+                        log::warn!("what the journal has of {host} for {name} cannot be read: {error}");
+                        Pair::default()
+                    }
+                    None => Pair::default(),
+                };
+                let checks: BTreeSet<String> = service.checks.iter().map(ToString::to_string).collect();
+                known.checks.retain(|check, _| checks.contains(check));
+                for check in &checks {
+                    known.checks.entry(check.clone()).or_default();
+                }
+                let (oper, _) = sum(&known.checks);
+                if oper != known.oper {
+                    // The check that said so is gone, or another has come.
+                    known = Pair { oper, since: 0, why: String::new(), is_back: false, ..known };
+                }
+                for (check, of) in &known.checks {
+                    let id = CheckId { service: name.clone(), host: host.clone(), check: check.clone() };
+                    kept.insert(id, of.clone());
+                }
+                health.pairs.insert(pair, known);
+            }
+        }
+        health.board.set(targets(model, instance), &kept);
+        health
+    }
+
+    fn oper(&self, service: &str, host: &str) -> Oper {
+        self.pairs.get(&(service.to_owned(), host.to_owned())).map_or(Oper::Unknown, |pair| pair.oper)
+    }
+}
+
+/// All that is asked.
+fn targets(model: &Model, instance: &str) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for service in &model.services {
+        let health = Arc::new(service.health.clone());
+        for host in &service.hosts {
+            let Some(address) = model.address(service, host) else { continue };
+            for check in &service.checks {
+                let id =
+                    CheckId { service: service.name.clone(), host: host.clone(), check: check.to_string() };
+                targets.push(Target {
+                    id,
+                    check: check.clone(),
+                    health: health.clone(),
+                    address,
+                    vip: service.vip.address(),
+                    instance: instance.to_owned(),
+                    seed: targets.len() as u64,
+                });
+            }
+        }
+    }
+    targets
+}
+
+impl Engine {
+    /// Where checks write what they find.
+    pub fn board(&self) -> Arc<Board> {
+        self.health.board.clone()
+    }
+
+    /// Takes in what changed on the board since the last time: journals it, tells it and puts it into effect.
+    pub fn follow_health(&mut self) -> Result<(), Error> {
+        let changed = self.health.board.take_changed();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let (mut pairs, mut told) = (BTreeMap::new(), Vec::new());
+        let (mut rows, mut detail) = (HealthRows::new(), Vec::new());
+        for (service, host) in &changed {
+            let pair = (service.clone(), host.clone());
+            let Some(before) = self.health.pairs.get(&pair) else { continue };
+            let checks = self.health.board.kept(service, host);
+            let (oper, check) = sum(&checks);
+            let after = if oper == before.oper {
+                Pair { checks, ..before.clone() }
+            } else {
+                let latest = checks.values().max_by_key(|kept| kept.since);
+                let why = match check.and_then(|check| checks.get_key_value(check)) {
+                    Some((check, kept)) => format!("{check}: {}", kept.why),
+                    None => latest.map(|kept| kept.why.clone()).unwrap_or_default(),
+                };
+                let is_back = oper == Oper::Up && before.oper == Oper::Down;
+                detail.push(json!({
+                    "service": service, "host": host, "from": before.oper, "to": oper, "why": why,
+                }));
+                told.push((service.clone(), host.clone(), before.oper, oper, why.clone()));
+                Pair { oper, since: now, why, is_back, checks }
+            };
+            rows.insert(pair.clone(), serde_json::to_value(&after)?);
+            pairs.insert(pair, after);
+        }
+        let change = Change { at: now, author: "sluice", reason: None };
+        let detail = json!({ "changes": detail });
+        if let Err(error) = self.journal.note_health(&rows, &change, &detail) {
+            self.health.board.give_back(changed);
+            return Err(error.into());
+        }
+        self.health.pairs.extend(pairs);
+        for (service, host, from, to, why) in told {
+            match (from, to) {
+                (_, Oper::Down) => {
+                    log::warn!("{host} is down for {service}: {why}");
+                    self.tell(Happening::HostDown { host, service: Some(service), why });
+                }
+                (Oper::Down, _) => {
+                    log::info!("{host} is up for {service}: {why}");
+                    self.tell(Happening::HostUp { host, service: Some(service), why });
+                }
+                _ => log::debug!("{host} is up for {service}: {why}"),
+            }
+        }
+        self.put_health_into_effect()
+    }
+
+    /// Publishes if health, or who is out, leaves somebody another share than the rings have.
+    pub(super) fn put_health_into_effect(&mut self) -> Result<(), Error> {
+        if self.health_is_other() {
+            self.publish()?;
+        }
+        Ok(())
+    }
+
+    /// Whether a publication would give other shares by health. What operators did may change who has to stand in.
+    pub(super) fn health_is_other(&self) -> bool {
+        let (choices, _) = self.choose();
+        let now = self.clock.now();
+        let services = self.model.services.iter().filter(|service| service.chooses());
+        let shares: BTreeMap<String, Shares> = services
+            .map(|service| (service.name.clone(), self.shares_by_health(service, &choices, now)))
+            .filter(|(service, shares)| !shares.is_empty() && !self.health.stuck.contains(service))
+            .collect();
+        let is_stuck = |service: &String| self.health.stuck.contains(service);
+        let have: BTreeMap<&String, &Shares> =
+            self.health.shares.iter().filter(|(service, _)| !is_stuck(service)).collect();
+        choices != self.health.choices || shares.iter().collect::<BTreeMap<_, _>>() != have
+    }
+
+    /// Who of each service is used, and the services whose standby hosts have joined.
+    fn choose(&self) -> (BTreeMap<String, Choice>, BTreeSet<String>) {
+        let out = self.out();
+        let mut choices = BTreeMap::new();
+        for service in self.model.services.iter().filter(|service| service.chooses()) {
+            let tier = |host: &String| u8::from(service.standby.contains(host));
+            let weight = |host: &String| self.model.hosts.get(host).map_or(0, |host| host.weight);
+            let primary = service.hosts.iter().filter(|host| tier(host) == 0);
+            let primary: u64 = primary.map(|host| u64::from(weight(host))).sum();
+            let member = |host: &String| {
+                let pair = self.health.pairs.get(&(service.name.clone(), host.clone()));
+                let is_unreachable = self.down.contains(host);
+                let oper = match pair {
+                    _ if is_unreachable => Oper::Down,
+                    Some(pair) => pair.oper,
+                    None => Oper::Unknown,
+                };
+                let since = pair.map_or(0, |pair| if is_unreachable { 0 } else { pair.since });
+                Member { name: host.clone(), weight: weight(host), tier: tier(host), oper, since }
+            };
+            let members: Vec<Member> =
+                service.hosts.iter().filter(|host| !out.contains(*host)).map(member).collect();
+            let had_joined = self.health.joined.contains(&service.name);
+            let mut choice = choose(&members, primary, &service.health, had_joined);
+            let is_empty = !members.iter().any(|member| choice.is_used(&member.name));
+            if is_empty && service.when_empty == WhenEmpty::Last {
+                // Those that were in use last serve on, and are not kept from it by what nobody can be sure of.
+                choice.is_panic = !choice.ejected.is_empty();
+                choice.ejected.clear();
+            }
+            choices.insert(service.name.clone(), choice);
+        }
+        let joined = choices.iter().filter(|(_, choice)| choice.has_joined);
+        let joined = joined.map(|(service, _)| service.clone()).collect();
+        (choices, joined)
+    }
+
+    /// Who of each service is used.
+    pub(super) fn choices(&self) -> BTreeMap<String, Choice> {
+        self.choose().0
+    }
+
+    /// Shares of the hosts that a service's health leaves less than the full one.
+    fn shares_by_health(&self, service: &Service, choices: &BTreeMap<String, Choice>, now: u64) -> Shares {
+        let Some(choice) = choices.get(&service.name) else { return Shares::new() };
+        let share = |host: &String| {
+            if !choice.is_used(host) {
+                return Some((host.clone(), 0));
+            }
+            let pair = self.health.pairs.get(&(service.name.clone(), host.clone()))?;
+            let seconds = service.health.ramp.filter(|_| pair.is_back && pair.oper == Oper::Up)?.as_secs();
+            let share = Ramp::new(pair.since, seconds, "sluice", None).share(now);
+            (share < SHARE_FULL && !choice.is_panic).then(|| (host.clone(), share))
+        };
+        service.hosts.iter().filter_map(share).collect()
+    }
+
+    /// What ring a service is to have.
+    pub(super) fn wanted(&self, service: &Service, choices: &BTreeMap<String, Choice>) -> Wanted {
+        Wanted {
+            hosts: service.hosts.clone(),
+            keeps_last: service.when_empty == WhenEmpty::Last,
+            shares: self.shares_by_health(service, choices, self.clock.now()),
+        }
+    }
+
+    /// Before a publication: chooses anew, and gives services rings by that.
+    pub(super) fn take_in_health(&mut self, rings: &mut Rings) -> Result<(), Error> {
+        let (choices, joined) = self.choose();
+        self.tell_of_choices(&choices);
+        if joined != self.health.joined {
+            let rows: HealthRows = joined
+                .symmetric_difference(&self.health.joined)
+                .map(|service| {
+                    let whole = Whole { has_joined: joined.contains(service) };
+                    Ok(((service.clone(), String::new()), serde_json::to_value(whole)?))
+                })
+                .collect::<serde_json::Result<_>>()?;
+            let change = Change { at: self.clock.now(), author: "sluice", reason: None };
+            let changes: Vec<_> = rows
+                .iter()
+                .map(|((service, _), whole)| json!({ "service": service, "standby": whole["has_joined"] }))
+                .collect();
+            self.journal.note_health(&rows, &change, &json!({ "changes": changes }))?;
+            self.health.joined = joined;
+        }
+        let services = self.model.services.iter();
+        let wanted: BTreeMap<String, Wanted> =
+            services.map(|service| (service.name.clone(), self.wanted(service, &choices))).collect();
+        let stuck = rings.regroup(&wanted, Sizes::RINGS as usize);
+        for service in stuck.difference(&self.health.stuck) {
+            log::error!("{service} cannot follow its health: there is no room for a ring of its own");
+        }
+        self.health.stuck = stuck;
+        self.health.choices = choices;
+        self.health.shares = rings.shares();
+        Ok(())
+    }
+
+    fn tell_of_choices(&self, choices: &BTreeMap<String, Choice>) {
+        let none = Choice::default();
+        for (service, choice) in choices {
+            let before = self.health.choices.get(service).unwrap_or(&none);
+            match (before.is_panic, choice.is_panic) {
+                (false, true) => log::error!(
+                    "{service}: so few hosts are up that all are used again (panic = \"{}\")",
+                    self.model
+                        .services
+                        .iter()
+                        .find(|of| of.name == *service)
+                        .map_or_else(String::new, |of| of.health.panic.to_string()),
+                ),
+                (true, false) => log::info!("{service}: enough hosts are up again"),
+                _ => {}
+            }
+            match (before.has_joined, choice.has_joined) {
+                (false, true) => log::warn!("{service}: the standby hosts join"),
+                (true, false) => log::info!("{service}: the standby hosts leave"),
+                _ => {}
+            }
+        }
+    }
+
+    /// What health leaves hosts, as the data path is to have it: by the rings, whatever was wished.
+    pub(super) fn left_by_health(&self) -> BTreeMap<(String, String), Left> {
+        let mut left = BTreeMap::new();
+        for (service, shares) in &self.health.shares {
+            let Some(model) = self.model.services.iter().find(|of| of.name == *service) else { continue };
+            for (host, _) in shares.iter().filter(|(_, share)| **share == 0) {
+                let pair = (service.clone(), host.clone());
+                let Some(known) = self.health.pairs.get(&pair).filter(|pair| pair.oper == Oper::Down) else {
+                    continue;
+                };
+                left.insert(pair, Left { is_down: true, deadline: self.deadline_by_health(model, known) });
+            }
+        }
+        left
+    }
+
+    fn deadline_by_health(&self, service: &Service, pair: &Pair) -> Option<Deadline> {
+        let action = match service.health.down_flows {
+            DownFlows::Keep => return None,
+            DownFlows::Move => AtDeadline::Move,
+            DownFlows::Reset => AtDeadline::Reset,
+        };
+        let at = self.clock.monotonic_of(pair.since + service.health.down_after.as_secs());
+        // How many there are then nobody knows yet; what the flow table has room for, in shares.
+        let flows = u64::from(self.model.flow_table.pins) / service.hosts.len().max(1) as u64;
+        let spread = u16::try_from((flows / ENDS_A_SECOND).clamp(1, 10)).unwrap_or(1);
+        Some(Deadline { at, action, spread })
+    }
+
+    /// Tells checks through VIPs how packets leave for the backends.
+    pub(super) fn tell_ways(&self) {
+        let own = self.own.borrow();
+        let is_vip =
+            |address: &IpAddr| self.model.services.iter().any(|service| service.vip.contains(*address));
+        let mut ways = BTreeMap::new();
+        let through = |service: &&Service| service.checks.iter().any(|check| check.through == Through::Vip);
+        for service in self.model.services.iter().filter(through) {
+            let Some(&number) = self.ids.services.get(&service.name) else { continue };
+            for host in &service.hosts {
+                let Some(backend) =
+                    self.ids.hosts.get(host).and_then(|&id| self.dataplane.published_backend(number, id))
+                else {
+                    continue;
+                };
+                let address = self.model.address(service, host);
+                let hop = address.and_then(|address| self.published_hops.get(&address));
+                let usual = hop.and_then(NextHopState::next_hop).map(|hop| hop.source);
+                let is_fit = |address: &IpAddr| address.is_ipv4() == service.vip.is_ipv4();
+                let any = || {
+                    let all = own.values().flat_map(|own| &own.addresses).copied();
+                    all.filter(is_fit).find(|address| !is_vip(address) && !address.is_loopback())
+                };
+                let source = usual.filter(is_fit).or_else(any);
+                ways.insert((service.name.clone(), host.clone()), Way { backend, source });
+            }
+        }
+        self.health.board.set_ways(ways);
+    }
+
+    /// Services that checks say a host is down for.
+    pub(super) fn down_for(&self, host: &str) -> Vec<String> {
+        let services = self.model.services.iter();
+        services
+            .filter(|service| self.health.oper(&service.name, host) == Oper::Down)
+            .map(|service| service.name.clone())
+            .collect()
+    }
+}
