@@ -13,9 +13,10 @@ const BUNDLE: Duration = Duration::from_millis(50);
 /// Least time between two publications of changes.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Starts the checks of the board. They end when this value is dropped.
-pub fn start(board: Arc<Board>, clock: Clock, engine: &Handle) -> anyhow::Result<Arc<Checkers>> {
+/// Starts the checks of the board.
+pub fn start(board: Arc<Board>, clock: Clock, engine: &Handle) -> anyhow::Result<()> {
     let checkers = Checkers::spawn(board.clone(), clock).context("cannot start the checks")?;
+    engine.set_checkers(checkers);
     let engine = engine.clone();
     tokio::spawn(async move {
         loop {
@@ -30,5 +31,5 @@ pub fn start(board: Arc<Board>, clock: Clock, engine: &Handle) -> anyhow::Result
             tokio::time::sleep(PAUSE).await;
         }
     });
-    Ok(Arc::new(checkers))
+    Ok(())
 }

@@ -105,7 +105,7 @@ async fn serve(
     let hooks = Runner::start(instance, &model.hooks, engine.events());
     let (handle, Running { thread, ended: engine_ended }) = engine.spawn()?;
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
-    let checkers = health::start(board, clock, &handle)?;
+    health::start(board, clock, &handle)?;
     let teller = handle.clone();
     let ended = async move {
         tokio::select! {
@@ -128,7 +128,7 @@ async fn serve(
         hooks.finish(HOOKS_PATIENCE).await;
     }
     let _ = std::fs::remove_file(socket);
-    drop((relay, resolver, checkers));
+    drop((relay, resolver));
     served.context("the API server failed")
 }
 

@@ -1,10 +1,12 @@
 //! The way to the engine from other threads.
 
+use std::sync::{Arc, OnceLock};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::Engine;
 use crate::events::Bus;
+use crate::health::Checkers;
 
 enum Command {
     Work(Box<dyn FnOnce(&mut Engine) + Send>),
@@ -16,6 +18,7 @@ enum Command {
 pub struct Handle {
     commands: Sender<Command>,
     events: Bus,
+    checkers: Arc<OnceLock<Checkers>>,
 }
 
 /// The engine's thread.
@@ -55,7 +58,18 @@ impl Handle {
     /// To an engine that has ended.
     #[cfg(test)]
     pub(crate) fn detached() -> Self {
-        Handle { commands: channel().0, events: Bus::new(1_790_000_000) }
+        Handle { commands: channel().0, events: Bus::new(1_790_000_000), checkers: Arc::default() }
+    }
+
+    /// Says who runs checks.
+    pub fn set_checkers(&self, checkers: Checkers) {
+        // There is one for each daemon.
+        let _ = self.checkers.set(checkers);
+    }
+
+    /// Who runs checks, if anybody does.
+    pub fn checkers(&self) -> Option<&Checkers> {
+        self.checkers.get()
     }
 
     /// Where events are told.
@@ -75,7 +89,7 @@ impl Engine {
             let _alive = alive;
             self.serve(&queue);
         })?;
-        Ok((Handle { commands, events }, Running { thread, ended }))
+        Ok((Handle { commands, events, checkers: Arc::default() }, Running { thread, ended }))
     }
 
     fn serve(mut self, queue: &Receiver<Command>) {

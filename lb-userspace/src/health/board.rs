@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -64,8 +65,9 @@ struct Inner {
 }
 
 /// Shared by checkers and engine.
-#[derive(Default)]
 pub struct Board {
+    /// The zero of the checkers' clock.
+    pub(super) began: Instant,
     inner: Mutex<Inner>,
     /// Woken with the first change that nobody has taken.
     pub changes: Notify,
@@ -73,7 +75,23 @@ pub struct Board {
     pub replaced: Notify,
 }
 
+impl Default for Board {
+    fn default() -> Self {
+        Board {
+            began: Instant::now(),
+            inner: Mutex::default(),
+            changes: Notify::new(),
+            replaced: Notify::new(),
+        }
+    }
+}
+
 impl Board {
+    /// Milliseconds of the checkers' clock.
+    pub fn now(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // What is in it is whole at any moment.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

@@ -8,6 +8,7 @@
 
 mod board;
 pub mod choose;
+mod ear;
 mod probe;
 pub mod schedule;
 mod task;

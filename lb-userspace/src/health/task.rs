@@ -3,13 +3,15 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
 use super::board::{Board, Seen};
-use super::probe::{self, Run, Target};
+use super::ear::{Ear, Port};
+use super::probe::{self, Failure, Run, Target};
 use super::schedule;
 use crate::engine::Clock;
 
@@ -25,6 +27,32 @@ pub struct Means {
     pub board: Arc<Board>,
     /// Of Unix time that nobody sets.
     pub clock: Clock,
+    /// Opened by the first check through a VIP.
+    ear: OnceLock<Result<Ear, String>>,
+    count: AtomicU32,
+}
+
+impl Means {
+    fn new(board: Arc<Board>, clock: Clock) -> Self {
+        Means { board, clock, ear: OnceLock::new(), count: AtomicU32::new(0) }
+    }
+
+    /// On the checkers' thread.
+    pub(super) fn ear(&self) -> Result<&Ear, String> {
+        let open = || Ear::open().map_err(|error| format!("no packet socket (CAP_NET_RAW): {error}"));
+        self.ear.get_or_init(open).as_ref().map_err(Clone::clone)
+    }
+
+    /// A port to ask from.
+    pub(super) fn port(&self) -> Result<Port, Failure> {
+        let port = self.ear().map_err(Failure::Own)?.port();
+        port.ok_or_else(|| Failure::Own("all ports are in use by checks through VIPs".to_owned()))
+    }
+
+    /// Another number each time.
+    pub(super) fn count(&self) -> u32 {
+        self.count.fetch_add(0x9e37_79b9, Ordering::Relaxed)
+    }
 }
 
 /// The running thread. It ends when this value is dropped.
@@ -40,7 +68,7 @@ impl Checkers {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (end, ended) = oneshot::channel::<()>();
         let handle = runtime.handle().clone();
-        let means = Arc::new(Means { board, clock });
+        let means = Arc::new(Means::new(board, clock));
         let own = means.clone();
         std::thread::Builder::new().name("health".to_owned()).spawn(move || {
             runtime.block_on(async move {
@@ -72,9 +100,9 @@ fn most_runs() -> usize {
 
 async fn serve(means: Arc<Means>) {
     let runs = Arc::new(Semaphore::new(most_runs()));
-    let began = Instant::now();
-    let now = || began.elapsed().as_millis() as u64;
     let board = means.board.clone();
+    let began = board.began;
+    let now = || board.now();
     let (ended, mut over) = tokio::sync::mpsc::unbounded_channel();
     let mut version = 0;
     let mut queue: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();

@@ -7,7 +7,7 @@ use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Failure, Steps, Target, tcp};
+use super::{Failure, Steps, Target, tcp, tls};
 use crate::model::Request;
 
 /// Bytes of a body that are looked at.
@@ -21,7 +21,8 @@ pub(super) async fn ask(
 ) -> Result<String, Failure> {
     let stream = tcp::connect(target, steps).await?;
     if is_tls {
-        return Err(Failure::Own("not built yet".to_owned()));
+        let stream = tls::connect(stream, target, request.host.as_deref(), steps).await?;
+        return exchange(stream, target, request, steps).await;
     }
     exchange(stream, target, request, steps).await
 }

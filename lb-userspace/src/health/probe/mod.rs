@@ -3,13 +3,16 @@
 mod command;
 mod http;
 mod tcp;
+mod tls;
 mod udp;
+mod vip;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::task::Means;
 use super::{CheckId, Outcome};
 use crate::model::{Check, Health, Probe, Through};
 
@@ -76,19 +79,19 @@ impl Steps {
 }
 
 /// Why a run ended before it came to its answer.
-enum Failure {
+pub(super) enum Failure {
     /// The host's.
     Host(String),
     /// This machine's.
     Own(String),
 }
 
-/// Runs the check once. `ways`: who knows how packets leave for a backend.
-pub async fn run(target: &Target, through: &super::task::Means, is_told: bool) -> Run {
+/// Runs the check once. `is_told`: its steps are wanted.
+pub async fn run(target: &Target, means: &Means, is_told: bool) -> Run {
     let began = Instant::now();
     let mut steps = Steps { began, steps: is_told.then(Vec::new) };
     let limit = target.health.timeout;
-    let asked = tokio::time::timeout(limit, ask(target, through, &mut steps)).await;
+    let asked = tokio::time::timeout(limit, ask(target, means, &mut steps)).await;
     let result = match asked {
         Ok(Ok(answer)) => Result::Ok(answer),
         Ok(Err(Failure::Host(why))) => Result::Failed(why),
@@ -105,10 +108,9 @@ pub async fn run(target: &Target, through: &super::task::Means, is_told: bool) -
 
 async fn ask(
     target: &Target,
-    through: &super::task::Means,
+    means: &Means,
     steps: &mut Steps,
 ) -> std::result::Result<String, Failure> {
-    let _ = through;
     match (&target.check.probe, target.check.through) {
         (Probe::Tcp, Through::Host) => tcp::ask(target, steps).await,
         (Probe::Http(request), _) => http::ask(target, request, false, steps).await,
@@ -117,7 +119,10 @@ async fn ask(
             udp::ask(target, send, expect.as_deref(), steps).await
         }
         (Probe::Command { command }, _) => command::ask(target, command, steps).await,
-        (_, Through::Vip) => Err(Failure::Own("not built yet".to_owned())),
+        (Probe::Tcp, Through::Vip) => vip::tcp(target, means, steps).await,
+        (Probe::Udp { send, expect }, Through::Vip) => {
+            vip::udp(target, means, send, expect.as_deref(), steps).await
+        }
     }
 }
 
