@@ -25,6 +25,7 @@ fn dispatch(Cli { global, command }: &Cli) -> Result<(), Failure> {
         Command::Flows(args) => cli::flows::run(global, args),
         Command::Kick(args) => cli::kick::run(global, args),
         Command::Events(args) => cli::events::run(global, args),
+        Command::Health(args) => cli::health::run(global, args),
         Command::Rings(args) => cli::rings::run(global, args),
         Command::Check(args) => cli::check::run(args),
         Command::Detach(args) => cli::detach::run(global, args),

@@ -31,7 +31,8 @@ fn a_host_whose_server_is_killed_gets_no_new_flows_and_comes_back() {
     drop(site.nginx.remove(2));
     std::thread::sleep(Duration::from_secs(4));
     let log = web.log();
-    let failed = log.iter().filter(|request| !matches!(request.outcome, sluice_tests::traffic::Outcome::Ok(_)));
+    let failed =
+        log.iter().filter(|request| !matches!(request.outcome, sluice_tests::traffic::Outcome::Ok(_)));
     let last = failed.map(|request| request.begun).max();
     println!("{:?}", last.map(|last| last - killed));
     println!("{}", site.daemon.log());

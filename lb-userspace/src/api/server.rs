@@ -1,6 +1,7 @@
 //! The server side of the API: HTTP + JSON on the instance's Unix socket.
 
 mod events;
+mod health;
 mod routes;
 #[cfg(test)]
 mod tests;

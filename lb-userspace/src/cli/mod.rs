@@ -21,6 +21,7 @@ pub mod drains;
 pub mod events;
 pub mod exit;
 pub mod flows;
+pub mod health;
 pub mod kick;
 pub mod output;
 pub mod plan;
@@ -77,6 +78,7 @@ pub enum Command {
     Flows(flows::FlowsArgs),
     Kick(kick::KickArgs),
     Events(events::EventsArgs),
+    Health(health::HealthArgs),
     Rings(rings::RingsArgs),
     Check(check::CheckArgs),
     Detach(detach::DetachArgs),

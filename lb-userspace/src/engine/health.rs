@@ -8,18 +8,20 @@ use lb_common::layout::{AtDeadline, Deadline};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::drains::near;
 use super::rings::{Rings, Shares, Wanted};
 use super::{Engine, Error};
-use crate::api::types::Happening;
+use crate::api::types::{self, Happening, OperState};
 use crate::dataplane::Sizes;
 use crate::health::choose::{Choice, Member, choose};
-use crate::health::{Board, CheckId, Kept, Oper, Target, Way, sum};
+use crate::health::{self, Board, CheckId, Entry, Kept, Oper, Run, Target, Way, sum};
 use crate::journal::{Change, HealthRows};
 use crate::model::{DownFlows, Model, Service, Through, WhenEmpty};
 use crate::netlink::NextHopState;
 use crate::plan::Left;
 use crate::ramp::Ramp;
 use crate::ring::SHARE_FULL;
+use crate::whatif::rules::Unwell;
 
 /// Flows a second that are moved or reset of a host that is down.
 const ENDS_A_SECOND: u64 = 1000;
@@ -399,11 +401,149 @@ impl Engine {
     }
 
     /// Services that checks say a host is down for.
-    pub(super) fn down_for(&self, host: &str) -> Vec<String> {
+    fn down_for(&self, host: &str) -> Vec<String> {
         let services = self.model.services.iter();
         services
             .filter(|service| self.health.oper(&service.name, host) == Oper::Down)
             .map(|service| service.name.clone())
             .collect()
+    }
+
+    /// Whether a host can be used at all, and the services that checks say it is down for.
+    pub(super) fn oper(&self, host: &str) -> (OperState, Vec<String>) {
+        let down_for = self.down_for(host);
+        let mut services =
+            self.model.services.iter().filter(|service| service.hosts.iter().any(|of| of == host));
+        let is_down = self.down.contains(host)
+            || !down_for.is_empty() && services.all(|service| down_for.contains(&service.name));
+        (if is_down { OperState::Down } else { OperState::Up }, down_for)
+    }
+
+    /// (service, host) pairs that checks say are down.
+    pub(super) fn unwell(&self) -> Unwell {
+        let down = self.health.pairs.iter().filter(|(_, pair)| pair.oper == Oper::Down);
+        down.map(|(pair, _)| pair.clone()).collect()
+    }
+
+    /// What an operator should know of health.
+    pub(super) fn health_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for ((service, host), pair) in &self.health.pairs {
+            if pair.oper == Oper::Down {
+                problems.push(format!("{host} is down for {service}: {}", pair.why));
+            }
+        }
+        for (service, choice) in &self.health.choices {
+            if choice.is_panic {
+                problems
+                    .push(format!("{service}: so few hosts are up that those that are down are used, too"));
+            }
+            if choice.has_joined {
+                problems.push(format!("{service}: its standby hosts are in use"));
+            }
+            for host in &choice.spared {
+                problems.push(format!("{host} is down for {service}, and used: max_ejected is reached"));
+            }
+        }
+        for service in &self.health.stuck {
+            problems.push(format!(
+                "{service} cannot follow its health: there is no room for a ring of its own (64 at most)"
+            ));
+        }
+        let not_run = self.health.board.not_run();
+        if not_run > 0 {
+            problems.push(format!("{not_run} checks could not be made by this machine: see `sluice health`"));
+        }
+        problems
+    }
+
+    /// What checks found, of one host or of all.
+    pub fn health_report(&self, host: Option<&str>) -> Result<types::HealthReport, Error> {
+        self.known_host(host)?;
+        let (board, now) = (&self.health.board, self.clock.now());
+        let clock = board.now();
+        let status = |entry: Entry| {
+            let (id, kept) = (&entry.target.id, &entry.track.kept);
+            types::CheckStatus {
+                service: id.service.clone(),
+                host: id.host.clone(),
+                check: id.check.clone(),
+                oper: kept.oper,
+                since: (kept.since > 0).then_some(kept.since),
+                why: kept.why.clone(),
+                streak: entry.track.streak,
+                held_until: kept.held_until(entry.target.health.damping.as_secs(), now),
+                next_in: entry.due.map(|due| due.saturating_sub(clock) as f64 / 1000.0),
+                results: entry.seen.iter().map(|seen| result(seen.at, &seen.run)).collect(),
+            }
+        };
+        let checks = board.entries(host).into_iter().map(status).collect();
+        let services = self.model.services.iter().filter(|service| service.chooses());
+        let services =
+            services.filter(|service| host.is_none_or(|host| service.hosts.iter().any(|of| of == host)));
+        Ok(types::HealthReport {
+            checks,
+            services: services.map(|service| self.service_health(service)).collect(),
+        })
+    }
+
+    fn service_health(&self, service: &Service) -> types::ServiceHealth {
+        let choice = self.health.choices.get(&service.name).cloned().unwrap_or_default();
+        let hosts = |oper| {
+            let of = service.hosts.iter().filter(|host| self.health.oper(&service.name, host) == oper);
+            of.cloned().collect()
+        };
+        types::ServiceHealth {
+            service: service.name.clone(),
+            up: hosts(Oper::Up),
+            down: hosts(Oper::Down),
+            unknown: hosts(Oper::Unknown),
+            panic: choice.is_panic,
+            standby_in_use: choice.has_joined,
+            ejected: choice.ejected.into_iter().collect(),
+            spared: choice.spared.into_iter().collect(),
+            waiting: choice.waiting.into_iter().collect(),
+        }
+    }
+
+    /// What `sluice health test` asks of a host.
+    pub fn health_targets(&self, host: &str) -> Result<Vec<Arc<Target>>, Error> {
+        self.known_host(Some(host))?;
+        Ok(self.health.board.entries(Some(host)).into_iter().map(|entry| entry.target).collect())
+    }
+
+    fn known_host(&self, host: Option<&str>) -> Result<(), Error> {
+        match host.filter(|host| !self.model.hosts.contains_key(*host)) {
+            Some(name) => {
+                Err(Error::NoHost { name: name.to_owned(), near: near(name, self.model.hosts.keys()) })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// A run as the API has it.
+fn result(at: u64, run: &Run) -> types::CheckResult {
+    let (outcome, why) = match &run.result {
+        health::Result::Ok(why) => (types::CheckOutcome::Ok, why),
+        health::Result::Failed(why) => (types::CheckOutcome::Failed, why),
+        health::Result::NotRun(why) => (types::CheckOutcome::NotRun, why),
+    };
+    types::CheckResult { at, outcome, why: why.clone(), took_ms: run.took.as_secs_f64() * 1000.0 }
+}
+
+/// A run that was asked for.
+pub fn tested(target: &Target, at: u64, run: &Run) -> types::TestedCheck {
+    let id = &target.id;
+    let step = |(after, what): &(std::time::Duration, String)| types::CheckStep {
+        after_ms: after.as_secs_f64() * 1000.0,
+        what: what.clone(),
+    };
+    types::TestedCheck {
+        service: id.service.clone(),
+        host: id.host.clone(),
+        check: id.check.clone(),
+        result: result(at, run),
+        steps: run.steps.iter().map(step).collect(),
     }
 }

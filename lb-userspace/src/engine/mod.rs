@@ -39,6 +39,7 @@ use tokio::sync::watch;
 pub use clock::Clock;
 pub use error::Error;
 pub use handle::{Handle, Running};
+pub use health::tested;
 #[doc(hidden)]
 pub use progress::look;
 pub use progress::{BLOCKERS, MOST_BLOCKERS};

@@ -208,7 +208,7 @@ impl Engine {
 
     /// Without the host a service would have none: half a host is more than none.
     fn would_be_last(&self, host: &str) -> bool {
-        let broken = rules::broken(&self.model, &self.out(), &self.down, &[host.to_owned()]);
+        let broken = rules::broken(&self.model, &self.out(), &self.down, &self.unwell(), &[host.to_owned()]);
         broken.iter().any(|rule| rule.rule == "last_host")
     }
 

@@ -8,8 +8,8 @@ use super::gauges::Sum;
 use super::whatif::explained;
 use super::{Engine, Error};
 use crate::api::types::{
-    AdminState, BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows, OperState,
-    PathErrors, ServiceStatus, Status,
+    AdminState, BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows, PathErrors,
+    ServiceStatus, Status,
 };
 use crate::drain::State;
 use crate::model::{Host, Service, VipMode};
@@ -111,6 +111,7 @@ impl Engine {
         let (sum, traffic): (Sum, _) = self.traffic(self.ids.stats_of_host(&host.name))?;
         let state = self.drains.get(&host.name);
         let live = self.marked(sum.live(), &host.name, has_edges);
+        let (oper, down_for) = self.oper(&host.name);
         Ok(HostStatus {
             name: host.name.clone(),
             // One that gives up a part of its slots drains, too.
@@ -118,7 +119,8 @@ impl Engine {
                 None | Some(AdminState::Active) => self.admin(&host.name),
                 Some(admin) => admin,
             },
-            oper: if self.down.contains(&host.name) { OperState::Down } else { OperState::Up },
+            oper,
+            down_for,
             weight: host.weight,
             share,
             live_flows: live,
@@ -177,6 +179,7 @@ impl Engine {
                 }
             }
         }
+        problems.extend(self.health_problems());
         if self.stale {
             problems.push("the last change is not published yet: see the daemon's log".to_owned());
         }

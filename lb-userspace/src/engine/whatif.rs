@@ -42,6 +42,7 @@ impl Engine {
             hosts: &hosts,
             admin: &|host| self.admin(host),
             down: &self.down,
+            unwell: &self.unwell(),
             rings: &rings,
             load: &|service, host| self.load(&service.name, host),
             live: &|host| live.get(host).copied().unwrap_or_default(),
@@ -52,7 +53,7 @@ impl Engine {
 
     /// Refuses a drain that would break a rule, unless it is forced.
     pub(super) fn check_rules(&self, hosts: &[String], force: bool) -> Result<(), Error> {
-        let broken = rules::broken(&self.model, &self.out(), &self.down, hosts);
+        let broken = rules::broken(&self.model, &self.out(), &self.down, &self.unwell(), hosts);
         if broken.is_empty() {
             return Ok(());
         }

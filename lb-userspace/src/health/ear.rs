@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socket};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
@@ -62,7 +63,9 @@ impl Ear {
         let waiting = Waiting::default();
         let mut tasks = Vec::new();
         for (protocol, filter) in [(libc::ETH_P_IP, filter_v4()), (libc::ETH_P_IPV6, filter_v6())] {
-            let socket = AsyncFd::new(open(protocol as u16, &filter)?)?;
+            let socket = open(protocol as u16, &filter)?;
+            // SAFETY: an `OwnedFd` always names the same descriptor, and closes it only when it is dropped.
+            let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
             tasks.push(tokio::spawn(listen(socket, waiting.clone())));
         }
         Ok(Ear { speaker: Speaker::open()?, waiting, next: Mutex::new(*PORTS.start()), tasks })
@@ -150,9 +153,8 @@ fn open(protocol: u16, filter: &[libc::sock_filter]) -> io::Result<OwnedFd> {
     at.sll_family = libc::AF_PACKET as u16;
     at.sll_protocol = protocol.to_be();
     // SAFETY: the address is as long as is said, and outlives the call.
-    let bound = unsafe {
-        libc::bind(fd.as_raw_fd(), (&raw const at).cast(), size_of::<libc::sockaddr_ll>() as u32)
-    };
+    let bound =
+        unsafe { libc::bind(fd.as_raw_fd(), (&raw const at).cast(), size_of::<libc::sockaddr_ll>() as u32) };
     if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
 }
 

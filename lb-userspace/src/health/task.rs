@@ -28,7 +28,7 @@ pub struct Means {
     /// Of Unix time that nobody sets.
     pub clock: Clock,
     /// Opened by the first check through a VIP.
-    ear: OnceLock<Result<Ear, String>>,
+    ear: OnceLock<Ear>,
     count: AtomicU32,
 }
 
@@ -39,8 +39,12 @@ impl Means {
 
     /// On the checkers' thread.
     pub(super) fn ear(&self) -> Result<&Ear, String> {
-        let open = || Ear::open().map_err(|error| format!("no packet socket (CAP_NET_RAW): {error}"));
-        self.ear.get_or_init(open).as_ref().map_err(Clone::clone)
+        if let Some(ear) = self.ear.get() {
+            return Ok(ear);
+        }
+        // What cannot be opened now may be so later.
+        let ear = Ear::open().map_err(|error| format!("no packet socket (CAP_NET_RAW): {error}"))?;
+        Ok(self.ear.get_or_init(|| ear))
     }
 
     /// A port to ask from.

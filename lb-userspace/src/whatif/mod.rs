@@ -38,6 +38,7 @@ pub struct Input<'a> {
     /// What operators want of each host.
     pub admin: &'a dyn Fn(&str) -> AdminState,
     pub down: &'a BTreeSet<String>,
+    pub unwell: &'a rules::Unwell,
     pub rings: &'a [RingChange<'a>],
     /// What a host gets of a service now.
     pub load: &'a dyn Fn(&Service, &str) -> Load,
@@ -79,7 +80,7 @@ pub fn plan(input: &Input<'_>) -> DrainPlan {
         unserved,
         expected_seconds: input.expected.map(|seconds| seconds.max(at_least(input))),
         at_least_seconds: at_least(input),
-        rules: rules::broken(input.model, &input.out(), input.down, input.hosts),
+        rules: rules::broken(input.model, &input.out(), input.down, input.unwell, input.hosts),
         notes: Vec::new(),
     };
     plan.notes = notes::notes(input, &plan);

@@ -10,17 +10,28 @@ use crate::model::{Model, Service, WhenEmpty};
 /// Names in a sentence before they become a number.
 const NAMED: usize = 4;
 
-/// Every rule that draining `hosts` would break, service by service. `out` are the hosts that operators took out already.
+/// (service, host) of hosts that checks say are down for a service.
+pub type Unwell = BTreeSet<(String, String)>;
+
+fn is_unwell(unwell: &Unwell, service: &str, host: &str) -> bool {
+    !unwell.is_empty() && unwell.contains(&(service.to_owned(), host.to_owned()))
+}
+
+/// Every rule that draining `hosts` would break, service by service. `out` are the hosts that operators took out already,
+/// `down` those that cannot be reached.
 pub fn broken(
     model: &Model,
     out: &BTreeSet<String>,
     down: &BTreeSet<String>,
+    unwell: &Unwell,
     hosts: &[String],
 ) -> Vec<BrokenRule> {
     let taken: BTreeSet<&str> =
         hosts.iter().map(String::as_str).filter(|host| !out.contains(*host)).collect();
-    let look = |service| Look::at(model, service, out, down, &taken);
-    let looks = model.services.iter().filter_map(look);
+    let looks = model.services.iter().filter_map(|service| {
+        let is_down = |host: &String| down.contains(host) || is_unwell(unwell, &service.name, host);
+        Look::at(model, service, out, &is_down, &taken)
+    });
     looks
         .flat_map(|look| [look.last_host(), look.min_healthy(), look.one_zone()].into_iter().flatten())
         .collect()
@@ -50,7 +61,7 @@ impl<'a> Look<'a> {
         model: &'a Model,
         service: &'a Service,
         out: &BTreeSet<String>,
-        down: &BTreeSet<String>,
+        is_down: &dyn Fn(&String) -> bool,
         taken: &BTreeSet<&str>,
     ) -> Option<Self> {
         let mut look = Look {
@@ -67,7 +78,7 @@ impl<'a> Look<'a> {
         for name in &service.hosts {
             let weight = model.hosts.get(name).map_or(0, |host| u64::from(host.weight));
             let (is_out, is_down, is_taken) =
-                (out.contains(name), down.contains(name), taken.contains(name.as_str()));
+                (out.contains(name), is_down(name), taken.contains(name.as_str()));
             look.all += weight;
             if !is_out && !is_down {
                 look.before += weight;

@@ -106,11 +106,7 @@ pub async fn run(target: &Target, means: &Means, is_told: bool) -> Run {
     Run { result, took: began.elapsed(), steps: steps.steps.unwrap_or_default() }
 }
 
-async fn ask(
-    target: &Target,
-    means: &Means,
-    steps: &mut Steps,
-) -> std::result::Result<String, Failure> {
+async fn ask(target: &Target, means: &Means, steps: &mut Steps) -> std::result::Result<String, Failure> {
     match (&target.check.probe, target.check.through) {
         (Probe::Tcp, Through::Host) => tcp::ask(target, steps).await,
         (Probe::Http(request), _) => http::ask(target, request, false, steps).await,

@@ -42,7 +42,8 @@ fn flow<'a>(
     let source = way.source.ok_or_else(|| {
         Failure::Own("this machine has no address of the VIP's family to ask from".to_owned())
     })?;
-    let (source, vip) = (SocketAddr::new(source, port), SocketAddr::new(target.vip, target.check.port.unwrap_or(0)));
+    let (source, vip) =
+        (SocketAddr::new(source, port), SocketAddr::new(target.vip, target.check.port.unwrap_or(0)));
     let [[a, b], [c, d]] = [source.port().to_be_bytes(), vip.port().to_be_bytes()];
     let tuple = Tuple {
         source: address_words(source.ip()),
