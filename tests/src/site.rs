@@ -42,8 +42,8 @@ pub struct Plan {
     pub xdp_modes: Vec<&'static str>,
     /// Lines before the first header of the config.
     pub top: &'static str,
-    /// More lines of the web services, behind their other fields: sections may stand here.
-    pub web: &'static str,
+    /// More lines of services by name, on both VIPs, behind their other fields: sections may stand here.
+    pub sections: Vec<(&'static str, &'static str)>,
     /// On both VIPs, beside web and echo.
     pub services: Vec<Extra>,
 }
@@ -73,7 +73,7 @@ impl Plan {
             tracking: "full",
             xdp_modes: vec!["native"],
             top: "",
-            web: "",
+            sections: Vec::new(),
             services: Vec::new(),
         }
     }
@@ -201,8 +201,8 @@ pub fn config(topology: &Topology, plan: &Plan) -> String {
             if *protocol == TCP {
                 let _ = writeln!(text, "tracking = \"{}\"", plan.tracking);
             }
-            if *name == "web" {
-                text += plan.web;
+            for (_, lines) in plan.sections.iter().filter(|(of, _)| of == name) {
+                text += lines;
             }
         }
     }

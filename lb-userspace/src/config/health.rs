@@ -109,6 +109,7 @@ fn read_check(report: &mut Report, section: &Section<'_>) -> Option<RawCheck> {
         let message = "the way through the VIP is asked by a TCP handshake or a datagram, not by a request";
         let hint = "write a second check of type \"tcp\" with through = \"vip\" beside this one";
         report.add(&section.path_of("through"), message, hint);
+        return None;
     }
     let probe = match kind {
         Kind::Tcp => Probe::Tcp,

@@ -196,7 +196,10 @@ fn as_many_runs_as_are_asked_for_turn_a_host() {
     assert_eq!(next(true), Oper::Up, "one answer is enough the first time");
     assert_eq!((next(false), next(false), next(true)), (Oper::Up, Oper::Up, Oper::Up));
     assert_eq!((next(false), next(false), next(false)), (Oper::Up, Oper::Up, Oper::Down));
-    assert_eq!((next(true), next(false), next(true), next(true)), (Oper::Down, Oper::Down, Oper::Down, Oper::Up));
+    assert_eq!(
+        (next(true), next(false), next(true), next(true)),
+        (Oper::Down, Oper::Down, Oper::Down, Oper::Up)
+    );
 }
 
 #[test]
@@ -206,13 +209,16 @@ fn one_that_is_unknown_is_used_until_it_has_failed_often_enough() {
     track.step(&health, &outcome(false), 5);
     assert_eq!(track.kept.oper, Oper::Unknown);
     track.step(&health, &outcome(false), 6);
-    assert_eq!((track.kept.oper, track.kept.penalty), (Oper::Down, 0), "it has not gone down, it was never up");
+    assert_eq!(
+        (track.kept.oper, track.kept.penalty),
+        (Oper::Down, 0),
+        "it has not gone down, it was never up"
+    );
 }
 
 #[test]
 fn a_drained_primary_is_missing_as_one_that_is_down() {
-    let standby =
-        Member { name: "b".to_owned(), weight: 100, tier: 1, oper: Oper::Up, since: 0 };
+    let standby = Member { name: "b".to_owned(), weight: 100, tier: 1, oper: Oper::Up, since: 0 };
     // An operator took the only primary host out, so it is not among the members.
     let choice = choose(std::slice::from_ref(&standby), 100, &Health::default(), false);
     assert!(choice.has_joined && choice.is_used("b"));

@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(EventName::ALL.len(), <EventName as clap::ValueEnum>::value_variants().len());
         for happening in [
             Happening::Lost { count: None },
-            Happening::HostUp { host: "a".to_owned() },
+            Happening::HostUp { host: "a".to_owned(), service: None, why: String::new() },
             Happening::Published { generation: 3 },
         ] {
             assert_eq!(serde_json::to_value(&happening).unwrap()["event"], happening.name().name());

@@ -142,6 +142,7 @@ impl Site {
             hosts,
             admin: &state,
             down: &self.down,
+            unwell: &Default::default(),
             rings: &changes(&self.rings, &after),
             load,
             live: &|_| LiveFlows::default(),
