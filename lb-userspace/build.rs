@@ -80,6 +80,7 @@ fn compile(root: &Path, target: &str, toolchain: &Toolchain, target_dir: &Path) 
         .current_dir(root)
         .args(["build", "--quiet", "--release", "--package=lb-ebpf", "--bins", "-Zbuild-std=core"])
         .args(log_feature())
+        .args(layout_feature())
         .arg(format!("--target={target}"))
         .arg("--target-dir")
         .arg(target_dir)
@@ -127,6 +128,11 @@ fn path_with(linker: &Path) -> Result<OsString, String> {
 /// The data path of a debug build logs what must never happen, through aya-log.
 fn log_feature() -> &'static [&'static str] {
     if env::var_os("PROFILE").is_some_and(|profile| profile == "debug") { &["--features=log"] } else { &[] }
+}
+
+/// The objects have the layout of the program that loads them.
+fn layout_feature() -> &'static [&'static str] {
+    if env::var_os("CARGO_FEATURE_LAYOUT_NEXT").is_some() { &["--features=layout-next"] } else { &[] }
 }
 
 fn variable(name: &str) -> Result<OsString, String> {

@@ -49,6 +49,8 @@ pub fn begin(begun: Begun, segment: impl FnOnce() -> Segment) -> bool {
             start: now,
             stats: index,
             slot: slot_number,
+            #[cfg(feature = "layout-next")]
+            more: 0,
         },
     };
     if !table::begin(&Memory, hash, home, &entry, now) {

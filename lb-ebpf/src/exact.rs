@@ -7,6 +7,7 @@
 use lb_common::decide::decide;
 use lb_common::hash::FlowHash;
 use lb_common::layout::{HOST_NONE, HostId, HostState, Slot};
+use lb_common::parse::Signal;
 use lb_common::reason::Reason;
 use lb_common::table;
 
@@ -22,8 +23,12 @@ pub struct Outcome {
     /// [`HOST_NONE`]: it is dropped.
     pub host: HostId,
     pub reason: Reason,
+    /// Nothing was decided: the program before is to.
+    pub is_predecessors: bool,
 }
 
+/// In the outcome of [`decide_flow`]: see [`Outcome::is_predecessors`].
+const PREDECESSORS: u32 = 1 << 30;
 /// In the outcome of [`decide_flow`]: the pin that it has prepared is to be inserted.
 const INSERT: u32 = 1 << 31;
 
@@ -45,7 +50,7 @@ pub fn decide_exactly<const RECORDS: bool>(
     now: u32,
     describe: impl FnOnce(&mut Flow),
 ) -> Outcome {
-    let dropped = |reason| Outcome { host: HOST_NONE, reason };
+    let dropped = |reason| Outcome { host: HOST_NONE, reason, is_predecessors: false };
     let Some(work) = maps::WORK.get_ptr_mut(0) else { return dropped(Reason::DropInternal) };
     // SAFETY: this CPU's record, which no other program run touches meanwhile.
     describe(unsafe { &mut *work });
@@ -53,7 +58,11 @@ pub fn decide_exactly<const RECORDS: bool>(
     if outcome & INSERT != 0 && conclude(insert::insert(hash, now)) == NO_PLACE {
         return dropped(Reason::DropNoPlace);
     }
-    Outcome { host: outcome as HostId, reason: Reason::from_number(outcome >> 16 & 0xff) }
+    Outcome {
+        host: outcome as HostId,
+        reason: Reason::from_number(outcome >> 16 & 0xff),
+        is_predecessors: outcome & PREDECESSORS != 0,
+    }
 }
 
 /// Host in bits 0–15, reason in bits 16–23, [`INSERT`].
@@ -81,6 +90,14 @@ fn decide_described<const RECORDS: bool>() -> u32 {
     let kept = Kept::find(flow, &backends);
     if !kept.pin().is_some() && maps::is_no_client(flow.packet.tuple.source) {
         return drop(Reason::DropVipSource);
+    }
+    // Its pin may have been made elsewhere a moment ago. In a settled slot, and for a first packet, the answer is the same without it.
+    if !kept.pin().is_some()
+        && flow.slot.is_open()
+        && !matches!(flow.packet.signal, Signal::Syn | Signal::Datagram)
+        && maps::has_predecessor()
+    {
+        return drop(Reason::DropInternal) | PREDECESSORS;
     }
     let decision = decide(flow.packet.signal, flow.slot, kept.pin(), &kept.view(flow, &backends));
     record::<RECORDS>(|record| {

@@ -43,9 +43,14 @@ pub static OWN: HashMap<u32, Own> = HashMap::with_max_entries(64, 0);
 pub static ANSWERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Kind::COUNT, 0);
 /// Programs that this one calls, by [`WHOLE`].
 #[map]
-pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2, 0);
 /// Number of the program for all packets that are not plain.
 pub const WHOLE: u32 = 0;
+/// Number of the program that was attached before this one, while its flow table is taken over: see [`has_predecessor`].
+pub const PREDECESSOR: u32 = 1;
+/// Whether there is one (0 or 1). Not pinned: of this load of the program only.
+#[map]
+pub static TRANSITION: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Flow table: words of the pins, by bucket.
 #[map]
@@ -130,6 +135,14 @@ pub fn key() -> HashKey {
         // SAFETY: as for `setting!`.
         unsafe { (&raw const SETTINGS.key[1]).read_volatile() },
     ]
+}
+
+/// Whether flows may still have pins in the flow table of the program before alone. A flow of a slot in handover that none is known of here
+/// is then that program's to decide about.
+#[inline(always)]
+pub fn has_predecessor() -> bool {
+    // SAFETY: one aligned word of a map.
+    TRANSITION.get_ptr(0).is_some_and(|on| unsafe { on.read_volatile() } != 0)
 }
 
 #[inline(always)]

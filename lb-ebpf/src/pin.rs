@@ -276,6 +276,8 @@ fn make(
         start: flow.now,
         stats,
         slot: flow.slot_number,
+        #[cfg(feature = "layout-next")]
+        more: 0,
     };
     flow.made.stats = stats;
     flow.made.host = host;

@@ -156,7 +156,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     #[inline(always)]
-    fn decide<const RECORDS: bool>(&self, _ctx: &XdpContext) -> Result<(HostId, Reason), Reason> {
+    fn decide<const RECORDS: bool>(&self, ctx: &XdpContext) -> Result<(HostId, Reason), Reason> {
         let &Asked { frame, packet, found, hash, window, service, slot, slot_number, now } = self;
         let outcome = exact::decide_exactly::<RECORDS>(hash, now, |flow| {
             flow.packet = *packet;
@@ -169,11 +169,15 @@ impl Asked<'_> {
             flow.slot_number = slot_number;
             flow.now = now;
         });
+        if outcome.is_predecessors {
+            // SAFETY: the context is the program's own. Comes back only if there is no such program.
+            unsafe { maps::PROGRAMS.tail_call(ctx, maps::PREDECESSOR) };
+        }
         if outcome.host == HOST_NONE {
             #[cfg(feature = "log")]
             if let Reason::DropInternal = outcome.reason {
                 aya_log_ebpf::warn!(
-                    _ctx,
+                    ctx,
                     "service {}: a slot or a pin names a host without a backend",
                     service
                 );

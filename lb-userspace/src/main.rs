@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use lb_userspace::cli::{self, Cli, Command, Failure};
 
-fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     match cli::parse() {
         Ok(cli) => cli::finish(dispatch(&cli)),
         Err(code) => code,
@@ -28,6 +28,7 @@ fn dispatch(Cli { global, command }: &Cli) -> Result<(), Failure> {
         Command::Health(args) => cli::health::run(global, args),
         Command::Rings(args) => cli::rings::run(global, args),
         Command::Check(args) => cli::check::run(args),
+        Command::Upgrade(args) => cli::upgrade::run(global, args),
         Command::Detach(args) => cli::detach::run(global, args),
         Command::Decap(args) => cli::decap::run(global, args),
         Command::Completions(args) => cli::completions::run(args),

@@ -78,6 +78,7 @@ fn a_drain_is_told_from_its_beginning_to_its_end_and_hooks_run() {
     assert_eq!((host.as_str(), by.as_str(), reason.as_deref()), ("h2", "alice", Some("new kernel")));
     assert!(matches!(events[1].happening, Happening::Published { .. }), "{events:?}");
     let expected = Happening::Drained {
+        service: None,
         host: host.clone(),
         drain: *drain,
         by: by.clone(),

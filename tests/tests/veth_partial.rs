@@ -101,3 +101,65 @@ fn half_of_a_host_is_drained_under_load() {
     }
     assert_eq!(site.violations().unwrap(), "{}");
 }
+
+#[test]
+fn one_service_of_a_host_is_drained_under_load() {
+    let mut site = Site::start(Topology::builder(), &Plan::new("l2", 3)).unwrap();
+    let client = site.topology.client().ns.clone();
+    let vip = site.vips()[0];
+    let interval = Duration::from_millis(500);
+    let options = ConnectionsOptions {
+        connections: 150,
+        interval,
+        ..ConnectionsOptions::new(SocketAddr::new(vip, ECHO))
+    };
+    let tcp = Connections::start(&client, &options).unwrap();
+    let web = [Requests::start(&client, &RequestsOptions::new(SocketAddr::new(vip, WEB))).unwrap()];
+    assert!(tcp.wait_opened(150, LIMIT), "{:?}", tcp.counts());
+    std::thread::sleep(Duration::from_secs(7));
+    let at_host = tcp.counts().hosts["h2"].open;
+
+    let plan = site.daemon.cli_ok(&["plan", "drain", "h2", "--service", "echo-v4"]).unwrap();
+    assert!(plan.contains("for echo-v4 alone") && plan.contains("h1") && plan.contains("h3"), "{plan}");
+    let text = site.daemon.cli_ok(&["drain", "h2", "--service", "echo-v4"]).unwrap();
+    let drained = Instant::now();
+    assert!(text.contains("h2 for echo-v4: draining (drain 1), gets no new flows; "), "{text}");
+    assert!(site.daemon.cli_ok(&["status"]).unwrap().contains("drain 1 of h2 for echo-v4: "));
+    site.daemon.sigkill();
+    site.daemon.start_again().unwrap();
+    assert_eq!(tcp.counts().hosts["h2"].open, at_host, "they go on");
+    tcp.close(1.0, Some("h2"));
+    let wait = ["drain", "h2", "--service", "echo-v4", "--wait", "--timeout", "30s", "--json"];
+    let waited = site.daemon.cli(&wait).unwrap();
+    assert!(waited.status.success(), "{waited:?}\n{}", site.daemon.log());
+    let answer: serde_json::Value = serde_json::from_slice(&waited.stdout).unwrap();
+    let receipt = &answer["drains"][0]["receipt"];
+    assert_eq!((&receipt["service"], &receipt["new_flows"]), (&"echo-v4".into(), &0.into()), "{answer}");
+    assert!(receipt["ended"].as_u64().unwrap() >= at_host, "{answer}");
+    assert_eq!(tcp.counts().hosts["h2"].open, 0);
+    let drained_one = ["wait", "h2", "--service", "echo-v4", "--for", "drained", "--timeout", "5s"];
+    assert_eq!(site.daemon.cli_ok(&drained_one).unwrap(), "h2 for echo-v4 (drained)\n");
+    let elsewhere = ["wait", "h2", "--service", "web-v4", "--for", "drained", "--timeout", "1s"];
+    assert_eq!(site.daemon.cli(&elsewhere).unwrap().status.code(), Some(5));
+    let events = site.daemon.cli_ok(&["events", "--event", "drained"]).unwrap();
+    assert!(events.contains("drained h2 for echo-v4: drained (drain 1, "), "{events}");
+    let receipts = site.daemon.cli_ok(&["receipts"]).unwrap();
+    assert!(receipts.contains("h2 for echo-v4"), "{receipts}");
+    let shown = site.daemon.cli_ok(&["drains", "h2", "--service", "echo-v4"]).unwrap();
+    assert!(shown.contains("h2 for echo-v4: drained"), "{shown}");
+    let measured = part(&web, "h2", drained);
+    assert!((measured - 1.0 / 3.0).abs() < 0.06, "the other service goes on: {measured}");
+    site.daemon.cli_ok(&["undrain", "h2", "--service", "echo-v4"]).unwrap();
+    let options =
+        ConnectionsOptions { connections: 60, ..ConnectionsOptions::new(SocketAddr::new(vip, ECHO)) };
+    let back = Connections::start(&client, &options).unwrap();
+    assert!(back.wait_opened(60, LIMIT), "{:?}", back.counts());
+    assert!(back.counts().hosts["h2"].open > 5, "{:?}", back.counts());
+    assert_eq!(back.finish().unwrap().broken, 0);
+    let counts = tcp.finish().unwrap();
+    assert_eq!((counts.broken, counts.missing, counts.open), (0, 0, 0), "{counts:?}");
+    for web in web {
+        assert_eq!(web.finish().unwrap().failed, 0);
+    }
+    assert_eq!(site.violations().unwrap(), "{}");
+}

@@ -107,20 +107,25 @@ impl Cmd {
     /// Shows the command, runs it, lets its output through, and shows the end of it again when it fails.
     pub fn run(&self) -> Result<()> {
         println!("$ {}", self.line());
+        let mut tail: Vec<String> = Vec::new();
+        let status = self.run_reading(forwarding(|line| {
+            if tail.len() == TAIL_LINES {
+                tail.remove(0);
+            }
+            tail.push(line.to_owned());
+        }))?;
+        if status.success() { Ok(()) } else { Err(self.failure(status, &tail.join("\n"))) }
+    }
+
+    /// Runs it and hands each line of both its outputs to `read`, in the order of writing.
+    pub fn run_reading(&self, read: impl FnMut(&[u8]) -> io::Result<()>) -> Result<ExitStatus> {
         let (reader, writer) = io::pipe().context("cannot make a pipe")?;
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let mut child = command.spawn().with_context(|| self.cannot_run())?;
         // The command holds the pipe's writing ends; while one is open, reading never ends.
         drop(command);
-        let mut tail: Vec<String> = Vec::new();
-        let status = forward_lines(&mut child, reader, |line| {
-            if tail.len() == TAIL_LINES {
-                tail.remove(0);
-            }
-            tail.push(line.to_owned());
-        })?;
-        if status.success() { Ok(()) } else { Err(self.failure(status, &tail.join("\n"))) }
+        read_lines(&mut child, reader, read)
     }
 
     /// Runs with this program's terminal, but hands each line of standard output to `see` on its way.
@@ -128,7 +133,7 @@ impl Cmd {
         println!("$ {}", self.line());
         let mut child = self.command().stdout(Stdio::piped()).spawn().with_context(|| self.cannot_run())?;
         let stdout = child.stdout.take().context("the child has no standard output")?;
-        let status = forward_lines(&mut child, stdout, see)?;
+        let status = read_lines(&mut child, stdout, forwarding(see))?;
         if !status.success() {
             bail!("failed ({status}); paste:\n  {}", self.line());
         }
@@ -186,12 +191,23 @@ fn path_with_sbin() -> OsString {
     env::join_paths(folders).unwrap_or(path)
 }
 
-/// Copies lines to standard output until the child has ended and its output with it. A process that the child
-/// left behind may hold the output open for ever: it is not waited for, once it is silent.
-fn forward_lines(
+/// Copies lines to standard output on their way to `see`.
+fn forwarding(mut see: impl FnMut(&str)) -> impl FnMut(&[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    move |line| {
+        stdout.write_all(line)?;
+        stdout.flush()?;
+        see(String::from_utf8_lossy(line).trim_end());
+        Ok(())
+    }
+}
+
+/// Reads lines until the child has ended and its output with it. A process that the child left behind may hold
+/// the output open for ever: it is not waited for, once it is silent.
+fn read_lines(
     child: &mut Child,
     reader: impl Read + Send + 'static,
-    mut see: impl FnMut(&str),
+    mut read: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<ExitStatus> {
     let (sender, lines) = mpsc::channel::<Vec<u8>>();
     thread::spawn(move || {
@@ -204,16 +220,11 @@ fn forward_lines(
             }
         }
     });
-    let mut stdout = io::stdout();
     loop {
         // Asked for before the wait, so that what the child wrote at its end is still read.
         let ended = child.try_wait()?;
         match lines.recv_timeout(SILENCE) {
-            Ok(line) => {
-                stdout.write_all(&line)?;
-                stdout.flush()?;
-                see(String::from_utf8_lossy(&line).trim_end());
-            }
+            Ok(line) => read(&line)?,
             Err(RecvTimeoutError::Disconnected) => return Ok(child.wait()?),
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(status) = ended {

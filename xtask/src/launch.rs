@@ -1,4 +1,4 @@
-//! `cargo xtask demo` and `cargo xtask bench`: programs of the package `sluice-tests` that get the `sluice` to run.
+//! `cargo xtask demo`, `cargo xtask bench` and `cargo xtask chaos`: programs of the package `sluice-tests` that get the `sluice` to run.
 
 use std::ffi::OsString;
 
@@ -12,6 +12,7 @@ use crate::workspace::Workspace;
 pub enum Launch {
     Demo,
     Bench,
+    Chaos,
 }
 
 /// Builds for release and becomes the program, so that Ctrl-C reaches it.
@@ -19,6 +20,7 @@ pub fn run(workspace: &Workspace, launch: Launch, arguments: Vec<OsString>) -> R
     let bin = match launch {
         Launch::Demo => "sluice-demo",
         Launch::Bench => "sluice-bench",
+        Launch::Chaos => "sluice-chaos",
     };
     let asks_for_help = arguments.iter().any(|argument| argument == "--help" || argument == "-h");
     if !asks_for_help && !setup::is_root() {

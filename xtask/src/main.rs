@@ -1,8 +1,9 @@
-//! `cargo xtask`: the one entry to set-up, build, test, fuzzing, demo and benchmark. Each task first sets up what it needs.
+//! `cargo xtask`: the one entry to set-up, build, test, fuzzing, demo, chaos and benchmark. Each task first sets up what it needs.
 
 mod bpf_toolchain;
 mod bpffs;
 mod build;
+mod chaos;
 mod command;
 mod fuzz;
 mod launch;
@@ -12,6 +13,7 @@ mod packages;
 mod rustup;
 mod setup;
 mod steps;
+mod suites;
 mod test;
 mod tools_folder;
 mod vm;
@@ -30,7 +32,7 @@ use crate::workspace::Workspace;
 #[derive(Parser)]
 #[command(
     name = "cargo xtask",
-    about = "Set-up, build, test, fuzzing, demo and benchmark of Sluice",
+    about = "Set-up, build, test, fuzzing, demo, chaos and benchmark of Sluice",
     version
 )]
 struct Cli {
@@ -48,11 +50,16 @@ enum Task {
     Test(test::Options),
     /// Load and run the XDP programs in an older kernel, in a virtual machine
     Vm(vm::Options),
+    /// Run suites on Debian's kernels from 5.10 on, in virtual machines, and print which pass where
+    VmTest(vm::TestOptions),
     /// Look for input that breaks a law of the code that kernel and host share: parser, flow table, flow words
     Fuzz(fuzz::Options),
     /// Drain a host under traffic, in network namespaces (`--keep` leaves them up, `--down` removes them)
     #[command(disable_help_flag = true)]
     Demo(Rest),
+    /// Kill, drain, cut off and flood under load, and see that nothing breaks that must not (`--minutes`, `--seed`)
+    #[command(disable_help_flag = true)]
+    Chaos(Rest),
     /// Measure the data path, and the whole over veth
     #[command(disable_help_flag = true)]
     Bench(Rest),
@@ -88,9 +95,11 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Build(options) => build::run(&workspace, &options),
         Task::Test(options) => test::run(&workspace, &options),
-        Task::Vm(options) => vm::run(&workspace, &options),
+        Task::Vm(options) => vm::run_task(&workspace, &options),
+        Task::VmTest(options) => vm::test_task(&workspace, &options),
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Demo(rest) => launch::run(&workspace, Launch::Demo, rest.arguments),
+        Task::Chaos(rest) => launch::run(&workspace, Launch::Chaos, rest.arguments),
         Task::Bench(rest) => launch::run(&workspace, Launch::Bench, rest.arguments),
     }
 }

@@ -80,7 +80,7 @@ pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
         tools.extend(packages::missing(packages::FUZZING));
     }
     let no_fuzzer = purpose.fuzzes() && fuzz::find(workspace).is_none();
-    let no_machine = purpose.boots() && Machine::find(workspace).is_none();
+    let no_machine = purpose.boots() && Machine::find(workspace, vm::CI).is_none();
     let unmounted = purpose.runs() && !bpffs::is_mounted();
     let lints: Vec<_> = LINT_TOOLS
         .iter()
@@ -161,7 +161,7 @@ pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
         bpffs::mount()?;
     }
     if no_machine {
-        Machine::install(workspace).with_context(|| {
+        Machine::install(workspace, vm::CI).with_context(|| {
             format!("{} cannot be had; `cargo xtask test --skip-vm` does without it", vm::NAME)
         })?;
     }

@@ -5,27 +5,31 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 
 use crate::bpf_toolchain::Toolchain;
+use crate::chaos;
 use crate::command::Cmd;
 use crate::leftovers::{Leftovers, RUN_VAR};
 use crate::rustup;
 use crate::setup::{self, Purpose};
 use crate::steps::Steps;
+use crate::suites::{self, Suite};
 use crate::vm;
 use crate::workspace::Workspace;
 
 /// Packages with tests that need no rights.
 const HOST_PACKAGES: [&str; 4] = ["lb-common", "lb-laws", "lb-userspace", "xtask"];
 const INTEGRATION: &str = "sluice-tests";
+/// How many suites over veth run at once: their tests wait for timeouts most of the time.
+const VETH_SUITES: usize = 2;
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Leave out what needs root (the kernel and veth suites), the virtual machine, and the docs
+    /// Leave out what needs root (the kernel and veth suites, chaos), the virtual machine, and the docs
     #[arg(long)]
     quick: bool,
     /// Leave out the virtual machine with an older kernel
     #[arg(long)]
     skip_vm: bool,
-    /// How many kernel or veth tests run at once
+    /// How many tests of a kernel or veth suite run at once
     #[arg(long, value_name = "N", default_value_t = 2)]
     test_threads: u16,
     /// Run only tests whose name contains this, and no other steps
@@ -123,24 +127,52 @@ impl Run<'_> {
         let (veth, host): (Vec<String>, Vec<String>) = others.partition(|name| name.starts_with("veth_"));
 
         let packages = HOST_PACKAGES.iter().flat_map(|package| ["-p", package]);
-        steps.run("tests on the host", &self.test(packages, None)?)?;
-        let rest = self.test(["-p", INTEGRATION, "--lib", "--bins"].into_iter().chain(named(&host)), None)?;
+        steps.run("tests on the host", &self.test(packages)?)?;
+        let rest = self.test(["-p", INTEGRATION, "--lib", "--bins"].into_iter().chain(named(&host)))?;
         steps.run("tests of the test tools", &rest)?;
-        self.tests_as_root(steps, "tests in the kernel", &kernel)?;
+        self.tests_as_root(steps, "tests in the kernel", &kernel, 1)?;
         self.tests_in_vm(steps)?;
-        self.tests_as_root(steps, "tests over veth", &veth)
+        self.tests_as_root(steps, "tests over veth", &veth, VETH_SUITES)?;
+        self.chaos(steps)
     }
 
-    fn tests_as_root(&self, steps: &mut Steps, step: &str, suites: &[String]) -> Result<()> {
+    fn chaos(&self, steps: &mut Steps) -> Result<()> {
+        let step = "chaos";
         if self.options.quick {
             steps.skip(step, "--quick");
-        } else if suites.is_empty() {
-            steps.skip(step, "there are none");
+        } else if self.options.filter.is_some() {
+            steps.skip(step, "it is no test with a name; `cargo xtask chaos` runs it");
         } else {
-            let arguments = ["-p", INTEGRATION].into_iter().chain(named(suites));
-            steps.run(step, &self.test(arguments, Some(self.options.test_threads))?)?;
+            steps.run_with(step, |_| chaos::step(self.workspace, &self.name))?;
         }
         Ok(())
+    }
+
+    /// Suites, so many of them at once.
+    fn tests_as_root(&self, steps: &mut Steps, step: &str, suites: &[String], at_once: usize) -> Result<()> {
+        if self.options.quick {
+            steps.skip(step, "--quick");
+            return Ok(());
+        }
+        let build = self.cargo().args(["test", "--no-run", "-p", INTEGRATION]).args(named(suites));
+        steps.run_with(step, |see| {
+            build.run_seeing(|_| ())?;
+            let messages = build.clone().arg("--message-format=json").output()?;
+            let suites: Result<Vec<Suite>> =
+                suites.iter().map(|name| self.suite(name, &suites::executable(&messages, name)?)).collect();
+            suites::run(suites?, at_once, see)
+        })
+    }
+
+    /// A test binary, run as cargo would.
+    fn suite(&self, name: &str, binary: &str) -> Result<Suite> {
+        let cmd = Cmd::new(binary)
+            .in_dir(&self.workspace.root.join("tests"))
+            .args(&self.options.filter)
+            .arg(format!("--test-threads={}", self.options.test_threads))
+            .env("SLUICE_BIN", self.workspace.built("debug", "sluice").context("the tests need it")?)
+            .env(RUN_VAR, &self.name);
+        Ok(Suite { name: name.to_owned(), cmd })
     }
 
     fn tests_in_vm(&self, steps: &mut Steps) -> Result<()> {
@@ -155,7 +187,7 @@ impl Run<'_> {
                 "of tests by name there are those on this kernel; `cargo xtask vm` takes a name, too",
             );
         } else {
-            steps.run_with(step, |see| vm::suites(self.workspace, None, Some(&self.name), see))?;
+            steps.run_with(step, |see| vm::run_suites(self.workspace, None, Some(&self.name), see))?;
         }
         Ok(())
     }
@@ -165,14 +197,11 @@ impl Run<'_> {
     }
 
     /// `cargo test` of some targets, with the filter, and what tests need in their environment.
-    fn test<'s>(&self, targets: impl IntoIterator<Item = &'s str>, threads: Option<u16>) -> Result<Cmd> {
+    fn test<'s>(&self, targets: impl IntoIterator<Item = &'s str>) -> Result<Cmd> {
         let sluice = self.workspace.built("debug", "sluice").context("the tests need it")?;
         let mut cmd = self.cargo().arg("test").args(targets);
         if let Some(filter) = &self.options.filter {
             cmd = cmd.arg(filter);
-        }
-        if let Some(threads) = threads {
-            cmd = cmd.arg("--").arg(format!("--test-threads={threads}"));
         }
         Ok(cmd.env("SLUICE_BIN", sluice).env(RUN_VAR, &self.name))
     }

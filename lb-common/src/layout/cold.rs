@@ -1,6 +1,6 @@
 //! The part of a pin that packets of its flow do not need: read by inserts, listings and the sweep.
 
-use super::layout;
+use super::{NEXT, layout};
 
 /// A flow's addresses and ports as they are on the wire, client first. IPv4 as `::ffff:a.b.c.d`.
 #[repr(C)]
@@ -73,6 +73,9 @@ impl Tuple {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cold {
+    /// What another version may have here: see [`NEXT`].
+    #[cfg(feature = "layout-next")]
+    pub more: u64,
     pub source: [u64; 2],
     pub destination: [u64; 2],
     pub ports: u32,
@@ -88,7 +91,7 @@ pub struct Cold {
     /// Slot of the flow in its service's ring.
     pub slot: u32,
 }
-layout!(Cold, 56, 8);
+layout!(Cold, 56 + 8 * NEXT, 8);
 
 impl Cold {
     /// The pin lies in the second bucket of its flow.
@@ -136,4 +139,4 @@ pub struct Overflow {
     pub word: u64,
     pub cold: Cold,
 }
-layout!(Overflow, 64, 8);
+layout!(Overflow, 64 + 8 * NEXT, 8);

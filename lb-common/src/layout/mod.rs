@@ -32,8 +32,11 @@ pub use settings::{
 pub use stats::{BackendStats, PHASES_COUNTED};
 pub use vip::VipFlags;
 
-/// Compared when a daemon finds maps of another one; other values are refused.
-pub const LAYOUT_VERSION: u32 = 5;
+/// Compared when a daemon finds maps of another one: what differs is migrated or refused.
+pub const LAYOUT_VERSION: u32 = 5 + NEXT as u32;
+
+/// 1 in the other version that tests of upgrades and downgrades need.
+const NEXT: usize = cfg!(feature = "layout-next") as usize;
 
 /// Number of a host, 1 to [`HOST_MAX`], stable for as long as a pin may name it.
 pub type HostId = u16;

@@ -1,6 +1,6 @@
 //! Counters of one backend.
 
-use super::layout;
+use super::{NEXT, layout};
 use crate::flow::Phase;
 
 /// Phases that have a gauge: half-open, established, closing, UDP.
@@ -10,6 +10,9 @@ pub const PHASES_COUNTED: usize = 4;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BackendStats {
+    /// What another version may have here: see [`NEXT`].
+    #[cfg(feature = "layout-next")]
+    pub more: u64,
     /// Packets sent to the backend.
     pub packets: u64,
     /// Bytes of them as they came in, Ethernet header included, but for VLAN tags.
@@ -29,7 +32,7 @@ pub struct BackendStats {
     /// Pins that left a phase. `entered - left` is the live-flow gauge, exact.
     pub left: [u64; PHASES_COUNTED],
 }
-layout!(BackendStats, 120, 8);
+layout!(BackendStats, 120 + 8 * NEXT, 8);
 
 impl BackendStats {
     /// Index of a phase's gauge; `None` for phases that are no live flow.

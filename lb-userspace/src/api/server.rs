@@ -8,7 +8,7 @@ mod tests;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,10 +35,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const MAX_PAGE: usize = 10_000;
 
 /// Opens the socket; one that a killed daemon left is replaced. The caller holds the instance's lock.
+///
+/// # Errors
+/// Among others: somebody listens on it, such as the daemon of another instance, or it is no socket.
 pub fn listen(socket: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = socket.parent() {
         fs::create_dir_all(folder)?;
     }
+    make_way(socket)?;
     match fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -46,6 +50,23 @@ pub fn listen(socket: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(socket)?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o660))?;
     Ok(listener)
+}
+
+/// Leaves alone what is not a dead daemon's.
+fn make_way(socket: &Path) -> io::Result<()> {
+    let refused = |kind, why: &str| Err(io::Error::new(kind, why.to_owned()));
+    match fs::symlink_metadata(socket) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return refused(io::ErrorKind::AlreadyExists, "it is there and no socket");
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match std::os::unix::net::UnixStream::connect(socket) {
+        Ok(_) => refused(io::ErrorKind::AddrInUse, "another daemon answers on it"),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Serves until `end` resolves, and then to the end of the answers that are under way, if their clients read them.
@@ -177,8 +198,14 @@ async fn undrain(
 }
 
 async fn drains(State(engine): State<Handle>, request: Request<Body>) -> Result<Json<Drains>, Failure> {
-    let Asked { hosts, blockers } = Asked::of(&request)?;
-    ask(&engine, move |engine| Ok(Drains { drains: engine.drain_statuses(&hosts, blockers)? })).await
+    let Asked { hosts, service, blockers, share } = Asked::of(&request)?;
+    if share.is_some() {
+        return Err(Failure::bad_request("there is no parameter share here"));
+    }
+    ask(&engine, move |engine| {
+        Ok(Drains { drains: engine.drain_statuses(&hosts, service.as_deref(), blockers)? })
+    })
+    .await
 }
 
 async fn drain_of(
@@ -188,22 +215,25 @@ async fn drain_of(
 ) -> Result<Json<DrainStatus>, Failure> {
     let UrlPath(host) = host.map_err(|error| Failure::bad_request(error.body_text()))?;
     let asked = Asked::of(&request)?;
-    if !asked.hosts.is_empty() {
-        return Err(Failure::bad_request("the path names the host: there is no parameter host here"));
+    if !asked.hosts.is_empty() || asked.share.is_some() {
+        return Err(Failure::bad_request(
+            "the path names the host: there is no parameter but service and blockers here",
+        ));
     }
     let blockers = asked.blockers.unwrap_or(engine::BLOCKERS);
-    ask(&engine, move |engine| engine.drain_status(&host, blockers)).await
+    ask(&engine, move |engine| engine.drain_status(&host, asked.service.as_deref(), blockers)).await
 }
 
 async fn plan_asked(
     State(engine): State<Handle>,
     request: Request<Body>,
 ) -> Result<Json<DrainPlan>, Failure> {
-    let Asked { hosts, blockers } = Asked::of(&request)?;
+    let Asked { hosts, service, blockers, share } = Asked::of(&request)?;
     if blockers.is_some() {
         return Err(Failure::bad_request("a plan has no blockers"));
     }
-    ask(&engine, move |engine| engine.plan_drain(&hosts)).await
+    let request = PlanRequest { hosts, service, share };
+    ask(&engine, move |engine| engine.plan_drain(&request)).await
 }
 
 async fn plan_drain(
@@ -211,28 +241,39 @@ async fn plan_drain(
     body: Result<Json<PlanRequest>, JsonRejection>,
 ) -> Result<Json<DrainPlan>, Failure> {
     let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
-    ask(&engine, move |engine| engine.plan_drain(&request.hosts)).await
+    ask(&engine, move |engine| engine.plan_drain(&request)).await
 }
 
-/// `?host=a&host=b&blockers=5`: a list, which serde's form of a query does not have.
+/// `?host=a&host=b&service=c&blockers=5`: a list, which serde's form of a query does not have.
+#[derive(Default)]
 struct Asked {
     hosts: Vec<String>,
+    service: Option<String>,
     /// The oldest flows, so many of each host.
     blockers: Option<usize>,
+    /// Of a plan: percent of the slots.
+    share: Option<u8>,
 }
 
 impl Asked {
     fn of(request: &Request<Body>) -> Result<Self, Failure> {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(request.uri())
             .map_err(|error| Failure::bad_request(error.body_text()))?;
-        let mut asked = Asked { hosts: Vec::new(), blockers: None };
+        let mut asked = Asked::default();
         for (name, value) in pairs {
-            match (name.as_str(), value.parse()) {
-                ("host", _) => asked.hosts.push(value),
-                ("blockers", Ok(n)) if n <= engine::MOST_BLOCKERS => asked.blockers = Some(n),
-                ("blockers", _) => {
-                    let most = engine::MOST_BLOCKERS;
-                    return Err(Failure::bad_request(format!("blockers is a number up to {most}")));
+            match name.as_str() {
+                "host" => asked.hosts.push(value),
+                "service" => asked.service = Some(value),
+                "blockers" => match value.parse() {
+                    Ok(n) if n <= engine::MOST_BLOCKERS => asked.blockers = Some(n),
+                    _ => {
+                        let most = engine::MOST_BLOCKERS;
+                        return Err(Failure::bad_request(format!("blockers is a number up to {most}")));
+                    }
+                },
+                "share" => {
+                    let share = value.parse().map_err(|_| Failure::bad_request("share is a percentage"))?;
+                    asked.share = Some(share);
                 }
                 _ => return Err(Failure::bad_request(format!("there is no parameter {name} here"))),
             }

@@ -64,8 +64,8 @@ impl Blockers {
         let at = duration(elapsed.as_secs());
         let shown = asked.iter().filter(|(_, flows)| !flows.is_empty()).map(|(drain, flows)| {
             let head = match progress {
-                Progress::Live => format!("{} waits for, the oldest first:\n", drain.host),
-                _ => format!("{at}: {} waits for, the oldest first:\n", drain.host),
+                Progress::Live => format!("{} waits for, the oldest first:\n", drain.target()),
+                _ => format!("{at}: {} waits for, the oldest first:\n", drain.target()),
             };
             head + &blockers(flows, style)
         });

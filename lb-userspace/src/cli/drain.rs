@@ -43,6 +43,9 @@ pub struct DrainArgs {
     /// Give up so much of the hosts' slots only, 1% to 99%: they stay in use for the rest. Default: all
     #[arg(long, value_name = "PERCENT", value_parser = percent_arg, conflicts_with_all = ["deadline", "at_deadline"])]
     pub share: Option<u8>,
+    /// Drain the hosts for this service alone. Default: for all
+    #[arg(long, value_name = "NAME", conflicts_with = "share", value_parser = NonEmptyStringValueParser::new())]
+    pub service: Option<String>,
     /// Take the hosts back after so long, drained or not, unless another lease is given before. Default:
     /// they stay out until they are undrained
     #[arg(long, value_name = "DURATION", value_parser = duration_arg)]
@@ -67,7 +70,7 @@ pub struct DrainArgs {
 
 const EXAMPLES: &str = "  \
   sluice drain web-3 web-4 --wait --timeout 10m
-  sluice drain web-3 --share 25% --lease 2h --reason hot
+  sluice drain web-3 --service api --lease 2h --reason upgrade
   sluice drain web-3 --deadline 10m --at-deadline reset --wait --json";
 
 /// Time between two looks at the drains.
@@ -92,7 +95,7 @@ pub fn run(global: &Global, args: &DrainArgs) -> Result<(), Failure> {
 }
 
 /// `25%` or `25`.
-fn percent_arg(text: &str) -> Result<u8, String> {
+pub(super) fn percent_arg(text: &str) -> Result<u8, String> {
     let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
     number
         .filter(|percent| (1..=99).contains(percent))
@@ -120,6 +123,7 @@ impl From<&DrainArgs> for DrainRequest {
             deadline: args.deadline.map(|time| time.as_secs() + u64::from(time.subsec_nanos() > 0)),
             at_deadline: args.at_deadline,
             lease: args.lease.map(|time| time.as_secs()),
+            service: args.service.clone(),
             share: args.share,
             force: args.force,
         }
@@ -147,9 +151,10 @@ async fn wait(
     }
     let mut waiter = Waiter::new(&began, progress, err_style, args.timeout, global.command());
     let client = global.client().with_timeout(LOOK);
-    let hosts: Vec<_> = began.drains.iter().map(|d| ("host", d.host.clone())).collect();
-    let look = target("/v1/drains", hosts.clone());
-    let with_blockers = target("/v1/drains", hosts.into_iter().chain([("blockers", MANY.to_string())]));
+    let hosts = began.drains.iter().map(|d| ("host", d.host.clone()));
+    let asked: Vec<_> = hosts.chain(args.service.iter().map(|name| ("service", name.clone()))).collect();
+    let look = target("/v1/drains", asked.clone());
+    let with_blockers = target("/v1/drains", asked.into_iter().chain([("blockers", MANY.to_string())]));
 
     let mut event = Event::Answer(began);
     let result = loop {

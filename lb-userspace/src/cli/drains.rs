@@ -1,6 +1,7 @@
 //! `sluice drains`: drains in force, how far they are, and what they wait for.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use crate::api::client::{encoded, target};
 use crate::api::types::{DrainStatus, Drains};
@@ -19,6 +20,9 @@ pub struct DrainsArgs {
     /// Only this host's drain, in force or the last one
     #[arg(value_name = "HOST")]
     pub host: Option<String>,
+    /// Only drains for this service alone
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub service: Option<String>,
     /// Show so many of the oldest flows of each host, 100 at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub blockers: Option<u32>,
@@ -29,22 +33,23 @@ pub struct DrainsArgs {
 
 const EXAMPLES: &str = "  \
   sluice drains
-  sluice drains web-3 --blockers 20
+  sluice drains web-3 --service api --blockers 20
   sluice drains web-3 --json | jq .progress.expected_end";
 
 pub fn run(global: &Global, args: &DrainsArgs) -> Result<(), Failure> {
     super::block_on(async {
         let (client, mut out) = (global.client(), Out::stdout());
         let blockers = args.blockers.map(|n| ("blockers", n.to_string()));
+        let asked = args.service.iter().map(|name| ("service", name.clone())).chain(blockers);
         let drains = if let Some(host) = &args.host {
             let path = format!("/v1/drains/{}", encoded(host));
-            let drain: DrainStatus = client.get(&target(&path, blockers)).await?;
+            let drain: DrainStatus = client.get(&target(&path, asked)).await?;
             if args.json {
                 return out.json(&drain, true);
             }
             vec![drain]
         } else {
-            let mut body: Drains = client.get(&target("/v1/drains", blockers)).await?;
+            let mut body: Drains = client.get(&target("/v1/drains", asked)).await?;
             body.drains.retain(|drain| drain.state != "undrained");
             if args.json {
                 return out.json(&body, true);

@@ -34,6 +34,7 @@ pub mod states;
 pub mod status;
 pub mod terminal;
 pub mod undrain;
+pub mod upgrade;
 pub mod wait;
 pub mod wait_for;
 
@@ -81,6 +82,7 @@ pub enum Command {
     Health(health::HealthArgs),
     Rings(rings::RingsArgs),
     Check(check::CheckArgs),
+    Upgrade(upgrade::UpgradeArgs),
     Detach(detach::DetachArgs),
     Decap(decap::DecapArgs),
     Completions(completions::CompletionsArgs),

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use crate::api::types::{DrainPlan, PlanRequest};
 
+use super::drain::percent_arg;
 use super::output::Out;
 use super::terminal::Style;
 use super::{Exit, Failure, Global, after_help, render};
@@ -33,6 +34,12 @@ pub struct PlanDrainArgs {
     /// Names of the hosts, as in the config, @GROUP or @zone:ZONE
     #[arg(required = true, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
     pub hosts: Vec<String>,
+    /// For this service alone. Default: for all
+    #[arg(long, value_name = "NAME", conflicts_with = "share", value_parser = NonEmptyStringValueParser::new())]
+    pub service: Option<String>,
+    /// Of so much of the hosts' slots only, 1% to 99%. Default: of all
+    #[arg(long, value_name = "PERCENT", value_parser = percent_arg)]
+    pub share: Option<u8>,
     /// Print JSON for programs: the API's body
     #[arg(long)]
     pub json: bool,
@@ -41,13 +48,14 @@ pub struct PlanDrainArgs {
 const EXAMPLES: &str = "  \
   sluice plan drain web-3 web-4
   sluice plan drain @rack-7 --json
-  sluice plan drain @zone:a";
+  sluice plan drain web-3 --service api";
 
 pub fn run(global: &Global, args: &PlanArgs) -> Result<(), Failure> {
     let PlanCommand::Drain(args) = &args.command;
     super::block_on(async {
         let (mut out, style) = (Out::stdout(), Style::stdout());
-        let body = PlanRequest { hosts: args.hosts.clone() };
+        let body =
+            PlanRequest { hosts: args.hosts.clone(), service: args.service.clone(), share: args.share };
         let plan: DrainPlan = global.client().post("/v1/plan/drain", &body).await?;
         if args.json {
             out.json(&plan, true)?;

@@ -6,6 +6,7 @@ use anyhow::anyhow;
 
 use crate::api::client::ClientError;
 use crate::api::types::{AdminState, HostStatus, OperState};
+use crate::drain::Target;
 
 use super::exit::{Exit, Failure};
 use super::render::number::{duration, plural};
@@ -68,6 +69,8 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Waiting {
     hosts: Vec<String>,
+    /// Only as far as this service is concerned.
+    pub service: Option<String>,
     wanted: Wanted,
     timeout: Option<Duration>,
     command: String,
@@ -80,7 +83,16 @@ pub struct Waiting {
 
 impl Waiting {
     pub fn new(hosts: Vec<String>, wanted: Wanted, timeout: Option<Duration>, command: String) -> Self {
-        Waiting { hosts, wanted, timeout, command, last: Vec::new(), told: String::new(), away: None }
+        Waiting {
+            hosts,
+            service: None,
+            wanted,
+            timeout,
+            command,
+            last: Vec::new(),
+            told: String::new(),
+            away: None,
+        }
     }
 
     /// The hosts as they were last seen, in the order asked for.
@@ -105,7 +117,8 @@ impl Waiting {
         self.last.clear();
         for name in &self.hosts {
             let Some(at) = hosts.iter().position(|host| host.name == *name) else {
-                let failure = Failure::new(Exit::NotFound, anyhow!("there is no host named {name}"));
+                let what = self.service.as_ref().map(|service| format!(" in {service}")).unwrap_or_default();
+                let failure = Failure::new(Exit::NotFound, anyhow!("there is no host named {name}{what}"));
                 return Step::End(Err(failure.hint(format!("`{} status` lists hosts", self.command))));
             };
             self.last.push(hosts.swap_remove(at));
@@ -171,7 +184,8 @@ impl Waiting {
         let flows = matches!(self.wanted, Wanted::Drained) && host.live_flows.total > 0;
         let flows =
             if flows { format!(", {}", plural(host.live_flows.total, "flow")) } else { String::new() };
-        format!("{} ({state}{flows})", host.name)
+        let name = Target::of(&host.name, self.service.as_deref());
+        format!("{name} ({state}{flows})")
     }
 }
 

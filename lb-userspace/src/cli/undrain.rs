@@ -23,6 +23,9 @@ pub struct UndrainArgs {
     /// Names of the hosts, as in the config, @GROUP or @zone:ZONE
     #[arg(required = true, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
     pub hosts: Vec<String>,
+    /// Put the hosts back for this service alone. Default: for all
+    #[arg(long, value_name = "NAME", conflicts_with = "ramp", value_parser = NonEmptyStringValueParser::new())]
+    pub service: Option<String>,
     /// Give the share back step by step within this time, as long as the host's new flows do not fail: then
     /// the share stays and, if it goes on, the host is drained again. Default: all at once
     #[arg(long, value_name = "DURATION", value_parser = duration_arg)]
@@ -50,6 +53,7 @@ pub fn run(global: &Global, args: &UndrainArgs) -> Result<(), Failure> {
             hosts: once(&args.hosts),
             reason: args.reason.clone(),
             by: args.by.clone(),
+            service: args.service.clone(),
             ramp: args.ramp.map(|time| time.as_secs()),
         };
         let answer: Drains = global.client().post("/v1/undrain", &body).await?;

@@ -10,7 +10,7 @@ use crate::api::types::{DrainStatus, Drains, LiveFlows, Outcome};
 
 use super::blockers::Blockers;
 use super::exit::{Exit, Failure};
-use super::render::drain::{live_line, plain_line};
+use super::render::drain::{live_line, plain_line, who};
 use super::render::number::{duration, exact, plural};
 use super::render::receipt::not_by_themselves;
 use super::render::text::{clean, cut};
@@ -77,13 +77,18 @@ fn told(drain: &DrainStatus) -> Told {
     (drain.state.clone(), drain.live_flows, drain.waiting_for.clone(), drain.overdue_since)
 }
 
+/// The same host, for the same service.
+fn is_same(drain: &DrainStatus, other: &DrainStatus) -> bool {
+    (&drain.host, &drain.service) == (&other.host, &other.service)
+}
+
 /// Done means that the gauge is 0, not only that the daemon calls the drain so.
 pub(super) fn is_done(drain: &DrainStatus) -> bool {
     drain.state == "drained" && drain.live_flows.total == 0
 }
 
 impl Waiter {
-    /// `began` is the answer to the drain call; the same drains, by host and number, are waited for. It is
+    /// `began` is the answer to the drain call; the same drains, by host, service and number, are waited for. It is
     /// the first event, too.
     pub fn new(
         began: &Drains,
@@ -133,8 +138,8 @@ impl Waiter {
         }
         let mut now = Vec::with_capacity(self.last.drains.len());
         for before in &self.last.drains {
-            let Some(at) = answer.drains.iter().position(|d| d.host == before.host) else {
-                let error = anyhow!("the daemon's answer says nothing of host {}", before.host);
+            let Some(at) = answer.drains.iter().position(|d| is_same(d, before)) else {
+                let error = anyhow!("the daemon's answer says nothing of host {}", who(before));
                 return Step::End(progress, Err(Failure::new(Exit::Failed, error)));
             };
             let drain = answer.drains.swap_remove(at);
@@ -217,7 +222,7 @@ impl Waiter {
     fn done(&self) -> Result<(), Failure> {
         let receipts = self.last.drains.iter().filter_map(|d| d.receipt.as_ref());
         let by_deadline: Vec<_> = receipts
-            .filter_map(|receipt| Some(format!("{}: {}", receipt.host, not_by_themselves(receipt)?)))
+            .filter_map(|receipt| Some(format!("{}: {}", receipt.target(), not_by_themselves(receipt)?)))
             .collect();
         if by_deadline.is_empty() {
             return Ok(());
@@ -240,7 +245,7 @@ impl Waiter {
         } else {
             (Exit::TakenBack, "was taken back")
         };
-        let mut words = format!("drain {} of {} {ended}", ours.id, ours.host);
+        let mut words = format!("drain {} of {} {ended}", ours.id, who(ours));
         if now.id == ours.id {
             if let Some(receipt) = &now.receipt {
                 let _ = write!(words, " with {} left", plural(receipt.left, "flow"));
@@ -248,8 +253,7 @@ impl Waiter {
         } else {
             let _ = write!(words, "; drain {} by {} has begun since", now.id, now.by);
         }
-        let others: Vec<_> =
-            self.last.drains.iter().filter(|d| d.host != ours.host).map(|d| d.host.as_str()).collect();
+        let others: Vec<_> = self.last.drains.iter().filter(|d| !is_same(d, ours)).map(who).collect();
         if !others.is_empty() {
             let _ = write!(words, "; the drain of {} is not touched by that", others.join(", "));
         }
@@ -261,7 +265,7 @@ impl Waiter {
         let hosts = self.last.drains.iter().filter(|d| !is_done(d)).map(|d| {
             let mut words = format!(
                 "{} ({} of {} live",
-                d.host,
+                who(d),
                 exact(d.live_flows.total),
                 plural(d.flows_at_start, "flow")
             );
@@ -286,8 +290,13 @@ impl Waiter {
     }
 
     fn with_hints(&self, failure: Failure) -> Failure {
-        let left = self.last.drains.iter().filter(|d| !is_done(d)).map(|d| d.host.as_str());
-        let (command, left) = (&self.command, left.collect::<Vec<_>>().join(" "));
+        let left: Vec<&DrainStatus> = self.last.drains.iter().filter(|d| !is_done(d)).collect();
+        let hosts: Vec<&str> = left.iter().map(|d| d.host.as_str()).collect();
+        let service = left.iter().find_map(|d| d.service.as_ref());
+        let (command, mut left) = (&self.command, hosts.join(" "));
+        if let Some(service) = service {
+            let _ = write!(left, " --service {service}");
+        }
         failure
             .hint(format!("wait on with `{command} drain {left} --wait`"))
             .hint(format!("take it back with `{command} undrain {left}`"))
@@ -318,7 +327,7 @@ impl Waiter {
         } else {
             all.iter().filter(|d| !is_done(d)).take(room - 1).collect()
         };
-        let name_width = shown.iter().map(|d| d.host.chars().count()).max().unwrap_or(0);
+        let name_width = shown.iter().map(|d| who(d).chars().count()).max().unwrap_or(0);
         let mut lines: Vec<String> =
             shown.iter().map(|d| live_line(d, name_width, elapsed.as_secs(), self.style)).collect();
         if shown.len() < all.len() {

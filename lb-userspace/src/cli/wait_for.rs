@@ -1,21 +1,22 @@
 //! `sluice wait`: wait until hosts are in a state, whoever brings them there.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
-use crate::api::types::Status;
+use crate::api::types::{AdminState, BackendStatus, HostStatus, Status};
 
 use super::drain::once;
 use super::output::Out;
 use super::render::text::clean;
 use super::states::{Event, Step, Waiting, Wanted};
 use super::terminal::Style;
-use super::{Failure, Global, after_help, duration_arg};
+use super::{Exit, Failure, Global, after_help, duration_arg};
 
 /// Wait until all of some hosts are in a state
 ///
@@ -27,6 +28,9 @@ pub struct WaitArgs {
     /// Names of the hosts, as in the config
     #[arg(required = true, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
     pub hosts: Vec<String>,
+    /// As far as this service is concerned: out for it alone, or for all
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub service: Option<String>,
     /// The state
     #[arg(long = "for", value_name = "STATE")]
     pub wanted: Wanted,
@@ -40,6 +44,7 @@ pub struct WaitArgs {
 
 const EXAMPLES: &str = "  \
   sluice wait web-3 --for drained --timeout 10m
+  sluice wait web-3 --service api --for drained
   sluice wait web-3 web-4 --for up --json";
 
 /// Time between two looks.
@@ -47,12 +52,38 @@ const POLL: Duration = Duration::from_millis(500);
 /// Bound of one look; a daemon that takes longer counts as away.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// The hosts of a service, as they stand for it.
+fn of_service(status: Status, service: &str) -> Result<Vec<HostStatus>, Failure> {
+    let Status { mut services, hosts, .. } = status;
+    let Some(at) = services.iter().position(|of| of.name == service) else {
+        return Err(Failure::new(Exit::NotFound, anyhow!("there is no service named {service}")));
+    };
+    let mut of: HashMap<String, BackendStatus> = services
+        .swap_remove(at)
+        .backends
+        .into_iter()
+        .map(|backend| (backend.host.clone(), backend))
+        .collect();
+    let stands = |host: HostStatus| {
+        let backend = of.remove(&host.name)?;
+        let own = backend.drain.as_ref().map(|drain| drain.state.as_str());
+        let admin = match (host.admin, own) {
+            (AdminState::Active, Some("draining")) => AdminState::Draining,
+            (AdminState::Active, Some("drained")) => AdminState::Drained,
+            (admin, _) => admin,
+        };
+        Some(HostStatus { admin, live_flows: backend.live_flows, ..host })
+    };
+    Ok(hosts.into_iter().filter_map(stands).collect())
+}
+
 pub fn run(global: &Global, args: &WaitArgs) -> Result<(), Failure> {
     super::block_on(async {
         let mut interrupts = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
         let (mut out, mut err, style) = (Out::stdout(), Out::stderr(), Style::stderr());
         let client = global.client().with_timeout(LOOK);
         let mut waiting = Waiting::new(once(&args.hosts), args.wanted, args.timeout, global.command());
+        waiting.service.clone_from(&args.service);
         let (start, mut pause) = (Instant::now(), Duration::ZERO);
         let result = loop {
             let left = args.timeout.map_or(Duration::MAX, |t| t.saturating_sub(start.elapsed()));
@@ -64,7 +95,10 @@ pub fn run(global: &Global, args: &WaitArgs) -> Result<(), Failure> {
                 biased;
                 _ = interrupts.recv() => Event::Interrupted,
                 answer = look => match answer {
-                    Ok(status) => Event::Hosts(status.hosts),
+                    Ok(status) => Event::Hosts(match &args.service {
+                        Some(service) => of_service(status, service)?,
+                        None => status.hosts,
+                    }),
                     Err(e) if e.is_unreachable() => Event::Unreachable(e),
                     Err(e) => return Err(e.into()),
                 },

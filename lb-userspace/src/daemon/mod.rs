@@ -2,27 +2,33 @@
 
 mod health;
 mod local_vips;
+mod lock;
 mod machine;
 mod privileges;
+pub mod upgrade;
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::api::server;
 use crate::bpffs;
 use crate::cli::run::RunArgs;
 use crate::config::{self, Loaded, Machine};
 use crate::dataplane::{self, Paths};
-use crate::engine::{Engine, Running, Start, data_path_key};
+use crate::engine::{Engine, Handle, Running, Start, data_path_key};
 use crate::events::hooks::Runner;
 use crate::journal::{Journal, Lock};
 use crate::model::{Model, VipMode};
-use crate::netlink::Resolver;
+use crate::netlink::{self, NextHopState, Resolver};
 use crate::plan::abilities;
 use crate::relay::{self, Relay};
+use lock::InstanceLock;
 
 /// How long a start waits for neighbours to answer. What is not known by then counts as down until it is.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
@@ -68,7 +74,8 @@ async fn serve(
         dataplane::check_key(instance, data_path_key(key), model.ring_size)?;
     }
     let journal = Journal::open(&journal_path(instance), model.hash_key, unix_now())?;
-    // Before anything is changed, and under the journal's lock: a socket that is there is a dead daemon's.
+    let _instance = InstanceLock::acquire(instance)?;
+    // Before anything is changed, and under the locks.
     let listener =
         server::listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -106,6 +113,8 @@ async fn serve(
     let (handle, Running { thread, ended: engine_ended }) = engine.spawn()?;
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
     health::start(board, clock, &handle)?;
+    let follower =
+        tokio::spawn(follow_network(handle.clone(), resolver.subscribe(), resolver.subscribe_own()));
     let teller = handle.clone();
     let ended = async move {
         tokio::select! {
@@ -128,8 +137,26 @@ async fn serve(
         hooks.finish(HOOKS_PATIENCE).await;
     }
     let _ = std::fs::remove_file(socket);
+    follower.abort();
     drop((relay, resolver));
     served.context("the API server failed")
+}
+
+/// Wakes the engine when something about the network has changed; it would look by itself only once a second.
+async fn follow_network(
+    engine: Handle,
+    mut hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
+    mut own: watch::Receiver<netlink::Own>,
+) {
+    loop {
+        let changed = tokio::select! {
+            changed = hops.changed() => changed,
+            changed = own.changed() => changed,
+        };
+        if changed.is_err() || engine.ask(Engine::network_changed).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Ends the forwarding of an instance whose daemon has ended, and removes what it pinned. The journal stays.
@@ -140,6 +167,7 @@ pub fn detach(instance: &str, socket: &Path) -> anyhow::Result<bool> {
         path.exists().then(|| Lock::acquire(Path::new(STATE), instance)).transpose().with_context(|| {
             format!("the daemon of instance {instance} runs: end it first (SIGTERM), then detach")
         })?;
+    let _instance = InstanceLock::acquire(instance)?;
     let found = dataplane::detach_all(&Paths::of(instance))?;
     let removed = local_vips::remove(instance)?;
     match std::fs::remove_file(socket) {

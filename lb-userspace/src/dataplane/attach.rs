@@ -16,7 +16,10 @@ const GENERIC: &str = "generic";
 /// An interface that has the program.
 #[derive(Debug, Clone)]
 pub struct Attached {
+    /// As the config has it.
     pub interface: String,
+    /// Its name when it was last looked at.
+    pub named: String,
     pub ifindex: u32,
     pub mode: &'static str,
     /// Why it is not the mode that was wanted first.
@@ -30,9 +33,15 @@ impl Dataplane {
         let no_interface = |_| Error::NoInterface { interface: interface.to_owned() };
         let ifindex = nix::net::if_::if_nametoindex(interface).map_err(no_interface)?;
         let paths = self.paths.clone();
-        self.programs.keep(&paths)?;
+        self.programs.keep(&paths, &mut self.ebpf, &self.options)?;
         let program = self.program()?;
-        let attached = |mode, note| Attached { interface: interface.to_owned(), ifindex, mode, note };
+        let attached = |mode, note| Attached {
+            interface: interface.to_owned(),
+            named: interface.to_owned(),
+            ifindex,
+            mode,
+            note,
+        };
         for mode in [NATIVE, GENERIC] {
             let pin = paths.link(ifindex, mode);
             if !pin.try_exists().map_err(Error::path(&pin))? {
@@ -64,6 +73,20 @@ impl Dataplane {
         }
     }
 
+    /// Lets the link of an interface go that is gone, or is not to have the program any more.
+    pub fn forget_link(&self, ifindex: u32) -> Result<(), Error> {
+        for mode in [NATIVE, GENERIC] {
+            let pin = self.paths.link(ifindex, mode);
+            match fs::remove_file(&pin) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::path(&pin)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the links of interfaces that are not in `keep`, and then what programs of earlier loads needed.
     pub fn detach_others(&self, keep: &[u32]) -> Result<(), Error> {
         let keep: Vec<_> = keep
@@ -86,8 +109,12 @@ pub fn detach_all(paths: &Paths) -> Result<bool, Error> {
     if !paths.pins.try_exists().map_err(Error::path(&paths.pins))? {
         return Ok(false);
     }
-    for part in [paths.links(), paths.programs(), paths.maps()] {
+    let mut parts = vec![paths.links(), paths.programs(), paths.maps(), paths.next(), paths.rehearsal()];
+    parts.extend(paths.befores());
+    let mut found = false;
+    for part in parts {
         if part.try_exists().map_err(Error::path(&part))? {
+            found = true;
             fs::remove_dir_all(&part).map_err(Error::path(&part))?;
         }
     }
@@ -102,7 +129,7 @@ pub fn detach_all(paths: &Paths) -> Result<bool, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
         Err(error) => return Err(Error::path(&paths.pins)(error)),
     }
-    Ok(true)
+    Ok(found)
 }
 
 /// What is to be said of a link that was taken over in a mode that the config does not name any more.

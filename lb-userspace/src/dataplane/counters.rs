@@ -62,7 +62,8 @@ impl Dataplane {
         for &reason in Reason::ALL {
             let counts =
                 self.maps.reason_counts.get(&(reason as u32), 0).map_err(Error::map("REASON_COUNTS"))?;
-            counters.reasons.push((reason, counts.iter().sum()));
+            let counted: u64 = counts.iter().sum();
+            counters.reasons.push((reason, counted + self.maps.inherited.reason(reason)));
         }
         Ok(counters)
     }
@@ -73,11 +74,14 @@ impl Dataplane {
         for stats in self.maps.backend_stats.get(&index, 0).map_err(Error::map("BACKEND_STATS"))?.iter() {
             counters.add(stats);
         }
-        // What the daemon booked itself as moved or reset was silent.
-        let own = self.maps.user_stats.get(index);
-        counters.add(&BackendStats { moved: 0, reset: 0, ..own });
-        counters.silent = own.moved + own.reset;
-        counters.kicked = own.kicked;
+        let [by_cpus, by_daemons] = self.maps.inherited.stats(index);
+        counters.add(&by_cpus);
+        for own in [self.maps.user_stats.get(index), by_daemons] {
+            // What the daemon booked itself as moved or reset was silent.
+            counters.add(&BackendStats { moved: 0, reset: 0, ..own });
+            counters.silent += own.moved + own.reset;
+            counters.kicked += own.kicked;
+        }
         Ok(counters)
     }
 

@@ -37,9 +37,9 @@ pub enum EndCause {
 }
 
 impl Dataplane {
-    /// Ends every pin of the host that is counted as a live flow; packets go on meanwhile, and what one of them changes at that
+    /// Ends every pin of the host, of one service or all, that is counted as a live flow; packets go on meanwhile, and what one of them changes at that
     /// moment is left to it.
-    pub fn end(&mut self, host: HostId, cause: EndCause) -> Result<Ended, Error> {
+    pub fn end(&mut self, service: Option<u16>, host: HostId, cause: EndCause) -> Result<Ended, Error> {
         let now = self.now();
         let mut ended = Ended::default();
         for index in 0..self.maps.sizes.words() {
@@ -50,6 +50,9 @@ impl Dataplane {
                 continue;
             }
             let cold = self.maps.cold.get(index);
+            if service.is_some_and(|service| service != cold.service()) {
+                continue;
+            }
             let after = after(word, cause, now);
             // SAFETY: as above. The word is the one before, so the record was its.
             if unsafe { atomic::swap(place, word.0, after.0) } {
@@ -61,7 +64,8 @@ impl Dataplane {
             }
         }
         for (tuple, entry) in self.maps.overflow.iter().flatten().collect::<Vec<_>>() {
-            if is_counted(Word(entry.word), host) {
+            let is_meant = service.is_none_or(|service| service == entry.cold.service());
+            if is_meant && is_counted(Word(entry.word), host) {
                 ended.overflow += u64::from(self.end_in_overflow(&tuple, host, cause, now)?);
             }
         }

@@ -21,12 +21,23 @@ pub enum Error {
     #[error("pin of a link under {path}: {message}")]
     Link { path: PathBuf, message: String },
     #[error(
-        "the maps under {path} were made by another version or with other sizes:\n{}\n\
+        "the maps under {path} were made by another version or with other sizes:\n{}\nand cannot be taken over:\n{}\n\
          they hold live flows, so they are left alone; start the version that made them, or run `sluice detach` \
          to end forwarding and remove them",
-        .differences.join("\n")
+        .differences.join("\n"), .refusals.join("\n")
     )]
-    Incompatible { path: PathBuf, differences: Vec<String> },
+    Incompatible {
+        path: PathBuf,
+        /// All of them.
+        differences: Vec<String>,
+        /// Those that nothing can be done about.
+        refusals: Vec<String>,
+    },
+    #[error(
+        "{live} flows are live, and a flow table of this size is for {room}: set flow_table.pins to at least {live}, or wait \
+         until flows have ended; the data path goes on as it was"
+    )]
+    NoRoom { live: u64, room: u64 },
     #[error(
         "interface {interface} has an XDP program that is not this instance's: stop the balancer that owns it \
          (`sluice detach --instance NAME`), or remove it with `ip link set dev {interface} xdp off`"

@@ -1,5 +1,7 @@
 //! Loading the program, with the maps of an earlier daemon if there are any.
 
+use std::path::Path;
+
 use aya::maps::MapData;
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
@@ -13,7 +15,8 @@ use lb_common::layout::{
 };
 
 use super::programs::{self, Programs};
-use super::{Error, Mapped, Maps, Paths, Sizes, monotonic_seconds, pins, publish::Publisher};
+use super::upgrade::{self, Comparison, Found, Inherited, OTHER_KEY, Transition, Treatment};
+use super::{Error, Mapped, Maps, Paths, Sizes, monotonic_seconds, publish::Publisher, shapes};
 use crate::bpffs::make_folder;
 use crate::objects;
 
@@ -71,6 +74,10 @@ pub struct Dataplane {
     pub adopted: bool,
     pub(super) publisher: Publisher,
     pub(super) programs: Programs,
+    /// What is still to be taken over from the data path that runs, see [`Dataplane::take_over`].
+    pub(super) transition: Option<Transition>,
+    /// Nothing is known of what is published: the directory in use is another version's.
+    pub is_directory_new: bool,
     /// Log lines of the program; debug builds have some.
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
@@ -92,50 +99,79 @@ impl Dataplane {
     pub fn open(options: Options) -> Result<Self, Error> {
         let paths = Paths::of(&options.instance);
         let object = Object::parse(objects::LB).map_err(aya::EbpfError::ParseError)?;
-        let adopted = pins::are_pinned(&paths, &object, &options.sizes)?;
-        make_folder(&paths.maps()).map_err(Error::path(paths.maps()))?;
-        make_folder(&paths.links()).map_err(Error::path(paths.links()))?;
-        let opened = Self::load(options, paths.clone(), adopted);
-        if opened.is_err() && !adopted {
-            // What was pinned before the failure is of no use, and would look like a half-made instance.
-            let _ = super::detach_all(&paths);
+        let identity = identity_of(options.key, options.sizes.ring_size);
+        match upgrade::look(&paths, &object, &options.sizes, identity)? {
+            Found::Nothing => {
+                make_folder(&paths.maps()).map_err(Error::path(paths.maps()))?;
+                make_folder(&paths.links()).map_err(Error::path(paths.links()))?;
+                shapes::keep(&paths.maps(), &shapes::own())?;
+                let opened = Self::load(options, paths.clone(), false);
+                if opened.is_err() {
+                    // What was pinned before the failure is of no use, and would look like a half-made instance.
+                    let _ = super::detach_all(&paths);
+                }
+                opened
+            }
+            Found::Same => {
+                make_folder(&paths.links()).map_err(Error::path(paths.links()))?;
+                shapes::keep(&paths.maps(), &shapes::own())?;
+                let mut dataplane = Self::load(options, paths.clone(), true)?;
+                dataplane.transition = Transition::resumed(&paths)?;
+                Ok(dataplane)
+            }
+            Found::Other(comparison) => {
+                make_folder(&paths.links()).map_err(Error::path(paths.links()))?;
+                let opened = Self::open_beside(options, &paths, &comparison);
+                if opened.is_err() {
+                    let _ = std::fs::remove_dir_all(paths.next());
+                }
+                opened
+            }
         }
-        opened
+    }
+
+    /// Makes new maps beside those in use, with what they hold.
+    fn open_beside(options: Options, paths: &Paths, comparison: &Comparison) -> Result<Self, Error> {
+        log::info!(
+            "the maps in use are not those of this version and config:\n{}",
+            comparison.differences.join("\n")
+        );
+        let next = paths.next();
+        upgrade::prepare(paths, &next, comparison, &options.sizes)?;
+        let (ebpf, programs, mut maps) = load(&options, &next)?;
+        let mut transition = Transition::new(paths, &next)?;
+        let now = clock(&maps, &options);
+        transition.copy(paths, &mut maps, &options, now)?;
+        check_identity(&maps, &options, paths, true, now)?;
+        let mut dataplane = Self::new(options, paths.clone(), true, (ebpf, programs, maps));
+        dataplane.transition = Some(transition);
+        dataplane.is_directory_new = comparison.is("DIRECTORY", Treatment::Anew);
+        Ok(dataplane)
     }
 
     fn load(options: Options, paths: Paths, adopted: bool) -> Result<Self, Error> {
-        let settings = ReadOnly(Settings {
-            key: options.key,
-            ring_size: options.sizes.ring_size,
-            bucket_mask: options.sizes.buckets - 1,
-            timeouts: options.timeouts,
-            keeps: lb_common::table::keeps(&options.timeouts),
-            features: options.abilities.features | if options.test_clock { FEATURE_TEST_CLOCK } else { 0 },
-            udp_gap: options.udp_gap,
-            layout_version: LAYOUT_VERSION,
-            flood_gate: options.flood_gate,
-            icmp_rate: options.abilities.icmp_rate,
-            mss: options.abilities.mss,
-            pad: 0,
-            prefixes: prefixes(&options.abilities.prefixes),
-        });
-        let mut loader = EbpfLoader::new();
-        loader.override_global("SETTINGS", &settings, true);
-        for (name, entries) in options.sizes.entries() {
-            loader.map_max_entries(name, entries);
-        }
-        for name in Maps::NAMES {
-            loader.map_pin_path(name, paths.map(name));
-        }
-        let mut ebpf = loader.load(objects::LB)?;
-        // Before the maps are taken: the instructions name maps by the descriptors that are open now.
-        let programs = Programs::load(&mut ebpf, &options)?;
+        let loaded = load(&options, &paths.maps())?;
+        check_identity(&loaded.2, &options, &paths, adopted, monotonic_seconds())?;
+        Ok(Self::new(options, paths, adopted, loaded))
+    }
+
+    fn new(options: Options, paths: Paths, adopted: bool, loaded: (Ebpf, Programs, Maps)) -> Self {
+        let (mut ebpf, programs, maps) = loaded;
         // An object without a log statement has no such map.
         let logger = EbpfLogger::init(&mut ebpf).ok();
-        let maps = Maps::take(&mut ebpf, options.sizes, options.key)?;
-        check_identity(&maps, &options, &paths, adopted, monotonic_seconds())?;
         let publisher = Publisher::new(&maps);
-        Ok(Dataplane { ebpf, maps, paths, options, adopted, publisher, programs, logger })
+        Dataplane {
+            ebpf,
+            maps,
+            paths,
+            options,
+            adopted,
+            publisher,
+            programs,
+            transition: None,
+            is_directory_new: false,
+            logger,
+        }
     }
 
     /// The XDP program that is attached; for test runs.
@@ -176,13 +212,57 @@ impl Dataplane {
 
     /// Seconds of the clock that the data path goes by.
     pub fn now(&self) -> u32 {
-        if self.options.test_clock { self.maps.test_clock.load(0) as u32 } else { monotonic_seconds() }
+        clock(&self.maps, &self.options)
     }
 
     /// Sets the clock of a data path loaded with `test_clock`.
     pub fn set_clock(&self, seconds: u32) {
         self.maps.test_clock.store(0, u64::from(seconds));
     }
+}
+
+fn clock(maps: &Maps, options: &Options) -> u32 {
+    if options.test_clock { maps.test_clock.load(0) as u32 } else { monotonic_seconds() }
+}
+
+/// Loads and verifies the programs with the maps pinned in a folder; those that are not there are made.
+fn load(options: &Options, folder: &Path) -> Result<(Ebpf, Programs, Maps), Error> {
+    let settings = ReadOnly(Settings {
+        key: options.key,
+        ring_size: options.sizes.ring_size,
+        bucket_mask: options.sizes.buckets - 1,
+        timeouts: options.timeouts,
+        keeps: lb_common::table::keeps(&options.timeouts),
+        features: options.abilities.features | if options.test_clock { FEATURE_TEST_CLOCK } else { 0 },
+        udp_gap: options.udp_gap,
+        layout_version: LAYOUT_VERSION,
+        flood_gate: options.flood_gate,
+        icmp_rate: options.abilities.icmp_rate,
+        mss: options.abilities.mss,
+        pad: 0,
+        prefixes: prefixes(&options.abilities.prefixes),
+    });
+    let mut loader = EbpfLoader::new();
+    loader.override_global("SETTINGS", &settings, true);
+    for (name, entries) in options.sizes.entries() {
+        loader.map_max_entries(name, entries);
+    }
+    for name in Maps::NAMES {
+        loader.map_pin_path(name, folder.join(name));
+    }
+    let mut ebpf = loader.load(objects::LB)?;
+    // Before the maps are taken: the instructions name maps by the descriptors that are open now.
+    let programs = Programs::load(&mut ebpf, options)?;
+    let mut maps = Maps::take(&mut ebpf, options.sizes, options.key)?;
+    maps.inherited = Inherited::open(folder)?;
+    Ok((ebpf, programs, maps))
+}
+
+/// [`load`] for who only wants to see whether it works.
+pub(super) fn load_beside(options: &Options, folder: &Path) -> Result<(Ebpf, Maps, u32), Error> {
+    let (ebpf, _, maps) = load(options, folder)?;
+    let now = clock(&maps, options);
+    Ok((ebpf, maps, now))
 }
 
 #[repr(transparent)]
@@ -192,7 +272,7 @@ struct ReadOnly(Settings);
 unsafe impl Pod for ReadOnly {}
 
 /// What pins rest on, in one word; never 0.
-fn identity_of(key: Key, ring_size: u32) -> u64 {
+pub(super) fn identity_of(key: Key, ring_size: u32) -> u64 {
     (key[0].rotate_left(23) ^ key[1] ^ u64::from(ring_size)).max(1)
 }
 
@@ -215,11 +295,9 @@ pub fn check_key(instance: &str, key: Key, ring_size: u32) -> Result<(), Error> 
     if found == 0 || found == identity_of(key, ring_size) {
         return Ok(());
     }
-    let differences = vec![OTHER_KEY.to_owned()];
-    Err(Error::Incompatible { path: paths.maps(), differences })
+    let refusals = vec![OTHER_KEY.to_owned()];
+    Err(Error::Incompatible { path: paths.maps(), differences: refusals.clone(), refusals })
 }
-
-const OTHER_KEY: &str = "  they were made with another hash key or ring size";
 
 /// Pins of another hash key or another size of the rings cannot be found again, so they must not be adopted.
 fn check_identity(
@@ -230,9 +308,9 @@ fn check_identity(
     now: u32,
 ) -> Result<(), Error> {
     let identity = identity_of(options.key, options.sizes.ring_size);
-    let found = (maps.state.load(state::LAYOUT), maps.state.load(state::IDENTITY));
+    let found = maps.state.load(state::IDENTITY);
     // A daemon that was killed between the pinning of the maps and this point left no identity, and no pins.
-    if !adopted || found.1 == 0 {
+    if !adopted || found == 0 {
         let now = u64::from(now);
         maps.state.store(state::LOST_AT, now);
         for host in 0..=HOST_MAX {
@@ -243,12 +321,10 @@ fn check_identity(
         maps.state.store(state::IDENTITY, identity);
         return Ok(());
     }
-    let mut differences = Vec::new();
-    if found.0 != u64::from(LAYOUT_VERSION) {
-        differences.push(format!("  layout version is {}, this version needs {LAYOUT_VERSION}", found.0));
+    // What else may differ was compared before.
+    if found == identity {
+        return Ok(());
     }
-    if found.1 != identity {
-        differences.push(OTHER_KEY.to_owned());
-    }
-    if differences.is_empty() { Ok(()) } else { Err(Error::Incompatible { path: paths.maps(), differences }) }
+    let refusals = vec![OTHER_KEY.to_owned()];
+    Err(Error::Incompatible { path: paths.maps(), differences: refusals.clone(), refusals })
 }

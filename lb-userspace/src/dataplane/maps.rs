@@ -5,6 +5,7 @@ use aya::maps::{HashMap, LpmTrie, Map, MapData, PerCpuArray};
 use lb_common::hash::Key;
 use lb_common::layout::{BackendStats, Cold, DecisionRecord, HOST_MAX, Overflow, Own, Tuple, state};
 
+use super::upgrade::Inherited;
 use super::{Error, Mapped, Services, Sizes};
 
 /// All maps of the balancer's program. Arrays are mapped into memory.
@@ -28,6 +29,10 @@ pub struct Maps {
     pub test_clock: Mapped<u64>,
     /// Not pinned: of this load of the program only.
     pub decision: Mapped<DecisionRecord>,
+    /// The same: whether the program before is called for flows that are not known here.
+    pub(super) transition: Mapped<u64>,
+    /// Counts of data paths before.
+    pub(super) inherited: Inherited,
 }
 
 impl Maps {
@@ -66,6 +71,8 @@ impl Maps {
             reason_counts: typed!("REASON_COUNTS"),
             test_clock: mapped!("TEST_CLOCK", 1),
             decision: mapped!("DECISION", 1),
+            transition: mapped!("TRANSITION", 1),
+            inherited: Inherited::default(),
         })
     }
 

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::maps::{Map, ProgramArray};
 use aya::programs::{ProgramError, Xdp};
 
-use super::{Error, Options, Paths};
+use super::{Error, Options, Paths, sys};
+use crate::decap::sys as links;
 
 /// Names of programs in the object.
 struct Names {
@@ -51,7 +53,7 @@ impl Programs {
     }
 
     /// Keeps the called program for as long as the attached one runs; to be done before that.
-    pub fn keep(&mut self, paths: &Paths) -> Result<(), Error> {
+    pub fn keep(&mut self, paths: &Paths, ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
         if self.pin.is_some() {
             return Ok(());
         }
@@ -63,6 +65,10 @@ impl Programs {
         let refused =
             |error: aya::pin::PinError| Error::Link { path: pin.clone(), message: error.to_string() };
         self.array.pin(&pin).map_err(refused)?;
+        // For the daemon that will take this program's place: it is asked about flows that begin meanwhile.
+        let beside = attached_beside(&pin);
+        let program = attached(ebpf, options)?.fd()?.as_fd();
+        links::pin(program, &beside).map_err(Error::path(&beside))?;
         self.pin = Some(pin);
         Ok(())
     }
@@ -76,12 +82,47 @@ impl Programs {
         }
         for entry in fs::read_dir(&folder).map_err(Error::path(&folder))? {
             let path = entry.map_err(Error::path(&folder))?.path();
-            if self.pin.as_ref() != Some(&path) {
+            let is_ours = self.pin.as_ref().is_some_and(|pin| *pin == path || attached_beside(pin) == path);
+            if !is_ours {
                 fs::remove_file(&path).map_err(Error::path(&path))?;
             }
         }
         Ok(())
     }
+}
+
+impl Programs {
+    /// From now on packets can be handed to the program that was attached before.
+    pub fn set_predecessor(&self, program: &OwnedFd) -> Result<(), Error> {
+        let fd = program.as_raw_fd() as u32;
+        let set = sys::update(self.fd()?, &PREDECESSOR.to_ne_bytes(), &fd.to_ne_bytes());
+        set.map_err(|source| Error::Syscall { call: "setting a program to call", source })
+    }
+
+    /// It is not needed any more.
+    pub fn forget_predecessor(&self) {
+        if let Ok(array) = self.fd() {
+            // One that is not there is forgotten already.
+            let _ = sys::delete(array, &PREDECESSOR.to_ne_bytes());
+        }
+    }
+
+    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        match &self.array {
+            Map::ProgramArray(array) => Ok(array.fd().as_fd()),
+            _ => Err(Error::Missing("PROGRAMS")),
+        }
+    }
+}
+
+/// Number of the program before, in the array.
+const PREDECESSOR: u32 = 1;
+
+/// Where the attached program of a load is pinned, beside the array of those that it calls.
+fn attached_beside(pin: &Path) -> PathBuf {
+    let mut name = pin.as_os_str().to_owned();
+    name.push("-attached");
+    name.into()
 }
 
 /// Loads a program. The verifier gives up with `EAGAIN` when a signal comes in the middle of it (Linux 5.0), which says nothing of the

@@ -1,7 +1,7 @@
 //! The sweep: one pass over the flow table in mapped memory, without a system call a pin. It ends pins that are idle
 //! past their timeout, counts the live ones by host, and finds the pins that keep a handover open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use lb_common::atomic;
@@ -36,8 +36,8 @@ pub struct SweepInput<'a> {
 pub struct Swept {
     /// Live pins by host and phase, as counted.
     pub live: Vec<[u64; PHASES_COUNTED]>,
-    /// Those of them in slots that another host owns.
-    pub live_foreign: Vec<[u64; PHASES_COUNTED]>,
+    /// Those of them in slots that another host owns, by service and host.
+    pub live_foreign: HashMap<(u16, HostId), [u64; PHASES_COUNTED]>,
     /// (ring, slot) of live pins whose host is not the slot's owner; may repeat.
     pub foreign: Vec<(u32, u32)>,
     /// Pins of (service, host), of hosts that leave the service; also those that this sweep has ended.
@@ -57,9 +57,16 @@ impl Swept {
         self.live.get(usize::from(host)).map_or(0, |phases| phases.iter().sum())
     }
 
-    /// Live pins that name the host in slots that it does not own, by phase.
-    pub fn foreign_of(&self, host: HostId) -> [u64; PHASES_COUNTED] {
-        self.live_foreign.get(usize::from(host)).copied().unwrap_or_default()
+    /// Live pins that name the host in slots that it does not own, of one service or all, by phase.
+    pub fn foreign_of(&self, service: Option<u16>, host: HostId) -> [u64; PHASES_COUNTED] {
+        let is_meant = |of: u16, at: HostId| at == host && service.is_none_or(|service| service == of);
+        let mut sum = [0; PHASES_COUNTED];
+        for (_, live) in self.live_foreign.iter().filter(|((of, at), _)| is_meant(*of, *at)) {
+            for (sum, live) in sum.iter_mut().zip(live) {
+                *sum += live;
+            }
+        }
+        sum
     }
 
     pub fn total(&self) -> u64 {
@@ -110,7 +117,7 @@ impl Dataplane {
         let now = self.now();
         let swept = Swept {
             live: vec![[0; PHASES_COUNTED]; usize::from(HOST_MAX) + 1],
-            live_foreign: vec![[0; PHASES_COUNTED]; usize::from(HOST_MAX) + 1],
+            live_foreign: HashMap::new(),
             foreign: Vec::new(),
             leaving: BTreeMap::new(),
             resets: Vec::new(),
@@ -244,10 +251,8 @@ impl<'i> Sweep<'_, 'i> {
         if (self.input.losers)(word.host()) {
             let cold = cold();
             let foreign = self.slot(&cold).filter(|(_, slot)| slot.owner() != word.host());
-            if let (Some(_), Some(gauge), Some(live)) =
-                (foreign, gauge, self.swept.live_foreign.get_mut(host))
-            {
-                live[gauge] += 1;
+            if let (Some(_), Some(gauge)) = (foreign, gauge) {
+                self.swept.live_foreign.entry((cold.service(), word.host())).or_default()[gauge] += 1;
             }
             // A flow that has been ended needs no handover: nobody is to be kept anywhere.
             if gauge.is_some() {

@@ -11,7 +11,7 @@ mod interface;
 mod load;
 mod pins;
 mod status;
-mod sys;
+pub(crate) mod sys;
 
 use std::io::Write;
 use std::net::IpAddr;

@@ -100,3 +100,13 @@ pub fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     // SAFETY: a new file descriptor that nobody else knows.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// The program with this id (Linux 4.13). Takes CAP_SYS_ADMIN.
+pub fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = attr();
+    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
+    // SAFETY: no pointers.
+    let fd = unsafe { bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr)? };
+    // SAFETY: a new file descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -160,6 +160,7 @@ impl Tally {
         Receipt {
             drain: drain.id,
             host: drain.host.clone(),
+            service: drain.service.clone(),
             outcome,
             by: drain.by.clone(),
             reason: drain.reason.clone(),

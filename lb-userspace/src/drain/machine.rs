@@ -3,7 +3,7 @@
 use crate::api::types::{AtDeadline, Order, Outcome, Receipt};
 
 use super::account::Tally;
-use super::state::{Drain, Draining, Finished, Gauges, Observation, Start, State};
+use super::state::{Drain, Draining, Finished, Gauges, Observation, Start, State, Target};
 
 /// What happens to a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,19 +55,21 @@ pub enum Action {
     TakeBack { drain: u64, receipt: Option<Receipt> },
 }
 
-/// One step of the host `host`. `now` is Unix time in seconds: it is noted, and compared with deadline and lease, which are
+/// One step of what is drained. `now` is Unix time in seconds: it is noted, and compared with deadline and lease, which are
 /// given in it.
-pub fn step(host: &str, state: State, event: Event, now: u64) -> (State, Vec<Action>) {
+pub fn step(target: &Target, state: State, event: Event, now: u64) -> (State, Vec<Action>) {
+    let host = &target.host;
     match (state, event) {
         // A part that is done gives way to another part, or the whole.
         (State::Drained(finished), Event::Drain { id, by, reason, order, gauges })
             if finished.drain.order.share.is_some() && order.share != finished.drain.order.share =>
         {
             let active = State::Active { last: None };
-            step(host, active, Event::Drain { id, by, reason, order, gauges }, now)
+            step(target, active, Event::Drain { id, by, reason, order, gauges }, now)
         }
         (State::Active { .. }, Event::Drain { id, by, reason, order, gauges }) => {
-            let drain = Drain { id, host: host.to_owned(), started_at: now, by, reason, order, start: None };
+            let Target { host, service } = target.clone();
+            let drain = Drain { id, host, service, started_at: now, by, reason, order, start: None };
             let actions = vec![Action::Begin(drain.clone()), Action::PublishRings];
             let draining = Draining {
                 drain,

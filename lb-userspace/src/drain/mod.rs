@@ -26,6 +26,8 @@
 //! **A part of a host** can be drained: it gives up some of its slots and stays in use for the others. Then all of this is said of the flows in
 //! slots that it does not own, and there is no seal.
 //!
+//! **One service of a host** can be drained: a machine of its own, for the [`Target`], whose gauges are of the pair.
+//!
 //! **How to run it.** Carry the actions out in their order, and take the new state only when all of them worked:
 //! where one fails, keep the old state and offer the event again. A sweep whose observation is offered must have begun after
 //! the actions of the step before were carried out.
@@ -43,4 +45,4 @@ mod tests;
 pub use account::Tally;
 pub use machine::{Action, Event, resume, step};
 pub use order::{Refusal, Wish};
-pub use state::{Drain, Draining, Finished, Gauges, Observation, Start, State};
+pub use state::{Drain, Draining, Finished, Gauges, Observation, Start, State, Target};

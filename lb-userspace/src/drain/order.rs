@@ -41,6 +41,12 @@ pub enum Refusal {
     PartWithDeadline,
     #[error("it is drained as a whole already")]
     WholeAlready,
+    #[error("it gives up a part of its slots for all services already")]
+    PartAlready,
+    #[error("it is drained for some of its services already")]
+    ServicesAlready,
+    #[error("a part of the slots is given up for all services")]
+    PartOfService,
     #[error("it is on its way back, with less than its full share")]
     Ramping,
 }
@@ -63,7 +69,10 @@ impl Refusal {
             Refusal::PartWithDeadline => {
                 "leave the deadline out, and end what stays for too long with `sluice kick`; or drain the whole host"
             }
-            Refusal::WholeAlready | Refusal::Ramping => "undrain it first, then it can give up a part",
+            Refusal::WholeAlready | Refusal::Ramping | Refusal::PartAlready | Refusal::ServicesAlready => {
+                "undrain it first, or drain the whole host"
+            }
+            Refusal::PartOfService => "give a share or a service",
             Refusal::LeaseBeforeDeadline => {
                 "give a longer lease, or a nearer deadline, or keep the flows at it"
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::types::{LiveFlows, Order, Percentiles, Receipt};
+use crate::api::types::{DrainStatus, LiveFlows, Order, Percentiles, Receipt};
 
 use super::account::Tally;
 
@@ -115,12 +115,62 @@ impl Start {
     }
 }
 
+/// What is drained: a host, or a host for one service alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    pub host: String,
+    pub service: Option<String>,
+}
+
+impl Target {
+    pub fn host(name: &str) -> Self {
+        Target::of(name, None)
+    }
+
+    pub fn of(host: &str, service: Option<&str>) -> Self {
+        Target { host: host.to_owned(), service: service.map(str::to_owned) }
+    }
+
+    /// The host for all its services.
+    pub fn is_whole(&self) -> bool {
+        self.service.is_none()
+    }
+
+    /// (service, host), if it is for one service alone.
+    pub fn pair(&self) -> Option<(String, String)> {
+        Some((self.service.clone()?, self.host.clone()))
+    }
+}
+
+impl DrainStatus {
+    pub fn target(&self) -> Target {
+        Target::of(&self.host, self.service.as_deref())
+    }
+}
+
+impl Receipt {
+    pub fn target(&self) -> Target {
+        Target::of(&self.host, self.service.as_deref())
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.service {
+            Some(service) => write!(f, "{} for {service}", self.host),
+            None => f.write_str(&self.host),
+        }
+    }
+}
+
 /// An operator's wish to take a host out of service, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drain {
     /// Never used twice.
     pub id: u64,
     pub host: String,
+    /// `None`: all of them.
+    pub service: Option<String>,
     /// Unix seconds.
     pub started_at: u64,
     pub by: String,
@@ -129,6 +179,12 @@ pub struct Drain {
     pub order: Order,
     /// `None` until the rings without the host are published.
     pub start: Option<Start>,
+}
+
+impl Drain {
+    pub fn target(&self) -> Target {
+        Target::of(&self.host, self.service.as_deref())
+    }
 }
 
 /// A drain that has come to its end, one way or the other.
@@ -164,7 +220,7 @@ pub enum State {
 }
 
 impl State {
-    /// The host gets no new flow at all, by the drain in force.
+    /// The host gets no new flow at all, of the services that are meant, by the drain in force.
     pub fn is_out(&self) -> bool {
         self.order().is_some_and(|order| order.share.is_none())
     }

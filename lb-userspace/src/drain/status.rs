@@ -37,6 +37,7 @@ impl State {
             State::Draining(draining) => Some(DrainStatus {
                 id: draining.drain.id,
                 host: draining.drain.host.clone(),
+                service: draining.drain.service.clone(),
                 state: "draining".to_owned(),
                 started_at: draining.drain.started_at,
                 by: draining.drain.by.clone(),
@@ -71,6 +72,7 @@ fn of_finished(finished: &Finished, live: LiveFlows, now: u64) -> DrainStatus {
     DrainStatus {
         id: finished.drain.id,
         host: finished.drain.host.clone(),
+        service: finished.drain.service.clone(),
         state: if finished.receipt.outcome.is_taken_back() { "undrained" } else { "drained" }.to_owned(),
         started_at: finished.drain.started_at,
         by: finished.drain.by.clone(),

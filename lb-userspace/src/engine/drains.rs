@@ -1,62 +1,80 @@
 //! Drain and undrain.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::whatif::explained;
 use super::{Engine, Error, telling};
-use crate::api::types::{DrainRequest, DrainStatus, Order, UndrainRequest};
-use crate::drain::{Action, Event, Gauges, Refusal, State, Wish, step};
+use crate::api::types::{DrainRequest, DrainStatus, Happening, LiveFlows, Order, UndrainRequest};
+use crate::dataplane::Sizes;
+use crate::drain::{Action, Event, Gauges, Refusal, State, Target, Wish, step};
 use crate::journal::{Amended, Change, TakenBack};
 use crate::ramp;
+
+/// Drains that give way to one of the whole host.
+#[derive(Default)]
+pub(super) struct Superseded {
+    pub taken: Vec<TakenBack>,
+    pub states: BTreeMap<Target, State>,
+    pub told: Vec<Happening>,
+}
 
 impl Engine {
     /// Takes hosts out, or gives their drains another order: all of them or none. When it returns, no new flow reaches them (C2), but
     /// of services that they serve on as the last in use, which takes force.
     pub fn drain(&mut self, request: &DrainRequest, author: &str) -> Result<Vec<DrainStatus>, Error> {
         let hosts = self.named(&request.hosts)?;
+        let service = request.service.as_deref();
+        let targets = self.targets(&hosts, service)?;
         if request.share.is_none() {
-            self.check_rules(&hosts, request.force)?;
+            self.check_rules(&hosts, service, request.force)?;
         }
         let now = self.clock.now();
         let mut id = self.journal.next_drain_id()?;
-        let (mut begun, mut amended) = (Vec::new(), Vec::new());
+        let (mut begun, mut amended, mut superseded) = (Vec::new(), Vec::new(), Vec::new());
         let (mut states, mut unsealed, mut told) = (Vec::new(), Vec::new(), Vec::new());
-        for host in &hosts {
-            let gauges = self.drain_gauges(host)?;
-            let order = self.order(host, &request.into(), now, gauges.live.total)?;
+        for target in &targets {
+            let gauges = self.drain_gauges(target)?;
+            let order = self.order(target, &request.into(), now, gauges.live.total)?;
             let event =
                 Event::Drain { id, by: author.to_owned(), reason: request.reason.clone(), order, gauges };
-            let (state, actions) = step(host, self.drains[host].clone(), event, now);
+            let before = self.drains.get(target).cloned().unwrap_or(State::Active { last: None });
+            let (state, actions) = step(target, before, event, now);
             for action in actions {
                 match action {
                     Action::Begin(drain) => {
+                        if target.is_whole() {
+                            let out = self.superseded(&target.host, author, request.reason.as_deref())?;
+                            superseded.extend(out.taken);
+                            unsealed.extend(out.states.keys().cloned());
+                            states.extend(out.states);
+                            told.extend(out.told);
+                        }
                         told.push(telling::began(&drain));
                         begun.push(drain);
                         id += 1;
                     }
                     Action::Amend { drain, order } => {
-                        told.push(telling::amended(host, drain, order, author, request.reason.as_deref()));
+                        told.push(telling::amended(target, drain, order, author, request.reason.as_deref()));
                         amended.push(Amended { drain, order });
                     }
-                    Action::UnsealHost(host) => unsealed.push(host),
+                    Action::UnsealHost(_) => unsealed.push(target.clone()),
                     // Everything is published below.
                     _ => {}
                 }
             }
-            states.push((host.clone(), state));
+            states.push((target.clone(), state));
         }
         if !begun.is_empty() || !amended.is_empty() {
             let change = Change { at: now, author, reason: request.reason.as_deref() };
-            self.journal.drain(&begun, &amended, &change)?;
+            self.journal.drain_instead(&begun, &amended, &superseded, &change)?;
             self.drains.extend(states);
-            self.sealed.retain(|host| !unsealed.contains(host));
-            self.take_in_ramps(begun.iter().map(|drain| (drain.host.clone(), None)).collect());
+            self.sealed.retain(|target| !unsealed.contains(target));
+            let hosts = begun.iter().filter(|drain| drain.service.is_none());
+            self.take_in_ramps(hosts.map(|drain| (drain.host.clone(), None)).collect());
             self.stale = true;
             for drain in &begun {
-                if let Some(&host) = self.ids.hosts.get(&drain.host) {
-                    self.durations.begin(host, drain.id);
-                }
-                log::info!("drain {} of {} by {author}", drain.id, drain.host);
+                self.durations.begin(drain);
+                log::info!("drain {} of {} by {author}", drain.id, drain.target());
             }
             for amended in &amended {
                 log::info!("drain {} has another order by {author}", amended.drain);
@@ -64,13 +82,71 @@ impl Engine {
             told.into_iter().for_each(|happening| self.tell(happening));
         }
         self.put_into_effect()?;
-        self.drain_statuses(&hosts, None)
+        self.statuses(&targets, None)
+    }
+
+    /// Hosts, or hosts for one service, which must be among those that serve it.
+    pub(super) fn targets(&self, hosts: &[String], service: Option<&str>) -> Result<Vec<Target>, Error> {
+        if let Some(name) = service {
+            let found = self.model.services.iter().find(|service| service.name == name);
+            let found = found.ok_or_else(|| Error::NoService {
+                name: name.to_owned(),
+                near: near(name, self.ids.services.keys()),
+            })?;
+            if let Some(host) = hosts.iter().find(|host| !found.hosts.contains(host)) {
+                return Err(Error::NotOfService { host: host.clone(), service: name.to_owned() });
+            }
+            let shares_ring =
+                self.rings.rings.values().any(|ring| ring.services.len() > 1 && ring.services.contains(name));
+            if shares_ring && self.rings.rings.len() >= Sizes::RINGS as usize {
+                return Err(Error::NoRing { service: name.to_owned() });
+            }
+        }
+        Ok(hosts.iter().map(|host| Target::of(host, service)).collect())
+    }
+
+    /// The drains of the host for single services that are in force.
+    fn in_force_for_services(&self, host: &str) -> Vec<Target> {
+        let own = self.drains.iter().filter(|(target, state)| target.host == host && state.is_out());
+        own.map(|(target, _)| target.clone()).filter(|target| target.service.is_some()).collect()
+    }
+
+    /// The drains of a host for single services, as they end when the whole host is drained instead, by `author`.
+    pub(super) fn superseded(
+        &self,
+        host: &str,
+        author: &str,
+        reason: Option<&str>,
+    ) -> Result<Superseded, Error> {
+        let mut superseded = Superseded::default();
+        for target in self.in_force_for_services(host) {
+            let event = Event::Undrain { gauges: self.drain_gauges(&target)? };
+            let before = self.drains[&target].clone();
+            let drain = before.drain().cloned();
+            let (state, actions) = step(&target, before, event, self.clock.now());
+            for action in actions {
+                if let Action::TakeBack { drain: number, receipt } = action {
+                    let by = Some((author, reason));
+                    let told = drain.as_ref().map(|drain| telling::taken_back(drain, receipt.as_ref(), by));
+                    superseded.told.extend(told);
+                    superseded.taken.push(TakenBack { drain: number, receipt });
+                }
+            }
+            superseded.states.insert(target, state);
+        }
+        Ok(superseded)
     }
 
     /// The order that the drain of a host is to have.
-    fn order(&self, host: &str, wish: &Wish, now: u64, live: u64) -> Result<Order, Error> {
-        let is_part = wish.share.is_some();
-        let order = match &self.drains[host] {
+    pub(super) fn order(&self, target: &Target, wish: &Wish, now: u64, live: u64) -> Result<Order, Error> {
+        let (host, is_part, is_pair) = (&target.host, wish.share.is_some(), target.service.is_some());
+        let is_host_out = self.host_state(host).is_some_and(State::is_out);
+        let new = State::Active { last: None };
+        let order = match self.drains.get(target).unwrap_or(&new) {
+            _ if is_part && is_pair => Err(Refusal::PartOfService),
+            _ if is_pair && is_host_out => Err(Refusal::WholeAlready),
+            _ if is_pair && self.part(host).is_some() => Err(Refusal::PartAlready),
+            _ if is_part && !self.in_force_for_services(host).is_empty() => Err(Refusal::ServicesAlready),
             State::Active { .. } if is_part && self.ramps.contains_key(host) => Err(Refusal::Ramping),
             state if is_part && state.is_out() => Err(Refusal::WholeAlready),
             State::Drained(finished) if finished.drain.order.share != wish.share => {
@@ -80,7 +156,7 @@ impl Engine {
             State::Draining(draining) => wish.order(draining.drain.order, now, live),
             State::Drained(finished) => wish.renewed(finished.drain.order, now),
         };
-        order.map_err(|refusal| Error::Order { host: host.to_owned(), refusal })
+        order.map_err(|refusal| Error::Order { host: target.to_string(), refusal })
     }
 
     /// Brings hosts back, at once or by a ramp: all of them or none.
@@ -90,10 +166,19 @@ impl Engine {
             return Err(Error::Disabled(host.clone()));
         }
         request.ramp.map_or(Ok(()), ramp::check)?;
+        if request.ramp.is_some() && request.service.is_some() {
+            return Err(Error::RampOfService);
+        }
+        let mut targets = self.targets(&hosts, request.service.as_deref())?;
+        if request.service.is_none() {
+            for host in &hosts {
+                targets.extend(self.in_force_for_services(host));
+            }
+        }
         let event = |gauges| Event::Undrain { gauges };
-        self.take_back(&hosts, event, request.ramp, author, request.reason.as_deref())?;
+        self.take_back(&targets, event, request.ramp, author, request.reason.as_deref())?;
         self.put_into_effect()?;
-        self.drain_statuses(&hosts, None)
+        self.statuses(&targets, None)
     }
 
     /// Brings hosts back whose leases have run out, unless that could not be published: then they stay as they are.
@@ -101,7 +186,7 @@ impl Engine {
         let now = self.clock.now();
         let is_over = |state: &State| state.order().is_some_and(|order| order.is_lease_over(now));
         let over = self.drains.iter().filter(|(_, state)| is_over(state));
-        let over: Vec<String> = over.map(|(host, _)| host.clone()).collect();
+        let over: Vec<Target> = over.map(|(target, _)| target.clone()).collect();
         if over.is_empty() || self.stale {
             return Ok(());
         }
@@ -112,7 +197,7 @@ impl Engine {
     /// Puts hosts to use again, in journal and memory, by events that do so; with their full share in `ramp` seconds.
     fn take_back(
         &mut self,
-        hosts: &[String],
+        targets: &[Target],
         event: impl Fn(Gauges) -> Event,
         ramp: Option<u64>,
         author: &str,
@@ -121,22 +206,26 @@ impl Engine {
         let now = self.clock.now();
         let (mut taken_back, mut states, mut told) = (Vec::new(), Vec::new(), Vec::new());
         let mut back = BTreeSet::new();
-        for host in hosts {
-            let (before, event) = (self.drains[host].clone(), event(self.drain_gauges(host)?));
+        for target in targets {
+            let Some(before) = self.drains.get(target).cloned() else { continue };
+            let event = event(self.drain_gauges(target)?);
             let by = matches!(event, Event::Undrain { .. }).then_some((author, reason));
             let drain = before.drain().cloned();
-            let (state, actions) = step(host, before, event, now);
+            let (state, actions) = step(target, before, event, now);
             for action in actions {
                 if let Action::TakeBack { drain: number, receipt } = action {
                     told.extend(drain.as_ref().map(|drain| telling::taken_back(drain, receipt.as_ref(), by)));
                     let drain = number;
                     taken_back.push(TakenBack { drain, receipt });
-                    back.insert(host.clone());
+                    back.insert(target.clone());
                 }
             }
-            states.push((host.clone(), state));
+            states.push((target.clone(), state));
         }
-        let ramps = self.new_ramps(hosts, &back, ramp, author, reason);
+        let whole = |target: &&Target| target.service.is_none();
+        let hosts: Vec<String> = targets.iter().filter(whole).map(|target| target.host.clone()).collect();
+        let hosts_back = back.iter().filter(whole).map(|target| target.host.clone()).collect();
+        let ramps = self.new_ramps(&hosts, &hosts_back, ramp, author, reason);
         let change = Change { at: now, author, reason };
         if taken_back.is_empty() {
             if !ramps.is_empty() {
@@ -150,10 +239,10 @@ impl Engine {
         self.take_in_ramps(ramps);
         self.drains.extend(states);
         told.into_iter().for_each(|happening| self.tell(happening));
-        for host in &back {
-            self.sealed.remove(host);
+        for target in &back {
+            self.sealed.remove(target);
             log::info!(
-                "{host} is taken back by {author}{}",
+                "{target} is taken back by {author}{}",
                 reason.map(|r| format!(": {r}")).unwrap_or_default()
             );
         }
@@ -169,36 +258,68 @@ impl Engine {
         self.note_starts()
     }
 
-    /// The drains of these hosts, or of all hosts that have one; with so many of the flows that each waits for.
+    /// The drains of these hosts, or all drains that there are; `service`: only those for this one alone. With so many of the flows that
+    /// each waits for.
     pub fn drain_statuses(
         &self,
         hosts: &[String],
+        service: Option<&str>,
         blockers: Option<usize>,
     ) -> Result<Vec<DrainStatus>, Error> {
-        let all: Vec<String> =
-            if hosts.is_empty() { self.drains.keys().cloned().collect() } else { self.named(hosts)? };
-        let serving_on = self.serving_on();
-        let mut statuses = Vec::new();
-        for host in &all {
-            let live = self.marked(self.host_sum(host)?.live(), host, self.has_edges(host));
-            let live = self.drain_live(host, live);
-            let status = self.drains[host].status(live, self.clock.now());
-            statuses.extend(status.map(|status| DrainStatus {
-                ramp: self.ramp_status(host),
-                ..explained(status, &serving_on)
-            }));
+        let is_meant = |target: &&Target| service.is_none() || target.service.as_deref() == service;
+        if hosts.is_empty() {
+            return self.statuses(self.drains.keys().filter(is_meant), blockers);
         }
+        let hosts = self.named(hosts)?;
+        self.targets(&hosts, service)?;
+        let mut targets: Vec<&Target> = Vec::new();
+        for host in &hosts {
+            targets.extend(self.drains.keys().filter(is_meant).filter(|target| target.host == *host));
+        }
+        self.statuses(targets, blockers)
+    }
+
+    fn statuses<'a>(
+        &self,
+        targets: impl IntoIterator<Item = &'a Target>,
+        blockers: Option<usize>,
+    ) -> Result<Vec<DrainStatus>, Error> {
+        let statuses: Vec<_> =
+            targets.into_iter().map(|target| self.status_of(target)).collect::<Result<_, _>>()?;
+        let mut statuses: Vec<DrainStatus> = statuses.into_iter().flatten().collect();
         self.add_progress(statuses.iter_mut().collect(), blockers)?;
         Ok(statuses)
     }
 
-    /// The drain of a host, under way or the last.
-    pub fn drain_status(&self, host: &str, blockers: usize) -> Result<DrainStatus, Error> {
-        if !self.drains.contains_key(host) {
-            return Err(Error::NoHost { name: host.to_owned(), near: near(host, self.drains.keys()) });
+    /// The drain that is under way or was the last.
+    pub(super) fn status_of(&self, target: &Target) -> Result<Option<DrainStatus>, Error> {
+        let Some(state) = self.drains.get(target) else { return Ok(None) };
+        let Some(status) = state.status(self.live_of(target)?, self.clock.now()) else { return Ok(None) };
+        let ramp = if target.is_whole() { self.ramp_status(&target.host) } else { None };
+        Ok(Some(DrainStatus { ramp, ..explained(status, &self.serving_on()) }))
+    }
+
+    /// Live flows that the drain is about.
+    pub(super) fn live_of(&self, target: &Target) -> Result<LiveFlows, Error> {
+        let (host, service) = (&target.host, target.service.as_deref());
+        let has_edges = service.map_or_else(|| self.has_edges(host), |name| self.is_of_edges(name));
+        let live = self.marked(self.sum(target)?.live(), host, has_edges);
+        Ok(if target.is_whole() { self.drain_live(host, live) } else { live })
+    }
+
+    /// The drain of a host, as a whole or for one service, under way or the last.
+    pub fn drain_status(
+        &self,
+        host: &str,
+        service: Option<&str>,
+        blockers: usize,
+    ) -> Result<DrainStatus, Error> {
+        if !self.model.hosts.contains_key(host) {
+            return Err(Error::NoHost { name: host.to_owned(), near: near(host, self.model.hosts.keys()) });
         }
-        let statuses = self.drain_statuses(&[host.to_owned()], Some(blockers))?;
-        statuses.into_iter().next().ok_or_else(|| Error::NoDrainOf(host.to_owned()))
+        let targets = self.targets(&[host.to_owned()], service)?;
+        let statuses = self.statuses(&targets, Some(blockers))?;
+        statuses.into_iter().next().ok_or_else(|| Error::NoDrainOf(targets[0].to_string()))
     }
 
     /// Notes the zero line of drains whose rings have just been published.
@@ -206,22 +327,28 @@ impl Engine {
         let now = self.clock.now();
         let is_new = |state: &State| matches!(state, State::Draining(draining) if draining.tally.is_none());
         let parts = self.drains.iter().filter(|(_, state)| state.part().is_some() && is_new(state));
-        let parts: BTreeSet<String> = parts.map(|(host, _)| host.clone()).collect();
+        let parts: Vec<Target> = parts.map(|(target, _)| target.clone()).collect();
         if !parts.is_empty() {
             // Which flows are in slots that were given up, only a sweep tells.
             self.sweep()?;
         }
         // New flows still reach a host that serves on.
-        let serving_on: BTreeSet<String> = self.serving_on().into_values().flatten().collect();
-        for host in self.out().difference(&serving_on).chain(&parts) {
-            let event = Event::Published { gauges: self.drain_gauges(host)?, generation: self.generation };
-            let (state, actions) = step(host, self.drains[host].clone(), event, now);
+        let serving_on = self.serving_on();
+        let serves_on = |target: &Target| {
+            let is_meant = |service: &String| target.service.as_ref().is_none_or(|only| only == service);
+            serving_on.iter().any(|(service, hosts)| is_meant(service) && hosts.contains(&target.host))
+        };
+        let out = self.drains.iter().filter(|(target, state)| state.is_out() && !serves_on(target));
+        let out: Vec<Target> = out.map(|(target, _)| target.clone()).chain(parts).collect();
+        for target in &out {
+            let event = Event::Published { gauges: self.drain_gauges(target)?, generation: self.generation };
+            let (state, actions) = step(target, self.drains[target].clone(), event, now);
             for action in actions {
                 if let Action::NoteStart { drain, start } = action {
                     self.journal.note_drain_start(drain, &start)?;
                 }
             }
-            self.drains.insert(host.clone(), state);
+            self.drains.insert(target.clone(), state);
         }
         Ok(())
     }

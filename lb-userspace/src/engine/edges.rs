@@ -64,8 +64,9 @@ impl Engine {
             State::Draining(draining) => draining.tally.is_some() && state.is_out(),
             State::Drained(_) => state.is_out(),
         };
-        let out = self.drains.iter().filter(|(_, state)| self.dataplane.adopted && is_out(state));
-        let out: BTreeSet<String> = out.map(|(host, _)| host.clone()).collect();
+        let hosts = self.drains.iter().filter(|(target, _)| target.service.is_none());
+        let out = hosts.filter(|(_, state)| self.dataplane.adopted && is_out(state));
+        let out: BTreeSet<String> = out.map(|(target, _)| target.host.clone()).collect();
         let services = self.dataplane.maps.services.all();
         let edges: BTreeSet<u16> = services
             .filter(|(_, _, service)| service.policy().has(Policy::EDGES))
@@ -98,6 +99,11 @@ impl Engine {
     pub(super) fn has_edges(&self, host: &str) -> bool {
         let mut services = self.model.services.iter().filter(|service| tracks_edges(service));
         services.any(|service| service.hosts.iter().any(|name| name == host))
+    }
+
+    /// Whether the service tracks edges only.
+    pub(super) fn is_of_edges(&self, service: &str) -> bool {
+        self.model.services.iter().any(|of| of.name == service && tracks_edges(of))
     }
 
     /// Hosts of services that track edges only.

@@ -18,6 +18,12 @@ pub enum Error {
     },
     #[error("there is no service named {name}")]
     NoService { name: String, near: Option<String> },
+    #[error("host {host} does not serve {service}")]
+    NotOfService { host: String, service: String },
+    #[error("a ramp is for all services of a host")]
+    RampOfService,
+    #[error("there are as many rings as there can be, and {service} would need one of its own")]
+    NoRing { service: String },
     #[error("{0:?} is neither an address nor a prefix")]
     NoPrefix(String),
     #[error("{0} is disabled in the config, so it would get no new flows")]
@@ -55,15 +61,20 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Error::NoHost { .. }
+            | Error::NotOfService { .. }
             | Error::NoService { .. }
             | Error::Unknown { .. }
             | Error::NoDrain(_)
             | Error::NoDrainOf(_)
             | Error::NoKick(_)
             | Error::NoReceiptYet { .. } => "not_found",
-            Error::NoHosts | Error::NoRate | Error::NoPrefix(_) | Error::Order { .. } | Error::Ramp(_) => {
-                "bad_request"
-            }
+            Error::NoHosts
+            | Error::NoRate
+            | Error::NoPrefix(_)
+            | Error::Order { .. }
+            | Error::Ramp(_)
+            | Error::RampOfService
+            | Error::NoRing { .. } => "bad_request",
             Error::Rules(_) => "rule",
             Error::Disabled(_) | Error::TooManyKicked => "conflict",
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => "internal",
@@ -109,6 +120,9 @@ impl Error {
             Error::Order { refusal, .. } => Some(refusal.mend().to_owned()),
             Error::NoDrainOf(host) => Some(format!("`sluice plan drain {host}` says what a drain would do")),
             Error::Ramp(refusal) => Some(refusal.mend().to_owned()),
+            Error::NotOfService { .. } => Some("`sluice rings` lists services with their hosts".to_owned()),
+            Error::RampOfService => Some("leave the ramp or the service out".to_owned()),
+            Error::NoRing { .. } => Some("drain the host for all services".to_owned()),
             Error::NoDrain(_) => Some("`sluice receipts` lists the drains that are over".to_owned()),
             Error::NoReceiptYet { host, .. } => {
                 Some(format!("`sluice drain {host} --wait` waits for its end and shows the receipt"))

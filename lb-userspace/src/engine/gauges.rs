@@ -6,7 +6,7 @@ use lb_common::reason::{Class, Reason};
 use super::{Engine, Error};
 use crate::api::types::LiveFlows;
 use crate::dataplane::PairCounters;
-use crate::drain::Gauges;
+use crate::drain::{Gauges, Target};
 
 /// The sum of the counters of several backends.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,18 +46,25 @@ impl Sum {
 }
 
 impl Engine {
-    /// Counters of a host.
-    pub(super) fn host_sum(&self, host: &str) -> Result<Sum, Error> {
+    /// Counters of what is drained.
+    pub(super) fn sum(&self, target: &Target) -> Result<Sum, Error> {
         let mut sum = Sum::default();
-        for index in self.ids.stats_of_host(host) {
+        for index in self.stats_of(target) {
             sum.add(&self.dataplane.pair_counters(index)?);
         }
         Ok(sum)
     }
 
-    /// What the drain machine wants to know of a host.
-    pub(super) fn gauges(&self, host: &str) -> Result<Gauges, Error> {
-        let sum = self.host_sum(host)?;
+    /// Numbers of those counters.
+    pub(super) fn stats_of(&self, target: &Target) -> Vec<u32> {
+        match target.pair() {
+            Some(pair) => self.ids.stats.get(&pair).copied().into_iter().collect(),
+            None => self.ids.stats_of_host(&target.host).collect(),
+        }
+    }
+
+    fn gauges(&self, target: &Target) -> Result<Gauges, Error> {
+        let sum = self.sum(target)?;
         let reasons = self.dataplane.counters([])?.reasons;
         let misrouted = reasons
             .iter()
@@ -73,36 +80,48 @@ impl Engine {
             reset_total: sum.reset,
             silent_total: sum.silent,
             kicked_total: sum.kicked,
-            unconfirmed: self.ids.hosts.get(host).map_or(0, |&id| self.resets.unconfirmed(id)),
+            unconfirmed: self.unconfirmed(target),
             packets_total: sum.packets,
             bytes_total: sum.bytes,
             violations: Self::violations(&reasons).collect(),
-            durations: self.durations_of(host),
+            durations: self.durations_of(target),
         })
     }
 
-    /// The same of the flows that the host's drain is about: of a part of its slots those that the last sweep found in slots that it does
+    /// Flows that were ended, of what is drained, and whose end the host could not be told yet.
+    fn unconfirmed(&self, target: &Target) -> u64 {
+        let service = target.service.as_ref().map(|name| self.ids.services.get(name).copied());
+        let is_meant = |of: u16| service.is_none_or(|service| service == Some(of));
+        self.ids.hosts.get(&target.host).map_or(0, |&id| self.resets.unconfirmed(id, is_meant))
+    }
+
+    /// What the drain machine wants to know of the flows that a drain is about: of a part of its slots those that the last sweep found in slots that it does
     /// not own. What ended them no counter tells.
-    pub(super) fn drain_gauges(&self, host: &str) -> Result<Gauges, Error> {
-        let all = self.gauges(host)?;
-        if self.drains[host].part().is_none() {
+    pub(super) fn drain_gauges(&self, target: &Target) -> Result<Gauges, Error> {
+        let all = self.gauges(target)?;
+        if target.service.is_some() || self.part(&target.host).is_none() {
             return Ok(all);
         }
         let Gauges { misrouted_total, packets_total, bytes_total, violations, .. } = all;
-        let live = self.drain_live(host, all.live);
+        let live = self.drain_live(&target.host, all.live);
         Ok(Gauges { live, misrouted_total, packets_total, bytes_total, violations, ..Gauges::default() })
     }
 
     /// Live flows that the host's drain is about, of `all` that it has.
     pub(super) fn drain_live(&self, host: &str, all: LiveFlows) -> LiveFlows {
-        if self.drains.get(host).is_none_or(|state| state.part().is_none()) {
+        if self.part(host).is_none() {
             return all;
         }
-        let swept = self.swept.as_ref().zip(self.ids.hosts.get(host));
-        let [half_open, established, closing, udp] =
-            swept.map(|(swept, &id)| swept.foreign_of(id)).unwrap_or_default();
+        let [half_open, established, closing, udp] = self.foreign(&Target::host(host));
         let total = half_open + established + closing + udp;
         LiveFlows { half_open, established, closing, udp, total, hidden: false }
+    }
+
+    /// Live pins in slots that their host does not own, as the last sweep has counted them.
+    pub(super) fn foreign(&self, target: &Target) -> [u64; PHASES_COUNTED] {
+        let swept = self.swept.as_ref().zip(self.ids.hosts.get(&target.host));
+        let service = target.service.as_ref().and_then(|name| self.ids.services.get(name).copied());
+        swept.map(|(swept, &id)| swept.foreign_of(service, id)).unwrap_or_default()
     }
 
     /// Must-be-zero counters that are not zero.

@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::drains::near;
-use super::rings::{Rings, Shares, Wanted};
+use super::rings::{Rings, Shares};
 use super::{Engine, Error};
 use crate::api::types::{self, Happening, OperState};
-use crate::dataplane::Sizes;
 use crate::health::choose::{Choice, Member, choose};
 use crate::health::{self, Board, CheckId, Entry, Kept, Oper, Run, Target, Way, sum};
 use crate::journal::{Change, HealthRows};
@@ -206,12 +205,8 @@ impl Engine {
     /// Whether a publication would give other shares by health. What operators did may change who has to stand in.
     pub(super) fn health_is_other(&self) -> bool {
         let (choices, _) = self.choose();
-        let now = self.clock.now();
-        let services = self.model.services.iter().filter(|service| service.chooses());
-        let shares: BTreeMap<String, Shares> = services
-            .map(|service| (service.name.clone(), self.shares_by_health(service, &choices, now)))
-            .filter(|(service, shares)| !shares.is_empty() && !self.health.stuck.contains(service))
-            .collect();
+        let mut shares = self.wanted_shares(&choices);
+        shares.retain(|service, _| !self.health.stuck.contains(service));
         let is_stuck = |service: &String| self.health.stuck.contains(service);
         let have: BTreeMap<&String, &Shares> =
             self.health.shares.iter().filter(|(service, _)| !is_stuck(service)).collect();
@@ -220,7 +215,7 @@ impl Engine {
 
     /// Who of each service is used, and the services whose standby hosts have joined.
     fn choose(&self) -> (BTreeMap<String, Choice>, BTreeSet<String>) {
-        let out = self.out();
+        let (out, pairs) = (self.out(), self.pairs());
         let mut choices = BTreeMap::new();
         for service in self.model.services.iter().filter(|service| service.chooses()) {
             let tier = |host: &String| u8::from(service.standby.contains(host));
@@ -238,8 +233,11 @@ impl Engine {
                 let since = pair.map_or(0, |pair| if is_unreachable { 0 } else { pair.since });
                 Member { name: host.clone(), weight: weight(host), tier: tier(host), oper, since }
             };
+            let is_out = |host: &String| {
+                out.contains(host) || pairs.contains_key(&(service.name.clone(), host.clone()))
+            };
             let members: Vec<Member> =
-                service.hosts.iter().filter(|host| !out.contains(*host)).map(member).collect();
+                service.hosts.iter().filter(|host| !is_out(host)).map(member).collect();
             let had_joined = self.health.joined.contains(&service.name);
             let mut choice = choose(&members, primary, &service.health, had_joined);
             let is_empty = !members.iter().any(|member| choice.is_used(&member.name));
@@ -275,17 +273,18 @@ impl Engine {
         service.hosts.iter().filter_map(share).collect()
     }
 
-    /// What ring a service is to have.
-    pub(super) fn wanted(&self, service: &Service, choices: &BTreeMap<String, Choice>) -> Wanted {
-        Wanted {
-            hosts: service.hosts.clone(),
-            keeps_last: service.when_empty == WhenEmpty::Last,
-            shares: self.shares_by_health(service, choices, self.clock.now()),
-        }
+    /// Shares by service, of services whose health leaves some host less than the full one.
+    pub(super) fn wanted_shares(&self, choices: &BTreeMap<String, Choice>) -> BTreeMap<String, Shares> {
+        let now = self.clock.now();
+        let services = self.model.services.iter().filter(|service| service.chooses());
+        let shares = services
+            .map(|service| (service.name.clone(), self.shares_by_health(service, choices, now)))
+            .filter(|(_, shares)| !shares.is_empty());
+        shares.collect()
     }
 
-    /// Before a publication: chooses anew, and gives services rings by that.
-    pub(super) fn take_in_health(&mut self, rings: &mut Rings) -> Result<(), Error> {
+    /// Before a publication: chooses anew.
+    pub(super) fn take_in_health(&mut self) -> Result<(), Error> {
         let (choices, joined) = self.choose();
         self.tell_of_choices(&choices);
         if joined != self.health.joined {
@@ -304,17 +303,18 @@ impl Engine {
             self.journal.note_health(&rows, &change, &json!({ "changes": changes }))?;
             self.health.joined = joined;
         }
-        let services = self.model.services.iter();
-        let wanted: BTreeMap<String, Wanted> =
-            services.map(|service| (service.name.clone(), self.wanted(service, &choices))).collect();
-        let stuck = rings.regroup(&wanted, Sizes::RINGS as usize);
+        self.health.shares = self.wanted_shares(&choices);
+        self.health.choices = choices;
+        Ok(())
+    }
+
+    /// What services got of what their health wants.
+    pub(super) fn note_shares(&mut self, rings: &Rings, stuck: BTreeSet<String>) {
         for service in stuck.difference(&self.health.stuck) {
             log::error!("{service} cannot follow its health: there is no room for a ring of its own");
         }
         self.health.stuck = stuck;
-        self.health.choices = choices;
         self.health.shares = rings.shares();
-        Ok(())
     }
 
     fn tell_of_choices(&self, choices: &BTreeMap<String, Choice>) {

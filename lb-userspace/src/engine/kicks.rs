@@ -102,7 +102,11 @@ impl Engine {
         let filter = self.filter(&query)?;
         // Of a host that is in use, datagrams begin a flow anew, which would be the same host's; and of services that track edges the data path
         // does not look at pins.
-        let is_out = self.out().contains(&request.host);
+        let (is_host_out, pairs) = (self.out().contains(&request.host), self.pairs());
+        let is_out = |service: u16| {
+            let is_pair = |name: &str| pairs.contains_key(&(name.to_owned(), request.host.clone()));
+            is_host_out || self.ids.service_name(service).is_some_and(is_pair)
+        };
         let edges: BTreeSet<u16> = self
             .model
             .services
@@ -110,7 +114,9 @@ impl Engine {
             .filter(|service| tracks_edges(service))
             .filter_map(|service| self.ids.services.get(&service.name).copied())
             .collect();
-        let can_be = |flow: &FlowRecord| is_out || flow.phase != Phase::Udp && !edges.contains(&flow.service);
+        let can_be = |flow: &FlowRecord| {
+            is_out(flow.service) || flow.phase != Phase::Udp && !edges.contains(&flow.service)
+        };
         let (mut flows, mut cursor) = (Vec::new(), Some(0));
         while let Some(at) = cursor {
             let page = self.dataplane.flows(&filter, at, PAGE);

@@ -12,6 +12,7 @@ mod gauges;
 mod handle;
 mod hands;
 mod health;
+mod interfaces;
 mod kicks;
 mod listing;
 mod own;
@@ -40,18 +41,18 @@ pub use clock::Clock;
 pub use error::Error;
 pub use handle::{Handle, Running};
 pub use health::tested;
-#[doc(hidden)]
-pub use progress::look;
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
-pub use start::{Start, by_phase, data_path_key};
+#[doc(hidden)]
+pub use progress::{Watched, look};
+pub use start::{Start, by_phase, data_path_key, options};
 
 use crate::api::types;
 use crate::dataplane::{Attached, BackendTable, Dataplane, Swept};
-use crate::drain::State;
+use crate::drain::{State, Target};
 use crate::journal::Journal;
-use crate::model::Model;
+use crate::model::{Model, Service, WhenEmpty};
 use crate::netlink::{self, NextHopState};
-use crate::plan::{Ids, Inputs};
+use crate::plan::{Ids, Inputs, Pair};
 use crate::ramp::Ramp;
 use crate::relay::{self, PathMtus};
 use edges::Edges;
@@ -61,8 +62,18 @@ use progress::Durations;
 use ramps::Watch;
 use rates::Rates;
 use resets::Resets;
-use rings::Rings;
+use rings::{Rings, Wanted};
 use telling::Telling;
+
+/// What operators want of hosts, as far as rings and states go by it.
+struct Intents {
+    /// Hosts that get no new flows.
+    out: BTreeSet<String>,
+    /// (service, host) that is out for this service alone.
+    pairs: BTreeMap<(String, String), Pair>,
+    /// Hosts with less than their full share, in 256ths.
+    shares: BTreeMap<String, u16>,
+}
 
 /// Everything that the daemon knows.
 pub struct Engine {
@@ -74,15 +85,15 @@ pub struct Engine {
     dataplane: Dataplane,
     attached: Vec<Attached>,
     rings: Rings,
-    /// By host, hosts of the config only.
-    drains: BTreeMap<String, State>,
+    /// Of each host of the config, and of a host for one service where it is or was drained for this one.
+    drains: BTreeMap<Target, State>,
     /// Hosts that come back share by share; none of them is out.
     ramps: BTreeMap<String, Ramp>,
     watch: Watch,
     /// Hosts with less than their full share, as the last publication has them.
     published_shares: BTreeMap<String, u16>,
     /// Hosts that no stateless answer may name.
-    sealed: BTreeSet<String>,
+    sealed: BTreeSet<Target>,
     down: BTreeSet<String>,
     health: Health,
     leaving: BTreeMap<(u16, HostId), BackendTable>,
@@ -119,36 +130,76 @@ pub struct Engine {
 impl Engine {
     /// Hosts that get no new flows: operators took them out, as a whole, or the config disables them.
     fn out(&self) -> BTreeSet<String> {
-        self.drains.keys().filter(|host| self.admin(host) != types::AdminState::Active).cloned().collect()
+        let hosts = self.drains.keys().filter(|target| target.service.is_none()).map(|target| &target.host);
+        hosts.filter(|host| self.admin(host) != types::AdminState::Active).cloned().collect()
     }
 
-    /// What is wanted of a host as a whole: one that gives up a part of its slots is active. A drain outranks the config.
+    /// What is wanted of a host as a whole: one that gives up a part of its slots, or is out for one service, is active. A drain outranks
+    /// the config.
     fn admin(&self, host: &str) -> types::AdminState {
-        match self.drains.get(host).filter(|state| state.is_out()) {
+        match self.host_state(host).filter(|state| state.is_out()) {
             Some(state) => state.admin(),
             None if self.model.is_disabled(host) => types::AdminState::Disabled,
             None => types::AdminState::Active,
         }
     }
 
-    /// The bounds of drains as the data path enforces them.
+    /// (service, host) that operators took out for this service alone.
+    fn pairs(&self) -> BTreeMap<(String, String), Pair> {
+        let pairs = self.drains.iter().filter(|(_, state)| state.is_out());
+        let pairs = pairs.filter_map(|(target, state)| {
+            let (deadline, is_sealed) = (self.deadline(state), self.sealed.contains(target));
+            Some((target.pair()?, Pair { deadline, is_sealed }))
+        });
+        pairs.collect()
+    }
+
+    /// The bounds of hosts' drains as the data path enforces them.
     fn deadlines(&self) -> BTreeMap<String, Deadline> {
-        let bounded = |(host, state): (&String, &State)| {
-            let order = state.order()?;
-            let action = match order.at_deadline {
-                types::AtDeadline::Keep => AtDeadline::Keep,
-                types::AtDeadline::Move => AtDeadline::Move,
-                types::AtDeadline::Reset => AtDeadline::Reset,
-            };
-            let at = self.clock.monotonic_of(order.deadline?);
-            Some((host.clone(), Deadline { at, action, spread: order.spread }))
+        let hosts = self.drains.iter().filter(|(target, _)| target.service.is_none());
+        hosts.filter_map(|(target, state)| Some((target.host.clone(), self.deadline(state)?))).collect()
+    }
+
+    fn deadline(&self, state: &State) -> Option<Deadline> {
+        let order = state.order()?;
+        let action = match order.at_deadline {
+            types::AtDeadline::Keep => AtDeadline::Keep,
+            types::AtDeadline::Move => AtDeadline::Move,
+            types::AtDeadline::Reset => AtDeadline::Reset,
         };
-        self.drains.iter().filter_map(bounded).collect()
+        let at = self.clock.monotonic_of(order.deadline?);
+        Some(Deadline { at, action, spread: order.spread })
+    }
+
+    /// Where the host as a whole stands.
+    fn host_state(&self, host: &str) -> Option<&State> {
+        self.drains.get(&Target::host(host))
+    }
+
+    /// The share that a host with a part given up keeps.
+    fn part(&self, host: &str) -> Option<types::Order> {
+        self.host_state(host).and_then(State::part)
+    }
+
+    /// What ring each service is to have.
+    fn wanted(&self) -> BTreeMap<String, Wanted> {
+        self.wanted_with(&self.pairs())
+    }
+
+    /// As [`Self::wanted`], if these hosts were out for single services.
+    fn wanted_with(&self, pairs: &BTreeMap<(String, String), Pair>) -> BTreeMap<String, Wanted> {
+        let wanted = |service: &Service| Wanted {
+            hosts: service.hosts.clone(),
+            keeps_last: service.when_empty == WhenEmpty::Last,
+            alone: pairs.keys().any(|(of, _)| *of == service.name).then(|| service.name.clone()),
+            shares: self.health.shares.get(&service.name).cloned().unwrap_or_default(),
+        };
+        self.model.services.iter().map(|service| (service.name.clone(), wanted(service))).collect()
     }
 
     /// Hosts that operators took out and that serve on as the last in use, by service.
     fn serving_on(&self) -> BTreeMap<String, BTreeSet<String>> {
-        self.rings.serving_on(&self.out())
+        self.rings.serving_on(&self.out(), &self.pairs())
     }
 
     /// The daemon's clock.
@@ -158,25 +209,37 @@ impl Engine {
 
     /// Runs `work` with what a publication rests on.
     fn with_inputs<T>(&self, work: impl FnOnce(&Inputs<'_>) -> T) -> T {
-        self.with_inputs_without(&self.out(), work)
+        self.with_inputs_of(&self.intents(), work)
     }
 
-    /// As [`Self::with_inputs`], if these hosts were out.
-    fn with_inputs_without<T>(&self, out: &BTreeSet<String>, work: impl FnOnce(&Inputs<'_>) -> T) -> T {
+    /// What operators want.
+    fn intents(&self) -> Intents {
+        Intents { out: self.out(), pairs: self.pairs(), shares: self.partial_shares() }
+    }
+
+    /// As [`Self::with_inputs`], if operators wanted this.
+    fn with_inputs_of<T>(&self, intents: &Intents, work: impl FnOnce(&Inputs<'_>) -> T) -> T {
         work(&Inputs {
             model: &self.model,
             ids: &self.ids,
-            out,
+            out: &intents.out,
             deadlines: &self.deadlines(),
-            shares: &self.partial_shares(),
+            shares: &intents.shares,
             serving_on: &self.serving_on(),
-            sealed: &self.sealed,
+            sealed: &self.sealed_hosts(),
+            pairs: &intents.pairs,
             down: &self.down,
             health: &self.left_by_health(),
             next_hops: &self.published_hops,
             path_mtus: &self.path_mtus,
             leaving: &self.leaving,
         })
+    }
+
+    /// Hosts, as a whole, that no stateless answer may name.
+    fn sealed_hosts(&self) -> BTreeSet<String> {
+        let hosts = self.sealed.iter().filter(|target| target.service.is_none());
+        hosts.map(|target| target.host.clone()).collect()
     }
 
     /// The longest time that a live flow of any service may be silent, seconds.

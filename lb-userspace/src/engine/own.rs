@@ -1,6 +1,6 @@
 //! The addresses that the data path speaks from: those of the interfaces that it is attached to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lb_common::layout::{Own, Tuple};
@@ -12,7 +12,8 @@ use crate::netlink;
 impl Engine {
     /// Tells the data path, if they changed.
     pub(super) fn follow_own(&mut self) -> Result<(), Error> {
-        let own = own_of(&self.model, &self.own.borrow());
+        let attached: BTreeSet<u32> = self.attached.iter().map(|attached| attached.ifindex).collect();
+        let own = own_of(&self.model, &attached, &self.own.borrow());
         if self.published_own.as_ref() != Some(&own) {
             self.dataplane.set_own(&own)?;
             self.published_own = Some(own);
@@ -23,11 +24,14 @@ impl Engine {
 
 /// Every interface of the config that exists has an entry: the data path takes those for its own. So has each that belongs to a
 /// bond among them, as that is where packets come in; it speaks from the bond's addresses.
-fn own_of(model: &Model, interfaces: &netlink::Own) -> BTreeMap<u32, Own> {
+fn own_of(model: &Model, attached: &BTreeSet<u32>, interfaces: &netlink::Own) -> BTreeMap<u32, Own> {
     let is_vip = |address: &IpAddr| model.services.iter().any(|service| service.vip.contains(*address));
     let named = interfaces
         .iter()
-        .filter(|(_, own)| model.interfaces.iter().any(|interface| interface.name == own.name));
+        // One that was renamed is among those that are attached.
+        .filter(|(index, own)| {
+            attached.contains(index) || model.interfaces.iter().any(|interface| interface.name == own.name)
+        });
     let mut ours: BTreeMap<u32, Own> =
         named.map(|(&ifindex, own)| (ifindex, first_of_each_family(&own.addresses, is_vip))).collect();
     for (&ifindex, own) in interfaces {
@@ -93,6 +97,8 @@ mod tests {
         let v4 = u32::from_ne_bytes([10, 0, 0, 1]);
         let speaks = Own { v4, ..Own::default() };
         let expected = BTreeMap::from([(2, speaks), (3, Own::default()), (4, Own { bond: 2, ..speaks })]);
-        assert_eq!(own_of(&model, &interfaces), expected);
+        assert_eq!(own_of(&model, &BTreeSet::new(), &interfaces), expected);
+        let renamed = own_of(&model, &BTreeSet::from([1]), &interfaces);
+        assert!(renamed.contains_key(&1) && renamed.len() == 4);
     }
 }

@@ -11,7 +11,7 @@ use super::{Engine, Error};
 use crate::ages::{Ended, Expected, Histogram, Live, Pair, Survey, expected};
 use crate::api::types::{DrainStatus, ExpectedEnd, Order, Percentiles, PhaseProgress, Progress as Listed};
 use crate::dataplane::{Dataplane, FlowRecord};
-use crate::drain::{State, Tally};
+use crate::drain::{Drain, Draining, State, Tally, Target};
 
 /// Blockers that are told unless it is said how many, and at most.
 pub const BLOCKERS: usize = 5;
@@ -23,16 +23,27 @@ const TIMES: u32 = 20;
 /// What is known of durations.
 pub(super) struct Durations {
     ended: Ended,
-    /// Drains that began under this daemon, and the flows that have ended since; by host.
-    during: HashMap<HostId, (u64, Histogram)>,
+    /// Drains that began under this daemon, and the flows that have ended since; by their number.
+    during: HashMap<u64, (Target, Histogram)>,
     last: RefCell<Option<Look>>,
 }
 
-/// The last look at the flows of all draining hosts.
+/// The last look at the flows of all drains under way.
 struct Look {
     at: Instant,
     took: Duration,
-    hosts: HashMap<HostId, Seen>,
+    /// By the drain's number.
+    drains: HashMap<u64, Seen>,
+}
+
+/// Flows to look at: those of a host, of one service or all.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watched {
+    pub host: HostId,
+    pub service: Option<u16>,
+    /// Seconds after which a deadline has ended all.
+    pub bound: Option<u64>,
 }
 
 /// The live flows of a host.
@@ -49,16 +60,15 @@ impl Durations {
         Durations { ended: Ended::new(now), during: HashMap::new(), last: RefCell::new(None) }
     }
 
-    /// A drain of the host begins.
-    pub fn begin(&mut self, host: HostId, drain: u64) {
-        self.during.insert(host, (drain, Histogram::default()));
+    /// A drain begins.
+    pub fn begin(&mut self, drain: &Drain) {
+        self.during.insert(drain.id, (drain.target(), Histogram::default()));
         self.last.replace(None);
     }
 
-    /// Of flows that have ended since the drain of the host began, if this daemon has seen all of it.
-    pub fn during(&self, host: HostId, drain: u64) -> Option<Percentiles> {
-        let (_, histogram) = self.during.get(&host).filter(|(number, _)| *number == drain)?;
-        histogram.percentiles()
+    /// Of flows that have ended since the drain began, if this daemon has seen all of it.
+    pub fn during(&self, drain: u64) -> Option<Percentiles> {
+        self.during.get(&drain)?.1.percentiles()
     }
 }
 
@@ -97,38 +107,64 @@ impl Engine {
         let now = u32::try_from(self.clock.monotonic()).unwrap_or(u32::MAX);
         self.durations.ended.take(&swept.ended, now);
         if !self.durations.during.is_empty() {
-            for end in &swept.ended {
-                if let Some((_, histogram)) = self.durations.during.get_mut(&end.pair.host) {
-                    histogram.add(end.duration);
+            let watched: HashMap<u64, Watched> = self
+                .draining()
+                .filter_map(|draining| Some((draining.drain.id, self.watched(draining)?)))
+                .collect();
+            self.durations.during.retain(|drain, (_, histogram)| {
+                let watched = watched.get(drain);
+                if let Some(watched) = watched {
+                    let own = swept.ended.iter().filter(|end| watched.is_of(end.pair.host, end.pair.service));
+                    own.for_each(|end| histogram.add(end.duration));
                 }
-            }
-            let under_way: Vec<HostId> = self.draining().map(|(id, ..)| id).collect();
-            self.durations.during.retain(|host, _| under_way.contains(host));
+                watched.is_some()
+            });
         }
     }
 
-    /// Of flows of a draining host that have ended since its drain began.
-    pub(super) fn durations_of(&self, host: &str) -> Option<Percentiles> {
-        match self.drains.get(host)? {
-            State::Draining(draining) => self.durations.during(*self.ids.hosts.get(host)?, draining.drain.id),
+    /// Of flows that a drain under way is about and that have ended since it began.
+    pub(super) fn durations_of(&self, target: &Target) -> Option<Percentiles> {
+        match self.drains.get(target)? {
+            State::Draining(draining) => self.durations.during(draining.drain.id),
             _ => None,
         }
     }
 
-    /// Number, name and state of hosts that are draining.
-    fn draining(&self) -> impl Iterator<Item = (HostId, &String, &crate::drain::Draining)> {
-        self.drains.iter().filter_map(|(name, state)| match state {
-            State::Draining(draining) => Some((*self.ids.hosts.get(name)?, name, &**draining)),
+    /// Drains under way.
+    fn draining(&self) -> impl Iterator<Item = &Draining> {
+        self.drains.values().filter_map(|state| match state {
+            State::Draining(draining) => Some(&**draining),
             _ => None,
         })
     }
 
-    fn look(&self, hosts: &[(HostId, Option<Order>)], blockers: usize) -> HashMap<HostId, Seen> {
-        let end = |order: &Option<Order>| order.and_then(|order| order.silent_ended_at());
-        let bound = |order| end(order).map(|end| end.saturating_sub(self.clock.now()));
-        let hosts: Vec<_> = hosts.iter().map(|(host, order)| (*host, bound(order))).collect();
+    /// The flows of a drain.
+    fn watched(&self, draining: &Draining) -> Option<Watched> {
+        self.watched_target(&draining.drain.target(), Some(draining.drain.order))
+    }
+
+    fn watched_target(&self, target: &Target, order: Option<Order>) -> Option<Watched> {
+        let end = order.and_then(|order| order.silent_ended_at());
+        let service = match &target.service {
+            Some(name) => Some(*self.ids.services.get(name)?),
+            None => None,
+        };
+        Some(Watched {
+            host: *self.ids.hosts.get(&target.host)?,
+            service,
+            bound: end.map(|end| end.saturating_sub(self.clock.now())),
+        })
+    }
+
+    fn look<K: Copy + Eq + std::hash::Hash>(
+        &self,
+        watched: &[(K, Watched)],
+        blockers: usize,
+    ) -> HashMap<K, Seen> {
         let now = u32::try_from(self.clock.monotonic()).unwrap_or(u32::MAX);
-        look(&self.dataplane, &self.durations.ended, &hosts, blockers, now)
+        let all: Vec<Watched> = watched.iter().map(|(_, watched)| *watched).collect();
+        let seen = look(&self.dataplane, &self.durations.ended, &all, blockers, now);
+        watched.iter().map(|(key, _)| *key).zip(seen).collect()
     }
 
     /// Adds to statuses how far their drains are; with `blockers`, so many of the oldest flows by a look of this moment, else by one that may
@@ -141,43 +177,44 @@ impl Engine {
         if !statuses.iter().any(|status| status.state == "draining") {
             return Ok(());
         }
-        let is_asked = |name: &String| statuses.iter().any(|status| status.host == *name);
+        let is_asked = |draining: &&Draining| statuses.iter().any(|status| status.id == draining.drain.id);
+        let watched = |draining: &Draining| Some((draining.drain.id, self.watched(draining)?));
         if let Some(most) = blockers {
-            let asked = self.draining().filter(|(_, name, _)| is_asked(name));
-            let hosts: Vec<_> = asked.map(|(id, _, draining)| (id, Some(draining.drain.order))).collect();
-            let seen = self.look(&hosts, most.min(MOST_BLOCKERS));
+            let asked: Vec<_> = self.draining().filter(is_asked).filter_map(watched).collect();
+            let seen = self.look(&asked, most.min(MOST_BLOCKERS));
             return self.add_seen(&mut statuses, &seen, Duration::ZERO, true);
         }
         let mut last = self.durations.last.borrow_mut();
         let is_fresh = |look: &Look| {
-            let knows = |(id, ..): (HostId, &String, &crate::drain::Draining)| look.hosts.contains_key(&id);
+            let knows = |draining: &Draining| look.drains.contains_key(&draining.drain.id);
             look.at.elapsed() < OFTEN.max(look.took * TIMES) && self.draining().all(knows)
         };
         let look = match last.take().filter(is_fresh) {
             Some(look) => look,
             None => {
                 let at = Instant::now();
-                let all = self.draining().map(|(id, _, draining)| (id, Some(draining.drain.order)));
-                let hosts = self.look(&all.collect::<Vec<_>>(), 0);
-                Look { at, took: at.elapsed(), hosts }
+                let all: Vec<_> = self.draining().filter_map(watched).collect();
+                let drains = self.look(&all, 0);
+                Look { at, took: at.elapsed(), drains }
             }
         };
         let look = last.insert(look);
-        self.add_seen(&mut statuses, &look.hosts, look.at.elapsed(), false)
+        self.add_seen(&mut statuses, &look.drains, look.at.elapsed(), false)
     }
 
     /// What a look has seen, so long ago.
     fn add_seen(
         &self,
         statuses: &mut [&mut DrainStatus],
-        seen: &HashMap<HostId, Seen>,
+        seen: &HashMap<u64, Seen>,
         ago: Duration,
         with_blockers: bool,
     ) -> Result<(), Error> {
         for status in statuses {
-            let Some(State::Draining(draining)) = self.drains.get(&status.host) else { continue };
-            let Some(seen) = self.ids.hosts.get(&status.host).and_then(|id| seen.get(id)) else { continue };
-            let (_, traffic) = self.traffic(self.ids.stats_of_host(&status.host))?;
+            let target = status.target();
+            let Some(State::Draining(draining)) = self.drains.get(&target) else { continue };
+            let Some(seen) = seen.get(&draining.drain.id) else { continue };
+            let (_, traffic) = self.traffic(self.stats_of(&target))?;
             let mut phases = BTreeMap::new();
             for (phase, of) in seen.survey.phases() {
                 let age_p50 = of.ages.percentile(50).unwrap_or(0).min(of.oldest.into());
@@ -199,43 +236,58 @@ impl Engine {
         Ok(())
     }
 
-    /// Seconds until 99 of 100 flows that live now have ended on each of the hosts; `None`: not known.
-    pub(super) fn expected_of(&self, hosts: &[String]) -> Option<u64> {
-        let of = |host: &String| Some((*self.ids.hosts.get(host)?, self.drains.get(host)?.order()));
-        let hosts: Vec<_> = hosts.iter().filter_map(of).collect();
-        let seen = self.look(&hosts, 0);
+    /// Seconds until 99 of 100 flows that live now have ended on each of them; `None`: not known.
+    pub(super) fn expected_of(&self, targets: &[Target]) -> Option<u64> {
+        let order = |target| self.drains.get(target).and_then(State::order);
+        let watched = targets.iter().filter_map(|target| self.watched_target(target, order(target)));
+        let seen = self.look(&watched.enumerate().collect::<Vec<_>>(), 0);
         seen.values().map(|seen| seen.expected.p99).try_fold(0, |most, p99| Some(most.max(p99?)))
     }
 }
 
-/// Looks at the live flows of hosts, each with the seconds after which a deadline has ended all, in one pass.
+impl Watched {
+    fn is_of(&self, host: HostId, service: u16) -> bool {
+        self.host == host && self.service.is_none_or(|only| only == service)
+    }
+}
+
+/// Looks at the live flows of all that are watched, in one pass.
 #[doc(hidden)]
 pub fn look(
     dataplane: &Dataplane,
     ended: &Ended,
-    hosts: &[(HostId, Option<u64>)],
+    watched: &[Watched],
     blockers: usize,
     now: u32,
-) -> HashMap<HostId, Seen> {
+) -> Vec<Seen> {
     let timeouts = &dataplane.options.timeouts;
     let none = || Seen { oldest: Oldest { most: blockers, ..Oldest::default() }, ..Seen::default() };
-    let mut seen: Vec<Seen> = hosts.iter().map(|_| none()).collect();
-    // By number of the host, as every word of the table asks.
-    let mut at = vec![usize::MAX; usize::from(HostId::MAX) + 1];
-    hosts.iter().enumerate().for_each(|(place, (host, _))| at[usize::from(*host)] = place);
+    let mut seen: Vec<Seen> = watched.iter().map(|_| none()).collect();
+    // By number of the host, as every word of the table asks; of a host that is watched more than once, `before` leads to the others.
+    let mut last = vec![usize::MAX; usize::from(HostId::MAX) + 1];
+    let mut before = vec![usize::MAX; watched.len()];
+    for (place, of) in watched.iter().enumerate() {
+        before[place] = std::mem::replace(&mut last[usize::from(of.host)], place);
+    }
     dataplane.each_live(
-        |host| at[usize::from(host)] != usize::MAX,
+        |host| last[usize::from(host)] != usize::MAX,
         |flow| {
-            let seen = &mut seen[at[usize::from(flow.host)]];
-            seen.survey.add(&live(&flow), timeouts);
-            seen.oldest.add(flow);
+            let mut place = last[usize::from(flow.host)];
+            while place != usize::MAX {
+                if watched[place].is_of(flow.host, flow.service) {
+                    let seen = &mut seen[place];
+                    seen.survey.add(&live(&flow), timeouts);
+                    seen.oldest.add(flow);
+                }
+                place = before[place];
+            }
         },
     );
-    for (seen, (_, bound)) in seen.iter_mut().zip(hosts) {
-        seen.expected = expected(&seen.survey, ended, timeouts, now, *bound);
+    for (seen, watched) in seen.iter_mut().zip(watched) {
+        seen.expected = expected(&seen.survey, ended, timeouts, now, watched.bound);
         seen.oldest.settle();
     }
-    hosts.iter().map(|(host, _)| *host).zip(seen).collect()
+    seen
 }
 
 fn live(flow: &FlowRecord) -> Live {

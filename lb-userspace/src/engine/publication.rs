@@ -1,12 +1,11 @@
 //! Publishing: rings by the present members, journalled, then made the ones that packets go by.
 
-use std::collections::BTreeSet;
-
 use lb_common::layout::FEATURE_TAGS;
 
 use super::rings::{Making, Rings};
-use super::{Engine, Error};
+use super::{Engine, Error, Intents};
 use crate::api::types::Happening;
+use crate::dataplane::Sizes;
 use crate::netlink::NextHopState;
 
 /// Why a host is down that nothing can be sent to.
@@ -33,9 +32,10 @@ impl Engine {
         self.down = down;
         self.published_shares = self.partial_shares();
         let mut rings = self.rings.clone();
-        self.take_in_health(&mut rings)?;
+        self.take_in_health()?;
+        let stuck = rings.regroup(&self.wanted(), Sizes::RINGS as usize);
+        self.note_shares(&rings, stuck);
         let moved = self.with_making(|making| rings.publish(making));
-        rings.join();
         if moved != 0 {
             log::info!("{moved} slots change hands");
         }
@@ -64,6 +64,7 @@ impl Engine {
         // The journal first: a restart after a kill right here replays what the data path has not seen yet, and
         // publishes it.
         self.stale = true;
+        rings.join();
         let kept = rings.kept()?;
         let known = self.journal.lineages()?;
         let done: Vec<&String> = known.keys().filter(|key| !kept.contains_key(*key)).collect();
@@ -91,23 +92,19 @@ impl Engine {
 
     /// Runs `work` with what rings are made of.
     pub(super) fn with_making<T>(&self, work: impl FnOnce(&Making<'_>) -> T) -> T {
-        self.with_making_without(&self.out(), work)
+        self.with_making_of(&self.intents(), work)
     }
 
-    /// As [`Self::with_making`], if these hosts were out.
-    pub(super) fn with_making_without<T>(
-        &self,
-        out: &BTreeSet<String>,
-        work: impl FnOnce(&Making<'_>) -> T,
-    ) -> T {
+    /// As [`Self::with_making`], if operators wanted this.
+    pub(super) fn with_making_of<T>(&self, intents: &Intents, work: impl FnOnce(&Making<'_>) -> T) -> T {
         let key = self.journal.hash_key();
-        self.with_inputs_without(out, |inputs| {
+        self.with_inputs_of(intents, |inputs| {
             work(&Making {
                 key: &key,
                 size: self.model.ring_size,
                 now: self.clock.now(),
                 ids: &|name| self.ids.known_hosts.get(name).copied(),
-                members: &|hosts, last, shares| inputs.members(hosts, last, shares),
+                members: &|hosts, last, alone, shares| inputs.members(hosts, last, alone, shares),
             })
         })
     }

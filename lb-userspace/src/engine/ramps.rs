@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::edges::tracks_edges;
 use super::{Engine, Error, telling};
 use crate::api::types::{Order, RampStatus};
-use crate::drain::{Action, Event, step};
+use crate::drain::{Action, Event, Target, step};
 use crate::journal::{self, Change};
 use crate::model::{Protocol, Service};
 use crate::ramp::{self, Count, Ramp, Verdict, WATCHED_AFTER, Window};
 use crate::ring::SHARE_FULL;
-use crate::whatif::rules;
 
 /// Seconds after its SYN in which a flow's handshake is waited for; less where half-open pins do not live so long.
 const PATIENCE: u64 = 3;
@@ -37,7 +36,7 @@ impl Engine {
     pub(super) fn resume_ramps(&mut self) -> Result<(), Error> {
         let out = self.out();
         for (host, ramp) in self.journal.ramps()? {
-            if self.drains.contains_key(&host) && !out.contains(&host) {
+            if self.host_state(&host).is_some() && !out.contains(&host) {
                 log::info!("{host} goes on coming back, by the journal");
                 self.ramps.insert(host, ramp);
             }
@@ -49,8 +48,8 @@ impl Engine {
     pub(super) fn partial_shares(&self) -> BTreeMap<String, u16> {
         let now = self.clock.now();
         let shares = self.ramps.iter().map(|(host, ramp)| (host.clone(), ramp.share(now)));
-        let parts =
-            self.drains.iter().filter_map(|(host, state)| Some((host.clone(), state.part()?.keeps())));
+        let parts = self.drains.iter();
+        let parts = parts.filter_map(|(target, state)| Some((target.host.clone(), state.part()?.keeps())));
         shares.chain(parts).filter(|(_, share)| *share < SHARE_FULL).collect()
     }
 
@@ -82,7 +81,7 @@ impl Engine {
         let now = self.clock.now();
         let ramp = |host: &String| match (came_back.contains(host), self.ramps.get(host), seconds) {
             (true, _, Some(seconds)) => {
-                let from = self.drains[host].part().map_or(0, |part| part.keeps());
+                let from = self.part(host).map_or(0, |part| part.keeps());
                 Some((host.clone(), Some(Ramp { from, ..Ramp::new(now, seconds, author, reason) })))
             }
             (false, Some(ramp), Some(seconds)) => Some((host.clone(), Some(ramp.with_seconds(now, seconds)))),
@@ -208,7 +207,7 @@ impl Engine {
 
     /// Without the host a service would have none: half a host is more than none.
     fn would_be_last(&self, host: &str) -> bool {
-        let broken = rules::broken(&self.model, &self.out(), &self.down, &self.unwell(), &[host.to_owned()]);
+        let broken = self.broken_rules(&[host.to_owned()], None);
         broken.iter().any(|rule| rule.rule == "last_host")
     }
 
@@ -221,21 +220,25 @@ impl Engine {
             by: "sluice".to_owned(),
             reason: Some(reason.clone()),
             order: Order::default(),
-            gauges: self.gauges(host)?,
+            gauges: self.drain_gauges(&Target::host(host))?,
         };
-        let (state, actions) = step(host, self.drains[host].clone(), event, now);
+        let target = Target::host(host);
+        let (state, actions) = step(&target, self.drains[&target].clone(), event, now);
         let begun: Vec<_> = actions
             .into_iter()
             .filter_map(|action| if let Action::Begin(drain) = action { Some(drain) } else { None })
             .collect();
-        self.journal.drain(&begun, &[], &Change { at: now, author: "sluice", reason: Some(&reason) })?;
-        self.drains.insert(host.to_owned(), state);
+        let superseded = self.superseded(host, "sluice", Some(&reason))?;
+        let change = Change { at: now, author: "sluice", reason: Some(&reason) };
+        self.journal.drain_instead(&begun, &[], &superseded.taken, &change)?;
+        self.sealed.retain(|target| !superseded.states.contains_key(target));
+        self.drains.extend(superseded.states);
+        self.drains.insert(target, state);
         self.take_in_ramps([(host.to_owned(), None)].into());
         self.stale = true;
+        superseded.told.into_iter().for_each(|happening| self.tell(happening));
         for drain in &begun {
-            if let Some(&number) = self.ids.hosts.get(host) {
-                self.durations.begin(number, drain.id);
-            }
+            self.durations.begin(drain);
             self.tell(telling::began(drain));
         }
         self.put_into_effect()

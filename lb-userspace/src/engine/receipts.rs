@@ -14,8 +14,8 @@ impl Engine {
         let limit = query.limit.unwrap_or(USUAL).clamp(1, MOST);
         let receipts = self.journal.receipts(query.host.as_deref(), limit)?;
         match &query.host {
-            Some(name) if receipts.is_empty() && !self.drains.contains_key(name) => {
-                Err(Error::NoHost { name: name.clone(), near: near(name, self.drains.keys()) })
+            Some(name) if receipts.is_empty() && !self.model.hosts.contains_key(name) => {
+                Err(Error::NoHost { name: name.clone(), near: near(name, self.model.hosts.keys()) })
             }
             _ => Ok(Receipts { receipts }),
         }

@@ -31,6 +31,7 @@ pub(super) struct Resets {
 #[derive(Debug, Clone, Copy, Default)]
 struct Told {
     host: HostId,
+    service: u16,
     /// The host has been told.
     is_host_told: bool,
     /// How often something was sent, and when last, seconds of the monotonic clock.
@@ -39,9 +40,10 @@ struct Told {
 }
 
 impl Resets {
-    /// Flows of the host that were ended, and whose end it has not been told yet.
-    pub fn unconfirmed(&self, host: HostId) -> u64 {
-        self.told.values().filter(|told| told.host == host && !told.is_host_told).count() as u64
+    /// Flows of the host that were ended, of services that are meant, and whose end it has not been told yet.
+    pub fn unconfirmed(&self, host: HostId, is_meant: impl Fn(u16) -> bool) -> u64 {
+        let told = self.told.values().filter(|told| told.host == host && is_meant(told.service));
+        told.filter(|told| !told.is_host_told).count() as u64
     }
 
     /// Of all pins in phase `reset`, as a sweep has found them. The first error of many, as one end that cannot be reached must not keep
@@ -57,7 +59,7 @@ impl Resets {
         }
         for pin in pins {
             let mut told = before.remove(&pin.tuple).unwrap_or_default();
-            told.host = pin.host;
+            (told.host, told.service) = (pin.host, pin.service);
             if let Some(speaker) = self.speaker.as_ref().filter(|_| left > 0)
                 && told.is_due(pin, now)
             {
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn a_host_counts_as_told_only_when_something_was_sent() {
         let pin = |answered| ResetPin { tuple: Tuple::default(), service: 1, host: 7, answered };
-        let told = |is_host_told, tries| Told { host: 7, is_host_told, tries, tried_at: 100 };
+        let told = |is_host_told, tries| Told { host: 7, service: 1, is_host_told, tries, tried_at: 100 };
         // A second apart, silent or answered; again while it failed, and no more when it did not.
         assert!(!told(false, 1).is_due(&pin(None), 100) && told(false, 1).is_due(&pin(None), 101));
         assert!(told(false, 1).is_due(&pin(Some(5)), 101) && !told(true, 1).is_due(&pin(Some(5)), 101));
@@ -132,6 +134,7 @@ mod tests {
         let of = |tuple: u32, told| (Tuple { ports: tuple, ..Tuple::default() }, told);
         let all = HashMap::from([of(1, told(false, 6)), of(2, told(true, 1)), of(3, told(false, 0))]);
         let resets = Resets { told: all, ..Resets::default() };
-        assert_eq!((resets.unconfirmed(7), resets.unconfirmed(8)), (2, 0));
+        let of = |host, service| resets.unconfirmed(host, |of| of == service);
+        assert_eq!((of(7, 1), of(7, 2), of(8, 1)), (2, 0, 0));
     }
 }

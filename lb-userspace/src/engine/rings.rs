@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::plan::Pair;
 use crate::ring::{Base, HostId, Lineage, Member, SlotSet, Slots};
 
 /// One ring.
@@ -16,6 +17,8 @@ pub struct Ring {
     pub hosts: Vec<String>,
     /// The hosts that were in use last keep their slots when all are out.
     keeps_last: bool,
+    /// The only service, where hosts are out for this one.
+    pub alone: Option<String>,
     /// Members with less than their full share by these services' health, in 256ths; 0: out of use.
     pub shares: Shares,
     pub members: Vec<Member>,
@@ -52,6 +55,8 @@ pub struct Wanted {
     /// Names of the member hosts, sorted.
     pub hosts: Vec<String>,
     pub keeps_last: bool,
+    /// The service that asks, where hosts are out for this one.
+    pub alone: Option<String>,
     /// As [`Ring::shares`].
     pub shares: Shares,
 }
@@ -59,8 +64,10 @@ pub struct Wanted {
 /// How the journal's keys of rings begin; the number follows.
 const KEY: &str = "ring-";
 
-/// By names of hosts, of those that were in use last, and the shares that health leaves them.
-pub type MakeMembers<'a> = dyn Fn(&[String], Option<&BTreeSet<String>>, &Shares) -> Vec<Member> + 'a;
+/// By names of hosts, of those that were in use last, of the only service where hosts are out for this one, and by the shares that health
+/// leaves hosts.
+pub type MakeMembers<'a> =
+    dyn Fn(&[String], Option<&BTreeSet<String>>, Option<&str>, &Shares) -> Vec<Member> + 'a;
 
 /// What made the rings: the same on every balancer with the same config.
 pub struct Making<'a> {
@@ -125,33 +132,38 @@ impl Rings {
         rings
     }
 
-    /// Lets services whose health leaves their hosts other shares part ways: each ring has one kind of shares afterwards. A service for which
-    /// there is no room for another ring stays as it was; their names.
+    /// Lets services part ways that want rings of their own, or whose health leaves their hosts other shares: each ring has one kind
+    /// afterwards. A service for whose health there is no room for another ring stays as it was; their names.
     pub fn regroup(&mut self, wanted: &BTreeMap<String, Wanted>, room: usize) -> BTreeSet<String> {
         let mut stuck = BTreeSet::new();
         let numbers: Vec<u32> = self.rings.keys().copied().collect();
         for number in numbers {
             let Some(mut ring) = self.rings.get(&number).cloned() else { continue };
-            let before = ring.shares.clone();
-            let mut kinds: BTreeMap<&Shares, BTreeSet<String>> = BTreeMap::new();
+            let before = (ring.alone.clone(), ring.shares.clone());
+            let mut kinds: BTreeMap<(&Option<String>, &Shares), BTreeSet<String>> = BTreeMap::new();
             for service in &ring.services {
-                let shares = wanted.get(service).map_or(&before, |wanted| &wanted.shares);
-                kinds.entry(shares).or_default().insert(service.clone());
+                let kind = match wanted.get(service) {
+                    Some(wanted) => (&wanted.alone, &wanted.shares),
+                    None => (&before.0, &before.1),
+                };
+                kinds.entry(kind).or_default().insert(service.clone());
             }
             // The largest part keeps the number, so that few services change it.
-            let mut kinds: Vec<(&Shares, BTreeSet<String>)> = kinds.into_iter().collect();
+            let mut kinds: Vec<_> = kinds.into_iter().collect();
             kinds.sort_by_key(|(_, services)| std::cmp::Reverse(services.len()));
-            for (index, (shares, services)) in kinds.into_iter().enumerate() {
+            for (index, ((alone, shares), services)) in kinds.into_iter().enumerate() {
                 if index == 0 {
+                    ring.alone.clone_from(alone);
                     ring.shares.clone_from(shares);
                     continue;
                 }
-                let free = (0..).find(|number| !self.rings.contains_key(number));
-                match free.filter(|_| self.rings.len() < room) {
+                // A drain is an operator's will: it fails aloud where there is no room.
+                let has_room = alone.is_some() || self.rings.len() < room;
+                match (0..).find(|number| !self.rings.contains_key(number)).filter(|_| has_room) {
                     Some(free) => {
                         ring.services.retain(|service| !services.contains(service));
-                        let own = Ring { services, shares: shares.clone(), ..ring.clone() };
-                        self.rings.insert(free, own);
+                        let (alone, shares) = (alone.clone(), shares.clone());
+                        self.rings.insert(free, Ring { services, alone, shares, ..ring.clone() });
                     }
                     None => stuck.extend(services),
                 }
@@ -165,28 +177,23 @@ impl Rings {
     pub fn join(&mut self) {
         let numbers: Vec<u32> = self.rings.keys().copied().collect();
         for &number in &numbers {
-            let Some(ring) = self.rings.get(&number) else { continue };
-            let can_take = |other: &Ring| {
-                (&ring.hosts, ring.keeps_last, &ring.shares)
-                    == (&other.hosts, other.keeps_last, &other.shares)
-                    && ring.members == other.members
-                    && ring.slots.covers(&other.slots)
-            };
-            let others = self.rings.iter().filter(|(of, other)| **of != number && can_take(other));
+            let Some(ring) = self.rings.get(&number).filter(|ring| ring.alone.is_none()) else { continue };
+            let others = self.rings.iter().filter(|(of, other)| **of != number && ring.can_take(other));
             let taken: Vec<u32> = others.map(|(of, _)| *of).collect();
-            let services: Vec<String> =
-                taken.iter().filter_map(|of| self.rings.remove(of)).flat_map(|ring| ring.services).collect();
+            if taken.is_empty() {
+                continue;
+            }
+            let services = taken.iter().filter_map(|of| self.rings.remove(of)).flat_map(|ring| ring.services);
+            let services: Vec<String> = services.collect();
             if let Some(ring) = self.rings.get_mut(&number) {
                 ring.services.extend(services);
-                if !taken.is_empty() {
-                    // Hosts that lost a slot of either.
-                    ring.losers = ring.slots.open().is_empty().then(BTreeSet::new);
-                }
+                // Hosts that lost a slot of either.
+                ring.losers = ring.slots.open().is_empty().then(BTreeSet::new);
             }
         }
     }
 
-    /// The shares that the rings of services with health have, by service.
+    /// The shares of services whose rings leave some host less than the full one by health.
     pub fn shares(&self) -> BTreeMap<String, Shares> {
         let rings = self.rings.values().filter(|ring| !ring.shares.is_empty());
         rings
@@ -206,7 +213,7 @@ impl Rings {
         t: u64,
         lost_at: u64,
         foreign: &[(u32, u32)],
-        gone: impl Fn(HostId) -> bool,
+        gone: impl Fn(Option<&str>, HostId) -> bool,
     ) -> usize {
         let mut closed = 0;
         for (&number, ring) in &mut self.rings {
@@ -217,7 +224,7 @@ impl Rings {
             for &(_, slot) in foreign.iter().filter(|(of, _)| *of == number) {
                 set.insert(slot);
             }
-            closed += ring.slots.close(now, t, lost_at, &set, &gone);
+            closed += ring.slots.close(now, t, lost_at, &set, |host| gone(ring.alone.as_deref(), host));
             ring.lineage.observe(&ring.slots);
             if ring.slots.open().is_empty() {
                 ring.losers = Some(BTreeSet::new());
@@ -255,10 +262,20 @@ impl Rings {
     }
 
     /// Hosts that operators took `out` and that serve on as the last in use, by service.
-    pub fn serving_on(&self, out: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<String>> {
+    pub fn serving_on(
+        &self,
+        out: &BTreeSet<String>,
+        pairs: &BTreeMap<(String, String), Pair>,
+    ) -> BTreeMap<String, BTreeSet<String>> {
         let mut serving = BTreeMap::new();
         for ring in self.rings.values().filter(|ring| ring.keeps_last) {
-            let members = ring.members.iter().filter(|member| member.share > 0 && out.contains(&member.name));
+            let is_out_alone = |host: &String| {
+                ring.alone
+                    .as_ref()
+                    .is_some_and(|service| pairs.contains_key(&(service.clone(), host.clone())))
+            };
+            let is_out = |host: &String| out.contains(host) || is_out_alone(host);
+            let members = ring.members.iter().filter(|member| member.share > 0 && is_out(&member.name));
             let hosts: BTreeSet<String> = members.map(|member| member.name.clone()).collect();
             if !hosts.is_empty() {
                 serving.extend(ring.services.iter().map(|service| (service.clone(), hosts.clone())));
@@ -275,9 +292,20 @@ impl Rings {
         })
     }
 
-    /// Whether every slot handed over from the host has been open for more than `t`.
-    pub fn open_long_enough(&self, host: HostId, now: u64, t: u64, lost_at: u64) -> bool {
-        self.rings.values().all(|ring| ring.slots.all_open_longer_than(host, now, t, lost_at))
+    /// Whether every slot handed over from the host, of one service or all, has been open for more than `t`.
+    pub fn open_long_enough(
+        &self,
+        service: Option<&str>,
+        host: HostId,
+        now: u64,
+        t: u64,
+        lost_at: u64,
+    ) -> bool {
+        let is_meant = |ring: &&Ring| service.is_none_or(|service| ring.services.contains(service));
+        self.rings
+            .values()
+            .filter(is_meant)
+            .all(|ring| ring.slots.all_open_longer_than(host, now, t, lost_at))
     }
 
     /// Whether the host is the previous owner of an open slot of the service.
@@ -292,11 +320,11 @@ impl Ring {
     fn continued(
         making: &Making<'_>,
         services: BTreeSet<String>,
-        Wanted { hosts, keeps_last, shares }: Wanted,
+        Wanted { hosts, keeps_last, alone, shares }: Wanted,
         lineage: Option<Lineage>,
     ) -> Self {
         let last = lineage.as_ref().map(Lineage::in_use).unwrap_or_default();
-        let members = (making.members)(&hosts, keeps_last.then_some(&last), &shares);
+        let members = (making.members)(&hosts, keeps_last.then_some(&last), alone.as_deref(), &shares);
         let base = Base::build(making.key, making.size, &members);
         let replayed = lineage.and_then(|lineage| {
             let slots = lineage.replay(making.key, making.size, making.ids, making.now);
@@ -307,6 +335,7 @@ impl Ring {
             services,
             hosts,
             keeps_last,
+            alone,
             shares,
             members,
             base: base.into(),
@@ -318,9 +347,17 @@ impl Ring {
         }
     }
 
+    /// Whether both want the same and have come to the same, and no handover of this one closes earlier.
+    fn can_take(&self, other: &Ring) -> bool {
+        other.alone.is_none()
+            && (&self.hosts, self.keeps_last, &self.shares) == (&other.hosts, other.keeps_last, &other.shares)
+            && self.members == other.members
+            && self.slots.covers(&other.slots)
+    }
+
     fn next_members(&self, making: &Making<'_>) -> Vec<Member> {
         let last = self.keeps_last.then(|| self.lineage.in_use());
-        (making.members)(&self.hosts, last.as_ref(), &self.shares)
+        (making.members)(&self.hosts, last.as_ref(), self.alone.as_deref(), &self.shares)
     }
 
     fn publish(&mut self, making: &Making<'_>) -> usize {

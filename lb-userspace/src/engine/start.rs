@@ -21,7 +21,7 @@ use super::rings::Rings;
 use super::telling::Telling;
 use super::{Clock, Engine, Error};
 use crate::dataplane::{Abilities, Dataplane, Options, Sizes, grace_period};
-use crate::drain::{State, resume};
+use crate::drain::{State, Target, resume};
 use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
 use crate::model::{Interface, Model, Timeouts};
 use crate::netlink::{self, NextHopState};
@@ -48,28 +48,9 @@ impl Start {
     pub fn start(self) -> Result<Engine, Error> {
         let clock = Clock::start();
         let sets = self.journal.timeout_sets(&self.model.all_timeouts(), clock.now())?;
-        let dataplane = Dataplane::open(self.options(&sets))?;
+        let Start { instance, model, journal, abilities, .. } = &self;
+        let dataplane = Dataplane::open(options_with(instance, model, journal, abilities, &sets))?;
         self.go_on(dataplane, clock, sets)
-    }
-
-    /// What the data path is loaded with.
-    fn options(&self, sets: &TimeoutSets) -> Options {
-        let Start { instance, model, journal, abilities, .. } = self;
-        let sets = by_number(model, sets);
-        Options {
-            instance: instance.clone(),
-            sizes: Sizes {
-                overflow: model.flow_table.overflow,
-                ..Sizes::new(model.ring_size, model.flow_table.pins)
-            },
-            key: data_path_key(journal.hash_key()),
-            timeouts: flow::timeouts(&sets.map(|set| by_phase(&set))),
-            udp_gap: sets.map(|set| seconds(set.udp_gap)),
-            flood_gate: model.flow_table.flood_gate,
-            abilities: abilities.clone(),
-            test_clock: false,
-            records: false,
-        }
     }
 
     /// [`Self::start`] on a data path that is loaded already: what a test does whose engines start by the thousand.
@@ -91,7 +72,11 @@ impl Start {
         let ids = number(&model, &mut journal, sets)?;
         let health = Health::resumed(&model, &instance, &journal.health()?);
         let mut engine = Engine {
-            drains: model.hosts.keys().map(|host| (host.clone(), State::Active { last: None })).collect(),
+            drains: model
+                .hosts
+                .keys()
+                .map(|host| (Target::host(host), State::Active { last: None }))
+                .collect(),
             instance,
             config,
             model,
@@ -133,7 +118,7 @@ impl Start {
         engine.continue_edges();
         engine.take_in_hops();
         engine.down = engine.unreachable(&engine.published_hops);
-        engine.find_leaving();
+        engine.find_leaving()?;
         engine.continue_rings()?;
         if engine.dataplane.adopted {
             engine.uncounted = engine.ids.stats.values().copied().collect();
@@ -150,28 +135,71 @@ impl Start {
     }
 }
 
+/// What the data path is loaded with.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn options(
+    instance: &str,
+    model: &Model,
+    journal: &Journal,
+    abilities: &Abilities,
+) -> Result<Options, Error> {
+    let sets = journal.timeout_sets(&model.all_timeouts(), Clock::start().now())?;
+    Ok(options_with(instance, model, journal, abilities, &sets))
+}
+
+fn options_with(
+    instance: &str,
+    model: &Model,
+    journal: &Journal,
+    abilities: &Abilities,
+    sets: &TimeoutSets,
+) -> Options {
+    let sets = by_number(model, sets);
+    Options {
+        instance: instance.to_owned(),
+        sizes: Sizes {
+            overflow: model.flow_table.overflow,
+            ..Sizes::new(model.ring_size, model.flow_table.pins)
+        },
+        key: data_path_key(journal.hash_key()),
+        timeouts: flow::timeouts(&sets.map(|set| by_phase(&set))),
+        udp_gap: sets.map(|set| seconds(set.udp_gap)),
+        flood_gate: model.flow_table.flood_gate,
+        abilities: abilities.clone(),
+        test_clock: false,
+        records: false,
+    }
+}
+
 impl Engine {
     fn resume_drains(&mut self) -> Result<(), Error> {
         let kept = self.dataplane.adopted;
         for row in self.journal.open_drains()? {
-            let host = row.drain.host.clone();
-            if !self.drains.contains_key(&host) {
-                log::warn!("{host} is drained, but the config does not name it any more");
+            let target = row.drain.target();
+            let is_named = self.host_state(&target.host).is_some()
+                && target.service.as_ref().is_none_or(|name| {
+                    let mut services = self.model.services.iter();
+                    services.any(|service| service.name == *name && service.hosts.contains(&target.host))
+                });
+            if !is_named {
+                log::warn!("{target} is drained, but the config does not name it any more");
                 continue;
             }
             let receipt = row.receipt.filter(|receipt| !receipt.outcome.is_taken_back());
             let (state, _) = resume(row.drain, receipt, kept);
             if matches!(state, State::Drained(_)) && state.is_out() {
-                self.sealed.insert(host.clone());
+                self.sealed.insert(target.clone());
             }
-            log::info!("{host} stays {:?} by the journal", state.admin());
-            self.drains.insert(host, state);
+            log::info!("{target} stays {:?} by the journal", state.admin());
+            self.drains.insert(target, state);
         }
         Ok(())
     }
 
     /// Backends that an earlier daemon published and the config does not name any more: their flows go on.
-    fn find_leaving(&mut self) {
+    fn find_leaving(&mut self) -> Result<(), Error> {
         let known: BTreeSet<(u16, u16)> = self
             .model
             .services
@@ -183,6 +211,9 @@ impl Engine {
             })
             .collect();
         let services: BTreeSet<u16> = known.iter().map(|(service, _)| *service).collect();
+        if self.dataplane.is_directory_new {
+            self.look_for_strays(&known, &services)?;
+        }
         let features = self.dataplane.options.abilities.features;
         for ((service, host), mut backend) in self.dataplane.published_backends() {
             if services.contains(&service) && !known.contains(&(service, host)) {
@@ -193,6 +224,34 @@ impl Engine {
                 self.leaving.insert((service, host), backend);
             }
         }
+        Ok(())
+    }
+
+    /// The directory of another version does not tell the way to a host that the config does not name, so no flow may be left on one.
+    fn look_for_strays(&self, known: &BTreeSet<(u16, u16)>, services: &BTreeSet<u16>) -> Result<(), Error> {
+        let mut strays: BTreeMap<(u16, u16), u64> = BTreeMap::new();
+        self.dataplane.each_live(
+            |_| true,
+            |flow| {
+                let pair = (flow.service, flow.host);
+                if services.contains(&pair.0) && !known.contains(&pair) {
+                    *strays.entry(pair).or_default() += 1;
+                }
+            },
+        );
+        if strays.is_empty() {
+            return Ok(());
+        }
+        let line = |((service, host), flows): (&(u16, u16), &u64)| {
+            let service = self.ids.service_name(*service).unwrap_or("?");
+            let host = self.ids.host_name(*host).unwrap_or("?");
+            format!(
+                "  {flows} flows of {service} are on {host}, which the config does not name: name it, and drain it"
+            )
+        };
+        let refusals: Vec<String> = strays.iter().map(line).collect();
+        let path = self.dataplane.paths.maps();
+        Err(crate::dataplane::Error::Incompatible { path, differences: refusals.clone(), refusals }.into())
     }
 
     /// Hosts that left the config while they could not be reached. Their pins end with the next sweep; from the grace period on no
@@ -214,15 +273,14 @@ impl Engine {
 
     fn continue_rings(&mut self) -> Result<(), Error> {
         let lineages = if self.journal.key_replaced() { BTreeMap::new() } else { self.journal.lineages()? };
-        let choices = self.choices();
-        let services = self.model.services.iter();
-        let services: Vec<_> =
-            services.map(|service| (service.name.clone(), self.wanted(service, &choices))).collect();
+        self.health.shares = self.wanted_shares(&self.choices());
+        let services = self.wanted();
         self.rings = self.with_making(|making| Rings::continued(making, services, &lineages));
         Ok(())
     }
 
     fn attach(&mut self) -> Result<(), Error> {
+        self.dataplane.take_over()?;
         for Interface { name: interface, xdp_mode } in &self.model.interfaces {
             let attached = self.dataplane.attach(interface, *xdp_mode)?;
             match &attached.note {

@@ -11,7 +11,7 @@ use crate::api::types::{
     AdminState, BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows, PathErrors,
     ServiceStatus, Status,
 };
-use crate::drain::State;
+use crate::drain::{State, Target};
 use crate::model::{Host, Service, VipMode};
 use crate::relay::Counts;
 
@@ -23,14 +23,17 @@ impl Engine {
         let ring_of = self.rings.by_service();
         let ring_of = |service: &Service| ring_of.get(service.name.as_str()).copied().unwrap_or(0);
         let services = self.model.services.iter().map(|service| self.service(service, ring_of(service)));
-        let services: Vec<_> = services.collect::<Result<_, _>>()?;
+        let mut services: Vec<_> = services.collect::<Result<_, _>>()?;
         let (shares, edges, serving_on) = (self.shares(), self.hosts_of_edges(), self.serving_on());
         let hosts = self.model.hosts.values().map(|host| {
             let share = shares.get(host.name.as_str()).copied().unwrap_or_default();
             self.host(host, share, edges.contains(host.name.as_str()), &serving_on)
         });
         let mut hosts: Vec<_> = hosts.collect::<Result<_, _>>()?;
-        self.add_progress(hosts.iter_mut().filter_map(|host| host.drain.as_mut()).collect(), None)?;
+        let backends = services.iter_mut().flat_map(|service| &mut service.backends);
+        let drains = backends.filter_map(|backend| backend.drain.as_mut());
+        let drains = drains.chain(hosts.iter_mut().filter_map(|host| host.drain.as_mut()));
+        self.add_progress(drains.collect(), None)?;
         Ok(Status {
             instance: self.instance.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -79,6 +82,7 @@ impl Engine {
                 live_flows: self.marked(sum.live(), name, tracks_edges(service)),
                 traffic,
                 next_hop: hop.map_or_else(|| "not known yet".to_owned(), ToString::to_string),
+                drain: self.status_of(&Target::of(name, Some(&service.name)))?,
                 path_mtu: address
                     .filter(|_| service.forward.is_tunnel())
                     .and_then(|address| self.path_mtus.get(&address).copied()),
@@ -109,7 +113,7 @@ impl Engine {
         serving_on: &BTreeMap<String, BTreeSet<String>>,
     ) -> Result<HostStatus, Error> {
         let (sum, traffic): (Sum, _) = self.traffic(self.ids.stats_of_host(&host.name))?;
-        let state = self.drains.get(&host.name);
+        let state = self.host_state(&host.name);
         let live = self.marked(sum.live(), &host.name, has_edges);
         let (oper, down_for) = self.oper(&host.name);
         Ok(HostStatus {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Engine, Error};
 use crate::api::types::{AtDeadline, Happening, Order, Receipt};
-use crate::drain::{Drain, State};
+use crate::drain::{Drain, State, Target};
 use crate::events::Bus;
 use crate::health::Oper;
 
@@ -62,7 +62,7 @@ impl Engine {
     pub(super) fn tell_of_deadlines(&mut self) -> Result<(), Error> {
         let now = self.clock.now();
         let mut passed = BTreeMap::new();
-        for (host, state) in &self.drains {
+        for (target, state) in &self.drains {
             let State::Draining(draining) = state else { continue };
             let drain = &draining.drain;
             let Some(deadline) = drain.order.deadline.filter(|deadline| now >= *deadline) else { continue };
@@ -70,18 +70,27 @@ impl Engine {
                 passed.insert(drain.id, deadline);
                 continue;
             }
-            let live = self.marked(self.host_sum(host)?.live(), host, self.has_edges(host));
-            let (host, number, left) = (host.clone(), drain.id, live.total);
+            let live = self.live_of(target)?;
+            let (Target { host, service }, number, left) = (target.clone(), drain.id, live.total);
             let (by, reason) = (drain.by.clone(), drain.reason.clone());
             match drain.order.at_deadline {
                 // The last flow may be gone, and only a last look missing.
                 AtDeadline::Keep if draining.overdue_since(&live, now).is_none() => continue,
                 AtDeadline::Keep => {
-                    self.tell(Happening::DrainOverdue { host, drain: number, by, reason, deadline, left });
+                    self.tell(Happening::DrainOverdue {
+                        host,
+                        service,
+                        drain: number,
+                        by,
+                        reason,
+                        deadline,
+                        left,
+                    });
                 }
                 at_deadline => {
                     self.tell(Happening::Deadline {
                         host,
+                        service,
                         drain: number,
                         by,
                         reason,
@@ -112,6 +121,7 @@ impl Engine {
 pub(super) fn began(drain: &Drain) -> Happening {
     Happening::DrainBegan {
         host: drain.host.clone(),
+        service: drain.service.clone(),
         drain: drain.id,
         by: drain.by.clone(),
         reason: drain.reason.clone(),
@@ -119,14 +129,22 @@ pub(super) fn began(drain: &Drain) -> Happening {
     }
 }
 
-pub(super) fn amended(host: &str, drain: u64, order: Order, by: &str, reason: Option<&str>) -> Happening {
+pub(super) fn amended(
+    target: &Target,
+    drain: u64,
+    order: Order,
+    by: &str,
+    reason: Option<&str>,
+) -> Happening {
     let (by, reason) = (by.to_owned(), reason.map(str::to_owned));
-    Happening::DrainAmended { host: host.to_owned(), drain, by, reason, order }
+    let Target { host, service } = target.clone();
+    Happening::DrainAmended { host, service, drain, by, reason, order }
 }
 
 pub(super) fn drained(receipt: &Receipt) -> Happening {
     Happening::Drained {
         host: receipt.host.clone(),
+        service: receipt.service.clone(),
         drain: receipt.drain,
         by: receipt.by.clone(),
         reason: receipt.reason.clone(),
@@ -140,15 +158,16 @@ pub(super) fn taken_back(
     receipt: Option<&Receipt>,
     author: Option<(&str, Option<&str>)>,
 ) -> Happening {
-    let (host, number, left) = (drain.host.clone(), drain.id, receipt.map(|receipt| receipt.left));
+    let (number, left) = (drain.id, receipt.map(|receipt| receipt.left));
+    let Target { host, service } = drain.target();
     match author {
         Some((by, reason)) => {
             let (by, reason) = (by.to_owned(), reason.map(str::to_owned));
-            Happening::Undrained { host, drain: number, by, reason, left }
+            Happening::Undrained { host, service, drain: number, by, reason, left }
         }
         None => {
             let (by, reason) = (drain.by.clone(), drain.reason.clone());
-            Happening::LeaseOver { host, drain: number, by, reason, left }
+            Happening::LeaseOver { host, service, drain: number, by, reason, left }
         }
     }
 }

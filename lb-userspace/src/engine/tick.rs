@@ -7,7 +7,7 @@ use lb_common::layout::{HostId, HostState};
 use super::{Engine, Error, telling};
 use crate::api::types::AtDeadline;
 use crate::dataplane::{BackendTable, EndCause, SweepInput};
-use crate::drain::{Action, Event, Observation, State, step};
+use crate::drain::{Action, Event, Observation, State, Target, step};
 use crate::journal::Change;
 use crate::plan::state_of_leaving;
 
@@ -16,8 +16,9 @@ impl Engine {
     pub(super) fn tick(&mut self) -> Result<(), Error> {
         self.dataplane.log();
         // Pins end and drains go on, whether or not something can be published.
+        let interfaces = self.follow_interfaces();
         let own = self.follow_own();
-        let published = self.catch_up().and(own);
+        let published = self.catch_up().and(own).and(interfaces);
         let leased = self.end_leases();
         let ramped = self.advance_ramps();
         let healthy = self.put_health_into_effect();
@@ -36,7 +37,7 @@ impl Engine {
     }
 
     /// Publishes what an earlier attempt could not, or what changed by itself.
-    fn catch_up(&mut self) -> Result<(), Error> {
+    pub(super) fn catch_up(&mut self) -> Result<(), Error> {
         if self.stale {
             self.publish()?;
         } else {
@@ -85,8 +86,14 @@ impl Engine {
             .into_iter()
             .filter_map(|(service, number)| Some((*self.ids.services.get(service)?, number)))
             .collect();
-        let sealed: BTreeSet<HostId> =
-            self.sealed.iter().filter_map(|host| self.ids.hosts.get(host).copied()).collect();
+        let sealed: BTreeSet<(Option<u16>, HostId)> = self
+            .sealed
+            .iter()
+            .filter_map(|Target { host, service }| {
+                let service = service.as_ref().map(|name| self.ids.services.get(name).copied());
+                Some((service.map_or(Some(None), |number| number.map(Some))?, *self.ids.hosts.get(host)?))
+            })
+            .collect();
         // A host that the config names no more has a backend only where it leaves one; after a reboot it has none.
         let members: HashMap<u32, BTreeSet<HostId>> = rings
             .iter()
@@ -98,7 +105,9 @@ impl Engine {
             slots: &|number| rings.get(&number).map(|ring| ring.words.as_slice()),
             state: &|service, host| match self.leaving.get(&(service, host)) {
                 Some(backend) => state_of_leaving(&backend.record),
-                None if sealed.contains(&host) => HostState::Drained,
+                None if sealed.contains(&(None, host)) || sealed.contains(&(Some(service), host)) => {
+                    HostState::Drained
+                }
                 None if ring_of.get(&service).is_some_and(|ring| members[ring].contains(&host)) => {
                     HostState::Up
                 }
@@ -115,17 +124,19 @@ impl Engine {
     fn close_handovers(&mut self) -> Result<(), Error> {
         // What the data path does not know yet is not over.
         let Some(swept) = self.swept.as_ref().filter(|_| !self.stale) else { return Ok(()) };
-        let gone: BTreeSet<u16> = self
+        let gone: BTreeSet<(Option<&str>, HostId)> = self
             .drains
             .iter()
             .filter(|(_, state)| matches!(state, State::Drained(_)) && state.is_out())
-            .filter_map(|(host, _)| self.ids.hosts.get(host).copied())
+            .filter_map(|(target, _)| Some((target.service.as_deref(), *self.ids.hosts.get(&target.host)?)))
             .collect();
         let mut rings = self.rings.clone();
         // Without pins that would hold a slot open, the second in which packets learnt of it counts in full.
         let t = self.idle_timeout() + u64::from(self.any_edges());
         let (now, lost_at) = (self.clock.now(), self.lost_at());
-        let closed = rings.close(now, t, lost_at, &swept.foreign, |host| gone.contains(&host));
+        let closed = rings.close(now, t, lost_at, &swept.foreign, |alone, host| {
+            gone.contains(&(None, host)) || alone.is_some() && gone.contains(&(alone, host))
+        });
         if closed == 0 {
             return Ok(());
         }
@@ -138,34 +149,37 @@ impl Engine {
         if self.stale {
             return Ok(());
         }
-        let draining: Vec<String> = self
+        let draining: Vec<Target> = self
             .drains
             .iter()
             .filter(|(_, state)| matches!(state, State::Draining(_)))
-            .map(|(host, _)| host.clone())
+            .map(|(target, _)| target.clone())
             .collect();
-        for host in draining {
-            let observation = self.observe(&host)?;
+        for target in draining {
+            let observation = self.observe(&target)?;
             let now = self.clock.now();
-            let (state, actions) = step(&host, self.drains[&host].clone(), Event::Sweep(observation), now);
-            self.carry_out(&host, state, actions)?;
+            let event = Event::Sweep(observation);
+            let (state, actions) = step(&target, self.drains[&target].clone(), event, now);
+            self.carry_out(&target, state, actions)?;
         }
         Ok(())
     }
 
-    fn observe(&self, host: &str) -> Result<Observation, Error> {
+    fn observe(&self, target: &Target) -> Result<Observation, Error> {
+        let (host, service) = (&target.host, target.service.as_deref());
         let id = self.ids.hosts[host];
         let (now, t) = (self.clock.now(), self.idle_timeout());
-        let gauges = self.drain_gauges(host)?;
-        if self.drains[host].part().is_some() {
+        let gauges = self.drain_gauges(target)?;
+        if service.is_some() || self.part(host).is_some() {
             // The host's other slots may be settled, where flows need no pins, so its pins may never be complete. Those handed over are.
             let t = t + u64::from(self.any_edges());
             return Ok(Observation {
-                counted: gauges.live.total,
+                // All pins of a host that has no slot of a service are in slots of others.
+                counted: self.foreign(target).iter().sum(),
                 gauges,
                 clock: self.clock.monotonic(),
                 complete_since: self.dataplane.incomplete_since(id),
-                slots_open_long_enough: self.rings.open_long_enough(id, now, t, self.lost_at()),
+                slots_open_long_enough: self.rings.open_long_enough(service, id, now, t, self.lost_at()),
                 idle_timeout: t,
             });
         }
@@ -176,28 +190,28 @@ impl Engine {
             complete_since: self.dataplane.incomplete_since(id),
             // Flows without pins were not counted until the data path had the new rings, which the pins' completeness tells.
             slots_open_long_enough: !self.has_edges(host)
-                && self.rings.open_long_enough(id, now, t, self.lost_at()),
+                && self.rings.open_long_enough(None, id, now, t, self.lost_at()),
             idle_timeout: t,
         })
     }
 
     /// Journal first, then the data path; the new state last, when all of it worked.
-    fn carry_out(&mut self, host: &str, state: State, actions: Vec<Action>) -> Result<(), Error> {
+    fn carry_out(&mut self, target: &Target, state: State, actions: Vec<Action>) -> Result<(), Error> {
         let mut publish = false;
         for action in actions {
             match action {
-                Action::SealHost(host) => publish |= self.sealed.insert(host),
-                Action::UnsealHost(host) => publish |= self.sealed.remove(&host),
+                Action::SealHost(_) => publish |= self.sealed.insert(target.clone()),
+                Action::UnsealHost(_) => publish |= self.sealed.remove(target),
                 Action::Finish(receipt) => {
                     let change = Change { at: self.clock.now(), author: "sluice", reason: None };
                     self.journal.finish_drain(&receipt, &change)?;
                     self.tell(telling::drained(&receipt));
                     let crate::api::types::Receipt { ended, moved, reset, silent, .. } = receipt;
                     log::info!(
-                        "{host} is drained: {ended} flows ended, {moved} moved, {reset} reset, {silent} silent"
+                        "{target} is drained: {ended} flows ended, {moved} moved, {reset} reset, {silent} silent"
                     );
                 }
-                Action::EndSilent { host, action } => self.end_silent(&host, action)?,
+                Action::EndSilent { action, .. } => self.end_silent(target, action)?,
                 // The end of the drain lets its handovers close; the next round does that.
                 Action::PublishRings => {}
                 // Not of a sweep.
@@ -211,20 +225,21 @@ impl Engine {
         if publish {
             self.publish_tables()?;
         }
-        self.drains.insert(host.to_owned(), state);
+        self.drains.insert(target.clone(), state);
         Ok(())
     }
 
     /// Ends the flows of a host that have said nothing since its deadline. The sums of the drain learn of them by the counters.
-    fn end_silent(&mut self, host: &str, action: AtDeadline) -> Result<(), Error> {
-        let Some(&id) = self.ids.hosts.get(host) else { return Ok(()) };
+    fn end_silent(&mut self, target: &Target, action: AtDeadline) -> Result<(), Error> {
+        let Some(&id) = self.ids.hosts.get(&target.host) else { return Ok(()) };
+        let service = target.service.as_ref().and_then(|name| self.ids.services.get(name).copied());
         let cause = if action == AtDeadline::Reset { EndCause::Reset } else { EndCause::Moved };
-        let ended = self.dataplane.end(id, cause)?;
+        let ended = self.dataplane.end(service, id, cause)?;
         if ended.overflow > 0 {
-            self.uncounted.extend(self.ids.stats_of_host(host));
+            self.uncounted.extend(self.ids.stats_of_host(&target.host));
         }
         if ended.total() > 0 {
-            log::info!("{} flows of {host} said nothing after the deadline: ended", ended.total());
+            log::info!("{} flows of {target} said nothing after the deadline: ended", ended.total());
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::model::Health;
 /// Penalty of one time down.
 const DOWN: u64 = 1000;
 /// With so much of it, a host that goes down is held there.
-const SUPPRESS: u64 = 3000;
+const SUPPRESS: u64 = 2500;
 /// With so little left, it may come back.
 const REUSE: u64 = 1500;
 /// No more is held against anybody: some two half-lives.

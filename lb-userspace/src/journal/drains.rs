@@ -39,8 +39,7 @@ pub struct TakenBack {
     pub receipt: Option<Receipt>,
 }
 
-const COLUMNS: &str =
-    "id, host, state, in_force, started_at, author, reason, bounds, counters_at_start, ended_at, receipt";
+const COLUMNS: &str = "id, host, state, in_force, started_at, author, reason, bounds, counters_at_start, ended_at, receipt, service";
 
 impl Journal {
     /// The number that the next drain has to take; several at once take the following ones.
@@ -59,11 +58,31 @@ impl Journal {
     /// # Errors
     /// [`Error::DrainInForce`] if one of the hosts is out already, [`Error::NoSuchDrain`] for one to amend that is not in force.
     pub fn drain(&mut self, begun: &[Drain], amended: &[Amended], change: &Change<'_>) -> Result<u64> {
+        self.drain_instead(begun, amended, &[], change)
+    }
+
+    /// As [`Self::drain`], in the place of drains that are taken back for it.
+    pub fn drain_instead(
+        &mut self,
+        begun: &[Drain],
+        amended: &[Amended],
+        superseded: &[TakenBack],
+        change: &Change<'_>,
+    ) -> Result<u64> {
         self.write("begin or amend a drain", |tx| {
+            let mut taken = Vec::new();
+            for superseded in superseded {
+                taken.push(take_back(tx, superseded)?);
+            }
+            if !taken.is_empty() {
+                revisions::add(tx, Kind::Undrain, change, &json!({ "drains": taken, "superseded": true }))?;
+            }
             let mut noted = Vec::new();
             for drain in begun {
                 begin(tx, drain)?;
-                noted.push(json!({ "id": drain.id, "host": drain.host, "order": drain.order }));
+                noted.push(json!({
+                    "id": drain.id, "host": drain.host, "service": drain.service, "order": drain.order
+                }));
             }
             let mut revision = 0;
             if !noted.is_empty() {
@@ -157,19 +176,25 @@ fn begin(tx: &Transaction<'_>, drain: &Drain) -> std::result::Result<(), Fault> 
     // One of a part of the slots that is done gives way.
     tx.execute(
         "UPDATE drains SET in_force = 0
-         WHERE host = ?1 AND in_force = 1 AND state = 'drained' AND json_extract(bounds, '$.share') IS NOT NULL",
+         WHERE host = ?1 AND service IS NULL AND in_force = 1 AND state = 'drained' AND json_extract(bounds, '$.share') IS NOT NULL",
         [&drain.host],
     )?;
     let in_force: Option<i64> = tx
-        .query_row("SELECT id FROM drains WHERE host = ?1 AND in_force = 1", [&drain.host], |row| row.get(0))
+        .query_row(
+            "SELECT id FROM drains WHERE host = ?1 AND service IS ?2 AND in_force = 1",
+            params![drain.host, drain.service],
+            |row| row.get(0),
+        )
         .optional()?;
     if let Some(id) = in_force {
         return Err(Error::DrainInForce { host: drain.host.clone(), drain: from_sql(id) }.into());
     }
-    tx.execute("DELETE FROM ramps WHERE host = ?1", [&drain.host])?;
+    if drain.service.is_none() {
+        tx.execute("DELETE FROM ramps WHERE host = ?1", [&drain.host])?;
+    }
     tx.execute(
-        "INSERT INTO drains (id, host, state, in_force, started_at, author, reason, bounds, counters_at_start)
-         VALUES (?1, ?2, 'draining', 1, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO drains (id, host, state, in_force, started_at, author, reason, bounds, counters_at_start, service)
+         VALUES (?1, ?2, 'draining', 1, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             to_sql(drain.id),
             drain.host,
@@ -178,6 +203,7 @@ fn begin(tx: &Transaction<'_>, drain: &Drain) -> std::result::Result<(), Fault> 
             drain.reason,
             to_json(&drain.order)?,
             drain.start.as_ref().map(to_json).transpose()?,
+            drain.service,
         ],
     )?;
     Ok(())
@@ -269,6 +295,7 @@ fn of_row(row: &Row<'_>) -> std::result::Result<DrainRow, Fault> {
         drain: Drain {
             id,
             host: row.get(1)?,
+            service: row.get(11)?,
             started_at: from_sql(row.get(4)?),
             by: row.get(5)?,
             reason: row.get(6)?,

@@ -10,6 +10,7 @@
 //!
 //! The calls are synchronous and short (a write is one or two disk flushes).
 
+mod copy;
 mod drains;
 mod error;
 mod file;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+pub use copy::Copy;
 pub use drains::{Amended, DrainRow, TakenBack};
 pub use error::Error;
 pub use health::HealthRows;

@@ -32,6 +32,8 @@ pub struct Inputs<'a> {
     pub out: &'a BTreeSet<String>,
     /// The bounds of drains that have some.
     pub deadlines: &'a BTreeMap<String, Deadline>,
+    /// (service, host) that operators took out for this service alone.
+    pub pairs: &'a BTreeMap<(String, String), Pair>,
     /// Hosts in use with less than their full share, in 256ths.
     pub shares: &'a BTreeMap<String, u16>,
     /// Hosts that are out and that no stateless answer may name any more.
@@ -48,6 +50,15 @@ pub struct Inputs<'a> {
     pub leaving: &'a BTreeMap<(u16, HostId), BackendTable>,
 }
 
+/// How a host is out for one service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pair {
+    /// The bound of the drain, if it has one.
+    pub deadline: Option<Deadline>,
+    /// No stateless answer may name the host any more.
+    pub is_sealed: bool,
+}
+
 /// What a service's health leaves a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Left {
@@ -58,13 +69,29 @@ pub struct Left {
 }
 
 impl Inputs<'_> {
+    fn left(&self, service: &str, host: &str) -> Option<&Left> {
+        if self.health.is_empty() {
+            return None;
+        }
+        self.health.get(&(service.to_owned(), host.to_owned()))
+    }
+
+    fn pair(&self, service: &str, host: &str) -> Option<&Pair> {
+        // Few or none: a search is cheaper than keys to look them up by.
+        self.pairs.iter().find(|((of, at), _)| of == service && at == host).map(|(_, pair)| pair)
+    }
+
+    fn is_out(&self, service: &str, host: &str) -> bool {
+        self.out.contains(host) || self.pair(service, host).is_some()
+    }
+
     /// What the data path may do with a host for a service.
     fn state(&self, service: &str, host: &str) -> HostState {
-        if self.sealed.contains(host) {
+        if self.sealed.contains(host) || self.pair(service, host).is_some_and(|pair| pair.is_sealed) {
             HostState::Drained
         } else if self.down.contains(host) {
             HostState::Down
-        } else if self.out.contains(host) && !self.serves_on(service, host) {
+        } else if self.is_out(service, host) && !self.serves_on(service, host) {
             HostState::Draining
         } else if self.left(service, host).is_some_and(|left| left.is_down) {
             // Its flows stay with it: another host's kernel would reset them, and a false alarm is over in a moment.
@@ -72,13 +99,6 @@ impl Inputs<'_> {
         } else {
             HostState::Up
         }
-    }
-
-    fn left(&self, service: &str, host: &str) -> Option<&Left> {
-        if self.health.is_empty() {
-            return None;
-        }
-        self.health.get(&(service.to_owned(), host.to_owned()))
     }
 
     fn serves_on(&self, service: &str, host: &str) -> bool {
@@ -89,30 +109,36 @@ impl Inputs<'_> {
     /// flows would have nowhere to go.
     fn control(&self, service: &str, host: &str) -> Control {
         let control = Control::new(self.state(service, host));
-        let is_bounded = self.out.contains(host)
+        let is_bounded = self.is_out(service, host)
             && !self.serves_on(service, host)
             && matches!(control.state(), HostState::Draining | HostState::Down);
+        let pair = self.pair(service, host).and_then(|pair| pair.deadline);
         let by_health = || {
             let may_end = matches!(control.state(), HostState::Draining | HostState::Down);
             self.left(service, host).filter(|left| left.is_down && may_end)?.deadline
         };
-        match self.deadlines.get(host).filter(|_| is_bounded).copied().or_else(by_health) {
+        match self.deadlines.get(host).copied().or(pair).filter(|_| is_bounded).or_else(by_health) {
             Some(deadline) => control.with_deadline(deadline),
             None => control,
         }
     }
 
     /// The members of a ring: all of them always, and whether they are in use by their share. `last`, of a ring whose last hosts serve on
-    /// when all are out: those that were in use until now. `by_health`: shares of those that health leaves less than the full one.
+    /// when all are out: those that were in use until now.
+    /// `alone`: the only service of the ring, where hosts are out for this one. `by_health`: shares of hosts that health leaves less than the
+    /// full one.
     pub fn members(
         &self,
         hosts: &[String],
         last: Option<&BTreeSet<String>>,
+        alone: Option<&str>,
         by_health: &BTreeMap<String, u16>,
     ) -> Vec<Member> {
         let member = |name: &String| {
             let host = self.model.hosts.get(name)?;
-            let is_used = !self.out.contains(name) && !self.down.contains(name);
+            let is_out =
+                self.out.contains(name) || alone.is_some_and(|service| self.pair(service, name).is_some());
+            let is_used = !is_out && !self.down.contains(name);
             let share = |of: &BTreeMap<String, u16>| of.get(name).copied().unwrap_or(SHARE_FULL);
             Some(Member {
                 id: *self.ids.hosts.get(name)?,

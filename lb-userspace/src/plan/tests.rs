@@ -40,6 +40,7 @@ struct Site {
     hops: BTreeMap<IpAddr, NextHopState>,
     out: BTreeSet<String>,
     serving_on: BTreeMap<String, BTreeSet<String>>,
+    pairs: BTreeMap<(String, String), Pair>,
     leaving: BTreeMap<(u16, HostId), BackendTable>,
     sealed: BTreeSet<String>,
     down: BTreeSet<String>,
@@ -76,6 +77,7 @@ impl Site {
             leaving: BTreeMap::new(),
             out: BTreeSet::new(),
             serving_on: BTreeMap::new(),
+            pairs: BTreeMap::new(),
             sealed: BTreeSet::new(),
             down: BTreeSet::new(),
             deadlines: BTreeMap::new(),
@@ -90,6 +92,7 @@ impl Site {
             out: &self.out,
             deadlines: &self.deadlines,
             shares: &BTreeMap::new(),
+            pairs: &self.pairs,
             sealed: &self.sealed,
             down: &self.down,
             health: &BTreeMap::new(),
@@ -365,4 +368,25 @@ fn a_host_that_serves_on_is_up_for_that_service_alone() {
     };
     let states = [(0, 1), (0, 2), (1, 1), (1, 2)].map(|(service, host)| state(service, host));
     assert_eq!(states, [HostState::Draining, HostState::Draining, HostState::Draining, HostState::Up]);
+}
+
+#[test]
+fn a_host_that_is_out_for_one_service_is_up_for_the_others() {
+    let service = |name: &str, port: u16| {
+        format!("{{ name = \"{name}\", vip = \"203.0.113.9\", protocol = \"tcp\", port = {port} }}")
+    };
+    let services = format!("services = [{}, {}]", service("s", 80), service("t", 81));
+    let mut site = Site::new(model(&services), [0; 2]);
+    let deadline = Deadline { at: 7, action: lb_common::layout::AtDeadline::Move, spread: 1 };
+    let control = |site: &Site, service: u16, host: HostId| {
+        Control(site.tables().services[&service].backends[&host].record.control)
+    };
+    let key = ("t".to_owned(), "b".to_owned());
+    site.pairs.insert(key.clone(), Pair { deadline: Some(deadline), is_sealed: false });
+    let up = Control::new(HostState::Up);
+    assert_eq!([(0, 1), (0, 2), (1, 1)].map(|(service, host)| control(&site, service, host)), [up; 3]);
+    assert_eq!(control(&site, 1, 2), Control::new(HostState::Draining).with_deadline(deadline));
+    site.pairs.insert(key, Pair { deadline: None, is_sealed: true });
+    assert_eq!(control(&site, 1, 2), Control::new(HostState::Drained));
+    assert_eq!(control(&site, 0, 2), up);
 }

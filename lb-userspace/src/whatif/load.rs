@@ -49,8 +49,7 @@ impl Moves {
             let Some(giver) = giver.filter(|_| from != to) else { continue };
             // The flow hash is even: each slot of a host has the same part of what the service sends to it.
             let part = f64::from(slots) / f64::from(owned[&from]);
-            let services =
-                input.model.services.iter().filter(|service| ring.services.contains(&service.name));
+            let services = input.services().filter(|service| ring.services.contains(&service.name));
             let load = services
                 .fold(Load::default(), |load, service| sum(load, times((input.load)(service, giver), part)));
             match taker {

@@ -35,10 +35,16 @@ pub struct Input<'a> {
     pub model: &'a Model,
     /// The hosts to drain, each once.
     pub hosts: &'a [String],
+    /// The only service that is meant.
+    pub service: Option<&'a str>,
+    /// Percent of its slots that each host would give up; `None`: all.
+    pub share: Option<u8>,
     /// What operators want of each host.
     pub admin: &'a dyn Fn(&str) -> AdminState,
     pub down: &'a BTreeSet<String>,
     pub unwell: &'a rules::Unwell,
+    /// (service, host) that operators took out for this service alone.
+    pub pairs: &'a BTreeSet<(String, String)>,
     pub rings: &'a [RingChange<'a>],
     /// What a host gets of a service now.
     pub load: &'a dyn Fn(&Service, &str) -> Load,
@@ -60,8 +66,13 @@ impl Input<'_> {
         self.model.hosts.keys().filter(|host| !self.is_active(host)).cloned().collect()
     }
 
+    /// The services that are meant.
+    fn services(&self) -> impl Iterator<Item = &Service> {
+        self.model.services.iter().filter(|service| self.service.is_none_or(|only| only == service.name))
+    }
+
     fn load_of(&self, host: &str) -> Load {
-        let services = self.model.services.iter().filter(|service| has(service, host));
+        let services = self.services().filter(|service| has(service, host));
         services.fold(Load::default(), |sum, service| load::sum(sum, (self.load)(service, host)))
     }
 }
@@ -74,13 +85,20 @@ pub fn plan(input: &Input<'_>) -> DrainPlan {
     let hosts: Vec<PlannedHost> = input.hosts.iter().map(|host| planned(input, &moves, host)).collect();
     let unserved =
         (moves.unserved_slots > 0).then_some(Unserved { slots: moves.unserved_slots, load: moves.unserved });
+    // One that gives up a part stays in use.
+    let broken = || {
+        let out = input.out();
+        rules::broken(input.model, &out, input.pairs, input.down, input.unwell, input.hosts, input.service)
+    };
     let mut plan = DrainPlan {
+        service: input.service.map(str::to_owned),
+        share: input.share,
         hosts,
         survivors,
         unserved,
         expected_seconds: input.expected.map(|seconds| seconds.max(at_least(input))),
         at_least_seconds: at_least(input),
-        rules: rules::broken(input.model, &input.out(), input.down, input.unwell, input.hosts),
+        rules: if input.share.is_none() { broken() } else { Vec::new() },
         notes: Vec::new(),
     };
     plan.notes = notes::notes(input, &plan);
@@ -137,7 +155,7 @@ fn survivors(input: &Input<'_>, moves: &Moves, drained: &BTreeSet<&str>) -> Vec<
 
 /// Flows of services that track edges only have no pin that could be counted: they all must have spoken, or be dead.
 fn at_least(input: &Input<'_>) -> u64 {
-    let edges = input.model.services.iter().filter(|service| service.flows.tracking == Tracking::Edges);
+    let edges = input.services().filter(|service| service.flows.tracking == Tracking::Edges);
     let mut edges = edges.filter(|service| input.hosts.iter().any(|host| has(service, host)));
     if edges.next().is_some() { input.idle_timeout + 1 } else { 0 }
 }
@@ -150,8 +168,11 @@ fn has(service: &Service, host: &str) -> bool {
 fn served_on<'a>(input: &Input<'a>) -> impl Iterator<Item = (&'a Service, Vec<&'a str>)> {
     let rings = input.rings.iter().map(|ring| (ring.services, ring.members, ring.after));
     let rings: Vec<_> = rings.collect();
-    let (model, hosts) = (input.model, input.hosts);
-    model.services.iter().filter(|service| service.when_empty == WhenEmpty::Last).filter_map(move |service| {
+    let (model, hosts, only) = (input.model, input.hosts, input.service);
+    let services = model.services.iter().filter(move |service| only.is_none_or(|only| only == service.name));
+    // Of a part each host keeps some anyway.
+    let services = services.filter(|_| input.share.is_none());
+    services.filter(|service| service.when_empty == WhenEmpty::Last).filter_map(move |service| {
         let (_, members, after) = rings.iter().find(|(services, ..)| services.contains(&service.name))?;
         let owners: BTreeSet<HostId> = after.iter().copied().filter(|owner| *owner != HOST_NONE).collect();
         let kept =

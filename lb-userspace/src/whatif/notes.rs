@@ -61,7 +61,7 @@ fn services(input: &Input<'_>, plan: &DrainPlan) -> Vec<String> {
     let mut notes = Vec::new();
     let concerned = |service: &&Service| input.hosts.iter().any(|host| has(service, host));
     let udp = |handover: UdpHandover| -> Vec<&str> {
-        let services = input.model.services.iter().filter(concerned);
+        let services = input.services().filter(concerned);
         let services =
             services.filter(|s| s.protocols.has(Protocol::Udp) && s.flows.udp_handover == handover);
         services.map(|service| service.name.as_str()).collect()

@@ -13,24 +13,25 @@ const NAMED: usize = 4;
 /// (service, host) of hosts that checks say are down for a service.
 pub type Unwell = BTreeSet<(String, String)>;
 
-fn is_unwell(unwell: &Unwell, service: &str, host: &str) -> bool {
-    !unwell.is_empty() && unwell.contains(&(service.to_owned(), host.to_owned()))
-}
-
 /// Every rule that draining `hosts` would break, service by service. `out` are the hosts that operators took out already,
-/// `down` those that cannot be reached.
+/// `pairs` those that are out for one service, as (service, host); `only`: the drain is for this service alone.
+/// `down` are those that cannot be reached, `unwell` those that checks say are down for a service.
 pub fn broken(
     model: &Model,
     out: &BTreeSet<String>,
+    pairs: &BTreeSet<(String, String)>,
     down: &BTreeSet<String>,
     unwell: &Unwell,
     hosts: &[String],
+    only: Option<&str>,
 ) -> Vec<BrokenRule> {
     let taken: BTreeSet<&str> =
         hosts.iter().map(String::as_str).filter(|host| !out.contains(*host)).collect();
-    let looks = model.services.iter().filter_map(|service| {
-        let is_down = |host: &String| down.contains(host) || is_unwell(unwell, &service.name, host);
-        Look::at(model, service, out, &is_down, &taken)
+    let services = model.services.iter().filter(|service| only.is_none_or(|only| only == service.name));
+    let looks = services.filter_map(|service| {
+        let is_unwell = |host: &String| unwell.contains(&(service.name.clone(), host.clone()));
+        let is_down = |host: &String| down.contains(host) || is_unwell(host);
+        Look::at(model, service, out, pairs, &is_down, &taken)
     });
     looks
         .flat_map(|look| [look.last_host(), look.min_healthy(), look.one_zone()].into_iter().flatten())
@@ -61,6 +62,7 @@ impl<'a> Look<'a> {
         model: &'a Model,
         service: &'a Service,
         out: &BTreeSet<String>,
+        pairs: &BTreeSet<(String, String)>,
         is_down: &dyn Fn(&String) -> bool,
         taken: &BTreeSet<&str>,
     ) -> Option<Self> {
@@ -75,10 +77,12 @@ impl<'a> Look<'a> {
             after: 0,
             active_after: 0,
         };
+        let is_out =
+            |name: &String| out.contains(name) || pairs.contains(&(service.name.clone(), name.clone()));
         for name in &service.hosts {
             let weight = model.hosts.get(name).map_or(0, |host| u64::from(host.weight));
             let (is_out, is_down, is_taken) =
-                (out.contains(name), is_down(name), taken.contains(name.as_str()));
+                (is_out(name), is_down(name), taken.contains(name.as_str()) && !is_out(name));
             look.all += weight;
             if !is_out && !is_down {
                 look.before += weight;

@@ -42,7 +42,7 @@ const TWO: &str = "protocol = \"tcp\"\nhosts = [\"a1\", \"a2\"]";
 
 /// The rules that a drain would break, as `rule service: message | mend`.
 fn says(model: &Model, out: &[&str], down: &[&str], hosts: &[&str]) -> Vec<String> {
-    let rules = broken(model, &set(out), &set(down), &Unwell::new(), &names(hosts));
+    let rules = broken(model, &set(out), &BTreeSet::new(), &set(down), &Unwell::new(), &names(hosts), None);
     rules
         .iter()
         .map(|rule| format!("{} {}: {} | {}", rule.rule, rule.service, rule.message, rule.mend))
@@ -102,7 +102,8 @@ fn the_healthy_part_goes_by_weight_and_counts_what_is_down() {
           undrain c or get a1 up first"
         ]
     );
-    let rules = broken(&half, &set(&["c"]), &set(&["a1"]), &Unwell::new(), &names(&["a2"]));
+    let rules =
+        broken(&half, &set(&["c"]), &BTreeSet::new(), &set(&["a1"]), &Unwell::new(), &names(&["a2"]), None);
     assert_eq!((rules[0].weight, rules[0].healthy_before, rules[0].healthy_after), (600, 300, 200));
     // A host that is down is none of the healthy ones: draining it costs nothing.
     assert_eq!(says(&half, &["c"], &["a1", "a2"], &["a1"]), [""; 0]);
@@ -200,9 +201,12 @@ impl Site {
         plan(&Input {
             model: &self.model,
             hosts: &hosts,
+            service: None,
+            share: None,
             admin: &|host| if self.out.contains(host) { AdminState::Draining } else { AdminState::Active },
             down: &self.down,
             unwell: &Default::default(),
+            pairs: &BTreeSet::new(),
             rings: &[ring],
             load,
             live: &|_| live,

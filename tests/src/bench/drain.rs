@@ -13,7 +13,7 @@ use super::report::table;
 use crate::demo::interrupt;
 use crate::site::{ECHO, Plan, Site, WEB};
 use crate::topology::Topology;
-use crate::traffic::{Connections, ConnectionsOptions, Requests, RequestsOptions};
+use crate::traffic::{Connections, ConnectionsOptions, Outcome, Request, Requests, RequestsOptions};
 
 /// Hosts of the site.
 const HOSTS: usize = 3;
@@ -23,6 +23,8 @@ const LONG: usize = 200;
 const AT_ONCE: usize = 32;
 /// Addresses of the client: each has so many ports, and they are taken for a minute after a connection's end.
 const SOURCES: usize = 64;
+/// Failures that are told one by one.
+const SHOWN: usize = 10;
 /// A drain takes some seconds; one that takes this long will not end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -44,6 +46,8 @@ pub struct DrainReport {
     /// Short connections, each with a request and an answer; and those of them that failed.
     pub connections: u64,
     pub failed: u64,
+    /// The first of those, one a line: when each began, how long it took, and how it failed.
+    pub failures: Vec<String>,
     /// Long connections, those of other hosts through a drain and its end; and those of them that broke.
     pub long: u64,
     pub broken: u64,
@@ -100,6 +104,7 @@ fn run(options: &DrainOptions, mut say: impl FnMut(&str)) -> Result<DrainReport>
     let begun = Instant::now();
     let (mut calls, mut ends, mut late, mut misrouted) = (Vec::new(), Vec::new(), 0, 0);
     let (mut opened, mut broken) = (0, 0);
+    let mut phases = vec![(begun, "before the first drain".to_owned())];
     for turn in 0.. {
         let counts = short.counts();
         if short.is_done()
@@ -112,13 +117,17 @@ fn run(options: &DrainOptions, mut say: impl FnMut(&str)) -> Result<DrainReport>
         let host = format!("h{}", turn % HOSTS + 1);
         say(&format!("drain {}, of {host}: {} of {} connections", turn + 1, counts.ok, options.connections));
         let long = long_connections(&site)?;
+        phases.push((Instant::now(), format!("the call of the drain of {host}")));
         let drain = Drain::of(&site, &host, &long)?;
         // Those that began while the host was out.
         late += short.answered_between(drain.returned, drain.drained).get(&host).copied().unwrap_or(0);
         misrouted += drain.misrouted;
         calls.push(drain.call.as_secs_f64() * 1e3);
         ends.push((drain.drained - drain.returned).as_secs_f64());
+        phases.push((drain.returned, format!("the return of the drain of {host}")));
+        phases.push((drain.drained, format!("the end of the drain of {host}")));
         site.daemon.cli_ok(&["undrain", &host])?;
+        phases.push((Instant::now(), format!("the return of the undrain of {host}")));
         for long in long {
             let counts = long.finish()?;
             (opened, broken) = (opened + counts.opened, broken + counts.broken + counts.missing);
@@ -126,6 +135,7 @@ fn run(options: &DrainOptions, mut say: impl FnMut(&str)) -> Result<DrainReport>
     }
     say("ending");
     let seconds = begun.elapsed().as_secs_f64();
+    let failures = failures(&short.log(), &phases);
     let counts = short.finish()?;
     Ok(DrainReport {
         machine,
@@ -133,6 +143,7 @@ fn run(options: &DrainOptions, mut say: impl FnMut(&str)) -> Result<DrainReport>
         seconds,
         connections: counts.ok + counts.failed,
         failed: counts.failed,
+        failures,
         long: opened,
         broken,
         misrouted,
@@ -141,6 +152,22 @@ fn run(options: &DrainOptions, mut say: impl FnMut(&str)) -> Result<DrainReport>
         call_ms: middle_and_most(&mut calls),
         drained_s: middle_and_most(&mut ends),
     })
+}
+
+/// Requests that failed, each with what had happened last when it began.
+fn failures(log: &[Request], phases: &[(Instant, String)]) -> Vec<String> {
+    let failed = log.iter().filter_map(|request| match &request.outcome {
+        Outcome::Ok(_) => None,
+        Outcome::Failed(why) => Some((request, why)),
+    });
+    let told = failed.take(SHOWN).map(|(request, why)| {
+        let last = phases.iter().rfind(|(at, _)| *at <= request.begun);
+        let last = last.map_or_else(String::new, |(at, what)| {
+            format!("{:.3} s after {what}", (request.begun - *at).as_secs_f64())
+        });
+        format!("begun {last}, took {:.3} s: {why}", request.took.as_secs_f64())
+    });
+    told.collect()
 }
 
 /// Long connections to both VIPs, of which those of the other hosts live through the drain.
@@ -229,6 +256,9 @@ impl fmt::Display for DrainReport {
             figures.add_row([what, &figure, goal]);
         }
         writeln!(f, "{figures}")?;
+        for failure in &self.failures {
+            writeln!(f, "a connection that failed: {failure}")?;
+        }
         writeln!(f, "must-be-zero counters that are not: {}", self.violations)
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use lb_common::layout::{Control, HostId, HostState};
 use lb_userspace::ages::{End, Ended, Pair};
 use lb_userspace::dataplane::{Dataplane, Sizes, SweepInput, Tables, grace_period, monotonic_seconds};
-use lb_userspace::engine::look;
+use lb_userspace::engine::{Watched, look};
 use lb_userspace::ring::{Base, Slots};
 
 use super::cases::flows;
@@ -93,13 +93,13 @@ fn progress(subject: &mut Subject, flows: u32, goal: f64) -> Result<Vec<Work>> {
         let (at, is_silent) = (now.saturating_sub(number % 3600), number % 9 == 0);
         ended.take(&[End { pair, at, duration: number * 7919 % 40_000, is_silent }], now);
     }
-    let hosts: Vec<_> = hosts.into_iter().map(|host| (host, None)).collect();
+    let hosts: Vec<_> = hosts.into_iter().map(|host| Watched { host, service: None, bound: None }).collect();
     let name = format!("progress and 5 blockers of each of {} hosts, {}", hosts.len(), self::flows(flows));
     let work = Work::new(&name, 11, Some(goal), || {
         let seen = look(&subject.dataplane, &ended, &hosts, 5, monotonic_seconds());
-        let total: u64 = seen.values().map(|seen| seen.survey.total()).sum();
+        let total: u64 = seen.iter().map(|seen| seen.survey.total()).sum();
         anyhow::ensure!(total >= u64::from(flows) * 999 / 1000, "{total} flows were found");
-        anyhow::ensure!(seen.values().all(|seen| seen.expected.p50.is_some()), "nothing is expected");
+        anyhow::ensure!(seen.iter().all(|seen| seen.expected.p50.is_some()), "nothing is expected");
         Ok(())
     })?;
     Ok(vec![work])

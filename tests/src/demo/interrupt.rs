@@ -71,14 +71,19 @@ fn prefix_lock() -> MutexGuard<'static, Option<String>> {
     PREFIX.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Waits for the orderly end, then kills what it may be waiting for, and at last the demo itself.
-fn force() {
-    std::thread::sleep(PATIENCE);
+/// Removes what is guarded, and after a while once more: what waited for a process goes on when that is gone.
+pub fn remove_by_force() {
     let prefix = prefix_lock().clone();
     if let Some(prefix) = prefix {
         topology::remove_all(&prefix);
         std::thread::sleep(PATIENCE);
         topology::remove_all(&prefix);
     }
+}
+
+/// Waits for the orderly end, then kills what it may be waiting for, and at last the demo itself.
+fn force() {
+    std::thread::sleep(PATIENCE);
+    remove_by_force();
     std::process::exit(super::INTERRUPTED.into());
 }

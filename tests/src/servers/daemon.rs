@@ -53,6 +53,12 @@ impl SluiceDaemon {
 
     /// Starts the daemon again after its end, with the config file as it is now, and waits until it answers.
     pub fn start_again(&mut self) -> Result<()> {
+        self.start_unawaited()?;
+        self.wait_until_it_answers()
+    }
+
+    /// [`start_again`](Self::start_again) without waiting for it.
+    pub fn start_unawaited(&mut self) -> Result<()> {
         if self.process.as_ref().is_some_and(Process::is_running) {
             bail!("the daemon {} runs already", self.instance);
         }
@@ -62,7 +68,12 @@ impl SluiceDaemon {
         command.arg("run").arg("--config").arg(self.config_path()).args(["--instance", &self.instance]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.process = Some(self.ns.spawn(command)?);
-        self.wait_until_it_answers()
+        Ok(())
+    }
+
+    /// Another program from the next start on, also for [`cli`](Self::cli).
+    pub fn use_binary(&mut self, binary: &Path) {
+        self.binary = binary.to_owned();
     }
 
     /// Replaces the config file; the daemon reads it when it is told to, or started again.
@@ -217,15 +228,38 @@ pub fn sluice_binary() -> Result<PathBuf> {
         let path = PathBuf::from(path);
         return path.canonicalize().with_context(|| format!("SLUICE_BIN names {}", path.display()));
     }
+    built("sluice")
+        .context("there is no sluice program beside this one: build it (cargo build -p lb-userspace) or set SLUICE_BIN")
+}
+
+/// The program with another layout of the maps: the file that `SLUICE_NEXT_BIN` names, or the one that lies beside
+/// [`sluice_binary`].
+pub fn next_sluice_binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("SLUICE_NEXT_BIN") {
+        let path = PathBuf::from(path);
+        return path.canonicalize().with_context(|| format!("SLUICE_NEXT_BIN names {}", path.display()));
+    }
+    let beside = sluice_binary()?.with_file_name("sluice-next");
+    if beside.is_file() {
+        return Ok(beside);
+    }
+    built("sluice-next").context(
+        "there is no program with another layout: build it (cargo build -p lb-userspace --features layout-next --bin \
+         sluice-next) or set SLUICE_NEXT_BIN",
+    )
+}
+
+/// A program among what cargo has built.
+fn built(name: &str) -> Result<PathBuf> {
     let executable = std::env::current_exe().context("cannot tell where this program is")?;
     let mut candidates = Vec::new();
     // target/debug/deps/test-… and target/debug/program
     for folder in executable.ancestors().skip(1).take(2) {
-        candidates.push(folder.join("sluice"));
+        candidates.push(folder.join(name));
     }
     if let Some(target) = executable.ancestors().find(|folder| folder.ends_with("target")) {
-        candidates.extend(["debug", "release"].map(|profile| target.join(profile).join("sluice")));
+        candidates.extend(["debug", "release"].map(|profile| target.join(profile).join(name)));
     }
     let found = candidates.into_iter().find(|path| path.is_file());
-    found.context("there is no sluice program beside this one: build it (cargo build -p lb-userspace) or set SLUICE_BIN")
+    found.with_context(|| format!("no {name} has been built"))
 }

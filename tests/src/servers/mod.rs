@@ -3,5 +3,5 @@
 mod daemon;
 mod nginx;
 
-pub use daemon::{SluiceDaemon, sluice_binary};
+pub use daemon::{SluiceDaemon, next_sluice_binary, sluice_binary};
 pub use nginx::{BIG_FILE_BYTES, Nginx, SLOW_BYTES_PER_SECOND, pattern};

@@ -27,10 +27,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::topology::Namespace;
 
-pub use connections::{ConnectionCounts, ConnectionHost, Connections, ConnectionsOptions};
+pub use connections::{Break, ConnectionCounts, ConnectionHost, Connections, ConnectionsOptions};
 pub use requests::{Outcome, Request, RequestCounts, Requests, RequestsOptions};
 pub use tcp_server::{EchoServer, EchoServerCounts};
-pub use udp_flows::{UdpCounts, UdpFlows, UdpFlowsOptions, UdpHost};
+pub use udp_flows::{UdpCounts, UdpFlows, UdpFlowsOptions, UdpHost, UdpTrouble, UdpWrong};
 pub use udp_server::{UdpEchoServer, UdpEchoServerCounts};
 
 /// How often a sleeping thread looks whether it shall end or do something else.
@@ -117,6 +117,30 @@ fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
         std::thread::sleep(Duration::from_millis(5));
     }
     true
+}
+
+/// A flow that a server has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// When its first packet was sent.
+    pub begun: Instant,
+    /// When the first answer came.
+    pub answered: Instant,
+    pub host: String,
+}
+
+/// How many of those that were begun after `from` and not after `to` each host answered.
+fn by_host(openings: &[Opening], from: Instant, to: Instant) -> BTreeMap<String, u64> {
+    let mut hosts = BTreeMap::new();
+    for opening in openings.iter().filter(|opening| opening.begun > from && opening.begun <= to) {
+        *hosts.entry(opening.host.clone()).or_default() += 1;
+    }
+    hosts
+}
+
+/// What a log has from entry `from` on.
+fn since<T: Clone>(log: &[T], from: usize) -> Vec<T> {
+    log.get(from..).unwrap_or_default().to_vec()
 }
 
 /// Occurrences by reason.

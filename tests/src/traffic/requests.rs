@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 use socket2::{Protocol, Type};
 
-use super::{Reasons, TICK, Workers, client_socket, lock, reason, wait_until};
+use super::{Reasons, TICK, Workers, client_socket, lock, reason, since, wait_until};
 use crate::topology::Namespace;
 
 /// What to ask, whom and how often.
@@ -154,7 +154,12 @@ impl Requests {
 
     /// All requests that have ended, in the order of their ends.
     pub fn log(&self) -> Vec<Request> {
-        lock(&self.shared.book).log.clone()
+        self.log_from(0)
+    }
+
+    /// As [`log`](Self::log), without the first `from`.
+    pub fn log_from(&self, from: usize) -> Vec<Request> {
+        since(&lock(&self.shared.book).log, from)
     }
 
     /// Waits until `done` says so of the counts, at most `limit`; says whether it did.
@@ -167,9 +172,14 @@ impl Requests {
         self.workers.are_done()
     }
 
+    /// Begins no more from now on.
+    pub fn begin_to_finish(&self) {
+        self.shared.finish.store(true, Ordering::Relaxed);
+    }
+
     /// Begins no more, waits for those under way, and returns the counts.
     pub fn finish(mut self) -> Result<RequestCounts> {
-        self.shared.finish.store(true, Ordering::Relaxed);
+        self.begin_to_finish();
         wait_until(self.patience * 2 + Duration::from_secs(5), || self.workers.are_done());
         self.workers.stop();
         self.workers.join()?;

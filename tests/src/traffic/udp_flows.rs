@@ -14,7 +14,9 @@ use socket2::{Protocol, Type};
 
 use super::epoll::{Epoll, READ, sockets_per_thread};
 use super::timers::Timers;
-use super::{LONGEST_NAME, Reasons, TICK, Workers, client_socket, lock, reason, wait_until};
+use super::{
+    LONGEST_NAME, Opening, Reasons, TICK, Workers, by_host, client_socket, lock, reason, since, wait_until,
+};
 use crate::topology::Namespace;
 
 /// Whom to ask and how often.
@@ -89,6 +91,28 @@ pub struct UdpCounts {
     pub hosts: BTreeMap<String, UdpHost>,
 }
 
+/// What must not happen to a flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpTrouble {
+    /// When the flow's first datagram was sent.
+    pub begun: Instant,
+    /// Of a loss: when the datagram was sent that has no answer.
+    pub at: Instant,
+    /// Who answered the flow first, if anybody has.
+    pub host: Option<String>,
+    pub what: UdpWrong,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UdpWrong {
+    /// A datagram has no answer.
+    Lost,
+    /// Another host answered: this one. Told once for each change.
+    Moved(String),
+    /// The socket was told of an error.
+    Error(String),
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     ended: AtomicU64,
@@ -108,8 +132,8 @@ struct Book {
     errors: u64,
     reasons: Reasons,
     hosts: BTreeMap<String, UdpHost>,
-    /// First datagram and host of each answered flow.
-    openings: Vec<(Instant, String)>,
+    openings: Vec<Opening>,
+    troubles: Vec<UdpTrouble>,
 }
 
 /// The running client.
@@ -173,12 +197,17 @@ impl UdpFlows {
 
     /// How many of the flows that were begun after `from` and not after `to` each host answered first.
     pub fn opened_between(&self, from: Instant, to: Instant) -> BTreeMap<String, u64> {
-        let mut hosts = BTreeMap::new();
-        let within = |begun: Instant| begun > from && begun <= to;
-        for (_, host) in lock(&self.shared.book).openings.iter().filter(|(begun, _)| within(*begun)) {
-            *hosts.entry(host.clone()).or_default() += 1;
-        }
-        hosts
+        by_host(&lock(&self.shared.book).openings, from, to)
+    }
+
+    /// The flows that were answered, in the order of their first answers, without the first `from`.
+    pub fn openings(&self, from: usize) -> Vec<Opening> {
+        since(&lock(&self.shared.book).openings, from)
+    }
+
+    /// What went wrong, in the order in which it was noticed, without the first `from`.
+    pub fn troubles(&self, from: usize) -> Vec<UdpTrouble> {
+        since(&lock(&self.shared.book).troubles, from)
     }
 
     /// Waits until `done` says so of the counts, at most `limit`; says whether it did.
@@ -186,9 +215,19 @@ impl UdpFlows {
         wait_until(limit, || done(&self.counts()))
     }
 
+    /// Sends nothing more from now on.
+    pub fn begin_to_finish(&self) {
+        self.shared.finish.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing will be sent or awaited any more.
+    pub fn is_done(&self) -> bool {
+        self.workers.are_done()
+    }
+
     /// Sends nothing more, waits for the answers that are due, at most the patience, and returns the counts.
     pub fn finish(mut self) -> Result<UdpCounts> {
-        self.shared.finish.store(true, Ordering::Relaxed);
+        self.begin_to_finish();
         wait_until(self.patience * 2 + Duration::from_secs(5), || self.workers.are_done());
         self.workers.stop();
         self.workers.join()?;
@@ -200,6 +239,8 @@ struct Flow {
     socket: UdpSocket,
     begun: Instant,
     host: Option<String>,
+    /// Who answered last, if not `host`.
+    astray: Option<String>,
     next_send: Instant,
     /// When to fall silent.
     end_at: Option<Instant>,
@@ -207,6 +248,12 @@ struct Flow {
     sent: u64,
     /// Numbers and times of datagrams without an answer, oldest first.
     open: VecDeque<(u64, Instant)>,
+}
+
+impl Flow {
+    fn trouble(&self, at: Instant, what: UdpWrong) -> UdpTrouble {
+        UdpTrouble { begun: self.begun, at, host: self.host.clone(), what }
+    }
 }
 
 struct Shard {
@@ -264,6 +311,7 @@ impl Shard {
             socket,
             begun: now,
             host: None,
+            astray: None,
             next_send: now,
             end_at,
             ended: false,
@@ -278,7 +326,7 @@ impl Shard {
             }
             Err(error) => {
                 self.flows.push(None);
-                self.count_error(&error);
+                self.count_error(index, &error);
             }
         }
     }
@@ -299,8 +347,11 @@ impl Shard {
         let (patience, interval) = (self.options.patience, self.options.interval);
         let Some(flow) = self.flows.get_mut(index).and_then(Option::as_mut) else { return };
         while flow.open.front().is_some_and(|(_, sent)| now >= *sent + patience) {
-            flow.open.pop_front();
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+            if let Some((_, sent)) = flow.open.pop_front() {
+                self.shared.lost.fetch_add(1, Ordering::Relaxed);
+                let trouble = flow.trouble(sent, UdpWrong::Lost);
+                lock(&self.shared.book).troubles.push(trouble);
+            }
         }
         if !flow.ended && flow.end_at.is_some_and(|end| now >= end) {
             flow.ended = true;
@@ -321,12 +372,12 @@ impl Shard {
             self.shared.sent.fetch_add(1, Ordering::Relaxed);
             // An error that an earlier datagram met is told once; this one has not been sent then.
             let result = flow.socket.send(&payload).or_else(|first| {
-                self.count_error(&first);
+                self.count_error(index, &first);
                 let Some(flow) = &self.flows[index] else { return Err(first) };
                 flow.socket.send(&payload)
             });
             if let Err(error) = result {
-                self.count_error(&error);
+                self.count_error(index, &error);
             }
         }
         let Some(flow) = &self.flows[index] else { return };
@@ -354,17 +405,22 @@ impl Shard {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    self.count_error(&error);
+                    self.count_error(index, &error);
                     return;
                 }
             }
         }
     }
 
-    fn count_error(&self, error: &io::Error) {
+    fn count_error(&self, index: usize, error: &io::Error) {
         let mut book = lock(&self.shared.book);
         book.errors += 1;
         *book.reasons.entry(reason(error)).or_default() += 1;
+        let (now, what) = (Instant::now(), UdpWrong::Error(reason(error)));
+        book.troubles.push(match self.flows.get(index).and_then(Option::as_ref) {
+            Some(flow) => flow.trouble(now, what),
+            None => UdpTrouble { begun: now, at: now, host: None, what },
+        });
     }
 }
 
@@ -391,12 +447,20 @@ fn enter(flow: &mut Flow, name: &str, number: u64, shared: &Shared) {
         None => {
             host.flows += 1;
             flow.host = Some(name.to_owned());
-            book.openings.push((flow.begun, name.to_owned()));
+            book.openings.push(Opening {
+                begun: flow.begun,
+                answered: Instant::now(),
+                host: name.to_owned(),
+            });
         }
         Some(first) if first != name => {
             shared.moved.fetch_add(1, Ordering::Relaxed);
+            if flow.astray.as_deref() != Some(name) {
+                flow.astray = Some(name.to_owned());
+                book.troubles.push(flow.trouble(Instant::now(), UdpWrong::Moved(name.to_owned())));
+            }
         }
-        Some(_) => {}
+        Some(_) => flow.astray = None,
     }
 }
 

@@ -24,7 +24,7 @@ fn all_pins_of_a_host_are_ended_and_booked() {
             bench.rig.dataplane.pair_counters(Setup::stats(service, 1)).expect("counters can be read")
         };
         assert_eq!(counters(&bench).live.iter().sum::<i64>() as u64, live);
-        let ended = bench.rig.dataplane.end(1, cause).expect("the table can be walked");
+        let ended = bench.rig.dataplane.end(None, 1, cause).expect("the table can be walked");
         assert_eq!((ended.total(), ended.overflow), (live, OVERFLOW as u64 - 1));
         // Gauges, marks and places are as the pins say.
         bench.rig.audit();
@@ -43,7 +43,7 @@ fn all_pins_of_a_host_are_ended_and_booked() {
             };
             assert_eq!(found, expected, "flow {number} of service {service}");
         }
-        assert_eq!(bench.rig.dataplane.end(1, cause).expect("once more").total(), 0);
+        assert_eq!(bench.rig.dataplane.end(None, 1, cause).expect("once more").total(), 0);
         bench.ends_empty();
     }
 }

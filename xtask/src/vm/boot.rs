@@ -15,20 +15,18 @@ use crate::command::Cmd;
 pub const BEGUN: &str = "sluice-vm: the suites begin";
 /// What the init prints after the last suite, before the status.
 pub const ENDED: &str = "sluice-vm: the suites ended with status";
-/// For how long the suites of a run may take.
-pub const LIMIT: Duration = Duration::from_secs(240);
 /// For how long nothing may come. A boot takes 3 s, and about one in 70 hangs.
 const SILENCE: Duration = Duration::from_secs(30);
 const ATTEMPTS: u32 = 2;
 
-/// Boots, shows the console, and gives the suites' status; `see` gets each line.
+/// Boots, shows the console, and gives the suites' status; `see` gets each line. The suites may take as long as `limit`.
 ///
 /// # Errors
 /// When the machine does not boot, when it ends without a status, and when it does not end.
-pub fn run(qemu: &Cmd, see: &mut dyn FnMut(&str)) -> Result<i32> {
+pub fn run(qemu: &Cmd, limit: Duration, see: &mut dyn FnMut(&str)) -> Result<i32> {
     println!("$ {}", qemu.line());
     for _ in 0..ATTEMPTS {
-        if let Some(status) = attempt(qemu, SILENCE, LIMIT + SILENCE, see)? {
+        if let Some(status) = attempt(qemu, SILENCE, limit + SILENCE, see)? {
             return Ok(status);
         }
         println!("vm: nothing came from it for {} s, so it was ended", SILENCE.as_secs());

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -36,6 +37,9 @@ impl Initramfs {
             initramfs.folder(Path::new(folder));
         }
         initramfs.copy(busybox, Path::new("/bin/busybox"))?;
+        // Servers ask who they are to run as.
+        initramfs.file("/etc/passwd", "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n");
+        initramfs.file("/etc/group", "root:x:0:\nnogroup:x:65534:\n");
         Ok(initramfs)
     }
 
@@ -73,10 +77,10 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Adds the init, which runs the tests by the filter but `without` those by that name, and writes all into a file, which stays: for
-    /// who boots it by hand.
-    pub fn write(mut self, filter: Option<&str>, without: Option<&str>, to: &Path) -> Result<()> {
-        let init = init(&self.modules, &self.suites, filter, without);
+    /// Adds the init, which runs the tests by the filter but `without` those by these names, for as long as `limit`, and writes all into
+    /// a file, which stays: for who boots it by hand.
+    pub fn write(mut self, filter: Option<&str>, without: &[&str], limit: Duration, to: &Path) -> Result<()> {
+        let init = init(&self.modules, &self.suites, filter, without, limit);
         self.entry(Path::new("/init"), PROGRAM, init.as_bytes());
         self.entry(Path::new(TRAILER), 0, &[]);
         // Another run may be about to boot the one that is there.
@@ -84,6 +88,12 @@ impl Initramfs {
         fs::write(&unfinished, &self.archive)
             .and_then(|()| fs::rename(&unfinished, to))
             .with_context(|| format!("cannot write {}", to.display()))
+    }
+
+    fn file(&mut self, path: &str, content: &str) {
+        let path = Path::new(path);
+        path.parent().into_iter().for_each(|folder| self.folder(folder));
+        self.entry(path, 0o100_644, content.as_bytes());
     }
 
     fn copy(&mut self, from: &Path, to: &Path) -> Result<()> {
@@ -144,8 +154,14 @@ fn libraries(ldd: &str) -> Vec<PathBuf> {
 }
 
 /// The first process. The suites go on one after another, whatever their ends; the machine ends by itself if they do not.
-fn init(modules: &[String], suites: &[String], filter: Option<&str>, without: Option<&str>) -> String {
-    let without = without.map_or(String::new(), |name| format!(" --skip {name}"));
+fn init(
+    modules: &[String],
+    suites: &[String],
+    filter: Option<&str>,
+    without: &[&str],
+    limit: Duration,
+) -> String {
+    let without: String = without.iter().map(|name| format!(" --skip {name}")).collect();
     let filter = filter.map_or(String::new(), |filter| format!(" '{}'", filter.replace('\'', r"'\''")));
     let loads: String =
         modules.iter().map(|module| format!("insmod /modules/{module} || status=1\n")).collect();
@@ -173,7 +189,7 @@ fn init(modules: &[String], suites: &[String], filter: Option<&str>, without: Op
          {runs}\
          echo {ended} $status\n\
          poweroff -f\n",
-        limit = boot::LIMIT.as_secs(),
+        limit = limit.as_secs(),
         begun = boot::BEGUN,
         ended = boot::ENDED,
     )
@@ -185,6 +201,8 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(9);
 
     #[test]
     fn libraries_are_the_paths_that_ldd_prints() {
@@ -215,13 +233,14 @@ mod tests {
     #[test]
     fn modules_are_loaded_before_the_suites_that_need_them() {
         let (modules, suites) = (["a.ko", "b.ko"], ["kernel_x", "vm_y"]);
-        let script = init(&modules.map(str::to_owned), &suites.map(str::to_owned), Some("z"), Some("a::"));
+        let script =
+            init(&modules.map(str::to_owned), &suites.map(str::to_owned), Some("z"), &["a::", "b::"], LIMIT);
         let lines: Vec<&str> = script.lines().filter(|line| line.contains("|| status=")).collect();
         let expected = [
             "insmod /modules/a.ko || status=1",
             "insmod /modules/b.ko || status=1",
-            "/suites/kernel_x 'z' --skip a:: || status=$?",
-            "/suites/vm_y 'z' --skip a:: --include-ignored || status=$?",
+            "/suites/kernel_x 'z' --skip a:: --skip b:: || status=$?",
+            "/suites/vm_y 'z' --skip a:: --skip b:: --include-ignored || status=$?",
         ];
         assert_eq!(lines, expected);
     }
@@ -229,7 +248,7 @@ mod tests {
     /// A status that is not 0 is kept, whatever the suite after it says, and a filter is one word.
     #[test]
     fn the_init_tells_the_status_of_a_suite_that_failed() {
-        let script = init(&[], &["one".to_owned(), "two".to_owned()], Some("it's"), None);
+        let script = init(&[], &["one".to_owned(), "two".to_owned()], Some("it's"), &[], LIMIT);
         let suites: String = script
             .lines()
             .filter(|line| line.contains("status") || line.contains("echo"))

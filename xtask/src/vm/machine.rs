@@ -1,4 +1,4 @@
-//! What the virtual machine is made of: Debian 12's kernel, QEMU and busybox, unpacked into the tools folder.
+//! What the virtual machine is made of: one of Debian's kernels, QEMU and busybox, unpacked into the tools folder.
 //!
 //! Everything comes out of Debian's archive through an apt that has sources, lists and a (empty) list of installed packages
 //! of its own, so that it can be had without root, changes nothing on the machine and does not meet what is installed:
@@ -9,59 +9,53 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::kernels::Kernel;
 use super::modules;
 use crate::command::{Cmd, which};
 use crate::tools_folder::{self, ToolsFolder};
 use crate::workspace::Workspace;
 
-/// For people.
-pub const NAME: &str = "Linux 6.1 of Debian 12 in QEMU";
-/// What there is to download, for people.
-pub const SIZE: &str = "85 MB";
-/// The package that depends on the newest kernel.
+/// The package that depends on the newest kernel of a suite.
 pub const KERNEL: &str = "linux-image-cloud-amd64";
 
-/// Name of the folder; to be changed with what is in it.
-const FOLDER: &str = "vm-debian12-linux6.1-devices";
-const KERNEL_PREFIX: &str = "linux-image-6.1.";
+/// Name of the folder of QEMU and busybox; to be changed with what is in it.
+const EMULATOR_FOLDER: &str = "vm-debian12-qemu";
 const EMULATOR: [&str; 2] = ["qemu-system-x86", "busybox-static"];
-/// Folder of the modules that the suites need; the others are thrown away.
-const MODULES: &str = "modules";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const SOURCES: [&str; 2] = [
+const EMULATOR_SOURCES: [&str; 2] = [
     "http://deb.debian.org/debian bookworm main",
     "http://deb.debian.org/debian-security bookworm-security main",
 ];
-/// MiB. The suites need half of it.
+/// Folder of the modules that the suites need; the others are thrown away.
+const MODULES: &str = "modules";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// MiB. The suites of CI need half of it.
 const MEMORY: &str = "1024";
 
 pub struct Machine {
-    folder: PathBuf,
+    /// Of QEMU and busybox.
+    emulator: PathBuf,
+    /// Of the kernel and its modules.
+    kernel: PathBuf,
     /// As `uname -r` says it.
     pub release: String,
 }
 
 impl Machine {
-    /// The machine in one of the tools folders, if it is there and its QEMU starts.
-    pub fn find(workspace: &Workspace) -> Option<Machine> {
-        tools_folder::all(workspace).find_map(|tools| Self::in_folder(tools.join(FOLDER)))
+    /// The machine in the tools folders, if all of it is there and its QEMU starts.
+    pub fn find(workspace: &Workspace, kernel: &Kernel) -> Option<Machine> {
+        let emulator = find_emulator(workspace)?;
+        let folders = tools_folder::all(workspace).map(|tools| tools.join(kernel.folder()));
+        let (kernel, release) =
+            folders.into_iter().find_map(|folder| Some((folder.clone(), release(&folder)?)))?;
+        Some(Machine { emulator, kernel, release })
     }
 
-    fn in_folder(folder: PathBuf) -> Option<Machine> {
-        let release = fs::read_dir(&folder)
-            .ok()?
-            .flatten()
-            .find_map(|entry| Some(entry.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_owned()))?;
-        let machine = Machine { folder, release };
-        (machine.busybox().is_file() && machine.qemu().arg("--version").succeeds()).then_some(machine)
-    }
-
-    /// Downloads and unpacks it.
+    /// Downloads and unpacks what is missing of it.
     ///
     /// # Errors
     /// Without apt or Debian's keys, and when apt fails.
-    pub fn install(workspace: &Workspace) -> Result<()> {
-        for program in ["apt-get", "apt-cache", "dpkg-deb"] {
+    pub fn install(workspace: &Workspace, kernel: &Kernel) -> Result<()> {
+        for program in ["apt-get", "apt-cache", "dpkg-deb", "xz"] {
             if which(program).is_none() {
                 bail!("there is no {program} here");
             }
@@ -70,34 +64,13 @@ impl Machine {
             bail!("there is no {KEYRING} to check Debian's packages with: install debian-archive-keyring");
         }
         let tools = ToolsFolder::lock(workspace)?;
-        if Self::find(workspace).is_some() {
-            return Ok(());
+        if find_emulator(workspace).is_none() {
+            tools.install(EMULATOR_FOLDER, install_emulator)?;
         }
-        tools.install(FOLDER, |folder| {
-            let apt = Apt::new(folder.join("apt"))?;
-            apt.get(["-qq", "update"]).run()?;
-            apt.get(["-qq", "install", "--download-only", "--no-install-recommends"]).args(EMULATOR).run()?;
-            let kernel = newest_kernel(&apt.cache(["depends", KERNEL]).output()?)
-                .with_context(|| format!("{KERNEL} depends on no {KERNEL_PREFIX}*"))?;
-            apt.get(["-qq", "download", &kernel]).in_dir(&apt.archives()).run()?;
-            unpack(&apt.archives(), folder)?;
-            let release = kernel.trim_start_matches("linux-image-");
-            let image = format!("vmlinuz-{release}");
-            fs::rename(folder.join("kernel/boot").join(&image), folder.join(&image))
-                .with_context(|| format!("the package {kernel} has no boot/{image}"))?;
-            let kept = folder.join(MODULES);
-            fs::create_dir(&kept)?;
-            for module in modules::wanted(&folder.join("kernel/lib/modules").join(release))? {
-                let name = module.file_name().context("a module has a name")?;
-                fs::rename(&module, kept.join(name))?;
-            }
-            fs::remove_dir_all(folder.join("kernel"))?;
-            fs::remove_dir_all(folder.join("apt"))?;
-            if Self::in_folder(folder.to_owned()).is_none() {
-                bail!("QEMU of Debian 12 does not start here");
-            }
-            Ok(())
-        })
+        if Self::find(workspace, kernel).is_none() {
+            tools.install(&kernel.folder(), |folder| install_kernel(kernel, folder))?;
+        }
+        Ok(())
     }
 
     /// The kernel's modules for the suites, each after the ones that it needs.
@@ -105,12 +78,12 @@ impl Machine {
     /// # Errors
     /// When one is not there.
     pub fn modules(&self) -> Result<Vec<PathBuf>> {
-        modules::wanted(&self.folder.join(MODULES))
+        modules::wanted(&self.kernel.join(MODULES))
     }
 
     /// A shell and all else, in one static binary.
     pub fn busybox(&self) -> PathBuf {
-        self.folder.join("debian/bin/busybox")
+        self.emulator.join("debian/bin/busybox")
     }
 
     /// QEMU that boots the kernel with this initramfs, with the console on standard output. It ends with the process that
@@ -121,7 +94,7 @@ impl Machine {
             .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY])
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"])
             .arg("-kernel")
-            .arg(self.folder.join(format!("vmlinuz-{}", self.release)))
+            .arg(self.kernel.join(format!("vmlinuz-{}", self.release)))
             .arg("-initrd")
             .arg(initramfs)
             .arg("-append")
@@ -129,19 +102,88 @@ impl Machine {
     }
 
     fn qemu(&self) -> Cmd {
-        let libraries =
-            ["lib", "usr/lib"].map(|lib| self.debian(&format!("{lib}/x86_64-linux-gnu"))).join(":");
-        Cmd::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .arg(self.debian("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"))
-            .args(["--library-path", &libraries])
-            .arg(self.debian("usr/bin/qemu-system-x86_64"))
-            .env("QEMU_MODULE_DIR", self.debian("usr/lib/x86_64-linux-gnu/qemu"))
+        qemu(&self.emulator)
     }
 
     fn debian(&self, path: &str) -> String {
-        self.folder.join("debian").join(path).to_string_lossy().into_owned()
+        in_debian(&self.emulator, path)
     }
+}
+
+fn qemu(folder: &Path) -> Cmd {
+    let debian = |path: &str| in_debian(folder, path);
+    let libraries = ["lib", "usr/lib"].map(|lib| debian(&format!("{lib}/x86_64-linux-gnu"))).join(":");
+    Cmd::new("setpriv")
+        .args(["--pdeathsig", "KILL"])
+        .arg(debian("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"))
+        .args(["--library-path", &libraries])
+        .arg(debian("usr/bin/qemu-system-x86_64"))
+        .env("QEMU_MODULE_DIR", debian("usr/lib/x86_64-linux-gnu/qemu"))
+}
+
+fn in_debian(folder: &Path, path: &str) -> String {
+    folder.join("debian").join(path).to_string_lossy().into_owned()
+}
+
+fn find_emulator(workspace: &Workspace) -> Option<PathBuf> {
+    tools_folder::all(workspace).map(|tools| tools.join(EMULATOR_FOLDER)).find(|folder| starts(folder))
+}
+
+fn starts(folder: &Path) -> bool {
+    folder.join("debian/bin/busybox").is_file() && qemu(folder).arg("--version").succeeds()
+}
+
+/// Of the kernel in a folder, if there is one.
+fn release(folder: &Path) -> Option<String> {
+    let mut entries = fs::read_dir(folder).ok()?.flatten();
+    entries.find_map(|entry| Some(entry.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_owned()))
+}
+
+fn install_emulator(folder: &Path) -> Result<()> {
+    let apt = Apt::new(folder.join("apt"), &EMULATOR_SOURCES)?;
+    apt.get(["-qq", "update"]).run()?;
+    apt.get(["-qq", "install", "--download-only", "--no-install-recommends"]).args(EMULATOR).run()?;
+    unpack(&apt.archives(), &folder.join("debian"))?;
+    fs::remove_dir_all(folder.join("apt"))?;
+    if !starts(folder) {
+        bail!("QEMU of Debian 12 does not start here");
+    }
+    Ok(())
+}
+
+fn install_kernel(kernel: &Kernel, folder: &Path) -> Result<()> {
+    let apt = Apt::new(folder.join("apt"), kernel.sources)?;
+    apt.get(["-qq", "update"]).run()?;
+    let package =
+        kernel.newest(&apt.cache(["search", "--names-only", "^linux-image-.*-cloud-amd64$"]).output()?);
+    let package =
+        package.with_context(|| format!("{} has no Linux {}", kernel.sources.join(", "), kernel.series))?;
+    // From 7.2 on the image is a package that depends on others, which have what is in it.
+    let depends = apt.cache(["depends", &package]).output()?;
+    apt.get(["-qq", "download", &package]).args(parts(&depends)).in_dir(&apt.archives()).run()?;
+    let unpacked = folder.join("unpacked");
+    unpack(&apt.archives(), &unpacked)?;
+    let release = package.trim_start_matches("linux-image-");
+    let image = format!("vmlinuz-{release}");
+    let boot =
+        [unpacked.join("boot").join(&image), unpacked.join("usr/lib/modules").join(release).join("vmlinuz")];
+    let found = boot.iter().find(|path| path.is_file());
+    let found = found.with_context(|| format!("the package {package} has no {image}"))?;
+    fs::rename(found, folder.join(&image))?;
+    let modules = ["lib/modules", "usr/lib/modules"].map(|path| unpacked.join(path).join(release));
+    let modules = modules.iter().find(|path| path.is_dir());
+    let modules = modules.with_context(|| format!("the package {package} has no modules"))?;
+    Cmd::new("find").arg(modules).args(["-name", "*.ko.xz", "-exec", "xz", "-d", "{}", "+"]).run()?;
+    let kept = folder.join(MODULES);
+    fs::create_dir(&kept)?;
+    for module in modules::wanted(modules)? {
+        let name = module.file_name().context("a module has a name")?;
+        fs::rename(&module, kept.join(name))?;
+    }
+    fs::rename(modules.join(modules::BUILT_IN), kept.join(modules::BUILT_IN))?;
+    fs::remove_dir_all(unpacked)?;
+    fs::remove_dir_all(folder.join("apt"))?;
+    Ok(())
 }
 
 /// An apt that knows nothing of this machine but its way into the network.
@@ -150,12 +192,12 @@ struct Apt {
 }
 
 impl Apt {
-    fn new(folder: PathBuf) -> Result<Apt> {
+    fn new(folder: PathBuf, sources: &[&str]) -> Result<Apt> {
         fs::create_dir_all(folder.join("lists/partial"))?;
         fs::create_dir_all(folder.join("cache/archives/partial"))?;
         fs::write(folder.join("status"), "")?;
-        let sources = SOURCES.map(|source| format!("deb [arch=amd64 signed-by={KEYRING}] {source}\n"));
-        fs::write(folder.join("sources.list"), sources.concat())?;
+        let sources = sources.iter().map(|source| format!("deb [arch=amd64 signed-by={KEYRING}] {source}\n"));
+        fs::write(folder.join("sources.list"), sources.collect::<String>())?;
         let path = |name: &str| folder.join(name).display().to_string();
         let settings = [
             ("Dir::State", path("")),
@@ -196,43 +238,35 @@ impl Apt {
     }
 }
 
-/// The kernel among the packages that `apt-cache depends` lists.
-fn newest_kernel(depends: &str) -> Option<String> {
-    depends
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "))
-        .find(|package| package.starts_with(KERNEL_PREFIX))
-        .map(str::to_owned)
+/// The packages that have what is in a kernel, among those that `apt-cache depends` lists.
+fn parts(depends: &str) -> Vec<String> {
+    let names = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    let is_part = |name: &&str| name.starts_with("linux-binary-") || name.starts_with("linux-modules-");
+    names.filter(is_part).map(str::to_owned).collect()
 }
 
-/// Unpacks the kernel into `kernel` and everything else into `debian`.
-fn unpack(archives: &Path, folder: &Path) -> Result<()> {
-    println!("setup: unpacking into {}", folder.display());
+/// Unpacks all packages into one folder.
+fn unpack(archives: &Path, into: &Path) -> Result<()> {
+    println!("setup: unpacking into {}", into.display());
     for entry in fs::read_dir(archives)? {
         let package = entry?.path();
-        let name = package.file_name().unwrap_or_default().to_string_lossy();
-        if !name.ends_with(".deb") {
-            continue;
+        if package.extension().is_some_and(|extension| extension == "deb") {
+            Cmd::new("dpkg-deb").arg("-x").arg(&package).arg(into).output()?;
         }
-        let into = if name.starts_with(KERNEL_PREFIX) { "kernel" } else { "debian" };
-        Cmd::new("dpkg-deb").arg("-x").arg(&package).arg(folder.join(into)).output()?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::newest_kernel;
+    use super::parts;
 
     #[test]
-    fn the_kernel_is_found_among_the_dependencies() {
-        let depends =
-            "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n  Recommends: x\n";
-        assert_eq!(newest_kernel(depends).as_deref(), Some("linux-image-6.1.0-56-cloud-amd64"));
-        assert_eq!(
-            newest_kernel("linux-image-cloud-amd64\n  Depends: linux-image-6.12.9-cloud-amd64\n"),
-            None
-        );
-        assert_eq!(newest_kernel(""), None);
+    fn a_kernel_in_parts_is_found_whole() {
+        let whole = "linux-image-6.1.0-9-cloud-amd64\n  Depends: kmod\n  Recommends: firmware-linux-free\n";
+        assert!(parts(whole).is_empty());
+        let split = "linux-image-7.3-cloud-amd64\n  Depends: linux-binary-7.3-cloud-amd64\n\
+                     \x20 Depends: linux-modules-7.3-cloud-amd64\n  Depends: kmod\n";
+        assert_eq!(parts(split), ["linux-binary-7.3-cloud-amd64", "linux-modules-7.3-cloud-amd64"]);
     }
 }

@@ -1,37 +1,81 @@
 //! `cargo xtask vm`: loads the XDP programs into an older kernel, in a virtual machine, and runs packets through them. Its
 //! verifier knows less and walks further than the one of the machine that the program was written on. The daemon runs there,
-//! too, over devices that the machine's own kernel may lack.
+//! too, over devices that the machine's own kernel may lack. `cargo xtask vm-test` does that, and more, on other kernels.
 //!
 //! Needs no root: the machine is emulated, and nothing is installed but files in the tools folder.
 
 mod boot;
 mod initramfs;
+mod kernels;
 mod machine;
 mod modules;
+mod table;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 use crate::command::{Cmd, which};
 use crate::leftovers::RUN_VAR;
 use crate::setup::{self, Purpose};
+use crate::steps::Totals;
+use crate::suites;
 use crate::workspace::Workspace;
 use initramfs::Initramfs;
+use kernels::{KERNELS, Kernel};
+use table::{Cell, Table};
 
-pub use machine::{KERNEL, Machine, NAME, SIZE};
+pub use kernels::CI;
+pub use machine::{KERNEL, Machine};
 
-/// Runs of the virtual machine, each with a limit of its own: name, test binary, and the module of it that is left to another.
-const RUNS: [(&str, &str, Option<&str>); 4] = [
-    ("load", "kernel_load", None),
-    ("decap", "kernel_decap", None),
-    ("vlans", "vm_devices", Some("bond::")),
-    ("bonds", "vm_devices", Some("vlan::")),
+/// That of CI, for people.
+pub const NAME: &str = "Linux 6.1 of Debian 12 in QEMU";
+/// What there is to download, for people.
+pub const SIZE: &str = "85 MB";
+
+/// A run of the virtual machine.
+struct Run {
+    /// For people, and the name of its initramfs.
+    name: &'static str,
+    /// Test binary.
+    suite: &'static str,
+    /// Names of tests that are left to another run, or out.
+    without: &'static [&'static str],
+    /// How long it may take.
+    limit: Duration,
+}
+
+const fn run(name: &'static str, suite: &'static str, without: &'static [&'static str]) -> Run {
+    Run { name, suite, without, limit: Duration::from_secs(240) }
+}
+
+/// For a suite that takes long where the processor is emulated.
+const fn long(name: &'static str, suite: &'static str, without: &'static [&'static str]) -> Run {
+    Run { limit: Duration::from_secs(900), ..run(name, suite, without) }
+}
+
+/// Those of CI.
+const RUNS: [Run; 4] = [
+    run("load", "kernel_load", &[]),
+    run("decap", "kernel_decap", &[]),
+    run("vlans", "vm_devices", &["bond::", "tunnels::"]),
+    run("bonds", "vm_devices", &["vlan::", "tunnels::"]),
 ];
-/// What they call to make networks.
-const PROGRAMS: [&str; 2] = ["ip", "ethtool"];
+
+/// What more a kernel is tried with.
+const MORE: [Run; 6] = [
+    long("tunnels", "vm_devices", &["bond::", "vlan::"]),
+    long("packets", "kernel_packets", &[]),
+    long("whole", "kernel_whole", &[]),
+    long("model", "kernel_model", &["product::"]),
+    long("forwarding", "veth_forwarding", &[]),
+    long("drain", "veth_drain", &[]),
+];
+/// What they call to make networks, and to serve in them.
+const PROGRAMS: [&str; 3] = ["ip", "ethtool", "tc"];
+const SERVERS: [&str; 1] = ["nginx"];
 const PACKAGE: &str = "sluice-tests";
 
 #[derive(clap::Args)]
@@ -41,10 +85,10 @@ pub struct Options {
 }
 
 /// The task: set-up and all.
-pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+pub fn run_task(workspace: &Workspace, options: &Options) -> Result<()> {
     setup::ensure(workspace, Purpose::Vm)?;
     let mut passed = 0;
-    suites(workspace, options.filter.as_deref(), None, &mut |line| {
+    run_suites(workspace, options.filter.as_deref(), None, &mut |line| {
         passed += u32::from(line.ends_with("... ok"));
     })?;
     if let (Some(filter), 0) = (&options.filter, passed) {
@@ -53,50 +97,25 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds the suites and runs them in the virtual machine, all of them whatever fails; `see` gets each line that they print. `run` marks the process
-/// as one of a run of the tests.
+/// Builds the suites of CI and runs them in the virtual machine, all of them whatever fails; `see` gets each line that they print. `run` marks
+/// the process as one of a run of the tests.
 ///
 /// # Errors
 /// When a suite fails, and when the virtual machine does.
-pub fn suites(
+pub fn run_suites(
     workspace: &Workspace,
     filter: Option<&str>,
     run: Option<&str>,
     see: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    let machine = Machine::find(workspace).context("the virtual machine's files have gone")?;
-    let build = RUNS
-        .iter()
-        .flat_map(|(_, suite, _)| ["--test", suite])
-        .fold(Cmd::cargo(&workspace.root).args(["test", "--no-run", "-p", PACKAGE]), |cmd, argument| {
-            cmd.arg(argument)
-        });
-    build.run_seeing(|_| ())?;
-    let messages = build.arg("--message-format=json").output()?;
-    Cmd::cargo(&workspace.root)
-        .args(["build", "-p", "lb-userspace", "--bin", "sluice"])
-        .run_seeing(|_| ())?;
-    let folder = workspace.target.join("vm");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let machine = Machine::find(workspace, CI).context("the virtual machine's files have gone")?;
+    let built = Built::build(workspace, &RUNS.iter().collect::<Vec<_>>())?;
     let mut failed = Vec::new();
-    for (name, suite, others) in RUNS {
-        let mut contents = Initramfs::new(&machine.busybox())?;
-        let binary = executable(&messages, suite)
-            .with_context(|| format!("cargo names no test binary for {suite}"))?;
-        contents.add_suite(suite, binary.as_ref(), &folder)?;
-        if suite.starts_with("vm_") {
-            add_network(&mut contents, &machine, workspace, &folder)?;
-        }
-        let initramfs = folder.join(format!("{name}.cpio"));
-        contents.write(filter, others, &initramfs)?;
-        let mut qemu = machine.command(&initramfs);
-        if let Some(run) = run {
-            qemu = qemu.env(RUN_VAR, run);
-        }
-        match boot::run(&qemu, see) {
+    for each in &RUNS {
+        match built.boot(&machine, each, filter, run, see) {
             Ok(0) => {}
-            Ok(status) => failed.push(format!("{name} (status {status}: see above)")),
-            Err(error) => failed.push(format!("{name} ({error:#})")),
+            Ok(status) => failed.push(format!("{} (status {status}: see above)", each.name)),
+            Err(error) => failed.push(format!("{} ({error:#})", each.name)),
         }
     }
     if failed.is_empty() {
@@ -105,7 +124,110 @@ pub fn suites(
     bail!("not all is well on {}: {}", machine.release, failed.join(", "))
 }
 
-/// What suites named `vm_…` need: the daemon, programs to make networks with, and modules.
+#[derive(clap::Args)]
+pub struct TestOptions {
+    /// A series of Linux such as 6.12, or `all`
+    #[arg(long, value_name = "SERIES", default_value = "all")]
+    kernel: String,
+    /// Run only tests whose name contains this
+    filter: Option<String>,
+    /// Run only these, several with commas: load, decap, vlans, bonds, tunnels, packets, whole, model, forwarding, drain
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+/// Boots kernels one after another, runs everything in each, and prints a table of what came out.
+pub fn test_task(workspace: &Workspace, options: &TestOptions) -> Result<()> {
+    let kernels: Vec<&Kernel> = match options.kernel.as_str() {
+        "all" => KERNELS.iter().collect(),
+        series => vec![Kernel::of(series).with_context(|| {
+            let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.series).collect();
+            format!("Linux {series} is none of those that Debian has: {}", known.join(", "))
+        })?],
+    };
+    setup::ensure(workspace, Purpose::Build)?;
+    let runs: Vec<&Run> = RUNS
+        .iter()
+        .chain(&MORE)
+        .filter(|run| options.only.is_empty() || options.only.iter().any(|name| name == run.name))
+        .collect();
+    if runs.is_empty() {
+        bail!("there is no run of this name");
+    }
+    let built = Built::build(workspace, &runs)?;
+    let mut table = Table::new(runs.iter().map(|run| run.name));
+    for kernel in kernels {
+        Machine::install(workspace, kernel)
+            .with_context(|| format!("Linux {} cannot be had", kernel.series))?;
+        let machine = Machine::find(workspace, kernel).context("the virtual machine's files have gone")?;
+        let mut cells = Vec::new();
+        for run in &runs {
+            println!("\n== Linux {}: {}", machine.release, run.name);
+            let begun = Instant::now();
+            let mut totals = Totals::default();
+            let status =
+                built.boot(&machine, run, options.filter.as_deref(), None, &mut |line| totals.add(line));
+            cells.push(Cell::of(&status.map_err(|error| println!("{error:#}")), totals, begun.elapsed()));
+        }
+        table.add(&machine.release, cells);
+        println!("\n{table}");
+    }
+    if table.is_good() { Ok(()) } else { bail!("not all is well on all kernels: see the table") }
+}
+
+/// What is run, built.
+struct Built<'a> {
+    workspace: &'a Workspace,
+    /// Of cargo.
+    messages: String,
+    folder: PathBuf,
+}
+
+impl Built<'_> {
+    fn build<'a>(workspace: &'a Workspace, runs: &[&Run]) -> Result<Built<'a>> {
+        let build = runs
+            .iter()
+            .flat_map(|run| ["--test", run.suite])
+            .fold(Cmd::cargo(&workspace.root).args(["test", "--no-run", "-p", PACKAGE]), Cmd::arg);
+        build.run_seeing(|_| ())?;
+        let messages = build.arg("--message-format=json").output()?;
+        Cmd::cargo(&workspace.root)
+            .args(["build", "-p", "lb-userspace", "--bin", "sluice"])
+            .run_seeing(|_| ())?;
+        let folder = workspace.target.join("vm");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(Built { workspace, messages, folder })
+    }
+
+    /// Boots one run; the status of its suite.
+    fn boot(
+        &self,
+        machine: &Machine,
+        run: &Run,
+        filter: Option<&str>,
+        mark: Option<&str>,
+        see: &mut dyn FnMut(&str),
+    ) -> Result<i32> {
+        let mut contents = Initramfs::new(&machine.busybox())?;
+        let binary = suites::executable(&self.messages, run.suite)?;
+        contents.add_suite(run.suite, binary.as_ref(), &self.folder)?;
+        if run.suite.starts_with("vm_") || run.suite.starts_with("veth_") {
+            add_network(&mut contents, machine, self.workspace, &self.folder)?;
+        }
+        if run.suite.starts_with("veth_") {
+            add_programs(&mut contents, &SERVERS, &self.folder)?;
+        }
+        let initramfs = self.folder.join(format!("{}.cpio", run.name));
+        contents.write(filter, run.without, run.limit, &initramfs)?;
+        let mut qemu = machine.command(&initramfs);
+        if let Some(mark) = mark {
+            qemu = qemu.env(RUN_VAR, mark);
+        }
+        boot::run(&qemu, run.limit, see)
+    }
+}
+
+/// What suites with networks need: the daemon, programs to make them with, and modules.
 fn add_network(
     contents: &mut Initramfs,
     machine: &Machine,
@@ -113,34 +235,14 @@ fn add_network(
     folder: &Path,
 ) -> Result<()> {
     contents.add_program(&workspace.built("debug", "sluice")?, folder)?;
-    for program in PROGRAMS {
-        let path = which(program).with_context(|| format!("there is no {program} here"))?;
-        contents.add_program(&path, folder)?;
-    }
+    add_programs(contents, &PROGRAMS, folder)?;
     machine.modules()?.iter().try_for_each(|module| contents.add_module(module))
 }
 
-/// Where cargo's messages say that a test target's binary is.
-fn executable(messages: &str, target: &str) -> Option<String> {
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == target)
-        .find_map(|message| message["executable"].as_str().map(str::to_owned))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_binary_is_that_of_the_target() {
-        let messages = concat!(
-            r#"{"reason":"compiler-artifact","target":{"name":"kernel_load_more"},"executable":"/t/other"}"#,
-            "\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"kernel_load"},"executable":"/t/kernel_load-1"}"#,
-            "\n",
-            r#"{"reason":"build-finished","success":true}"#,
-        );
-        assert_eq!(super::executable(messages, "kernel_load").as_deref(), Some("/t/kernel_load-1"));
-        assert_eq!(super::executable(messages, "kernel"), None);
+fn add_programs(contents: &mut Initramfs, names: &[&str], folder: &Path) -> Result<()> {
+    for name in names {
+        let path = which(name).with_context(|| format!("there is no {name} here"))?;
+        contents.add_program(&path, folder)?;
     }
+    Ok(())
 }

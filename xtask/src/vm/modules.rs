@@ -1,53 +1,71 @@
 //! Kernel modules, and what they need: a package of Debian's kernel has no `modules.dep`, which is made when it is installed,
 //! but each module says it itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 /// Devices of the suites: what veth pairs are plugged into, and what lies on top of them. Some need other modules.
-const WANTED: [&str; 6] = ["veth", "bridge", "8021q", "bonding", "ipip", "ip6_tunnel"];
+const WANTED: [&str; 9] =
+    ["veth", "bridge", "8021q", "bonding", "ipip", "ip6_tunnel", "fou", "fou6", "sch_netem"];
 
 /// The wanted modules below a kernel's `lib/modules/RELEASE`, each after the ones that it needs.
 ///
 /// # Errors
-/// When one is not there.
+/// When one is neither there nor in the kernel itself.
 pub fn wanted(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = BTreeMap::new();
     find(folder, &mut files)?;
+    // What is a part of the kernel needs no file.
+    let built_in = fs::read_to_string(folder.join(BUILT_IN)).unwrap_or_default();
     let mut found = Vec::new();
+    let mut known: BTreeSet<String> =
+        built_in.lines().filter_map(|line| module_name(Path::new(line))).collect();
     for name in WANTED {
-        add(name, &files, &mut found)?;
+        add(name, &files, &mut known, &mut found)?;
     }
     Ok(found)
 }
 
-fn add(name: &str, files: &BTreeMap<String, PathBuf>, found: &mut Vec<PathBuf>) -> Result<()> {
-    let file = files.get(name).with_context(|| format!("the kernel has no module {name}"))?;
-    if found.contains(file) {
+/// A kernel's list of what would be modules, had they not become parts of it.
+pub const BUILT_IN: &str = "modules.builtin";
+
+/// `a_b` of `…/a-b.ko`; in names of modules `-` and `_` are the same.
+fn module_name(path: &Path) -> Option<String> {
+    let is_module = path.extension().is_some_and(|extension| extension == "ko");
+    is_module.then(|| path.file_stem()?.to_str().map(|name| name.replace('-', "_")))?
+}
+
+/// Adds a module that is not `known` yet.
+fn add(
+    name: &str,
+    files: &BTreeMap<String, PathBuf>,
+    known: &mut BTreeSet<String>,
+    found: &mut Vec<PathBuf>,
+) -> Result<()> {
+    if !known.insert(name.to_owned()) {
         return Ok(());
     }
+    let file = files.get(name).with_context(|| format!("the kernel has no module {name}"))?;
     let module = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     for needed in needs(&module) {
-        add(&needed, files, found)?;
+        add(&needed, files, known, found)?;
     }
     found.push(file.clone());
     Ok(())
 }
 
-/// Modules by name; in names of modules `-` and `_` are the same.
+/// Modules by name.
 fn find(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     for entry in entries {
         let path = entry?.path();
         if path.is_dir() {
             find(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "ko")
-            && let Some(name) = path.file_stem().and_then(|name| name.to_str())
-        {
-            files.insert(name.replace('-', "_"), path);
+        } else if let Some(name) = module_name(&path) {
+            files.insert(name, path);
         }
     }
     Ok(())
@@ -86,11 +104,14 @@ mod tests {
             ("ip_tunnel", ""),
             ("tunnel4", ""),
             ("ip6_tunnel", ""),
+            ("fou6", "fou"),
         ];
         for (name, needs) in modules {
             let text = format!("\0depends={needs}\0");
             fs::write(folder.join("net").join(format!("{name}.ko")), text).expect("a file can be written");
         }
+        fs::write(folder.join(BUILT_IN), "kernel/net/sched/sch_netem.ko\nkernel/net/ipv4/fou.ko\n")
+            .expect("a file can be written");
         let missing = wanted(&folder).expect_err("there is no bonding").to_string();
         fs::write(folder.join("bonding.ko"), "\0depends=\0").expect("a file can be written");
         let found = wanted(&folder);
@@ -99,6 +120,6 @@ mod tests {
         let found = found.expect("all are there");
         let names: Vec<_> = found.iter().filter_map(|path| path.file_stem()?.to_str()).collect();
         let devices = ["veth", "stp", "bridge", "mrp", "garp", "8021q", "bonding"];
-        assert_eq!(names, [&devices[..], &["ip_tunnel", "tunnel4", "ipip", "ip6_tunnel"]].concat());
+        assert_eq!(names, [&devices[..], &["ip_tunnel", "tunnel4", "ipip", "ip6_tunnel", "fou6"]].concat());
     }
 }

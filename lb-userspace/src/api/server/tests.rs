@@ -164,3 +164,18 @@ fn what_the_types_write_is_valid_by_their_schemas() {
         check("Event", serde_json::to_value(Event { seq: 1, at: 2, happening }).unwrap());
     }
 }
+
+#[tokio::test]
+async fn a_dead_daemon_s_socket_is_replaced_and_a_live_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let live = listen(&socket).unwrap();
+    assert_eq!(listen(&socket).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok(), "it is still there");
+    drop(live);
+    listen(&socket).unwrap();
+    std::fs::remove_file(&socket).unwrap();
+    std::fs::write(&socket, "text").unwrap();
+    assert_eq!(listen(&socket).unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(&socket).unwrap(), b"text");
+}

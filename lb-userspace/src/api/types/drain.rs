@@ -39,6 +39,9 @@ pub struct Order {
 pub struct DrainStatus {
     pub id: u64,
     pub host: String,
+    /// The only service that is meant; null: all.
+    #[serde(default)]
+    pub service: Option<String>,
     /// `draining`; `drained`, however its flows came to their end; `undrained`: the host was taken back before. The receipt's
     /// `outcome` tells more.
     pub state: String,
@@ -86,6 +89,9 @@ pub struct DrainRequest {
     /// Seconds from now after which the host is taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<u64>,
+    /// The only service to drain the hosts for; null: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// Percent of its slots that each host gives up, 1 to 99; null: all, also of a host that gave up a part before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<u8>,
@@ -105,6 +111,9 @@ pub struct UndrainRequest {
     /// Who asks; the daemon notes the peer's user name where it is missing.
     #[serde(default)]
     pub by: Option<String>,
+    /// The only service to take the hosts back for; null: all for which they are out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// Seconds in which the share goes from nothing to full; null: at once, also of a host whose share is on its way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ramp: Option<u64>,
@@ -117,6 +126,9 @@ pub struct DrainsQuery {
     /// Only of these hosts, in this order; without it of all.
     #[serde(default)]
     pub host: Vec<String>,
+    /// Only drains for this service alone; without it all drains of the hosts.
+    #[serde(default)]
+    pub service: Option<String>,
     /// With the progress of each, and so many of its oldest flows.
     #[serde(default)]
     pub blockers: Option<usize>,
@@ -126,13 +138,16 @@ pub struct DrainsQuery {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BlockersQuery {
+    /// The drain of the host for this service alone; without it that of the whole host.
+    #[serde(default)]
+    pub service: Option<String>,
     /// So many of its oldest flows.
     #[serde(default)]
     pub blockers: Option<usize>,
 }
 
-/// Answer to `POST /v1/drain`, `POST /v1/undrain` and `GET /v1/drains?host=&blockers=`: in the order asked for.
-/// `GET /v1/drains/HOST?blockers=` answers with one [`DrainStatus`].
+/// Answer to `POST /v1/drain`, `POST /v1/undrain` and `GET /v1/drains?host=&service=&blockers=`: in the order asked for.
+/// `GET /v1/drains/HOST?service=&blockers=` answers with one [`DrainStatus`].
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Drains {
     pub drains: Vec<DrainStatus>,

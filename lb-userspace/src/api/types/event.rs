@@ -16,13 +16,15 @@ pub struct Event {
     pub happening: Happening,
 }
 
-/// What happened. `by` and `reason` are those of who asked for it; of the ends of a drain those of who began it.
+/// What happened. `service`, of a drain, is the only one that the host is drained for; it is missing where that is all. `by` and `reason` are those of who asked for it; of the ends of a drain those of who began it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Happening {
     /// A host is taken out; with the `published` that follows no new flow reaches it.
     DrainBegan {
         host: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
         drain: u64,
         by: String,
         reason: Option<String>,
@@ -31,6 +33,8 @@ pub enum Happening {
     /// A drain has another order.
     DrainAmended {
         host: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
         drain: u64,
         by: String,
         reason: Option<String>,
@@ -39,6 +43,8 @@ pub enum Happening {
     /// The deadline has passed, and flows that are left go on.
     DrainOverdue {
         host: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
         drain: u64,
         by: String,
         reason: Option<String>,
@@ -48,6 +54,8 @@ pub enum Happening {
     /// The deadline has passed, and flows that are left are moved or reset.
     Deadline {
         host: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
         drain: u64,
         by: String,
         reason: Option<String>,
@@ -58,6 +66,8 @@ pub enum Happening {
     /// No flow is left. The receipt has the drain's number.
     Drained {
         host: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
         drain: u64,
         by: String,
         reason: Option<String>,
@@ -66,6 +76,8 @@ pub enum Happening {
     /// Somebody took the host back; `left` flows of a drain under way, null if it was done.
     Undrained {
         host: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
         drain: u64,
         by: String,
         reason: Option<String>,
@@ -74,6 +86,8 @@ pub enum Happening {
     /// The host was taken back at the end of its lease; `left` as in `undrained`.
     LeaseOver {
         host: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
         drain: u64,
         by: String,
         reason: Option<String>,
@@ -178,6 +192,21 @@ impl Happening {
         }
     }
 
+    /// The only service that a drain is for.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            Happening::DrainBegan { service, .. }
+            | Happening::DrainAmended { service, .. }
+            | Happening::DrainOverdue { service, .. }
+            | Happening::Deadline { service, .. }
+            | Happening::Drained { service, .. }
+            | Happening::Undrained { service, .. }
+            | Happening::LeaseOver { service, .. }
+            | Happening::KickBegan { service, .. } => service.as_deref(),
+            _ => None,
+        }
+    }
+
     pub fn host(&self) -> Option<&str> {
         match self {
             Happening::DrainBegan { host, .. }
@@ -275,6 +304,7 @@ mod tests {
     fn events_are_flat_and_tagged() {
         let happening = Happening::Drained {
             host: "a".to_owned(),
+            service: None,
             drain: 7,
             by: "bob".to_owned(),
             reason: None,

@@ -13,6 +13,12 @@ use super::{AdminState, LiveFlows, OperState};
 pub struct PlanRequest {
     /// Names, `@GROUP` or `@zone:ZONE`.
     pub hosts: Vec<String>,
+    /// The only service to drain the hosts for; null: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Percent of its slots that each host would give up, 1 to 99; null: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u8>,
 }
 
 /// `GET /v1/plan/drain?…`; `host` may be given several times.
@@ -21,11 +27,23 @@ pub struct PlanRequest {
 pub struct PlanQuery {
     /// As in [`PlanRequest`].
     pub host: Vec<String>,
+    /// As there.
+    #[serde(default)]
+    pub service: Option<String>,
+    /// As there.
+    #[serde(default)]
+    pub share: Option<u8>,
 }
 
 /// Answer to `/v1/plan/drain`. Nothing has been changed.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DrainPlan {
+    /// The only service that is meant; null: all. What follows is of it alone.
+    #[serde(default)]
+    pub service: Option<String>,
+    /// Percent of its slots that each host would give up; null: all.
+    #[serde(default)]
+    pub share: Option<u8>,
     /// The hosts that would be drained, each once.
     pub hosts: Vec<PlannedHost>,
     /// Hosts in use that share a ring with one of them, by name.
@@ -51,11 +69,11 @@ pub struct PlannedHost {
     pub oper: OperState,
     /// Slots that it owns over all rings.
     pub slots: u32,
-    /// Slots that it would keep, of services with `when_empty = "last"`.
+    /// Slots that it would keep: of a part, and of services with `when_empty = "last"`.
     pub kept: u32,
     /// Slots that each other host would get.
     pub moves: BTreeMap<String, u32>,
-    /// Flows that would have to end, or move by their service's policy.
+    /// Flows that would have to end, or move by their service's policy. Of a part: those in slots that it would give up.
     pub live_flows: LiveFlows,
     pub load: Load,
 }

@@ -56,6 +56,9 @@ impl Outcome {
 pub struct Receipt {
     pub drain: u64,
     pub host: String,
+    /// The only service that was drained; null: all.
+    #[serde(default)]
+    pub service: Option<String>,
     pub outcome: Outcome,
     pub by: String,
     pub reason: Option<String>,

@@ -73,6 +73,9 @@ pub struct BackendStatus {
     pub traffic: Traffic,
     /// Where packets go: interface and MAC, or why they cannot go yet.
     pub next_hop: String,
+    /// The drain of the host for this service alone that is under way or was the last, if any.
+    #[serde(default)]
+    pub drain: Option<DrainStatus>,
     /// Bytes of the longest IP packet that the path behind it takes, if a router has told; for ten minutes.
     #[serde(default)]
     pub path_mtu: Option<u16>,

@@ -44,6 +44,11 @@ pub fn bar(live: u64, at_start: u64) -> String {
     format!("[{}{}]", "#".repeat((BAR - left) as usize), ".".repeat(left as usize))
 }
 
+/// `web-2`, or `web-2 for api`.
+pub fn who(drain: &DrainStatus) -> String {
+    drain.target().to_string()
+}
+
 /// How a drain in force is bounded, as of when the daemon said so: `deadline in 9m40s: reset, lease for 1h59m`.
 pub fn bounds(drain: &DrainStatus) -> Option<String> {
     let (order, now) = (drain.order, drain.as_of);
@@ -78,12 +83,12 @@ pub fn began(drain: &DrainStatus, style: Style) -> String {
         Some(share) => format!("gives up {share}% of its slots, where"),
         None => "gets no new flows;".to_owned(),
     };
-    paragraph(&format!("{}: {} (drain {}), {what} {words}{bounds}", drain.host, drain.state, drain.id), style)
+    paragraph(&format!("{}: {} (drain {}), {what} {words}{bounds}", who(drain), drain.state, drain.id), style)
 }
 
 /// The answer to `undrain`, one paragraph a host.
 pub fn undrained(drain: &DrainStatus, style: Style) -> String {
-    let mut words = format!("{}: takes new flows again", drain.host);
+    let mut words = format!("{}: takes new flows again", who(drain));
     if let Some(ramp) = &drain.ramp {
         let _ = write!(words, ", {}", ramping(ramp));
     }
@@ -120,7 +125,7 @@ pub fn live_line(drain: &DrainStatus, name_width: usize, elapsed: u64, style: St
     let live = drain.live_flows;
     let mut line = format!(
         "{:<name_width$} {} {} of {} live  {}",
-        drain.host,
+        who(drain),
         if live.hidden {
             format!("[{}]", "?".repeat(BAR as usize))
         } else {
@@ -154,7 +159,7 @@ pub fn plain_line(drain: &DrainStatus, elapsed: u64, style: Style) -> String {
     let mut line = format!(
         "{}: {}: {}, {} of {} live{}",
         duration(elapsed),
-        drain.host,
+        who(drain),
         drain.state,
         if live.hidden { format!("at least {}", exact(live.total)) } else { exact(live.total) },
         plural(drain.flows_at_start, "flow"),
@@ -175,9 +180,9 @@ pub fn plain_line(drain: &DrainStatus, elapsed: u64, style: Style) -> String {
 /// The end of a drain in words; without a receipt, its state.
 pub fn receipt(drain: &DrainStatus, style: Style) -> String {
     let Some(r) = &drain.receipt else {
-        return paragraph(&format!("{}: {} (drain {})", drain.host, drain.state, drain.id), style);
+        return paragraph(&format!("{}: {} (drain {})", who(drain), drain.state, drain.id), style);
     };
-    let mut words = format!("{}: {}", r.host, ending(r));
+    let mut words = format!("{}: {}", who(drain), ending(r));
     let _ = write!(words, " (drain {}, by {}", r.drain, r.by);
     if let Some(reason) = &r.reason {
         let _ = write!(words, ": {reason}");

@@ -12,7 +12,8 @@ use super::text::clean;
 pub fn line(event: &Event, style: Style) -> String {
     let at = UNIX_EPOCH.checked_add(Duration::from_secs(event.at)).unwrap_or(UNIX_EPOCH);
     let (name, words) = (event.happening.name().name(), words(&event.happening));
-    let host = event.happening.host().map(|host| format!(" {host}")).unwrap_or_default();
+    let service = event.happening.service().map(|service| format!(" for {service}")).unwrap_or_default();
+    let host = event.happening.host().map(|host| format!(" {host}{service}")).unwrap_or_default();
     let colon = if host.is_empty() || words.is_empty() { "" } else { ":" };
     let space = if words.is_empty() { "" } else { " " };
     let line = format!("{} {name}{host}{colon}{space}{words}", humantime::format_rfc3339_seconds(at));
@@ -47,11 +48,10 @@ fn words(happening: &Happening) -> String {
             let left = left.map(|left| format!(" with {} left", plural(left, "flow"))).unwrap_or_default();
             format!("taken back{left} ({})", of(*drain, by, reason))
         }
-        Happening::KickBegan { service, kick, by, reason, chosen, rate, .. } => {
-            let service = service.as_ref().map(|service| format!(" of {service}")).unwrap_or_default();
+        Happening::KickBegan { kick, by, reason, chosen, rate, .. } => {
             let asked = asked(by, reason);
             format!(
-                "{}{service} to be ended, {}/s (kick {kick}, {asked})",
+                "{} to be ended, {}/s (kick {kick}, {asked})",
                 plural(*chosen, "flow"),
                 exact((*rate).into())
             )
@@ -123,6 +123,7 @@ mod tests {
             (
                 Happening::DrainBegan {
                     host: host.clone(),
+                    service: None,
                     drain: 7,
                     by: by.clone(),
                     reason: reason.clone(),
@@ -133,6 +134,7 @@ mod tests {
             (
                 Happening::Drained {
                     host: host.clone(),
+                    service: None,
                     drain: 7,
                     by: by.clone(),
                     reason: None,
@@ -143,6 +145,7 @@ mod tests {
             (
                 Happening::Deadline {
                     host: host.clone(),
+                    service: None,
                     drain: 7,
                     by: by.clone(),
                     reason: None,
@@ -155,6 +158,7 @@ mod tests {
             (
                 Happening::DrainOverdue {
                     host: host.clone(),
+                    service: None,
                     drain: 7,
                     by: by.clone(),
                     reason: None,
@@ -166,6 +170,7 @@ mod tests {
             (
                 Happening::Undrained {
                     host: host.clone(),
+                    service: None,
                     drain: 7,
                     by: by.clone(),
                     reason: None,
@@ -174,7 +179,14 @@ mod tests {
                 "undrained web-3: taken back with 3 flows left (drain 7, by alice)",
             ),
             (
-                Happening::LeaseOver { host: host.clone(), drain: 7, by, reason: None, left: None },
+                Happening::LeaseOver {
+                    host: host.clone(),
+                    service: None,
+                    drain: 7,
+                    by,
+                    reason: None,
+                    left: None,
+                },
                 "lease_over web-3: taken back (drain 7, by alice)",
             ),
             (

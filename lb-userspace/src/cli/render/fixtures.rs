@@ -29,6 +29,7 @@ pub fn draining(id: u64, host: &str, total: u64) -> DrainStatus {
     DrainStatus {
         id,
         host: host.to_owned(),
+        service: None,
         state: "draining".to_owned(),
         started_at: NOW - 187,
         by: "alice".to_owned(),
@@ -140,6 +141,7 @@ fn backend(host: &str, address: &str) -> BackendStatus {
         live_flows: live(37),
         traffic: traffic(),
         next_hop: "eth0 02:00:00:00:00:01".to_owned(),
+        drain: None,
         path_mtu: None,
     }
 }

@@ -31,7 +31,8 @@ const SURVIVORS: &[(&str, Align)] =
     &[("STAYS", Left), ("SHARE", Right), ("NEW/S", Right), ("PKT/S", Right), ("BYTES/S", Right)];
 
 pub fn plan(plan: &DrainPlan, style: Style) -> String {
-    let mut out = hosts(&plan.hosts, style);
+    let mut out = meant(plan, style);
+    out.push_str(&hosts(&plan.hosts, style));
     out.push('\n');
     if plan.survivors.is_empty() {
         out.push_str("no host would get anything of it\n");
@@ -55,6 +56,16 @@ pub fn plan(plan: &DrainPlan, style: Style) -> String {
     out.push('\n');
     out.push_str(&rules(&plan.rules, style));
     out
+}
+
+/// What is meant, where it is not all of the hosts.
+fn meant(plan: &DrainPlan, style: Style) -> String {
+    let what = match (&plan.service, plan.share) {
+        (Some(service), _) => format!("for {service} alone"),
+        (None, Some(share)) => format!("of {share}% of the hosts' slots, and the flows in them"),
+        (None, None) => return String::new(),
+    };
+    paragraph(&what, 2, style) + "\n"
 }
 
 fn hosts(hosts: &[PlannedHost], style: Style) -> String {
@@ -223,6 +234,8 @@ mod tests {
             healthy_after: 100,
         };
         DrainPlan {
+            service: None,
+            share: None,
             hosts: (1..=hosts).map(host).collect(),
             survivors: (1..=survivors).map(|n| survivor(n, 0.5 + n as f64 / 1000.0)).collect(),
             unserved: None,

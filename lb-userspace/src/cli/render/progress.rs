@@ -74,7 +74,7 @@ fn whole(drain: &DrainStatus, now: u64, style: Style) -> String {
     };
     let mut head = format!(
         "{}: {} (drain {}, by {}), for {}",
-        drain.host,
+        drain.target(),
         drain.state,
         drain.id,
         drain.by,

@@ -35,7 +35,7 @@ pub fn table(receipts: &[Receipt], now: u64, style: Style) -> String {
     for r in receipts {
         grid.row([
             r.drain.to_string(),
-            r.host.clone(),
+            r.target().to_string(),
             r.outcome.name().to_owned(),
             duration(now.saturating_sub(r.ended_at)),
             took(r),
@@ -62,7 +62,7 @@ pub fn whole(r: &Receipt, style: Style) -> String {
         out += &wrap(&clean(text, style.ascii), usize::from(style.width), 2);
         out.push('\n');
     };
-    say(&format!("drain {} of {}: {}", r.drain, r.host, ending(r)));
+    say(&format!("drain {} of {}: {}", r.drain, r.target(), ending(r)));
     let reason = r.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     say(&format!("by {}{reason}", r.by));
     let mut times = format!("from {} to {}", moment(r.started_at), moment(r.ended_at));
@@ -166,7 +166,7 @@ pub fn action(at_deadline: AtDeadline) -> &'static str {
 /// Loud lines for what the contract rules out; empty on a sound receipt.
 pub fn violations(r: &Receipt, style: Style) -> String {
     let (loud, off) = if style.control { ("\x1b[1;37;41m", "\x1b[0m") } else { ("", "") };
-    let host = clean(&r.host, style.ascii);
+    let host = clean(&r.target().to_string(), style.ascii);
     let mut out = String::new();
     for (n, what) in [(r.new_flows, "new flow"), (r.misrouted, "misrouted packet")] {
         if n > 0 {

@@ -9,7 +9,7 @@ use crate::api::types::{
 use crate::cli::terminal::Style;
 use crate::model::Ports;
 
-use super::drain::{bounds, ramping};
+use super::drain::{bounds, ramping, who};
 use super::number::{count, duration, exact, memory, percent, plural, rate};
 use super::progress::expected;
 use super::text::{Align, Grid, clean, wrap};
@@ -81,10 +81,23 @@ pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
                 if let Some(lease) = bounds(drain) {
                     paragraph(
                         &mut out,
-                        &format!("drain {} of {}{}: done, {lease}", drain.id, part(drain), drain.host),
+                        &format!("drain {} of {}{}: done, {lease}", drain.id, part(drain), who(drain)),
                         style,
                     );
                 }
+            }
+            _ => {}
+        }
+    }
+
+    // Of one service alone.
+    let backends = status.services.iter().flat_map(|service| &service.backends);
+    for drain in backends.filter_map(|backend| backend.drain.as_ref()) {
+        match drain.state.as_str() {
+            "draining" => paragraph(&mut out, &drain_line(drain, now), style),
+            "drained" => {
+                let lease = bounds(drain).map(|lease| format!(", {lease}")).unwrap_or_default();
+                paragraph(&mut out, &format!("drain {} of {}: done{lease}", drain.id, who(drain)), style);
             }
             _ => {}
         }
@@ -282,7 +295,7 @@ fn drain_line(drain: &DrainStatus, now: u64) -> String {
         "drain {} of {}{}: {} of {} live, for {}, by {}",
         drain.id,
         part(drain),
-        drain.host,
+        who(drain),
         exact(drain.live_flows.total),
         plural(drain.flows_at_start, "flow"),
         duration(now.saturating_sub(drain.started_at)),

@@ -581,7 +581,7 @@ fn check_lines(check: &Check) -> String {
         }
     }
     if !matches!(check.probe, Probe::Command { .. }) {
-        line("through", format!("{:?}", lower(&check.through)));
+        line("through", serde_json::to_string(&check.through).unwrap());
     }
     if let Some(port) = check.port {
         line("port", port.to_string());

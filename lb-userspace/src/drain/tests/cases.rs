@@ -35,6 +35,7 @@ fn a_drain_from_its_begin_to_its_end() {
     let drain = Drain {
         id: 7,
         host: HOST.to_owned(),
+        service: None,
         started_at: 1000,
         by: "ann".to_owned(),
         reason: Some("kernel".to_owned()),
@@ -169,6 +170,7 @@ fn a_restart_goes_on_where_the_journal_says() {
     let drain = Drain {
         id: 7,
         host: HOST.to_owned(),
+        service: None,
         started_at: 1000,
         by: "ann".to_owned(),
         reason: Some("kernel".to_owned()),
@@ -385,6 +387,7 @@ fn at_the_end_of_its_lease_a_host_is_taken_back() {
     let drain = Drain {
         id: 7,
         host: HOST.to_owned(),
+        service: None,
         started_at: 1000,
         by: "ann".to_owned(),
         reason: None,

@@ -54,7 +54,7 @@ impl Run {
     /// Offers one event; returns the actions of this step.
     fn offer(&mut self, event: Event, now: u64) -> Vec<Action> {
         let before = std::mem::replace(&mut self.state, State::Active { last: None });
-        let (state, actions) = step(HOST, before, event, now);
+        let (state, actions) = step(&Target::host(HOST), before, event, now);
         self.state = state;
         self.actions.extend(actions.clone());
         actions

@@ -75,6 +75,7 @@ impl Site {
             out,
             deadlines: &BTreeMap::new(),
             shares: &self.shares,
+            pairs: &BTreeMap::new(),
             sealed: &BTreeSet::new(),
             down: &self.down,
             health: &BTreeMap::new(),
@@ -88,7 +89,7 @@ impl Site {
             size: self.model.ring_size,
             now: self.now,
             ids: &|name| self.ids.known_hosts.get(name).copied(),
-            members: &|hosts, last, shares| inputs.members(hosts, last, shares),
+            members: &|hosts, last, alone, shares| inputs.members(hosts, last, alone, shares),
         })
     }
 
@@ -108,6 +109,7 @@ impl Site {
         let wanted = |service: &Service| Wanted {
             hosts: service.hosts.clone(),
             keeps_last: service.when_empty == WhenEmpty::Last,
+            alone: None,
             shares: BTreeMap::new(),
         };
         let services: Vec<_> =
@@ -140,10 +142,13 @@ impl Site {
         whatif::plan(&Input {
             model: &self.model,
             hosts,
+            service: None,
+            share: None,
             admin: &state,
             down: &self.down,
             unwell: &Default::default(),
-            rings: &changes(&self.rings, &after),
+            pairs: &BTreeSet::new(),
+            rings: &changes(&self.rings, &after, None),
             load,
             live: &|_| LiveFlows::default(),
             idle_timeout: 9,
@@ -188,7 +193,7 @@ fn toggle(set: &mut BTreeSet<String>, host: usize) {
 /// Slots by owner before and after, and by ring.
 fn moved(before: &Rings, after: &Rings) -> BTreeMap<(u16, u16), u32> {
     let mut moved = BTreeMap::new();
-    for change in changes(before, after) {
+    for change in changes(before, after, None) {
         for (&from, &to) in change.before.iter().zip(change.after).filter(|(from, to)| from != to) {
             *moved.entry((from, to)).or_default() += 1;
         }
@@ -300,7 +305,7 @@ fn the_hosts_of_the_last_drain_serve_on() {
     assert_eq!(owners(&site), ["", "h3 h5"]);
     let old = |rings: &Rings| rings.rings[&rings.by_service()["old"]].slots.owners().to_vec();
     assert_eq!(old(&before), old(&site.rings), "not a slot moves");
-    let serving: Vec<_> = site.rings.serving_on(&site.out).into_iter().collect();
+    let serving: Vec<_> = site.rings.serving_on(&site.out, &BTreeMap::new()).into_iter().collect();
     assert_eq!(serving, [("old".to_owned(), BTreeSet::from([name(3), name(5)]))]);
     assert!(
         plan.notes.iter().any(|note| note.starts_with("h3 and h5 would serve old on")),
@@ -322,7 +327,7 @@ fn the_hosts_of_the_last_drain_serve_on() {
     // Somebody is back, and takes it all.
     site.set(&[3, 5], &[]);
     assert_eq!(owners(&site), ["h1", "h1"]);
-    assert!(site.rings.serving_on(&site.out).is_empty());
+    assert!(site.rings.serving_on(&site.out, &BTreeMap::new()).is_empty());
     // Drained at last by itself.
     site.set(&[1, 3, 5], &[]);
     assert_eq!(owners(&site), ["", "h1"]);

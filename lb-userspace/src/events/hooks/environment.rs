@@ -41,7 +41,14 @@ mod tests {
         Event {
             seq: 5,
             at: 100,
-            happening: Happening::Drained { host, drain: 7, by, reason, outcome: Outcome::Reset },
+            happening: Happening::Drained {
+                host,
+                service: None,
+                drain: 7,
+                by,
+                reason,
+                outcome: Outcome::Reset,
+            },
         }
     }
 
@@ -63,6 +70,7 @@ mod tests {
         assert_eq!(found, expected.map(|(name, value)| (format!("SLUICE_{name}"), value.to_owned())));
         let began = Happening::DrainBegan {
             host: "a".to_owned(),
+            service: None,
             drain: 7,
             by: "bob".to_owned(),
             reason: None,

@@ -10,6 +10,7 @@ pub(super) fn drain(id: u64, host: &str) -> Drain {
     Drain {
         id,
         host: host.to_owned(),
+        service: None,
         started_at: NOW,
         by: "ann".to_owned(),
         reason: Some("kernel".to_owned()),
@@ -303,4 +304,25 @@ fn a_part_gives_way_to_the_whole() {
     journal.finish_drain(&receipt(&begun(2, "b"), Outcome::Drained), &by("sluice")).expect("done");
     journal.drain(&[drain(3, "b")], &[], &by("ann")).expect("begun");
     assert_eq!(in_force(&journal), [1, 3]);
+}
+
+#[test]
+fn a_host_may_be_out_for_several_services_until_it_is_out_as_a_whole() {
+    let (_dir, path) = place();
+    let mut journal = open(&path);
+    let of = |id, service: &str| Drain { service: Some(service.to_owned()), ..drain(id, "a") };
+    journal.drain(&[of(1, "web"), of(2, "dns")], &[], &by("ann")).expect("begun");
+    let twice = journal.drain(&[of(3, "web")], &[], &by("ann")).expect_err("it is out");
+    assert!(matches!(twice, Error::DrainInForce { drain: 1, .. }), "{twice}");
+    let services: Vec<_> =
+        journal.open_drains().expect("readable").into_iter().map(|row| row.drain.service).collect();
+    assert_eq!(services, [Some("web".to_owned()), Some("dns".to_owned())]);
+    let taken =
+        |id, service| TakenBack { drain: id, receipt: Some(receipt(&of(id, service), Outcome::Undrained)) };
+    let wrong = [taken(1, "web"), TakenBack { drain: 9, receipt: None }];
+    journal.drain_instead(&[drain(3, "a")], &[], &wrong, &by("ann")).expect_err("there is no drain 9");
+    assert_eq!(in_force(&journal), [1, 2], "all or none");
+    let both = [taken(1, "web"), taken(2, "dns")];
+    journal.drain_instead(&[drain(3, "a")], &[], &both, &by("ann")).expect("begun");
+    assert_eq!(in_force(&journal), [3]);
 }

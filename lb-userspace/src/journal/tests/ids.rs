@@ -78,6 +78,7 @@ fn a_host_that_is_drained_keeps_its_number() {
     let drain = Drain {
         id: 1,
         host: "a".to_owned(),
+        service: None,
         started_at: NOW,
         by: "ann".to_owned(),
         reason: None,

@@ -14,7 +14,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::epoll::sockets_per_thread;
-use super::{Reasons, Workers, lock, wait_until};
+use super::{Opening, Reasons, Workers, by_host, lock, since, wait_until};
 use crate::topology::Namespace;
 
 /// How to connect and what to say.
@@ -98,6 +98,17 @@ pub struct ConnectionCounts {
     pub hosts: BTreeMap<String, ConnectionHost>,
 }
 
+/// A connection that broke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Break {
+    /// When its first SYN was sent.
+    pub begun: Instant,
+    pub at: Instant,
+    /// The host that had greeted it, if one had.
+    pub host: Option<String>,
+    pub why: String,
+}
+
 /// What the shards and the handle share.
 #[derive(Debug, Default)]
 struct Shared {
@@ -118,8 +129,8 @@ struct Book {
     hosts: BTreeMap<String, ConnectionHost>,
     reasons: Reasons,
     broken: u64,
-    /// Begin (first SYN) and host of each opened connection.
-    openings: Vec<(Instant, String)>,
+    openings: Vec<Opening>,
+    breaks: Vec<Break>,
 }
 
 /// An order to close a part of a shard's open connections.
@@ -194,12 +205,17 @@ impl Connections {
 
     /// How many of the connections that were begun after `from` and not after `to` each host got.
     pub fn opened_between(&self, from: Instant, to: Instant) -> BTreeMap<String, u64> {
-        let mut hosts = BTreeMap::new();
-        let within = |begun: Instant| begun > from && begun <= to;
-        for (_, host) in lock(&self.shared.book).openings.iter().filter(|(begun, _)| within(*begun)) {
-            *hosts.entry(host.clone()).or_default() += 1;
-        }
-        hosts
+        by_host(&lock(&self.shared.book).openings, from, to)
+    }
+
+    /// The connections that were opened, in the order of their greetings, without the first `from`.
+    pub fn openings(&self, from: usize) -> Vec<Opening> {
+        since(&lock(&self.shared.book).openings, from)
+    }
+
+    /// The connections that broke, in their order, without the first `from`.
+    pub fn breaks(&self, from: usize) -> Vec<Break> {
+        since(&lock(&self.shared.book).breaks, from)
     }
 
     /// Waits until `count` connections have been opened or broken, at most `limit`; says whether they were.
@@ -228,9 +244,14 @@ impl Connections {
         self.workers.are_done()
     }
 
+    /// Begins to close all connections in an orderly way.
+    pub fn begin_to_finish(&self) {
+        self.shared.finish.store(true, Ordering::Relaxed);
+    }
+
     /// Closes all connections in an orderly way, waits for their ends, at most the patience, and returns the counts.
     pub fn finish(mut self) -> Result<ConnectionCounts> {
-        self.shared.finish.store(true, Ordering::Relaxed);
+        self.begin_to_finish();
         wait_until(self.patience * 2 + Duration::from_secs(5), || self.workers.are_done());
         self.workers.stop();
         self.workers.join()?;

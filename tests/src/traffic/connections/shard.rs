@@ -11,9 +11,9 @@ use socket2::{Protocol, Type};
 
 use super::super::epoll::Epoll;
 use super::super::timers::Timers;
-use super::super::{TICK, client_socket, lock, reason};
+use super::super::{Opening, TICK, client_socket, lock, reason};
 use super::connection::{Connection, End, Phase};
-use super::{CloseOrder, ConnectionsOptions, Orders, Shared};
+use super::{Break, CloseOrder, ConnectionsOptions, Orders, Shared};
 
 pub(super) struct Shard {
     number: usize,
@@ -137,7 +137,7 @@ impl Shard {
             }
             Err(error) => {
                 self.free.push(index);
-                self.count_broken(reason(&error));
+                self.count_broken(now, String::new(), reason(&error));
             }
         }
     }
@@ -165,7 +165,8 @@ impl Shard {
             let host = book.hosts.entry(connection.name.clone()).or_default();
             host.opened += 1;
             host.open += 1;
-            book.openings.push((connection.begun, connection.name.clone()));
+            let (begun, host) = (connection.begun, connection.name.clone());
+            book.openings.push(Opening { begun, answered: now, host });
         }
         if let Some(end) = end {
             return self.settle(index, end);
@@ -262,7 +263,7 @@ impl Shard {
         let Some(connection) = &self.connections[index] else { return };
         let missing = connection.messages_sent() - connection.messages_echoed();
         self.shared.missing.fetch_add(missing, Ordering::Relaxed);
-        let name = connection.name.clone();
+        let (begun, name) = (connection.begun, connection.name.clone());
         self.remove(index);
         let finished = end == End::Finished;
         if !name.is_empty() {
@@ -277,14 +278,15 @@ impl Shard {
         }
         match end {
             End::Finished => {}
-            End::Broken(why) => self.count_broken(why),
+            End::Broken(why) => self.count_broken(begun, name, why),
             End::Differs => {
                 self.shared.missequenced.fetch_add(1, Ordering::Relaxed);
-                self.count_broken("the echo differs".into());
+                self.count_broken(begun, name, "the echo differs".into());
             }
             End::Renamed(other) => {
                 self.shared.renamed.fetch_add(1, Ordering::Relaxed);
-                self.count_broken(format!("greeting of {name}, farewell of {other}"));
+                let why = format!("greeting of {name}, farewell of {other}");
+                self.count_broken(begun, name, why);
             }
         }
     }
@@ -295,9 +297,12 @@ impl Shard {
         self.timers.set(index, None);
     }
 
-    fn count_broken(&self, why: String) {
+    /// `host` is empty if none had greeted the connection.
+    fn count_broken(&self, begun: Instant, host: String, why: String) {
         let mut book = lock(&self.shared.book);
         book.broken += 1;
+        let host = Some(host).filter(|host| !host.is_empty());
+        book.breaks.push(Break { begun, at: Instant::now(), host, why: why.clone() });
         *book.reasons.entry(why).or_default() += 1;
     }
 }

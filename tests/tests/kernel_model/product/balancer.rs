@@ -225,6 +225,22 @@ impl Balancer {
         for (host, state) in states {
             assert_eq!(hosts[&host], state, "host {host} is the same to all services");
         }
+        Published { slots: self.slots(), hosts }
+    }
+
+    /// The state of a host for one service.
+    pub fn state(&mut self, service: Service, host: HostId) -> HostState {
+        let id = self.id(host);
+        let plane = self.plane();
+        let mut all = plane.maps.services.all();
+        let (_, number, _) = all.find(|(key, ..)| *key == service.key()).expect("it is published");
+        Control(plane.published_backends()[&(number, id)].record.control).state()
+    }
+
+    /// The slots of every service.
+    pub fn slots(&mut self) -> BTreeMap<Service, Vec<Slot>> {
+        let plane = self.life.as_mut().expect("it was begun").dataplane();
+        let ours = |id: HostId| self.hosts.get(&id).copied().unwrap_or(HOST_NONE);
         let maps = &plane.maps;
         let slot = |slot: Slot| {
             if slot.is_open() {
@@ -242,7 +258,7 @@ impl Balancer {
             let ring = words.take(maps.sizes.ring_size as usize).map(|word| slot(Slot(word))).collect();
             slots.insert(service, ring);
         }
-        Published { slots, hosts }
+        slots
     }
 }
 

@@ -1,0 +1,164 @@
+//! The switch: links get the new program one by one, between two packets each; all of them, or none.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use super::super::{Dataplane, Error, grace_period};
+use super::{Transition, books};
+use crate::decap::sys as links;
+
+/// Passes before the switch, so that little is left to be copied after it.
+const PASSES: u32 = 3;
+
+/// A link, and what it ran.
+struct Link {
+    path: PathBuf,
+    fd: OwnedFd,
+    /// `None`: it cannot be had, so it cannot be put back either.
+    before: Option<OwnedFd>,
+}
+
+impl Dataplane {
+    /// Makes this data path the one that packets go by, in place of the one that it was made beside. Nothing is done if there was none.
+    ///
+    /// # Errors
+    /// A link does not take the program: then all are as they were.
+    pub fn take_over(&mut self) -> Result<(), Error> {
+        let Some(mut transition) = self.transition.take() else { return Ok(()) };
+        if transition.next.is_some() {
+            for _ in 0..PASSES {
+                self.copy_again(&mut transition, false)?;
+            }
+        }
+        let links = find_links(&self.paths.links(), &self.paths.programs())?;
+        self.programs.keep(&self.paths, &mut self.ebpf, &self.options)?;
+        let predecessor = links.iter().find_map(|link| link.before.as_ref());
+        let has_predecessor = match predecessor {
+            Some(program) if !transition.sources.is_empty() => match self.programs.set_predecessor(program) {
+                Ok(()) => true,
+                Err(error) => {
+                    log::warn!(
+                        "the program before cannot be asked for flows that begin at this moment: {error}"
+                    );
+                    false
+                }
+            },
+            _ => false,
+        };
+        self.maps.transition.store(0, u64::from(has_predecessor));
+        let before = self.rename(&transition)?;
+        if let Err(error) = self.swap(&links) {
+            self.rename_back(&transition, before.as_deref());
+            return Err(error);
+        }
+        self.take_the_rest(transition)
+    }
+
+    /// From here on the new maps are the instance's.
+    fn rename(&self, transition: &Transition) -> Result<Option<PathBuf>, Error> {
+        let Some(next) = &transition.next else { return Ok(None) };
+        let before = self.paths.new_before();
+        fs::rename(self.paths.maps(), &before).map_err(Error::path(&before))?;
+        if let Err(error) = fs::rename(next, self.paths.maps()) {
+            let _ = fs::rename(&before, self.paths.maps());
+            return Err(Error::path(next)(error));
+        }
+        Ok(Some(before))
+    }
+
+    fn rename_back(&self, transition: &Transition, before: Option<&Path>) {
+        if let (Some(next), Some(before)) = (&transition.next, before) {
+            let back =
+                fs::rename(self.paths.maps(), next).and_then(|()| fs::rename(before, self.paths.maps()));
+            if let Err(error) = back {
+                log::error!("cannot put {} back: {error}", before.display());
+            }
+        }
+    }
+
+    fn swap(&mut self, links: &[Link]) -> Result<(), Error> {
+        let program = self.program()?.fd()?.as_fd().try_clone_to_owned();
+        let program = program.map_err(|source| Error::Syscall { call: "dup of a program", source })?;
+        for (done, link) in links.iter().enumerate() {
+            let Err(error) = links::update_link(&link.fd, &program) else { continue };
+            // The link of an interface that is gone.
+            if error.raw_os_error() == Some(libc::ENOLINK) {
+                continue;
+            }
+            for link in &links[..done] {
+                let back = link.before.as_ref().map(|before| links::update_link(&link.fd, before));
+                if !matches!(back, Some(Ok(()))) {
+                    log::error!("{}: the program before could not be put back", link.path.display());
+                }
+            }
+            return Err(Error::Link {
+                path: link.path.clone(),
+                message: format!("it does not take the new program: {error}; the one before runs on"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Packets go by the new program; what the one before has done since the last look is still missing.
+    fn take_the_rest(&mut self, mut transition: Transition) -> Result<(), Error> {
+        grace_period()?;
+        self.copy_again(&mut transition, true)?;
+        if self.maps.transition.load(0) != 0 {
+            self.maps.transition.store(0, 0);
+            grace_period()?;
+            self.programs.forget_predecessor();
+            // What packets that it was still called for have changed.
+            self.copy_again(&mut transition, true)?;
+        }
+        let befores = self.paths.befores();
+        if let Some(before) = befores.first() {
+            transition.take_state(before, &self.paths.maps(), &self.maps)?;
+        }
+        books::inherit(&befores, &self.paths.maps(), &self.maps.inherited)?;
+        for before in befores.iter().rev() {
+            fs::remove_dir_all(before).map_err(Error::path(before))?;
+        }
+        let figures = transition.figures;
+        log::info!(
+            "took over {} pins of the data path before in {} ms; {} had no place",
+            figures.pins,
+            figures.took.as_millis(),
+            figures.no_place
+        );
+        Ok(())
+    }
+
+    fn copy_again(&mut self, transition: &mut Transition, is_in_use: bool) -> Result<(), Error> {
+        let now = self.now();
+        transition.pass(&mut self.maps, &self.options, now, is_in_use).map(drop)
+    }
+}
+
+/// The links of an instance, with what they run.
+fn find_links(folder: &Path, programs: &Path) -> Result<Vec<Link>, Error> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |error: std::io::Error| Error::Link { path, message: error.to_string() }
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::path(folder))? {
+        let path = entry.map_err(Error::path(folder))?.path();
+        let fd = links::open_pinned(&path).map_err(failed(&path))?;
+        let info = links::link_info(&fd).map_err(failed(&path))?;
+        let before =
+            pinned_program(programs, info.program).or_else(|| links::program_by_id(info.program).ok());
+        found.push(Link { path, fd, before });
+    }
+    Ok(found)
+}
+
+/// A program among those that are pinned: without CAP_SYS_ADMIN there is no other way to it.
+fn pinned_program(folder: &Path, id: u32) -> Option<OwnedFd> {
+    let entries = fs::read_dir(folder).ok()?;
+    entries.flatten().find_map(|entry| {
+        let path = entry.path();
+        let is_it = aya::programs::ProgramInfo::from_pin(&path).is_ok_and(|info| info.id() == id);
+        if is_it { links::open_pinned(&path).ok() } else { None }
+    })
+}

@@ -1,0 +1,667 @@
+//! What may break, because somebody chose it or because a host died, and what may never.
+//!
+//! A plain reference: it hears of each action, when it was begun and when it was done, and of each thing that a client noticed,
+//! and says why that was to be expected, or that it is wrong. Times are since the traffic began.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lb_userspace::api::types::AtDeadline;
+
+use super::action::{Action, HOSTS, Host, Link, name_of};
+
+/// How long a client waits before it calls a connection broken or a request failed.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+/// How long it waits for the answer to a datagram: longer than a host is stopped.
+pub const UDP_PATIENCE: Duration = Duration::from_secs(5);
+/// Until when a client has learnt of its flow's end.
+const WORD: Duration = PATIENCE.saturating_add(Duration::from_secs(3));
+/// How long after a link is up again, or a flood is over, packets are still lost: neighbours are asked for first, queues are full.
+const AFTERMATH: Duration = Duration::from_secs(2);
+/// A drain's times are Unix seconds, and the data path's are its own: each is right within a second.
+const ROUNDING: Duration = Duration::from_millis(2100);
+/// For how long a host may do nothing and still no connection breaks; the plan keeps to it.
+const SHORT: Duration = Duration::from_secs(4);
+/// How long the daemon takes to see that hosts can be reached again, and to publish it.
+const PUBLISHED: Duration = Duration::from_secs(3);
+/// What the clients' tools call a RST, or "port unreachable", in answer to a flow's first packet.
+const REFUSED: &str = "connection refused";
+/// What holds the table's places that connections had which have been closed.
+const PRESSURE: Duration = Duration::from_secs(20);
+
+/// Something that a client noticed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A server answered a new flow. `begun` is when its first packet was sent.
+    Answered { begun: Duration, at: Duration, host: Host },
+    /// A connection that `host` had greeted, if one had, did not come to its orderly end.
+    Broken { begun: Duration, at: Duration, host: Option<Host>, why: String },
+    /// A request failed; which host it was at, nobody knows.
+    Failed { begun: Duration, at: Duration, why: String },
+    /// A datagram, sent at `at`, was never answered.
+    Lost { begun: Duration, at: Duration, host: Option<Host> },
+    /// A flow of datagrams was answered by another host than before.
+    Moved { begun: Duration, at: Duration, from: Option<Host> },
+    /// A socket of datagrams was told of an error.
+    Error { begun: Duration, at: Duration, host: Option<Host>, why: String },
+}
+
+/// What became of an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// A command that was acknowledged, with the number of its drain or of the flows that it chose.
+    Number(u64),
+    /// A rule would be broken, so nothing was done.
+    Refused,
+    /// The daemon was killed before it could say.
+    Unknown,
+}
+
+/// Why something was to be expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Excuse {
+    /// The host's servers were killed.
+    Dead,
+    /// A link was down.
+    Cut,
+    /// The balancer's own link was down, so that a service had no host, and said so to new clients; until a daemon knows better.
+    Off,
+    /// A deadline moved or reset the host's flows, or an operator ended them.
+    Ended,
+    /// More packets than the machine takes.
+    Flood,
+    /// More flows than the table has places for.
+    Pressure,
+}
+
+impl Excuse {
+    pub fn words(self) -> &'static str {
+        match self {
+            Excuse::Dead => "its host had been killed",
+            Excuse::Cut => "a link was down",
+            Excuse::Off => "no host could be reached",
+            Excuse::Ended => "an operator had it ended",
+            Excuse::Flood => "there was a flood",
+            Excuse::Pressure => "the flow table was full",
+        }
+    }
+}
+
+/// A time in which something is excused, for a host or for all.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    excuse: Excuse,
+    host: Option<Host>,
+    from: Duration,
+    /// Open while it goes on.
+    to: Option<Duration>,
+    /// Flows that began later are not meant: the host got none any more.
+    newest: Duration,
+}
+
+/// Whether a host is in use, as far as acknowledged commands say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Use {
+    #[default]
+    In,
+    /// Out as a whole.
+    Out,
+    /// A part is drained, a lease may have run out, or nobody said.
+    Either,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Drain {
+    state: Use,
+    /// As the daemon's wall clock has it.
+    deadline: Option<(Duration, AtDeadline)>,
+    lease: Option<Duration>,
+    /// Whether flows are being ended by the deadline.
+    ends_flows: bool,
+    /// Since when no new flow reaches the host.
+    out_since: Duration,
+}
+
+/// The model of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    drains: [Drain; HOSTS],
+    windows: Vec<Window>,
+    /// Times in which a host was out as a whole: host, from, to.
+    out: Vec<(Host, Duration, Option<Duration>)>,
+    /// How far the wall clock is ahead, in seconds, of where it was; and of that the part that the daemon knows.
+    clock: i64,
+    daemon_clock: i64,
+    /// When the servers of a host were stopped last.
+    stopped: [Duration; HOSTS],
+    has_no_daemon: bool,
+    is_off: bool,
+    /// What was excused, by what it was and why.
+    pub excused: BTreeMap<(&'static str, String, Excuse), u64>,
+    /// Numbers of drains that were acknowledged.
+    pub numbers: Vec<u64>,
+}
+
+impl Model {
+    /// Takes note of an action that was begun and done at these times.
+    pub fn note(&mut self, action: &Action, begun: Duration, done: Duration, outcome: Outcome) {
+        self.advance(begun);
+        match *action {
+            Action::Freeze(host) => self.stopped[host] = begun,
+            Action::Thaw(host) => self.note_long(Some(host), self.stopped[host], done),
+            Action::KillDaemon | Action::EndDaemon => self.lose_daemon(begun),
+            Action::StartDaemon => {
+                self.daemon_clock = self.clock;
+                self.has_no_daemon = false;
+                if !self.is_off {
+                    self.close(Excuse::Off, None, done + PUBLISHED);
+                }
+            }
+            Action::MoveClock(seconds) => self.clock += seconds,
+            Action::Drain { host, order } => {
+                if outcome == Outcome::Refused {
+                    return;
+                }
+                if let Outcome::Number(number) = outcome {
+                    self.numbers.push(number);
+                }
+                let (deadline, lease) = (order.deadline, order.lease);
+                // A drain that is under way keeps what is not amended.
+                if let Some((seconds, action)) = deadline {
+                    self.drains[host].deadline = Some((self.daemon_time(begun, seconds), action));
+                }
+                if let Some(seconds) = lease {
+                    self.drains[host].lease = Some(self.daemon_time(begun, seconds));
+                }
+                if order.share.is_some() {
+                    self.close_out(host, begun);
+                    self.drains[host].state = Use::Either;
+                } else {
+                    self.open_out(host, done);
+                }
+            }
+            Action::DrainAndKill { host, .. } => {
+                self.lose_daemon(begun);
+                if let Outcome::Number(number) = outcome {
+                    self.numbers.push(number);
+                    self.open_out(host, done);
+                } else if self.drains[host].state != Use::Out {
+                    self.drains[host].state = Use::Either;
+                }
+            }
+            Action::Undrain { host, ramp } => {
+                self.close_out(host, begun);
+                self.close(Excuse::Ended, Some(host), done);
+                // A ramp whose new flows fail is taken back.
+                let state = if ramp.is_some() { Use::Either } else { Use::In };
+                self.drains[host] = Drain { state, ..Drain::default() };
+            }
+            Action::Kick { host, rate } => {
+                let Outcome::Number(chosen) = outcome else { return };
+                let takes = Duration::from_secs(chosen / u64::from(rate.max(1)) + 2);
+                self.windows.push(Window {
+                    excuse: Excuse::Ended,
+                    host: Some(host),
+                    from: begun,
+                    to: Some(done + takes),
+                    newest: done + takes,
+                });
+            }
+            Action::Crash(host) => self.open(Excuse::Dead, Some(host), begun),
+            Action::Revive(host) => self.close(Excuse::Dead, Some(host), done),
+            Action::Cut(link) => {
+                self.open(Excuse::Cut, host_at(link), begun);
+                if link == Link::Balancer {
+                    self.is_off = true;
+                    self.open(Excuse::Off, None, begun);
+                }
+            }
+            Action::Mend(link) => {
+                let cut = |window: &&Window| window.excuse == Excuse::Cut && window.host == host_at(link);
+                if let Some(from) = self.windows.iter().rfind(cut).map(|window| window.from) {
+                    self.note_long(host_at(link), from, done);
+                }
+                self.close(Excuse::Cut, host_at(link), done);
+                if link == Link::Balancer {
+                    self.is_off = false;
+                    if !self.has_no_daemon {
+                        self.close(Excuse::Off, None, done + PUBLISHED);
+                    }
+                }
+            }
+            Action::FloodSyns | Action::FloodGarbage => self.open(Excuse::Flood, None, begun),
+            Action::EndFlood => self.close(Excuse::Flood, None, done),
+            Action::Press => {
+                let to = done + PRESSURE;
+                let excuse = Excuse::Pressure;
+                self.windows.push(Window { excuse, host: None, from: begun, to: Some(to), newest: to });
+            }
+        }
+    }
+
+    /// What a host's state has to be, once the daemon says it.
+    pub fn expects(&self, host: Host) -> Use {
+        self.drains[host].state
+    }
+
+    /// Takes note that `now` has come: leases and deadlines pass by themselves.
+    pub fn advance(&mut self, now: Duration) {
+        for host in 0..HOSTS {
+            let drain = self.drains[host];
+            let has_come = |time: Duration| self.passed(time, now);
+            if drain.lease.is_some_and(has_come) {
+                self.close_out(host, now);
+                self.close(Excuse::Ended, Some(host), now);
+                self.drains[host] = Drain { state: Use::Either, ..Drain::default() };
+            } else if let Some((time, action)) = drain.deadline
+                && action != AtDeadline::Keep
+                && !drain.ends_flows
+                && has_come(time)
+            {
+                self.drains[host].ends_flows = true;
+                let from = now.saturating_sub(ROUNDING);
+                let (excuse, newest) = (Excuse::Ended, drain.out_since);
+                self.windows.push(Window { excuse, host: Some(host), from, to: None, newest });
+            }
+        }
+    }
+
+    /// Says why it was to be expected, or what is wrong.
+    pub fn judge(&mut self, event: &Event) -> Result<(), String> {
+        let (what, excuse) = match event {
+            Event::Answered { begun, at, host } => return self.judge_answer(*begun, *at, *host),
+            Event::Broken { begun, at, host: Some(host), .. } => {
+                let dead = self.find(Excuse::Dead, Some(*host), *begun, *at, Duration::ZERO);
+                let ended = || self.find(Excuse::Ended, Some(*host), at.saturating_sub(PATIENCE), *at, WORD);
+                ("connections broken", dead.or_else(ended))
+            }
+            Event::Broken { begun, at, host: None, .. } => {
+                ("connections not opened", self.anywhere(*begun, *at, why(event)))
+            }
+            Event::Failed { begun, at, .. } => ("requests failed", self.anywhere(*begun, *at, why(event))),
+            Event::Lost { begun, at, host } => {
+                let until = *at + UDP_PATIENCE;
+                // After its flows were ended it may be at another host.
+                let was_ended = self.find(Excuse::Ended, *host, *begun, until, WORD).is_some();
+                let host = if was_ended { None } else { *host };
+                let found = [Excuse::Dead, Excuse::Cut, Excuse::Off, Excuse::Flood, Excuse::Pressure]
+                    .into_iter()
+                    .find_map(|excuse| self.find(excuse, host, *at, until, AFTERMATH));
+                ("datagrams lost", found)
+            }
+            Event::Moved { begun, at, from } => {
+                let found = [Excuse::Ended, Excuse::Pressure]
+                    .into_iter()
+                    .find_map(|excuse| self.find(excuse, *from, *begun, *at, WORD));
+                ("UDP flows moved", found)
+            }
+            Event::Error { at, .. } => {
+                let found = [Excuse::Dead, Excuse::Cut, Excuse::Off].into_iter().find_map(|excuse| {
+                    self.find(excuse, None, at.saturating_sub(UDP_PATIENCE), *at, AFTERMATH)
+                });
+                ("UDP sockets told of an error", found)
+            }
+        };
+        let excuse = excuse.ok_or_else(|| words(event))?;
+        *self.excused.entry((what, why(event).to_owned(), excuse)).or_default() += 1;
+        Ok(())
+    }
+
+    /// No new flow of a host that is out as a whole.
+    fn judge_answer(&self, begun: Duration, at: Duration, host: Host) -> Result<(), String> {
+        let is_new = |&&(of, from, to): &&(Host, Duration, Option<Duration>)| {
+            of == host && begun > from && to.is_none_or(|to| at < to)
+        };
+        match self.out.iter().find(is_new) {
+            None => Ok(()),
+            Some((_, from, to)) => Err(format!(
+                "{} was out from {} to {}, and answered a flow at {} that began at {}",
+                name_of(host),
+                seconds(*from),
+                to.map_or_else(|| "now".to_owned(), seconds),
+                seconds(at),
+                seconds(begun)
+            )),
+        }
+    }
+
+    /// For a flow that may have been at any host, if it was at one at all.
+    fn anywhere(&self, begun: Duration, at: Duration, why: &str) -> Option<Excuse> {
+        let find = |excuse, longer| self.find_for(begun, excuse, None, begun, at, longer);
+        let dead = find(Excuse::Dead, Duration::ZERO).or_else(|| find(Excuse::Off, Duration::ZERO));
+        if why == REFUSED {
+            // That says a host's kernel, or the balancer for want of a host.
+            return dead;
+        }
+        dead.or_else(|| find(Excuse::Ended, AFTERMATH))
+            .or_else(|| find(Excuse::Flood, AFTERMATH))
+            .or_else(|| find(Excuse::Pressure, Duration::ZERO))
+    }
+
+    /// Whether there was such a time between `from` and `to`, which lasted for `longer`; `host`: for this one, none: for any.
+    fn find(
+        &self,
+        excuse: Excuse,
+        host: Option<Host>,
+        from: Duration,
+        to: Duration,
+        longer: Duration,
+    ) -> Option<Excuse> {
+        self.find_for(Duration::ZERO, excuse, host, from, to, longer)
+    }
+
+    /// As [`find`](Self::find), for a flow that began then.
+    fn find_for(
+        &self,
+        begun: Duration,
+        excuse: Excuse,
+        host: Option<Host>,
+        from: Duration,
+        to: Duration,
+        longer: Duration,
+    ) -> Option<Excuse> {
+        let fits = |window: &&Window| {
+            window.excuse == excuse
+                && (host.is_none() || window.host.is_none() || window.host == host)
+                && window.from <= to
+                && window.to.is_none_or(|end| end + longer >= from)
+                && begun <= window.newest
+        };
+        self.windows.iter().find(fits).map(|window| window.excuse)
+    }
+
+    fn open(&mut self, excuse: Excuse, host: Option<Host>, from: Duration) {
+        self.windows.push(Window { excuse, host, from, to: None, newest: Duration::MAX });
+    }
+
+    fn close(&mut self, excuse: Excuse, host: Option<Host>, to: Duration) {
+        let fits =
+            |window: &&mut Window| window.excuse == excuse && window.host == host && window.to.is_none();
+        self.windows.iter_mut().filter(fits).for_each(|window| window.to = Some(to));
+    }
+
+    /// A host that did nothing for longer than it was to, as this machine is slow, is as good as dead to its clients.
+    fn note_long(&mut self, host: Option<Host>, from: Duration, to: Duration) {
+        if to.saturating_sub(from) > SHORT {
+            let newest = Duration::MAX;
+            self.windows.push(Window { excuse: Excuse::Dead, host, from, to: Some(to), newest });
+        }
+    }
+
+    /// Whatever the daemon was about to publish, it has not.
+    fn lose_daemon(&mut self, now: Duration) {
+        self.has_no_daemon = true;
+        let fits =
+            |window: &&mut Window| window.excuse == Excuse::Off && window.to.is_some_and(|to| to > now);
+        self.windows.iter_mut().filter(fits).for_each(|window| window.to = None);
+    }
+
+    fn open_out(&mut self, host: Host, from: Duration) {
+        if self.drains[host].state != Use::Out {
+            self.out.push((host, from, None));
+            self.drains[host].out_since = from;
+        }
+        self.drains[host].state = Use::Out;
+    }
+
+    fn close_out(&mut self, host: Host, to: Duration) {
+        let fits = |entry: &&mut (Host, Duration, Option<Duration>)| entry.0 == host && entry.2.is_none();
+        self.out.iter_mut().filter(fits).for_each(|entry| entry.2 = Some(to));
+    }
+
+    /// `seconds` after `now`, by the daemon's wall clock; an hour that is past is no time of this run.
+    fn daemon_time(&self, now: Duration, seconds: u64) -> Duration {
+        let base = CLOCK_ZERO.as_secs() as i64 + self.daemon_clock;
+        Duration::from_secs(base as u64) + now + Duration::from_secs(seconds)
+    }
+
+    /// Whether a time by the daemon's wall clock has come, or is about to.
+    fn passed(&self, time: Duration, now: Duration) -> bool {
+        let base = CLOCK_ZERO.as_secs() as i64 + self.daemon_clock;
+        Duration::from_secs(base as u64) + now + ROUNDING >= time
+    }
+}
+
+/// Beginning of the model's wall clock: far enough from 0 for any jump back.
+const CLOCK_ZERO: Duration = Duration::from_secs(1 << 30);
+
+fn host_at(link: Link) -> Option<Host> {
+    match link {
+        Link::Host(host) => Some(host),
+        Link::Balancer => None,
+    }
+}
+
+/// `12.34 s`
+pub fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+/// What a client was told, if it was told anything.
+fn why(event: &Event) -> &str {
+    match event {
+        Event::Broken { why, .. } | Event::Failed { why, .. } | Event::Error { why, .. } => why,
+        Event::Answered { .. } | Event::Lost { .. } | Event::Moved { .. } => "",
+    }
+}
+
+/// What a client noticed, as a sentence.
+fn words(event: &Event) -> String {
+    let at_host =
+        |host: &Option<Host>| host.map_or_else(String::new, |host| format!(" of {}", name_of(host)));
+    match event {
+        Event::Answered { at, host, .. } => format!("{} answered at {}", name_of(*host), seconds(*at)),
+        Event::Broken { begun, at, host, why } => {
+            let greeted = if host.is_some() { "a connection" } else { "a connection without a greeting" };
+            format!(
+                "{greeted}{} broke at {}: {why}; it began at {}",
+                at_host(host),
+                seconds(*at),
+                seconds(*begun)
+            )
+        }
+        Event::Failed { begun, at, why } => {
+            format!("a request failed at {}: {why}; it began at {}", seconds(*at), seconds(*begun))
+        }
+        Event::Lost { begun, at, host } => format!(
+            "a datagram of {} has no answer; its flow{} began at {}",
+            seconds(*at),
+            at_host(host),
+            seconds(*begun)
+        ),
+        Event::Moved { begun, at, from } => {
+            format!(
+                "a UDP flow{} was answered by another host at {}; it began at {}",
+                at_host(from),
+                seconds(*at),
+                seconds(*begun)
+            )
+        }
+        Event::Error { at, host, why, .. } => {
+            format!("the socket of a UDP flow{} was told at {}: {why}", at_host(host), seconds(*at))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::action::Order;
+    use super::*;
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn broken(begun: u64, at: u64, host: Option<Host>) -> Event {
+        Event::Broken { begun: s(begun), at: s(at), host, why: "connection reset".into() }
+    }
+
+    fn done(model: &mut Model, at: u64, action: Action) {
+        model.note(&action, s(at), s(at), Outcome::Done);
+    }
+
+    fn drain(model: &mut Model, at: u64, host: Host, order: Order) {
+        model.note(&Action::Drain { host, order }, s(at), s(at), Outcome::Number(at));
+    }
+
+    #[test]
+    fn by_itself_nothing_is_excused() {
+        let mut model = Model::default();
+        let host = Some(0);
+        let events = [
+            broken(1, 2, host),
+            broken(1, 2, None),
+            Event::Failed { begun: s(1), at: s(2), why: String::new() },
+            Event::Lost { begun: s(1), at: s(2), host },
+            Event::Moved { begun: s(1), at: s(2), from: host },
+            Event::Error { begun: s(1), at: s(2), host, why: String::new() },
+        ];
+        for event in &events {
+            assert!(model.judge(event).is_err(), "{event:?}");
+        }
+        assert_eq!(model.judge(&Event::Answered { begun: s(1), at: s(2), host: 0 }), Ok(()));
+        assert!(model.excused.is_empty());
+    }
+
+    #[test]
+    fn a_host_that_is_stopped_or_cut_off_for_a_moment_breaks_no_connection() {
+        let mut model = Model::default();
+        done(&mut model, 1, Action::Freeze(0));
+        done(&mut model, 3, Action::Thaw(0));
+        done(&mut model, 5, Action::Cut(Link::Host(0)));
+        done(&mut model, 6, Action::Mend(Link::Host(0)));
+        assert!(model.judge(&broken(0, 8, Some(0))).is_err());
+        assert!(model.judge(&broken(0, 8, None)).is_err());
+        let lost = |at, host| Event::Lost { begun: s(0), at: s(at), host: Some(host) };
+        assert!(model.judge(&lost(5, 0)).is_ok());
+        assert!(model.judge(&lost(5, 1)).is_err(), "another host's link is up");
+        assert!(model.judge(&lost(9, 0)).is_err());
+        done(&mut model, 20, Action::Cut(Link::Balancer));
+        assert!(model.judge(&lost(20, 1)).is_ok(), "this one is everybody's");
+        done(&mut model, 21, Action::Mend(Link::Balancer));
+        done(&mut model, 30, Action::Freeze(0));
+        done(&mut model, 36, Action::Thaw(0));
+        assert!(model.judge(&broken(0, 36, Some(0))).is_ok(), "that was too long");
+    }
+
+    #[test]
+    fn the_connections_of_a_dead_host_are_lost_and_no_others() {
+        let mut model = Model::default();
+        done(&mut model, 5, Action::Crash(1));
+        assert!(model.judge(&broken(1, 6, Some(1))).is_ok());
+        assert!(model.judge(&broken(1, 4, Some(1))).is_err(), "before it died");
+        assert!(model.judge(&broken(1, 6, Some(0))).is_err(), "another host's");
+        assert!(model.judge(&broken(5, 6, None)).is_ok(), "it may have been at the dead one");
+        done(&mut model, 8, Action::Revive(1));
+        assert!(model.judge(&broken(1, 20, Some(1))).is_ok(), "noticed late");
+        assert!(model.judge(&broken(9, 20, Some(1))).is_err(), "begun after it was back");
+    }
+
+    #[test]
+    fn a_deadline_ends_the_flows_of_its_host_from_then_on() {
+        for (action, is_excused) in
+            [(AtDeadline::Reset, true), (AtDeadline::Move, true), (AtDeadline::Keep, false)]
+        {
+            let mut model = Model::default();
+            drain(&mut model, 10, 2, Order { deadline: Some((10, action)), ..Order::default() });
+            model.advance(s(15));
+            assert!(model.judge(&broken(1, 15, Some(2))).is_err());
+            model.advance(s(21));
+            assert_eq!(model.judge(&broken(1, 21, Some(2))).is_ok(), is_excused);
+            assert!(model.judge(&broken(1, 21, Some(1))).is_err());
+            let moved = Event::Moved { begun: s(1), at: s(21), from: Some(2) };
+            assert_eq!(model.judge(&moved).is_ok(), is_excused);
+        }
+    }
+
+    #[test]
+    fn a_drain_that_is_taken_back_ends_nothing() {
+        let mut model = Model::default();
+        let order = Order { deadline: Some((10, AtDeadline::Reset)), ..Order::default() };
+        drain(&mut model, 10, 2, order);
+        done(&mut model, 12, Action::Undrain { host: 2, ramp: None });
+        model.advance(s(30));
+        assert!(model.judge(&broken(1, 30, Some(2))).is_err());
+        assert_eq!(model.expects(2), Use::In);
+    }
+
+    #[test]
+    fn a_drained_host_answers_no_new_flow() {
+        let mut model = Model::default();
+        let answered = |begun, at, host| Event::Answered { begun: s(begun), at: s(at), host };
+        drain(&mut model, 10, 0, Order::default());
+        drain(&mut model, 10, 1, Order { share: Some(50), ..Order::default() });
+        assert_eq!((model.expects(0), model.expects(1)), (Use::Out, Use::Either));
+        assert!(model.judge(&answered(9, 11, 0)).is_ok(), "begun before");
+        assert!(model.judge(&answered(11, 12, 0)).is_err());
+        assert!(model.judge(&answered(11, 12, 1)).is_ok(), "a part of it is in use");
+        done(&mut model, 20, Action::Undrain { host: 0, ramp: None });
+        assert!(model.judge(&answered(15, 19, 0)).is_err());
+        assert!(model.judge(&answered(15, 21, 0)).is_ok(), "a SYN that was sent again");
+        assert!(model.judge(&answered(21, 22, 0)).is_ok());
+    }
+
+    #[test]
+    fn a_lease_brings_the_host_back() {
+        let mut model = Model::default();
+        drain(&mut model, 10, 0, Order { lease: Some(5), ..Order::default() });
+        assert_eq!(model.expects(0), Use::Out);
+        model.advance(s(14));
+        assert_eq!(model.expects(0), Use::Either);
+        assert!(model.judge(&Event::Answered { begun: s(11), at: s(12), host: 0 }).is_err());
+        assert!(model.judge(&Event::Answered { begun: s(15), at: s(16), host: 0 }).is_ok());
+    }
+
+    #[test]
+    fn a_new_daemon_goes_by_the_new_time_of_day() {
+        let mut model = Model::default();
+        drain(&mut model, 10, 0, Order { deadline: Some((600, AtDeadline::Reset)), ..Order::default() });
+        done(&mut model, 11, Action::MoveClock(3600));
+        model.advance(s(12));
+        assert!(model.judge(&broken(1, 12, Some(0))).is_err(), "the daemon does not look at it again");
+        done(&mut model, 13, Action::StartDaemon);
+        model.advance(s(14));
+        assert!(model.judge(&broken(1, 14, Some(0))).is_ok());
+    }
+
+    #[test]
+    fn what_nobody_was_told_may_be_either_way() {
+        let mut model = Model::default();
+        let action = Action::DrainAndKill { host: 0, after: 5 };
+        model.note(&action, s(5), s(6), Outcome::Unknown);
+        assert_eq!(model.expects(0), Use::Either);
+        assert!(model.judge(&Event::Answered { begun: s(7), at: s(8), host: 0 }).is_ok());
+        model.note(&action, s(9), s(10), Outcome::Number(4));
+        assert_eq!(model.expects(0), Use::Out);
+        assert!(model.judge(&Event::Answered { begun: s(11), at: s(12), host: 0 }).is_err());
+        assert_eq!(model.numbers, [4]);
+    }
+
+    #[test]
+    fn a_balancer_that_reaches_nobody_says_so_until_a_daemon_knows_better() {
+        let mut model = Model::default();
+        let refused = |at| Event::Failed { begun: s(at), at: s(at), why: REFUSED.into() };
+        done(&mut model, 10, Action::Cut(Link::Balancer));
+        done(&mut model, 11, Action::Mend(Link::Balancer));
+        assert!(model.judge(&refused(12)).is_ok());
+        done(&mut model, 13, Action::KillDaemon);
+        assert!(model.judge(&refused(30)).is_ok());
+        done(&mut model, 31, Action::StartDaemon);
+        assert!(model.judge(&refused(32)).is_ok());
+        assert!(model.judge(&refused(40)).is_err());
+        done(&mut model, 41, Action::KillDaemon);
+        done(&mut model, 42, Action::FloodSyns);
+        assert!(model.judge(&refused(43)).is_err(), "it had published long ago");
+    }
+
+    #[test]
+    fn a_kick_ends_flows_until_its_last() {
+        let mut model = Model::default();
+        let kick = Action::Kick { host: 3, rate: 10 };
+        model.note(&kick, s(10), s(10), Outcome::Number(30));
+        assert!(model.judge(&broken(1, 12, Some(3))).is_ok());
+        assert!(model.judge(&broken(1, 12, Some(2))).is_err());
+        assert!(model.judge(&broken(1, 60, Some(3))).is_err());
+    }
+}

@@ -1,0 +1,321 @@
+//! One run, from its seed to its verdict.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use lb_userspace::api::types::{AdminState, Flows, Receipts, Status};
+use lb_userspace::cli::render::number::exact;
+
+use super::action::{Action, HOSTS, host_of};
+use super::books::{self, Table};
+use super::load::Totals;
+use super::model::{Model, Use, seconds};
+use super::plan::{Plan, plan};
+use super::stage::Stage;
+use crate::demo::interrupt;
+use crate::topology;
+
+/// Exit status after Ctrl-C, as shells count it: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+const FAILED: u8 = 1;
+/// Of a run's time, what comes before the first action and after the last: set-up, the clients' orderly end, the accounts.
+const AROUND: Duration = Duration::from_secs(35);
+/// How long a run may take beyond its time: the machine may be slow, and a daemon may be waited for.
+const GRACE: Duration = Duration::from_secs(60);
+/// How often clients are looked at while nothing is to be done.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long clients may take for their ends, and gauges to agree with the table.
+const END: Duration = Duration::from_secs(20);
+/// How long the last flow takes to be forgotten.
+const FORGET: Duration = Duration::from_secs(30);
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// From the first namespace to the last line.
+    pub time: Duration,
+    pub seed: u64,
+    /// The wall clock of the machine may be set.
+    pub moves_clock: bool,
+    /// Show the plan and do nothing.
+    pub shows_plan: bool,
+}
+
+/// Runs, prints, removes everything, and returns the exit status: 0 all was well, 1 not so, 130 after Ctrl-C.
+pub fn run(options: &Options) -> u8 {
+    let plan = plan(options.seed, options.time.saturating_sub(AROUND), options.moves_clock);
+    let what = format!("hosts by {}, a table for {} pins", plan.forward, exact(u64::from(plan.pins)));
+    println!(
+        "chaos: seed {}, {} actions in {} s; {what}",
+        options.seed,
+        plan.steps.len(),
+        options.time.as_secs()
+    );
+    if options.shows_plan {
+        plan.steps.iter().for_each(|(at, action)| println!("{:>9}  {action}", seconds(*at)));
+        return 0;
+    }
+    let mut history = Vec::new();
+    match perform(&plan, options, &mut history) {
+        Ok(summary) => {
+            print!("{summary}");
+            println!("All was well: what broke was chosen, or died.");
+            0
+        }
+        Err(_) if interrupt::asked() => {
+            println!("Interrupted; everything is removed.");
+            INTERRUPTED
+        }
+        Err(error) => {
+            println!("\nWhat was done, with the times at which it was begun and done:");
+            history.iter().for_each(|line| println!("  {line}"));
+            println!("\nThe first thing that was wrong: {error:#}");
+            println!("The same actions again: {}", again(options));
+            FAILED
+        }
+    }
+}
+
+fn again(options: &Options) -> String {
+    let clock = if options.moves_clock { " --move-clock" } else { "" };
+    let minutes = options.time.as_secs_f64() / 60.0;
+    format!("cargo xtask chaos --minutes {minutes} --seed {}{clock}", options.seed)
+}
+
+/// Removes what dropping the stage may leave, above all when something failed.
+struct Sweep(String);
+
+impl Drop for Sweep {
+    fn drop(&mut self) {
+        topology::remove_all(&self.0);
+    }
+}
+
+fn perform(plan: &Plan, options: &Options, history: &mut Vec<String>) -> Result<String> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "this makes network namespaces and loads XDP programs: run it as root"
+    );
+    interrupt::watch()?;
+    limit(options.time + GRACE)?;
+    let mut sweep = None;
+    let mut stage = Stage::set(plan, |prefix| {
+        interrupt::guard(prefix);
+        sweep = Some(Sweep(prefix.to_owned()));
+    })
+    .context("the site could not be set up")?;
+    let mut model = Model::default();
+    let result = play(plan, &mut stage, &mut model, history);
+    if result.is_err() {
+        history.push(format!("the end of the daemon's log:\n{}", end_of(&stage.daemon.log())));
+    }
+    let totals = result?;
+    let summary = summary(plan, &model, &totals);
+    // An orderly end of the daemon; the rest happens by itself, in the reverse order.
+    stage.daemon.terminate()?;
+    drop(stage);
+    Ok(summary)
+}
+
+/// All of the plan, and the end.
+fn play(plan: &Plan, stage: &mut Stage, model: &mut Model, history: &mut Vec<String>) -> Result<Totals> {
+    for (due, action) in &plan.steps {
+        loop {
+            interrupt::check()?;
+            watch(stage, model)?;
+            let left = due.saturating_sub(stage.load.time());
+            if left.is_zero() {
+                break;
+            }
+            interrupt::sleep(left.min(LOOK))?;
+        }
+        let begun = stage.load.time();
+        let outcome = stage.act(action);
+        let done = stage.load.time();
+        let told = outcome.as_ref().map_or_else(|_| "FAILED".to_owned(), |outcome| format!("{outcome:?}"));
+        history.push(format!("{:>9} to {:>9}  {action}: {told}", seconds(begun), seconds(done)));
+        let outcome = outcome.with_context(|| format!("{action}, at {}", seconds(begun)))?;
+        model.note(action, begun, done, outcome);
+        if *action == Action::StartDaemon {
+            compare_states(stage, model).context("after the daemon's start")?;
+        }
+    }
+    interrupt::sleep(Duration::from_secs(2))?;
+    watch(stage, model)?;
+    bring_back(stage, model, history)?;
+    end_traffic(stage, model)?;
+    close_accounts(stage, model)?;
+    Ok(stage.load.totals())
+}
+
+/// Has the model judge what clients have noticed.
+fn watch(stage: &mut Stage, model: &mut Model) -> Result<()> {
+    let events = stage.load.events();
+    model.advance(stage.load.time());
+    for event in events {
+        model.judge(&event).map_err(|wrong| anyhow!(wrong))?;
+    }
+    stage.load.impossible().map_or(Ok(()), |wrong| bail!(wrong))
+}
+
+/// What was acknowledged is so.
+fn compare_states(stage: &Stage, model: &mut Model) -> Result<()> {
+    let status: Status = stage.ask(&["status", "--json"])?;
+    // A lease may have run out while the daemon answered.
+    model.advance(stage.load.time());
+    for host in &status.hosts {
+        let number = host_of(&host.name).context("a host that the config does not have")?;
+        let is_out = matches!(host.admin, AdminState::Draining | AdminState::Drained);
+        let is_right = match model.expects(number) {
+            Use::In => !is_out,
+            Use::Out => is_out,
+            Use::Either => true,
+        };
+        ensure!(
+            is_right,
+            "{} should be {:?} and is {:?}: {:?}",
+            host.name,
+            model.expects(number),
+            host.admin,
+            host.drain
+        );
+    }
+    Ok(())
+}
+
+/// Takes all drains and ramps back.
+fn bring_back(stage: &mut Stage, model: &mut Model, history: &mut Vec<String>) -> Result<()> {
+    for host in 0..HOSTS {
+        let action = Action::Undrain { host, ramp: None };
+        let begun = stage.load.time();
+        let outcome = stage.act(&action)?;
+        let done = stage.load.time();
+        history.push(format!("{:>9} to {:>9}  {action}: {outcome:?}", seconds(begun), seconds(done)));
+        model.note(&action, begun, done, outcome);
+    }
+    compare_states(stage, model).context("at the end")
+}
+
+fn end_traffic(stage: &mut Stage, model: &mut Model) -> Result<()> {
+    stage.load.begin_to_finish();
+    // What is left has no more than its idle timeout, so they are compared while the last clients end.
+    agree(stage, &Table::open(stage.daemon.instance())?)?;
+    let begun = Instant::now();
+    while !stage.load.is_done() {
+        ensure!(begun.elapsed() < END, "the clients did not come to their ends within {END:?}");
+        interrupt::sleep(LOOK)?;
+        watch(stage, model)?;
+    }
+    watch(stage, model)
+}
+
+fn close_accounts(stage: &Stage, model: &Model) -> Result<()> {
+    let table = Table::open(stage.daemon.instance())?;
+    let begun = Instant::now();
+    loop {
+        interrupt::sleep(LOOK)?;
+        let status: Status = stage.ask(&["status", "--json"])?;
+        let (gauges, count) = (books::gauges(&status), table.count());
+        if gauges == [0; 4] && count == [0; 4] && status.flow_table.overflow_used == 0 {
+            break;
+        }
+        ensure!(
+            begun.elapsed() < FORGET,
+            "all flows have ended, and {FORGET:?} later the gauges show {gauges:?}, the table has {count:?}, {} of them in \
+             overflow",
+            status.flow_table.overflow_used
+        );
+    }
+    let status: Status = stage.ask(&["status", "--json"])?;
+    ensure!(status.violations.is_empty(), "must-be-zero counters: {:?}", status.violations);
+    let receipts: Receipts = stage.ask(&["receipts", "--limit=1000", "--json"])?;
+    books::check_receipts(&receipts.receipts, &model.numbers)?;
+    let log = stage.daemon.log();
+    let panicked = log.lines().find(|line| line.contains("panicked"));
+    panicked.map_or(Ok(()), |line| bail!("the daemon panicked: {line}"))
+}
+
+/// Waits for a moment in which gauges, listing and table can be compared, as nothing changes, and they agree.
+fn agree(stage: &Stage, table: &Table) -> Result<()> {
+    let begun = Instant::now();
+    let mut seen = Vec::new();
+    loop {
+        let before: Status = stage.ask(&["status", "--json"])?;
+        let (count, flows): (_, Flows) = (table.count(), stage.ask(&["flows", "--json"])?);
+        let after: Status = stage.ask(&["status", "--json"])?;
+        let gauges = books::gauges(&before);
+        let is_quiet = gauges == books::gauges(&after) && count == table.count();
+        let (live, listed) = (books::live(&before), books::listed(&flows));
+        let is_equal = is_quiet && count == gauges && listed == live;
+        // What is left at last agrees with anything.
+        if is_equal && gauges != [0; 4] {
+            return Ok(());
+        }
+        let at = begun.elapsed();
+        seen.push(format!(
+            "{}: gauges {gauges:?}, table {count:?}, by host {live:?}, listed {listed:?}",
+            seconds(at)
+        ));
+        ensure!(
+            at < END && !is_equal,
+            "gauges and table were never seen to agree while there were flows:\n{}",
+            seen.join("\n")
+        );
+        interrupt::sleep(Duration::from_millis(50))?;
+    }
+}
+
+fn summary(plan: &Plan, model: &Model, totals: &Totals) -> String {
+    let mut kinds = BTreeMap::<&str, u64>::new();
+    plan.steps.iter().for_each(|(_, action)| *kinds.entry(action.kind()).or_default() += 1);
+    let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    let mut text = format!("done: {}\n", kinds.join(", "));
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "traffic: {} connections ({} to their orderly ends) with {} messages, {} UDP flows with {} datagrams, {} requests",
+        exact(totals.connections),
+        exact(totals.finished),
+        exact(totals.messages),
+        exact(totals.udp_flows),
+        exact(totals.datagrams),
+        exact(totals.requests)
+    );
+    for ((what, why, excuse), count) in &model.excused {
+        let why = if why.is_empty() { String::new() } else { format!(", {why}") };
+        let _ = writeln!(text, "  {what}{why}: {} ({})", exact(*count), excuse.words());
+    }
+    let _ = writeln!(text, "drains: {}, each with its receipt", model.numbers.len());
+    text
+}
+
+fn end_of(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}
+
+/// Ends the process when it takes too long, and removes what it has made.
+fn limit(time: Duration) -> Result<()> {
+    let watchdog = move || {
+        std::thread::sleep(time);
+        println!("\nThe run is not over after {} s, so it is ended.", time.as_secs());
+        interrupt::remove_by_force();
+        std::process::exit(FAILED.into());
+    };
+    std::thread::Builder::new().name("limit".into()).spawn(watchdog).context("cannot start a thread")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_repeats_the_run() {
+        let options =
+            Options { time: Duration::from_secs(90), seed: 7, moves_clock: true, shows_plan: false };
+        assert_eq!(again(&options), "cargo xtask chaos --minutes 1.5 --seed 7 --move-clock");
+    }
+}

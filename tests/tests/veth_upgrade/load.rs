@@ -1,0 +1,83 @@
+//! What the clients do meanwhile.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use sluice_tests::site::{ECHO, Site, WEB};
+use sluice_tests::traffic::{
+    Connections, ConnectionsOptions, Requests, RequestsOptions, UdpFlows, UdpFlowsOptions,
+};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Long connections, ten thousand numbered datagrams a second, and flows that begin all the time.
+pub struct Load {
+    long: Connections,
+    short: Connections,
+    udp: UdpFlows,
+    web: Requests,
+}
+
+impl Load {
+    pub fn start(site: &Site) -> Load {
+        let client = &site.topology.client().ns;
+        let [v4, v6] = site.vips();
+        let options = ConnectionsOptions {
+            connections: 1000,
+            interval: Duration::from_secs(1),
+            patience: Duration::from_secs(20),
+            ..ConnectionsOptions::new(SocketAddr::new(v4, ECHO))
+        };
+        let long = Connections::start(client, &options).unwrap();
+        assert!(long.wait_opened(1000, LIMIT), "{:?}", long.counts());
+        let options = ConnectionsOptions {
+            connections: 200,
+            interval: Duration::from_millis(50),
+            lifetime: Some(Duration::from_millis(200)..Duration::from_secs(2)),
+            replace: true,
+            patience: Duration::from_secs(20),
+            ..ConnectionsOptions::new(SocketAddr::new(v6, ECHO))
+        };
+        let short = Connections::start(client, &options).unwrap();
+        let options = UdpFlowsOptions {
+            flows: 200,
+            interval: Duration::from_millis(20),
+            patience: Duration::from_secs(4),
+            ..UdpFlowsOptions::new(SocketAddr::new(v4, ECHO))
+        };
+        let udp = UdpFlows::start(client, &options).unwrap();
+        let options = RequestsOptions { rate: 100, ..RequestsOptions::new(SocketAddr::new(v4, WEB)) };
+        let web = Requests::start(client, &options).unwrap();
+        Load { long, short, udp, web }
+    }
+
+    /// Nothing is broken so far.
+    pub fn check(&self, after: &str) {
+        std::thread::sleep(Duration::from_secs(1));
+        for counts in [self.long.counts(), self.short.counts()] {
+            assert_eq!(
+                (counts.broken, counts.missequenced, counts.renamed),
+                (0, 0, 0),
+                "{after}: {counts:?}"
+            );
+        }
+        let counts = self.udp.counts();
+        assert_eq!((counts.lost, counts.moved, counts.garbled), (0, 0, 0), "{after}: {counts:?}");
+    }
+
+    /// Ends it all. `drained` is since when h3 gets no new flows.
+    pub fn end(self, drained: Instant) {
+        assert_eq!(self.short.opened_since(drained).get("h3"), None);
+        assert_eq!(self.web.answered_since(drained).get("h3"), None);
+        let udp = self.udp.finish().unwrap();
+        println!("{} datagrams, {} lost", udp.sent, udp.lost);
+        assert!(udp.sent > 50_000, "{udp:?}");
+        assert_eq!((udp.lost, udp.moved, udp.garbled, udp.errors), (0, 0, 0, 0), "{udp:?}");
+        let web = self.web.finish().unwrap();
+        assert_eq!(web.failed, 0, "{web:?}");
+        for counts in [self.long.finish().unwrap(), self.short.finish().unwrap()] {
+            println!("{} connections, {} messages", counts.opened, counts.sent);
+            assert_eq!((counts.broken, counts.missing, counts.missequenced), (0, 0, 0), "{counts:?}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The chaos run as a step of the tests; `cargo xtask chaos` is in `launch.rs`.
+
+use anyhow::Result;
+
+use crate::command::Cmd;
+use crate::leftovers::RUN_VAR;
+use crate::workspace::Workspace;
+
+/// How long it lasts in `cargo xtask test`, all in all.
+const MINUTES: &str = "2";
+
+/// Builds the run as the tests are built, and runs it with a seed of chance, which a failure prints. `run` marks its processes.
+pub fn step(workspace: &Workspace, run: &str) -> Result<()> {
+    Cmd::cargo(&workspace.root)
+        .args(["build", "-p", "sluice-tests", "--bin", "sluice-chaos"])
+        .run_seeing(|_| ())?;
+    Cmd::new(workspace.built("debug", "sluice-chaos")?)
+        .args(["--minutes", MINUTES])
+        .env("SLUICE_BIN", workspace.built("debug", "sluice")?)
+        .env(RUN_VAR, run)
+        .run_seeing(|_| ())
+}
