@@ -137,6 +137,11 @@ impl Rig {
         Rig { dataplane, stats: Default::default(), setup: None }
     }
 
+    /// Around a data path that is open, with the clock as it is.
+    pub fn on(dataplane: Dataplane) -> Self {
+        Rig { dataplane, stats: Default::default(), setup: None }
+    }
+
     /// Publishes a setup.
     pub fn publish(&mut self, setup: &Setup) {
         let setup = setup.clone();

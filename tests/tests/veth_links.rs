@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
-use sluice_tests::topology::{Layout, Topology};
+use sluice_tests::topology::{Namespace, Node, Topology, XdpProgram};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, Requests, RequestsOptions};
 
 /// What the daemon may take, and the kernel and this machine some more.
@@ -41,31 +41,61 @@ fn long_connections(site: &Site, count: usize) -> Connections {
     connections
 }
 
+/// Makes the interface up as it was: the kernel takes routes, and addresses of IPv6, away with it.
+fn set_up(ns: &Namespace, node: &Node, interface: &str) {
+    let mut lines = vec![format!("ip link set {interface} up")];
+    for (address, length) in [(node.ipv4[0].to_string(), 16), (node.ipv6[0].to_string(), 64)] {
+        lines.push(format!("ip addr replace {address}/{length} dev {interface} noprefixroute nodad"));
+    }
+    for network in ["10.77.0.0/16", "fd77::/64"] {
+        lines.push(format!("ip route replace {network} dev {interface}"));
+    }
+    ns.shell(&lines.join(" && ")).unwrap();
+}
+
+fn is_soon(site: &Site) {
+    let took = until_it_works(site, Duration::from_secs(6));
+    println!("{} ms", took.as_millis());
+    assert!(took < SOON, "{took:?}\n{}", site.daemon.log());
+}
+
+fn nothing_broke(site: &Site, connections: Connections) {
+    let counts = connections.finish().unwrap();
+    assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
 /// A veth that is deleted and made again under its name, with the addresses of the old one.
 #[test]
 fn a_nic_that_goes_and_comes_back_is_attached_again() {
-    let site = Site::start(Topology::builder().layout(Layout::Routed), &Plan::new("l2", 2)).unwrap();
+    let site = Site::start(Topology::builder(), &Plan::new("l2", 2)).unwrap();
     let balancer = site.topology.balancer();
-    let name = &balancer.interfaces[0];
     let before = interface(&site, 0);
     assert_eq!(before["mode"], "native");
     let connections = long_connections(&site, 50);
 
-    // All that makes the link what it is, to be done again.
-    let client = &site.topology.client().ns;
-    let [here, there] = [&balancer.ns, client].map(|ns| {
-        let text = ns.shell("ip -o -d link show").unwrap();
-        text
-    });
-    println!("{here}\n{there}");
-    let saved = balancer.ns.shell(&format!("ip -o addr show dev {name}")).unwrap();
-    balancer.ns.shell(&format!("ip link del {name}")).unwrap();
+    balancer.ns.shell("ip link del eth0").unwrap();
     let gone = Instant::now();
     while interface(&site, 0)["note"].is_null() {
         assert!(gone.elapsed() < SOON, "{}", site.daemon.log());
     }
-    println!("{saved}");
-    drop(connections);
+    let queues = "numtxqueues 1 numrxqueues 1";
+    let switch = site.topology.switch();
+    let lb = balancer.ns.name();
+    switch
+        .shell(&format!(
+            "ip link add p-lb {queues} type veth peer name eth0 netns {lb} {queues} && ip link set p-lb mtu 1600 master br0 up && \
+             ethtool -K p-lb tx off"
+        ))
+        .unwrap();
+    let _far_end = switch.enter(|| XdpProgram::pass(false).unwrap().attach("p-lb").unwrap()).unwrap();
+    balancer.ns.shell("ip link set eth0 mtu 1600").unwrap();
+    set_up(&balancer.ns, balancer, "eth0");
+    is_soon(&site);
+    let after = interface(&site, 0);
+    assert!(after["note"].is_null() && after["mode"] == "native", "{after}");
+    assert_ne!(after["ifindex"], before["ifindex"]);
+    nothing_broke(&site, connections);
 }
 
 /// Renamed, and renamed back.
@@ -76,21 +106,13 @@ fn a_renamed_interface_keeps_the_program() {
     let name = &site.topology.balancer().interfaces[0];
     let connections = long_connections(&site, 50);
     for (from, to) in [(name.as_str(), "wan7"), ("wan7", name.as_str())] {
-        let addresses = ns.shell(&format!("ip -o -6 addr show dev {from} scope global")).unwrap();
-        let address = addresses.split_whitespace().nth(3).unwrap().to_owned();
-        ns.shell(&format!(
-            "ip link set {from} down; ip link set {from} name {to}; ip link set {to} up; ip -6 addr replace {address} dev {to} nodad"
-        ))
-        .unwrap();
-        let took = until_it_works(&site, Duration::from_secs(5));
-        println!("{from} to {to}: {} ms", took.as_millis());
-        assert!(took < SOON + Duration::from_millis(500), "{took:?}\n{}", site.daemon.log());
+        ns.shell(&format!("ip link set {from} down && ip link set {from} name {to}")).unwrap();
+        set_up(ns, site.topology.balancer(), to);
+        is_soon(&site);
         let note = interface(&site, 0)["note"].clone();
         assert_eq!(note.is_null(), to == name, "{note}");
     }
-    let counts = connections.finish().unwrap();
-    assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
-    assert_eq!(site.violations().unwrap(), "{}");
+    nothing_broke(&site, connections);
 }
 
 /// The next hop has another MAC address from one moment to the next, as after a failover of its NIC.
@@ -99,19 +121,39 @@ fn a_changed_mac_is_followed() {
     let site = Site::start(Topology::builder(), &Plan::new("l2", 1)).unwrap();
     let connections = long_connections(&site, 50);
     let host = site.topology.host(1);
-    // It announces itself, as a NIC that takes over does.
-    let announce = host.ipv4[0];
+    // It announces itself, as one that takes over does.
     host.ns
-        .shell(&format!(
-            "sysctl -qw net.ipv4.conf.eth0.arp_notify=1; ip link set eth0 down; ip link set eth0 address 02:00:00:77:00:01; ip link set eth0 up; \
-             ip -4 addr show dev eth0 | grep -q {announce}"
-        ))
+        .shell(
+            "echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_notify; echo 1 > /proc/sys/net/ipv6/conf/eth0/ndisc_notify; \
+             ip link set eth0 down && ip link set eth0 address 02:00:00:77:00:01",
+        )
         .unwrap();
-    let took = until_it_works(&site, Duration::from_secs(5));
-    println!("{} ms", took.as_millis());
-    assert!(took < SOON + Duration::from_millis(500), "{took:?}\n{}", site.daemon.log());
-    let counts = connections.finish().unwrap();
-    assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
+    set_up(&host.ns, host, "eth0");
+    is_soon(&site);
+    nothing_broke(&site, connections);
+}
+
+/// The way to a host leads over another gateway from one moment to the next.
+#[test]
+fn a_changed_route_is_followed() {
+    let site = Site::start(Topology::builder(), &Plan::new("ipip", 2)).unwrap();
+    let connections = long_connections(&site, 50);
+    let balancer = &site.topology.balancer().ns;
+    let [one, other] = [1, 2].map(|number| site.topology.host(number));
+    other
+        .ns
+        .shell("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv4/conf/eth0/send_redirects")
+        .unwrap();
+    balancer.shell(&format!("ip route add {} via {}", one.ipv4[0], other.ipv4[0])).unwrap();
+    let gateway = format!("via {}", other.ipv4[0]);
+    let changed = Instant::now();
+    while !site.daemon.log().contains(&gateway) {
+        assert!(changed.elapsed() < SOON, "{}", site.daemon.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    is_soon(&site);
+    nothing_broke(&site, connections);
 }
 
 /// Down and up again.
@@ -121,22 +163,16 @@ fn a_link_that_goes_down_and_up_is_followed() {
     let connections = long_connections(&site, 50);
     let ns = &site.topology.balancer().ns;
     let name = &site.topology.balancer().interfaces[0];
-    let addresses = ns.shell(&format!("ip -o -6 addr show dev {name} scope global")).unwrap();
-    let address = addresses.split_whitespace().nth(3).unwrap().to_owned();
     ns.shell(&format!("ip link set {name} down")).unwrap();
     let down = Instant::now();
     let is_down = || {
         let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
-        status["hosts"].as_array().unwrap().iter().all(|host| host["health"] == "down")
+        status["hosts"].as_array().unwrap().iter().all(|host| host["oper"] == "down")
     };
     while !is_down() {
         assert!(down.elapsed() < SOON * 2, "{}", site.daemon.log());
     }
-    ns.shell(&format!("ip link set {name} up; ip -6 addr replace {address} dev {name} nodad")).unwrap();
-    let took = until_it_works(&site, Duration::from_secs(5));
-    println!("{} ms", took.as_millis());
-    assert!(took < SOON + Duration::from_millis(500), "{took:?}\n{}", site.daemon.log());
-    let counts = connections.finish().unwrap();
-    assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
-    assert_eq!(site.violations().unwrap(), "{}");
+    set_up(ns, site.topology.balancer(), name);
+    is_soon(&site);
+    nothing_broke(&site, connections);
 }

@@ -28,6 +28,7 @@ pub const RUNNING: &[Tool] = &[
     Tool { program: "dnsmasq", package: "dnsmasq-base", why: "answers in fragments" },
     Tool { program: "dig", package: "bind9-dnsutils", why: "the same" },
     Tool { program: "iperf3", package: "iperf3", why: "transfers at full speed" },
+    Tool { program: "bird", package: "bird2", why: "routers that learn of VIPs by BGP" },
     Tool { program: "traceroute", package: "traceroute", why: "the balancer as a hop" },
     Tool { program: "ps", package: "procps", why: "a look at processes, and sysctl" },
     Tool { program: "nsenter", package: "util-linux", why: "commands inside a namespace" },
@@ -41,8 +42,9 @@ struct Server {
     pid_file: &'static str,
 }
 
-const SERVERS: [Server; 2] = [
+const SERVERS: [Server; 3] = [
     Server { program: "nginx", units: &["nginx.service"], pid_file: "/run/nginx.pid" },
+    Server { program: "bird", units: &["bird.service"], pid_file: "/run/bird/bird.pid" },
     Server { program: "sshd", units: &["ssh.service", "ssh.socket"], pid_file: "/run/sshd.pid" },
 ];
 
@@ -52,6 +54,11 @@ pub const BOOTING: &[Tool] = &[
     Tool { program: "ldd", package: "libc-bin", why: "the libraries of test binaries" },
     Tool { program: "ip", package: "iproute2", why: "devices in a virtual machine, where it is copied to" },
     Tool { program: "ethtool", package: "ethtool", why: "their settings" },
+    Tool {
+        program: "systemctl",
+        package: "systemd",
+        why: "the unit of the daemon in a virtual machine, where it is copied to",
+    },
     Tool { program: "setpriv", package: "util-linux", why: "a virtual machine that ends with its starter" },
 ];
 

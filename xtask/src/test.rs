@@ -83,6 +83,13 @@ impl Run<'_> {
             self.lints(steps)?;
         }
         steps.run("build", &self.cargo().args(["build", "-p", "lb-userspace", "--bin", "sluice"]))?;
+        if !self.options.quick {
+            let next = ["--features", "layout-next", "--bin", "sluice-next"];
+            steps.run(
+                "build of another layout",
+                &self.cargo().args(["build", "-p", "lb-userspace"]).args(next),
+            )?;
+        }
         self.tests(steps)?;
         if self.options.filter.is_none() && !self.options.quick {
             let docs = self.cargo().args(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");

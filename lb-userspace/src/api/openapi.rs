@@ -15,9 +15,16 @@ pub struct Operation {
     header: Option<(&'static str, &'static str)>,
     body: Option<Shape>,
     answer: Option<Shape>,
+    /// Bytes.
+    pub longest_body: usize,
     /// The answer is a stream of events, each of the answer's type.
     is_stream: bool,
+    /// Nothing is changed, whatever the method.
+    reads_only: bool,
 }
+
+/// Bytes of a body, unless the operation says otherwise: a thousand names of hosts.
+const BODY: usize = 64 << 10;
 
 type Shape = fn(&mut SchemaGenerator) -> Schema;
 
@@ -40,7 +47,9 @@ impl Operation {
             header: None,
             body: None,
             answer: None,
+            longest_body: BODY,
             is_stream: false,
+            reads_only: false,
         }
     }
 
@@ -76,6 +85,23 @@ impl Operation {
     pub const fn streams<T: JsonSchema>(mut self) -> Self {
         self.is_stream = true;
         self.answers::<T>()
+    }
+
+    /// For those who may only look, too, although it is a `post`.
+    pub const fn reads_only(mut self) -> Self {
+        self.reads_only = true;
+        self
+    }
+
+    /// With a body of up to so many bytes.
+    pub const fn of_up_to(mut self, bytes: usize) -> Self {
+        self.longest_body = bytes;
+        self
+    }
+
+    /// Whether who may only look may not ask this.
+    pub fn changes(&self) -> bool {
+        self.method != "get" && !self.reads_only
     }
 
     /// `read` makes the schemas of what clients send, `write` of what they get.

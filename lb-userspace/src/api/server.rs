@@ -1,26 +1,28 @@
 //! The server side of the API: HTTP + JSON on the instance's Unix socket.
 
+mod connections;
 mod events;
+mod guard;
 mod health;
+mod itself;
+mod limits;
+mod listen;
+mod meter;
+mod peer;
 mod routes;
+mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
-use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{Path as UrlPath, Query, Request, State};
+use axum::extract::{ConnectInfo, Path as UrlPath, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::serve::IncomingStream;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use tokio::net::UnixListener;
 
 use super::types::{
@@ -28,96 +30,31 @@ use super::types::{
     PlanRequest, Receipt, ReceiptQuery, Receipts, Rings, Status, UndrainRequest,
 };
 use crate::engine::{self, Handle};
+use guard::Refused;
+pub use listen::listen;
+pub use peer::Doors;
+use peer::Peer;
 
-/// How long the end waits for clients to read their answers.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Most flows on one page.
 const MAX_PAGE: usize = 10_000;
-
-/// Opens the socket; one that a killed daemon left is replaced. The caller holds the instance's lock.
-///
-/// # Errors
-/// Among others: somebody listens on it, such as the daemon of another instance, or it is no socket.
-pub fn listen(socket: &Path) -> io::Result<UnixListener> {
-    if let Some(folder) = socket.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    make_way(socket)?;
-    match fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(socket)?;
-    fs::set_permissions(socket, fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
-}
-
-/// Leaves alone what is not a dead daemon's.
-fn make_way(socket: &Path) -> io::Result<()> {
-    let refused = |kind, why: &str| Err(io::Error::new(kind, why.to_owned()));
-    match fs::symlink_metadata(socket) {
-        Ok(found) if !found.file_type().is_socket() => {
-            return refused(io::ErrorKind::AlreadyExists, "it is there and no socket");
-        }
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    match std::os::unix::net::UnixStream::connect(socket) {
-        Ok(_) => refused(io::ErrorKind::AddrInUse, "another daemon answers on it"),
-        Err(_) => Ok(()),
-    }
-}
 
 /// Serves until `end` resolves, and then to the end of the answers that are under way, if their clients read them.
 pub async fn serve(
     listener: UnixListener,
+    doors: Doors,
     engine: Handle,
-    end: impl Future<Output = ()> + Send + 'static,
+    end: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    let app = router(engine).into_make_service_with_connect_info::<Peer>();
-    let (ended, has_ended) = tokio::sync::oneshot::channel();
-    let end = async move {
-        end.await;
-        // Nobody hears it once the server is gone.
-        let _ = ended.send(());
-    };
-    let late = async {
-        if has_ended.await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(PATIENCE).await;
-    };
-    tokio::select! {
-        served = axum::serve(listener, app).with_graceful_shutdown(end).into_future() => served,
-        () = late => {
-            log::warn!("some clients do not read their answers: they are left");
-            Ok(())
-        }
-    }
+    connections::serve(listener, doors, router(engine), end).await
 }
 
 fn router(engine: Handle) -> Router {
     routes::router()
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(guard::at_the_door))
         .layer(middleware::from_fn(name_server))
         .with_state(engine)
-}
-
-/// Who is at the other end of the socket.
-#[derive(Debug, Clone)]
-struct Peer(String);
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let uid = stream.io().peer_cred().map(|peer| peer.uid());
-        let user = uid.ok().and_then(|uid| {
-            let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
-            user.map(|user| user.name).or_else(|| Some(format!("uid {uid}")))
-        });
-        Peer(user.unwrap_or_else(|| "unknown".to_owned()))
-    }
 }
 
 /// An answer of 400 and above.
@@ -135,7 +72,8 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.0, Json(self.1)).into_response()
+        let refused = Refused(self.1.message.clone());
+        (self.0, Extension(refused), Json(self.1)).into_response()
     }
 }
 
@@ -183,7 +121,7 @@ async fn drain(
     body: Result<Json<DrainRequest>, JsonRejection>,
 ) -> Result<Json<Drains>, Failure> {
     let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
-    let by = request.by.clone().unwrap_or(peer.0);
+    let by = peer.author(request.by.as_deref());
     ask(&engine, move |engine| Ok(Drains { drains: engine.drain(&request, &by)? })).await
 }
 
@@ -193,7 +131,7 @@ async fn undrain(
     body: Result<Json<UndrainRequest>, JsonRejection>,
 ) -> Result<Json<Drains>, Failure> {
     let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
-    let by = request.by.clone().unwrap_or(peer.0);
+    let by = peer.author(request.by.as_deref());
     ask(&engine, move |engine| Ok(Drains { drains: engine.undrain(&request, &by)? })).await
 }
 
@@ -313,7 +251,7 @@ async fn kick(
     body: Result<Json<KickRequest>, JsonRejection>,
 ) -> Result<Json<Kick>, Failure> {
     let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
-    let by = request.by.clone().unwrap_or(peer.0);
+    let by = peer.author(request.by.as_deref());
     ask(&engine, move |engine| engine.kick(&request, &by)).await
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,7 +16,7 @@ use super::output::Out;
 use super::render;
 use super::terminal::Style;
 use super::wait::{Event, Progress, Step, Waiter};
-use super::{Failure, Global, after_help, duration_arg};
+use super::{Exit, Failure, Global, after_help, duration_arg, itself};
 
 /// Take hosts out of service: no new flows, live flows go on until they end
 ///
@@ -27,7 +27,8 @@ use super::{Failure, Global, after_help, duration_arg};
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct DrainArgs {
-    /// Names of the hosts, as in the config, @GROUP or @zone:ZONE
+    /// Names of the hosts, as in the config, @GROUP or @zone:ZONE; or `self`: the balancer itself, which
+    /// then forwards what comes, is not ready (GET /v1/ready) and does not announce its VIPs
     #[arg(required = true, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
     pub hosts: Vec<String>,
     /// Wait until no live flow is left on any of the hosts, show the progress and then the receipts
@@ -54,6 +55,12 @@ pub struct DrainArgs {
     /// Default: no bound
     #[arg(long, value_name = "DURATION", requires = "wait", value_parser = duration_arg)]
     pub timeout: Option<Duration>,
+    /// Of `self`: it is done when little traffic has come for so long. Default: 30s
+    #[arg(long, value_name = "DURATION", value_parser = duration_arg)]
+    pub quiet_for: Option<Duration>,
+    /// Of `self`: little traffic is fewer packets a second than these. Default: 1
+    #[arg(long, value_name = "PACKETS")]
+    pub below: Option<f64>,
     /// Drain although rules of the config would be broken; `sluice plan drain` says which
     #[arg(long)]
     pub force: bool,
@@ -69,8 +76,8 @@ pub struct DrainArgs {
 }
 
 const EXAMPLES: &str = "  \
-  sluice drain web-3 web-4 --wait --timeout 10m
   sluice drain web-3 --service api --lease 2h --reason upgrade
+  sluice drain self --wait --quiet-for 1m --reason update
   sluice drain web-3 --deadline 10m --at-deadline reset --wait --json";
 
 /// Time between two looks at the drains.
@@ -82,6 +89,15 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 
 pub fn run(global: &Global, args: &DrainArgs) -> Result<(), Failure> {
     super::block_on(async {
+        if itself::is_meant(&args.hosts)? {
+            return itself::drain(global, args).await;
+        }
+        if args.quiet_for.is_some() || args.below.is_some() {
+            return Err(Failure::new(
+                Exit::Usage,
+                anyhow!("--quiet-for and --below are for `sluice drain self`"),
+            ));
+        }
         let (mut out, style) = (Out::stdout(), Style::stdout());
         let began: Drains = global.client().post("/v1/drain", &DrainRequest::from(args)).await?;
         if args.wait {

@@ -22,6 +22,7 @@ pub mod events;
 pub mod exit;
 pub mod flows;
 pub mod health;
+pub mod itself;
 pub mod kick;
 pub mod output;
 pub mod plan;

@@ -10,7 +10,7 @@ use crate::api::types::{Drains, UndrainRequest};
 use super::drain::once;
 use super::output::Out;
 use super::terminal::Style;
-use super::{Failure, Global, after_help, duration_arg, render};
+use super::{Failure, Global, after_help, duration_arg, itself, render};
 
 /// Put hosts back into service: each owns the very slots that it had before its drain
 ///
@@ -20,7 +20,7 @@ use super::{Failure, Global, after_help, duration_arg, render};
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct UndrainArgs {
-    /// Names of the hosts, as in the config, @GROUP or @zone:ZONE
+    /// Names of the hosts, as in the config, @GROUP or @zone:ZONE; or `self`: the balancer
     #[arg(required = true, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
     pub hosts: Vec<String>,
     /// Put the hosts back for this service alone. Default: for all
@@ -48,6 +48,9 @@ const EXAMPLES: &str = "  \
 
 pub fn run(global: &Global, args: &UndrainArgs) -> Result<(), Failure> {
     super::block_on(async {
+        if itself::is_meant(&args.hosts)? {
+            return itself::undrain(global, args).await;
+        }
         let (mut out, style) = (Out::stdout(), Style::stdout());
         let body = UndrainRequest {
             hosts: once(&args.hosts),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::limits::{MAX_HOSTS, MAX_NAME};
+use super::limits::{MAX_HOSTS, MAX_NAME, SELF};
 use super::raw::RawHost;
 use super::reader::Read;
 use super::report::Report;
@@ -35,6 +35,10 @@ pub(super) fn check(report: &mut Report, raw: Vec<RawHost>) -> Hosts {
     };
     for raw in raw {
         check_name(report, &raw.path, "host", &raw.name);
+        if raw.name == SELF {
+            let message = format!("{SELF:?} is the balancer itself, as in `sluice drain {SELF}`");
+            report.add(&raw.path, message, "give the host another name");
+        }
         if raw.zone == Read::Absent {
             hosts.unzoned.insert(raw.name.clone());
         }

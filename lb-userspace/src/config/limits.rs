@@ -81,6 +81,8 @@ pub const MAX_PAYLOAD: usize = 1024;
 
 /// Letters of a host's or service's name: they appear in metrics and on command lines.
 pub const MAX_NAME: usize = 63;
+/// What commands call the balancer itself, so that no host can have the name.
+pub const SELF: &str = "self";
 /// `IFNAMSIZ` of `linux/if.h` less the terminating zero.
 pub const MAX_INTERFACE_NAME: usize = 15;
 /// Bytes of a hook's command; what is longer is a script of its own.

@@ -21,6 +21,8 @@ pub struct Machine {
     pub kernel: (u32, u32),
     /// Those of [`switches`] that are off.
     pub off: BTreeSet<String>,
+    /// Groups of `[api]` that it does not have.
+    pub missing_groups: BTreeSet<String>,
 }
 
 /// Bytes of an IP packet that one piece of a frame holds in native mode: a page less the headroom of XDP (256), what the kernel
@@ -49,25 +51,18 @@ fn switches_of(model: &Model, service: &Service) -> Vec<String> {
 pub fn check_against_machine(loaded: &Loaded, machine: &Machine) -> Result<(), ConfigErrors> {
     let mut report = Report::resume(&loaded.spans);
     check_interfaces(&mut report, loaded, machine);
+    check_announce(&mut report, &loaded.model, machine);
     stacked::check(&mut report, &loaded.model, &machine.interfaces);
     check_hosts(&mut report, loaded, machine);
     check_services(&mut report, &loaded.model, machine);
+    check_groups(&mut report, &loaded.model, machine);
     report.finish(()).map(|_| ())
 }
 
 fn check_interfaces(report: &mut Report, loaded: &Loaded, machine: &Machine) {
     for (index, interface) in loaded.model.interfaces.iter().enumerate() {
         let (name, path) = (&interface.name, format!("interfaces[{index}]"));
-        let Some(found) = machine.interfaces.iter().find(|found| found.name == *name) else {
-            let known = || machine.interfaces.iter().map(|found| found.name.as_str());
-            let here = one_of(known().filter(|name| *name != "lo"));
-            let hint = match nearest(name, known()) {
-                Some(near) => format!("did you mean {near:?}? This machine has {here}"),
-                None => format!("this machine has {here}"),
-            };
-            report.add(&path, format!("there is no interface {name:?} here"), hint);
-            continue;
-        };
+        let Some(found) = find(report, &path, name, machine) else { continue };
         if interface.xdp_mode == XdpMode::Native && found.mtu > ONE_PIECE && machine.kernel < FRAGS_SINCE {
             let (major, minor) = machine.kernel;
             let message = format!(
@@ -81,6 +76,27 @@ fn check_interfaces(report: &mut Report, loaded: &Loaded, machine: &Machine) {
             report.add(&path, message, hint);
         }
     }
+}
+
+fn check_announce(report: &mut Report, model: &Model, machine: &Machine) {
+    if let Some(name) = &model.announce {
+        find(report, "announce.interface", name, machine);
+    }
+}
+
+/// An interface of the machine; one that it does not have is reported.
+fn find<'m>(report: &mut Report, path: &str, name: &str, machine: &'m Machine) -> Option<&'m Interface> {
+    let found = machine.interfaces.iter().find(|found| found.name == name);
+    if found.is_none() {
+        let known = || machine.interfaces.iter().map(|found| found.name.as_str());
+        let here = one_of(known().filter(|name| *name != "lo"));
+        let hint = match nearest(name, known()) {
+            Some(near) => format!("did you mean {near:?}? This machine has {here}"),
+            None => format!("this machine has {here}"),
+        };
+        report.add(path, format!("there is no interface {name:?} here"), hint);
+    }
+    found
 }
 
 /// To the balancer itself neither rewritten nor encapsulated packets can be sent.
@@ -122,6 +138,15 @@ fn check_services(report: &mut Report, model: &Model, machine: &Machine) {
             let settings: Vec<String> = off.iter().map(|switch| format!("{}=1", setting(switch))).collect();
             let hint = format!("`sysctl -w {}`", settings.join(" "));
             report.add(&format!("services[{index}].forward"), message, hint);
+        }
+    }
+}
+
+fn check_groups(report: &mut Report, model: &Model, machine: &Machine) {
+    for (field, group) in [("read_group", &model.api.read_group), ("change_group", &model.api.change_group)] {
+        if let Some(group) = group.as_ref().filter(|group| machine.missing_groups.contains(*group)) {
+            let hint = format!("`groupadd --system {group}`, or name another");
+            report.add(&format!("api.{field}"), format!("there is no group {group:?} here"), hint);
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Nothing is accepted in part. All problems of a file are reported together, each with its place, its field and
 //! what would be right, so that one round of mending is enough.
 
+mod announce;
+mod api;
 mod endpoints;
 mod health;
 mod hooks;

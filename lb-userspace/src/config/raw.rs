@@ -8,9 +8,9 @@ use toml::de::{DeTable, DeValue};
 use super::limits::{self, default};
 use super::reader::{Read, Section, address, child, choice, describe};
 use super::report::Report;
-use super::{health, hooks, ports, prefix, schema};
+use super::{announce, api, health, hooks, ports, prefix, schema};
 use crate::model::{
-    Affinity, Family, FlowTable, Forward, Fragments, Health, Hooks, Interface, Ping, Ports, Protocol,
+    Affinity, Api, Family, FlowTable, Forward, Fragments, Health, Hooks, Interface, Ping, Ports, Protocol,
     Protocols, Rules, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
 
@@ -30,6 +30,9 @@ pub(super) struct RawConfig {
     pub rules: Rules,
     pub health: Health,
     pub hooks: Hooks,
+    pub api: Api,
+    /// As written.
+    pub announce: Option<String>,
     /// In the order of the file.
     pub hosts: Vec<RawHost>,
     pub services: Vec<RawService>,
@@ -95,6 +98,8 @@ impl RawConfig {
             timeouts,
             rules,
             hooks: hooks::read(report, &top),
+            api: api::read(report, &top),
+            announce: announce::read(report, &top),
             hosts: read_hosts(report, &top),
             services: read_services(report, &top, &Defaults { timeouts, rules, health: &health }),
             health,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use ipnet::IpNet;
 
+use super::announce;
 use super::hosts::{self, Hosts};
 use super::limits::{MAX_INTERFACE_NAME, RING_SIZE, SLOTS_PER_MEMBER, default, is_prime, next_ring_size};
 use super::raw::RawConfig;
@@ -19,6 +20,7 @@ pub(super) fn resolve(report: &mut Report, raw: RawConfig) -> Model {
     let services = services::check(report, raw.services, &hosts, raw.timeouts, raw.vip_mode);
     let outer_source = check_outer_source(report, &raw.outer_source, &hosts, &services);
     check_ring_size(report, &raw.ring_size, &services);
+    announce::check(report, raw.announce.as_deref(), raw.vip_mode, &services);
     Model {
         interfaces: raw.interfaces.into_iter().filter_map(|(_, interface)| interface).collect(),
         vip_mode: raw.vip_mode,
@@ -33,6 +35,8 @@ pub(super) fn resolve(report: &mut Report, raw: RawConfig) -> Model {
         rules: raw.rules,
         health: raw.health,
         hooks: raw.hooks,
+        api: raw.api,
+        announce: raw.announce,
         hosts: hosts.by_name,
         services: services.list,
     }
@@ -45,13 +49,20 @@ fn check_interfaces(report: &mut Report, interfaces: &[(String, Option<Interface
         if let Some(first) = seen.get(name.as_str()) {
             let message = format!("interface {} is named twice", report.mention(name, first));
             report.add(path, message, "name it once");
-        } else if let Some(reason) = wrong_interface_name(name) {
-            let hint = format!("use a name that `ip link` shows: 1 to {MAX_INTERFACE_NAME} characters");
-            report.add(path, format!("{name:?} cannot be an interface: {reason}"), hint);
-        } else {
+        } else if check_interface_name(report, path, name) {
             seen.insert(name, path);
         }
     }
+}
+
+/// Whether it can be one.
+pub(super) fn check_interface_name(report: &mut Report, path: &str, name: &str) -> bool {
+    let reason = wrong_interface_name(name);
+    if let Some(reason) = &reason {
+        let hint = format!("use a name that `ip link` shows: 1 to {MAX_INTERFACE_NAME} characters");
+        report.add(path, format!("{name:?} cannot be an interface: {reason}"), hint);
+    }
+    reason.is_none()
 }
 
 /// One prefix of a family, of addresses that nobody here has.

@@ -17,6 +17,8 @@ pub(super) const TOP: Fields = &[
     "rules",
     "health",
     "hooks",
+    "api",
+    "announce",
     "hosts",
     "services",
 ];
@@ -44,6 +46,8 @@ pub(super) const HEALTH: Fields = &[
 pub(super) const CHECK: Fields =
     &["type", "through", "port", "path", "host", "status", "body", "send", "expect", "command"];
 pub(super) const HOST: Fields = &["addresses", "weight", "disabled", "zone", "groups"];
+pub(super) const ANNOUNCE: Fields = &["interface"];
+pub(super) const API: Fields = &["read_group", "change_group"];
 /// Each event but `lost`, which is for readers.
 pub(super) const HOOKS: Fields = &[
     "timeout",
@@ -62,6 +66,9 @@ pub(super) const HOOKS: Fields = &[
     "on_violation",
     "on_daemon_started",
     "on_daemon_stopping",
+    "on_self_drain_began",
+    "on_self_drained",
+    "on_self_undrained",
 ];
 pub(super) const SERVICE: Fields = &[
     "name",
@@ -86,7 +93,7 @@ pub(super) const SERVICE: Fields = &[
 
 /// Where a field belongs that stands in the wrong section; a top-level field behind a header is the usual slip.
 pub(super) fn home_of(name: &str) -> Option<&'static str> {
-    const HOMES: [(Fields, &str); 9] = [
+    const HOMES: [(Fields, &str); 11] = [
         (TOP, "to the top of the file, above the first line in [brackets]"),
         (FLOW_TABLE, "under [flow_table]"),
         (TIMEOUTS, "under [timeouts], or in the timeouts of a service"),
@@ -94,6 +101,8 @@ pub(super) fn home_of(name: &str) -> Option<&'static str> {
         (HEALTH, "under [health], or in the health of a service"),
         (CHECK, "under [[services.checks]]"),
         (HOOKS, "under [hooks]"),
+        (API, "under [api]"),
+        (ANNOUNCE, "under [announce]"),
         (HOST, "under [hosts.NAME]"),
         (SERVICE, "under [[services]]"),
     ];

@@ -1,4 +1,5 @@
-//! VIPs on an interface of this machine, for `vip_mode = "local"`. Those that Sluice added are noted in a file, so that
+//! VIPs on an interface of this machine: for `vip_mode = "local"`, where others find them by ARP, and for `[announce]`, where a routing
+//! daemon does. They are there as long as this balancer wants their traffic, also when its daemon has ended. Those that Sluice added are noted in a file, so that
 //! exactly they are removed again; in `/run`, as addresses do not outlive a reboot either.
 
 use std::collections::BTreeSet;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::interface_of_vips;
 use crate::model::Model;
 use crate::netlink;
 
@@ -23,16 +25,23 @@ fn note(instance: &str) -> PathBuf {
     PathBuf::from("/run/sluice").join(format!("{instance}.vips"))
 }
 
-/// Adds the VIPs that are not there yet to the first interface.
-pub fn add(instance: &str, model: &Model) -> anyhow::Result<()> {
-    let Some(interface) = model.interfaces.first().map(|interface| &interface.name) else { return Ok(()) };
+/// Adds the VIPs where the config wants them, if the balancer wants their traffic; else takes them off.
+pub fn keep(instance: &str, model: &Model, wanted: bool) -> anyhow::Result<()> {
+    match interface_of_vips(model).filter(|_| wanted) {
+        Some(interface) => add(instance, interface, model),
+        None => remove(instance).map(|_| ()),
+    }
+}
+
+/// Adds the VIPs that are not there yet, and takes others off.
+fn add(instance: &str, interface: &str, model: &Model) -> anyhow::Result<()> {
     // The config has no prefix then.
     let vips: BTreeSet<IpAddr> = model.services.iter().map(|service| service.vip.address()).collect();
     let vips: Vec<IpAddr> = vips.into_iter().collect();
     let mut added = read(instance)?;
-    if added.interface != *interface {
+    if added.interface != interface {
         netlink::remove_vips(&added.interface, &added.addresses.iter().copied().collect::<Vec<_>>())?;
-        added = Added { interface: interface.clone(), addresses: BTreeSet::new() };
+        added = Added { interface: interface.to_owned(), addresses: BTreeSet::new() };
     }
     let gone: Vec<IpAddr> = added.addresses.iter().copied().filter(|vip| !vips.contains(vip)).collect();
     netlink::remove_vips(interface, &gone)?;

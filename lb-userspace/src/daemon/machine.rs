@@ -1,9 +1,11 @@
 //! This machine, as far as configs depend on it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
+use nix::unistd::Group;
 
 use crate::config::{Machine, switches};
 use crate::model::Model;
@@ -19,8 +21,19 @@ pub fn look(model: &Model) -> anyhow::Result<Machine> {
         addresses: addresses.into_iter().filter(|(_, address)| !is_vip(*address)).collect(),
         interfaces: netlink::interfaces().context("cannot list this machine's interfaces")?,
         kernel: kernel()?,
+        missing_groups: missing_groups(model)?,
         off: switches(model).into_iter().filter(|switch| !is_on(switch)).collect(),
     })
+}
+
+fn missing_groups(model: &Model) -> anyhow::Result<BTreeSet<String>> {
+    let mut missing = BTreeSet::new();
+    for group in [&model.api.read_group, &model.api.change_group].into_iter().flatten() {
+        if Group::from_name(group).with_context(|| format!("cannot look for the group {group}"))?.is_none() {
+            missing.insert(group.clone());
+        }
+    }
+    Ok(missing)
 }
 
 /// One that is not there, as of an interface without IPv6, is off.

@@ -5,6 +5,7 @@ mod local_vips;
 mod lock;
 mod machine;
 mod privileges;
+mod supervisor;
 pub mod upgrade;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::api::server;
+use crate::api::server::{self, Doors};
 use crate::bpffs;
 use crate::cli::run::RunArgs;
 use crate::config::{self, Loaded, Machine};
@@ -24,11 +25,12 @@ use crate::dataplane::{self, Paths};
 use crate::engine::{Engine, Handle, Running, Start, data_path_key};
 use crate::events::hooks::Runner;
 use crate::journal::{Journal, Lock};
-use crate::model::{Model, VipMode};
+use crate::model::Model;
 use crate::netlink::{self, NextHopState, Resolver};
 use crate::plan::abilities;
 use crate::relay::{self, Relay};
 use lock::InstanceLock;
+use supervisor::Supervisor;
 
 /// How long a start waits for neighbours to answer. What is not known by then counts as down until it is.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
@@ -74,12 +76,14 @@ async fn serve(
         dataplane::check_key(instance, data_path_key(key), model.ring_size)?;
     }
     let journal = Journal::open(&journal_path(instance), model.hash_key, unix_now())?;
+    let doors = Doors::of(&model.api)?;
     let _instance = InstanceLock::acquire(instance)?;
     // Before anything is changed, and under the locks.
     let listener =
-        server::listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+        server::listen(socket, doors).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
 
     let resolver = Resolver::spawn(backend_addresses(&model))?;
     resolver.settled(NEIGHBOUR_PATIENCE).await;
@@ -94,7 +98,7 @@ async fn serve(
         own: resolver.subscribe_own(),
         relay: relay.as_ref().map(Relay::view),
     };
-    let engine = start.start()?;
+    let mut engine = start.start()?;
     let (table, rest) = engine.memory();
     log::info!(
         "flow table for {} pins: {} MiB; other maps: {} MiB; {}",
@@ -103,31 +107,42 @@ async fn serve(
         rest >> 20,
         if engine.adopted() { "took over the data path of an earlier daemon" } else { "new data path" },
     );
-    if model.vip_mode == VipMode::Local {
-        local_vips::add(instance, &model)?;
-    } else {
-        local_vips::remove(instance)?;
-    }
     let (board, clock) = (engine.board(), engine.clock());
+    let named = instance.to_owned();
+    engine.announce_by(Box::new(move |model, wanted| local_vips::keep(&named, model, wanted)))?;
     let hooks = Runner::start(instance, &model.hooks, engine.events());
-    let (handle, Running { thread, ended: engine_ended }) = engine.spawn()?;
+    let supervisor = Supervisor::of_environment();
+    let heart = supervisor.clone();
+    let (handle, Running { thread, ended: engine_ended }) =
+        engine.spawn(move |engine| heart.beat(&engine.summary()))?;
+    supervisor.ready();
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
     health::start(board, clock, &handle)?;
     let follower =
         tokio::spawn(follow_network(handle.clone(), resolver.subscribe(), resolver.subscribe_own()));
     let teller = handle.clone();
+    let file = args.config.clone();
     let ended = async move {
-        tokio::select! {
-            _ = terminate.recv() => log::info!("SIGTERM: the daemon ends, forwarding goes on"),
-            _ = engine_ended => log::error!("the engine has failed: the daemon ends, forwarding goes on"),
-            _ = interrupt.recv() => log::info!("SIGINT: the daemon ends, forwarding goes on"),
+        let mut engine_ended = engine_ended;
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {
+                    reload(&supervisor, &file);
+                    continue;
+                }
+                _ = terminate.recv() => log::info!("SIGTERM: the daemon ends, forwarding goes on"),
+                _ = &mut engine_ended => log::error!("the engine has failed: the daemon ends, forwarding goes on"),
+                _ = interrupt.recv() => log::info!("SIGINT: the daemon ends, forwarding goes on"),
+            }
+            break;
         }
+        supervisor.stopping();
         // Streams of events end with it, and so can the server.
         if teller.ask(Engine::stopping).await.is_err() {
             teller.events().close();
         }
     };
-    let served = server::serve(listener, handle.clone(), ended).await;
+    let served = server::serve(listener, doors, handle.clone(), ended).await;
     // With the engine's thread ends the lock of the journal.
     handle.end();
     tokio::task::spawn_blocking(move || thread.join())
@@ -140,6 +155,17 @@ async fn serve(
     follower.abort();
     drop((relay, resolver));
     served.context("the API server failed")
+}
+
+/// What SIGHUP does: a look at the config. A sound one is in force from the next start on.
+fn reload(supervisor: &Supervisor, file: &Path) {
+    let _reloading = supervisor.reloading();
+    match config::load(file) {
+        Ok(_) => log::warn!(
+            "SIGHUP: the config is sound; restart the daemon to put it in force, which costs no flow"
+        ),
+        Err(errors) => log::error!("SIGHUP: the config is wrong, and what is in force stays: {errors}"),
+    }
 }
 
 /// Wakes the engine when something about the network has changed; it would look by itself only once a second.

@@ -34,10 +34,10 @@ pub enum Error {
         refusals: Vec<String>,
     },
     #[error(
-        "{live} flows are live, and a flow table of this size is for {room}: set flow_table.pins to at least {live}, or wait \
-         until flows have ended; the data path goes on as it was"
+        "{live} flows are live, and a flow table of this size is for {room}, where {no_place} of them found no place: set \
+         flow_table.pins to at least {live}, or wait until flows have ended; the data path goes on as it was"
     )]
-    NoRoom { live: u64, room: u64 },
+    NoRoom { live: u64, room: u64, no_place: u64 },
     #[error(
         "interface {interface} has an XDP program that is not this instance's: stop the balancer that owns it \
          (`sluice detach --instance NAME`), or remove it with `ip link set dev {interface} xdp off`"

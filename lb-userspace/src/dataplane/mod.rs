@@ -40,4 +40,6 @@ pub use sizes::Sizes;
 pub use sweep::{ResetPin, SweepInput, Swept};
 pub use sys::{grace_period, monotonic_seconds};
 pub use tables::{BackendTable, ServiceTable, Tables, Vip, VipKey};
+#[doc(hidden)]
+pub use upgrade::Transition;
 pub use upgrade::{Rehearsal, Treatment, rehearse};

@@ -33,6 +33,7 @@
 //! the actions of the step before were carried out.
 
 mod account;
+mod itself;
 mod machine;
 mod order;
 mod state;
@@ -43,6 +44,7 @@ mod waiting;
 mod tests;
 
 pub use account::Tally;
+pub use itself::{Quiet, SelfDrain};
 pub use machine::{Action, Event, resume, step};
 pub use order::{Refusal, Wish};
 pub use state::{Drain, Draining, Finished, Gauges, Observation, Start, State, Target};

@@ -36,6 +36,8 @@ pub enum Error {
     Order { host: String, refusal: drain::Refusal },
     #[error("{0}")]
     Ramp(#[from] ramp::Refusal),
+    #[error("{0}")]
+    Quiet(&'static str),
     #[error("there is no kick {0}")]
     NoKick(u64),
     #[error("more than a million flows would wait for their ends")]
@@ -68,7 +70,8 @@ impl Error {
             | Error::NoDrainOf(_)
             | Error::NoKick(_)
             | Error::NoReceiptYet { .. } => "not_found",
-            Error::NoHosts
+            Error::Quiet(_)
+            | Error::NoHosts
             | Error::NoRate
             | Error::NoPrefix(_)
             | Error::Order { .. }
@@ -105,6 +108,7 @@ impl Error {
             Error::TooManyKicked => {
                 Some("choose fewer with --service, --clients, --older-than or --idle, or let the kicks under way end".to_owned())
             }
+            Error::Quiet(_) => Some("give a time of up to 24h, and a number of packets a second such as 1".to_owned()),
             Error::NoRate => Some("give a rate of at least 1, or none for 50".to_owned()),
             Error::NoKick(_) => {
                 Some("the daemon remembers the last 100 kicks since its start: GET /v1/kicks".to_owned())

@@ -79,20 +79,24 @@ impl Handle {
 }
 
 impl Engine {
-    /// Starts the engine's thread. It ends, and drops the engine, when it is told to, or when the last handle is gone.
-    pub fn spawn(self) -> std::io::Result<(Handle, Running)> {
+    /// Starts the engine's thread. It ends, and drops the engine, when it is told to, or when the last handle is gone. Its `heart`
+    /// beats once a round, at least once a second or so, whatever comes of the round: an engine that hangs has none.
+    pub fn spawn(
+        self,
+        mut heart: impl FnMut(&Engine) + Send + 'static,
+    ) -> std::io::Result<(Handle, Running)> {
         let (commands, queue) = channel();
         let events = self.events().clone();
         let (alive, ended) = tokio::sync::oneshot::channel::<()>();
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
             // Dropped with the thread, however it ends.
             let _alive = alive;
-            self.serve(&queue);
+            self.serve(&queue, &mut heart);
         })?;
         Ok((Handle { commands, events, checkers: Arc::default() }, Running { thread, ended }))
     }
 
-    fn serve(mut self, queue: &Receiver<Command>) {
+    fn serve(mut self, queue: &Receiver<Command>, heart: &mut impl FnMut(&Engine)) {
         let mut next = Instant::now();
         loop {
             let now = Instant::now();
@@ -103,6 +107,7 @@ impl Engine {
                 {
                     log::error!("{error}");
                 }
+                heart(&self);
                 // A large table takes its time to sweep: not more than a tenth of a core.
                 next = Instant::now() + self.pause().max(now.elapsed() * 9);
             }

@@ -13,6 +13,7 @@ mod handle;
 mod hands;
 mod health;
 mod interfaces;
+mod itself;
 mod kicks;
 mod listing;
 mod own;
@@ -25,6 +26,7 @@ mod resets;
 mod rings;
 mod start;
 mod status;
+mod summary;
 mod telling;
 mod tick;
 mod ways_out;
@@ -41,6 +43,7 @@ pub use clock::Clock;
 pub use error::Error;
 pub use handle::{Handle, Running};
 pub use health::tested;
+pub use itself::{Announcer, interface_of_vips};
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
 #[doc(hidden)]
 pub use progress::{Watched, look};
@@ -57,6 +60,7 @@ use crate::ramp::Ramp;
 use crate::relay::{self, PathMtus};
 use edges::Edges;
 use health::Health;
+use itself::Itself;
 use kicks::Kicks;
 use progress::Durations;
 use ramps::Watch;
@@ -123,6 +127,7 @@ pub struct Engine {
     kicks: Kicks,
     durations: Durations,
     telling: Telling,
+    itself: Itself,
     /// The daemon ends; what goes on goes on without it.
     is_stopping: bool,
 }

@@ -16,6 +16,15 @@ pub struct Rates {
     last: Option<(Instant, BTreeMap<u32, Sum>)>,
     /// Packets, bytes and new flows a second.
     rates: BTreeMap<u32, [f64; 3]>,
+    /// There were two samples.
+    is_known: bool,
+}
+
+impl Rates {
+    /// Of all backends together; `None`: there are no two samples yet.
+    pub fn packets_per_second(&self) -> Option<f64> {
+        self.is_known.then(|| self.rates.values().map(|[packets, ..]| packets).sum())
+    }
 }
 
 impl Engine {
@@ -33,6 +42,7 @@ impl Engine {
             sample.insert(index, sum);
         }
         if let (Some((_, old)), Some(age)) = (&self.rates.last, age) {
+            self.rates.is_known = true;
             let rate = |new: u64, old: u64| new.saturating_sub(old) as f64 / age;
             self.rates.rates = sample
                 .iter()

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::edges::Edges;
 use super::health::Health;
+use super::itself::Itself;
 use super::kicks::Kicks;
 use super::progress::Durations;
 use super::ramps::Watch;
@@ -102,6 +103,7 @@ impl Start {
             stale: false,
             started_at: clock.now(),
             telling: Telling::new(clock.now()),
+            itself: Itself::default(),
             is_stopping: false,
             clock,
             generation: 0,
@@ -114,6 +116,7 @@ impl Start {
             durations: Durations::new(u32::try_from(clock.monotonic()).unwrap_or(u32::MAX)),
         };
         engine.resume_drains()?;
+        engine.resume_self()?;
         engine.resume_ramps()?;
         engine.continue_edges();
         engine.take_in_hops();

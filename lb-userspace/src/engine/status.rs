@@ -184,6 +184,7 @@ impl Engine {
             }
         }
         problems.extend(self.health_problems());
+        problems.extend(self.problems_of_self());
         if self.stale {
             problems.push("the last change is not published yet: see the daemon's log".to_owned());
         }

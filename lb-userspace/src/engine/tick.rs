@@ -33,6 +33,7 @@ impl Engine {
         self.tell_of_violations()?;
         self.let_go()?;
         self.sample_rates()?;
+        self.advance_self()?;
         published.and(leased).and(ramped).and(healthy)
     }
 

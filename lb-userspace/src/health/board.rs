@@ -60,6 +60,7 @@ struct Inner {
     entries: Vec<Entry>,
     changed: Changed,
     ways: Arc<BTreeMap<(String, String), Way>>,
+    runs: u64,
     /// Runs that could not be made, for want of this machine's own means.
     not_run: u64,
 }
@@ -148,6 +149,7 @@ impl Board {
         let inner = &mut *inner;
         let Some(entry) = inner.entries.get_mut(index) else { return };
         entry.due = Some(due);
+        inner.runs += 1;
         match &seen.run.result {
             Result::NotRun(_) => inner.not_run += 1,
             result => {
@@ -189,6 +191,11 @@ impl Board {
         let inner = self.lock();
         let is_meant = |entry: &&Entry| host.is_none_or(|host| entry.target.id.host == host);
         inner.entries.iter().filter(is_meant).cloned().collect()
+    }
+
+    /// Runs that are over.
+    pub fn runs(&self) -> u64 {
+        self.lock().runs
     }
 
     /// Runs that could not be made.

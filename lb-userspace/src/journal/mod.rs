@@ -16,6 +16,7 @@ mod error;
 mod file;
 mod health;
 mod ids;
+mod itself;
 mod lineages;
 mod lock;
 mod meta;

@@ -39,6 +39,12 @@ pub enum Kind {
     Kick,
     /// Checks found hosts up or down.
     Health,
+    /// The balancer itself was drained, or its drain was changed.
+    SelfDrain,
+    /// That drain came to its end.
+    SelfDrained,
+    /// The balancer is in use again.
+    SelfUndrain,
 }
 
 impl fmt::Display for Kind {
@@ -55,6 +61,9 @@ impl fmt::Display for Kind {
             Kind::Ramp => "ramp",
             Kind::Kick => "kick",
             Kind::Health => "health",
+            Kind::SelfDrain => "self-drain",
+            Kind::SelfDrained => "self-drained",
+            Kind::SelfUndrain => "self-undrain",
         })
     }
 }

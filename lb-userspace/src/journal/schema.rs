@@ -8,13 +8,14 @@ use super::error::{Error, Fault};
 use super::file::{APPLICATION_ID, foreign};
 
 /// Step `n` brings a file of version `n` to `n + 1`. A step that was released is never changed again.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
     include_str!("schema_6.sql"),
+    include_str!("schema_7.sql"),
 ];
 
 /// The newest schema that this version reads and writes.

@@ -1,7 +1,6 @@
--- What checks found of a host for a service, as JSON; with an empty host, what the service remembers as a whole.
-CREATE TABLE health (
-    service TEXT NOT NULL,
-    host TEXT NOT NULL,
-    body TEXT NOT NULL,
-    PRIMARY KEY (service, host)
-) STRICT, WITHOUT ROWID;
+-- The balancer itself wants no traffic; without a row it does.
+CREATE TABLE self_drain (
+    one  INTEGER PRIMARY KEY CHECK (one = 1),
+    -- JSON
+    body TEXT NOT NULL
+) STRICT;

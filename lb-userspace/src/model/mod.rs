@@ -47,9 +47,21 @@ pub struct Model {
     /// Of services that have none of their own.
     pub health: Health,
     pub hooks: Hooks,
+    pub api: Api,
+    /// Interface that has the VIPs as long as this machine wants their traffic; `None`: nobody is told.
+    pub announce: Option<String>,
     /// By name; the name is the operator's handle for a drain.
     pub hosts: BTreeMap<String, Host>,
     pub services: Vec<Service>,
+}
+
+/// Who may use the API beside root and the daemon's user.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Api {
+    /// Group whose members may look.
+    pub read_group: Option<String>,
+    /// Group whose members may also change.
+    pub change_group: Option<String>,
 }
 
 /// An interface that gets the XDP program.

@@ -1,6 +1,8 @@
 //! What the kernel itself has at the other end: its tunnels take off what the balancer puts on, and its emulated links lose packets,
 //! delay them and bring them in another order.
 
+use std::process::Command;
+
 use sluice_tests::topology::Topology;
 
 use crate::site::{Plan, Site, ip};
@@ -51,7 +53,10 @@ fn gue_to_the_kernels_foo_over_udp() {
 fn over_a_link_that_loses_and_reorders() {
     let topology = Topology::builder().hosts(2).build().unwrap();
     for node in topology.hosts().iter().chain([topology.client()]) {
-        node.ns.shell("tc qdisc add dev eth0 root netem delay 5ms 4ms loss 2%").unwrap();
+        // By a shell of busybox it would be busybox's own.
+        let mut tc = Command::new("tc");
+        tc.args("qdisc add dev eth0 root netem delay 5ms 4ms loss 2%".split(' '));
+        node.ns.run(tc).unwrap();
     }
     let plan = plan(&topology, "l2");
     Site::start(topology, plan).run_load_and_drain("h1");

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::boot;
+use super::{boot, systemd};
 use crate::command::Cmd;
 
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
+const FILE: u32 = 0o100_644;
 /// Where programs are that suites call.
 const PROGRAMS: &str = "/programs";
 /// The format ends with a file of this name.
@@ -28,6 +29,8 @@ pub struct Initramfs {
     suites: Vec<String>,
     /// In the order in which they are to be loaded.
     modules: Vec<String>,
+    /// The first process is systemd, and not the init itself.
+    systemd: bool,
 }
 
 impl Initramfs {
@@ -56,6 +59,29 @@ impl Initramfs {
         self.add_binary(binary, &Path::new(PROGRAMS).join(name), folder)
     }
 
+    /// Makes this machine's systemd the first process there, which starts the init's suites as a service.
+    ///
+    /// # Errors
+    /// Where this machine has none.
+    pub fn add_systemd(&mut self, folder: &Path) -> Result<()> {
+        systemd::PROGRAMS.iter().map(Path::new).try_for_each(|program| {
+            self.add_binary(program, program, folder)
+                .with_context(|| format!("{} is needed", program.display()))
+        })?;
+        for name in systemd::UNITS {
+            let unit = Path::new(systemd::FOLDER).join(name);
+            self.copy(&unit, &unit)?;
+        }
+        for (path, content) in systemd::FILES {
+            if let Some(folder) = Path::new(path).parent() {
+                self.folder(folder);
+            }
+            self.entry(Path::new(path), FILE, content.as_bytes());
+        }
+        self.systemd = true;
+        Ok(())
+    }
+
     /// Adds a kernel module, to be loaded after those that were added before.
     pub fn add_module(&mut self, file: &Path) -> Result<()> {
         let name = file.file_name().with_context(|| format!("{} has no name", file.display()))?;
@@ -80,7 +106,11 @@ impl Initramfs {
     /// Adds the init, which runs the tests by the filter but `without` those by these names, for as long as `limit`, and writes all into
     /// a file, which stays: for who boots it by hand.
     pub fn write(mut self, filter: Option<&str>, without: &[&str], limit: Duration, to: &Path) -> Result<()> {
-        let init = init(&self.modules, &self.suites, filter, without, limit);
+        let mut init = init(&self.modules, &self.suites, filter, without, limit);
+        if self.systemd {
+            self.entry(Path::new(systemd::SUITES), PROGRAM, init.as_bytes());
+            init = systemd::init();
+        }
         self.entry(Path::new("/init"), PROGRAM, init.as_bytes());
         self.entry(Path::new(TRAILER), 0, &[]);
         // Another run may be about to boot the one that is there.
@@ -174,13 +204,15 @@ fn init(
     format!(
         "#!/bin/busybox sh\n\
          /bin/busybox --install -s /bin\n\
-         export PATH={PROGRAMS}:/bin HOME=/ TMPDIR=/tmp SLUICE_BIN={PROGRAMS}/sluice\n\
+         export PATH={PROGRAMS}:/usr/local/bin:/usr/bin:/bin HOME=/ TMPDIR=/tmp SLUICE_BIN={PROGRAMS}/sluice\n\
+         if [ $$ = 1 ]; then\n\
          mount -t proc proc /proc\n\
          mount -t sysfs sys /sys\n\
          mount -t devtmpfs dev /dev\n\
          mount -t bpf bpf /sys/fs/bpf\n\
          mount -t tmpfs tmp /tmp\n\
          mount -t tmpfs run /run\n\
+         fi\n\
          ip link set lo up\n\
          (sleep {limit}; poweroff -f) &\n\
          echo {begun}\n\

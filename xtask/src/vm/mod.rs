@@ -9,6 +9,7 @@ mod initramfs;
 mod kernels;
 mod machine;
 mod modules;
+mod systemd;
 mod table;
 
 use std::fs;
@@ -43,36 +44,36 @@ struct Run {
     suite: &'static str,
     /// Names of tests that are left to another run, or out.
     without: &'static [&'static str],
-    /// How long it may take.
-    limit: Duration,
 }
 
 const fn run(name: &'static str, suite: &'static str, without: &'static [&'static str]) -> Run {
-    Run { name, suite, without, limit: Duration::from_secs(240) }
-}
-
-/// For a suite that takes long where the processor is emulated.
-const fn long(name: &'static str, suite: &'static str, without: &'static [&'static str]) -> Run {
-    Run { limit: Duration::from_secs(900), ..run(name, suite, without) }
+    Run { name, suite, without }
 }
 
 /// Those of CI.
-const RUNS: [Run; 4] = [
+const RUNS: [Run; 5] = [
     run("load", "kernel_load", &[]),
     run("decap", "kernel_decap", &[]),
     run("vlans", "vm_devices", &["bond::", "tunnels::"]),
     run("bonds", "vm_devices", &["vlan::", "tunnels::"]),
+    run("service", SERVICE, &[]),
 ];
+/// The suite whose first process is systemd.
+const SERVICE: &str = "vm_service";
+/// How long each may take; that with systemd twice as long.
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// What more a kernel is tried with.
 const MORE: [Run; 6] = [
-    long("tunnels", "vm_devices", &["bond::", "vlan::"]),
-    long("packets", "kernel_packets", &[]),
-    long("whole", "kernel_whole", &[]),
-    long("model", "kernel_model", &["product::"]),
-    long("forwarding", "veth_forwarding", &[]),
-    long("drain", "veth_drain", &[]),
+    run("tunnels", "vm_devices", &["bond::", "vlan::"]),
+    run("packets", "kernel_packets", &[]),
+    run("whole", "kernel_whole", &[]),
+    run("model", "kernel_model", &["product::"]),
+    run("forwarding", "veth_forwarding", &[]),
+    run("drain", "veth_drain", &[]),
 ];
+/// How long each may take then: the machine may have other things to do, and the processor is emulated.
+const LONG: Duration = Duration::from_secs(900);
 /// What they call to make networks, and to serve in them.
 const PROGRAMS: [&str; 3] = ["ip", "ethtool", "tc"];
 const SERVERS: [&str; 1] = ["nginx"];
@@ -80,6 +81,9 @@ const PACKAGE: &str = "sluice-tests";
 
 #[derive(clap::Args)]
 pub struct Options {
+    /// Boot for this run only: load, decap, vlans, bonds, service
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
     /// Run only tests whose name contains this
     filter: Option<String>,
 }
@@ -88,7 +92,12 @@ pub struct Options {
 pub fn run_task(workspace: &Workspace, options: &Options) -> Result<()> {
     setup::ensure(workspace, Purpose::Vm)?;
     let mut passed = 0;
-    run_suites(workspace, options.filter.as_deref(), None, &mut |line| {
+    let only = |run: &&Run| options.only.as_ref().is_none_or(|only| only == run.name);
+    let runs: Vec<&Run> = RUNS.iter().filter(only).collect();
+    if runs.is_empty() {
+        bail!("there is no run of this name");
+    }
+    boot_all(workspace, &runs, options.filter.as_deref(), None, &mut |line| {
         passed += u32::from(line.ends_with("... ok"));
     })?;
     if let (Some(filter), 0) = (&options.filter, passed) {
@@ -108,11 +117,22 @@ pub fn run_suites(
     run: Option<&str>,
     see: &mut dyn FnMut(&str),
 ) -> Result<()> {
+    boot_all(workspace, &RUNS.iter().collect::<Vec<_>>(), filter, run, see)
+}
+
+fn boot_all(
+    workspace: &Workspace,
+    runs: &[&Run],
+    filter: Option<&str>,
+    run: Option<&str>,
+    see: &mut dyn FnMut(&str),
+) -> Result<()> {
     let machine = Machine::find(workspace, CI).context("the virtual machine's files have gone")?;
-    let built = Built::build(workspace, &RUNS.iter().collect::<Vec<_>>())?;
+    let built = Built::build(workspace, runs)?;
     let mut failed = Vec::new();
-    for each in &RUNS {
-        match built.boot(&machine, each, filter, run, see) {
+    for each in runs {
+        let limit = if each.suite == SERVICE { 2 * LIMIT } else { LIMIT };
+        match built.boot(&machine, each, limit, filter, run, see) {
             Ok(0) => {}
             Ok(status) => failed.push(format!("{} (status {status}: see above)", each.name)),
             Err(error) => failed.push(format!("{} ({error:#})", each.name)),
@@ -131,7 +151,7 @@ pub struct TestOptions {
     kernel: String,
     /// Run only tests whose name contains this
     filter: Option<String>,
-    /// Run only these, several with commas: load, decap, vlans, bonds, tunnels, packets, whole, model, forwarding, drain
+    /// Run only these, several with commas: load, decap, vlans, bonds, service, tunnels, packets, whole, model, forwarding, drain
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -165,8 +185,8 @@ pub fn test_task(workspace: &Workspace, options: &TestOptions) -> Result<()> {
             println!("\n== Linux {}: {}", machine.release, run.name);
             let begun = Instant::now();
             let mut totals = Totals::default();
-            let status =
-                built.boot(&machine, run, options.filter.as_deref(), None, &mut |line| totals.add(line));
+            let status = built
+                .boot(&machine, run, LONG, options.filter.as_deref(), None, &mut |line| totals.add(line));
             cells.push(Cell::of(&status.map_err(|error| println!("{error:#}")), totals, begun.elapsed()));
         }
         table.add(&machine.release, cells);
@@ -204,6 +224,7 @@ impl Built<'_> {
         &self,
         machine: &Machine,
         run: &Run,
+        limit: Duration,
         filter: Option<&str>,
         mark: Option<&str>,
         see: &mut dyn FnMut(&str),
@@ -217,13 +238,16 @@ impl Built<'_> {
         if run.suite.starts_with("veth_") {
             add_programs(&mut contents, &SERVERS, &self.folder)?;
         }
+        if run.suite == SERVICE {
+            contents.add_systemd(&self.folder)?;
+        }
         let initramfs = self.folder.join(format!("{}.cpio", run.name));
-        contents.write(filter, run.without, run.limit, &initramfs)?;
+        contents.write(filter, run.without, limit, &initramfs)?;
         let mut qemu = machine.command(&initramfs);
         if let Some(mark) = mark {
             qemu = qemu.env(RUN_VAR, mark);
         }
-        boot::run(&qemu, run.limit, see)
+        boot::run(&qemu, limit, see)
     }
 }
 

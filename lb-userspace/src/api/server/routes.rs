@@ -9,7 +9,7 @@ use super::*;
 use crate::api::openapi::{self, Operation};
 use crate::api::types::{
     BlockersQuery, DrainsQuery, Event, EventQuery, HealthQuery, HealthReport, HealthTest, HealthTestRequest,
-    PlanQuery,
+    PlanQuery, Ready, SelfDrainRequest, SelfStatus, SelfUndrainRequest,
 };
 
 pub(super) struct Route {
@@ -64,6 +64,7 @@ pub(super) const ROUTES: &[Route] = &[
             "What a drain of these hosts would do; nothing is changed",
         )
         .takes::<PlanRequest>()
+        .reads_only()
         .answers::<DrainPlan>(),
         handler: || post(plan_drain),
     },
@@ -114,6 +115,28 @@ pub(super) const ROUTES: &[Route] = &[
         handler: || post(health_test),
     },
     Route {
+        operation: Operation::get("/v1/ready", "Whether traffic should be sent here: status 200, else 503")
+            .answers::<Ready>(),
+        handler: || get(itself::ready),
+    },
+    Route {
+        operation: Operation::get("/v1/self", "The balancer itself: in use, draining or drained")
+            .answers::<SelfStatus>(),
+        handler: || get(itself::status),
+    },
+    Route {
+        operation: Operation::post("/v1/self/drain", "Ask for no more traffic; what comes is forwarded")
+            .takes::<SelfDrainRequest>()
+            .answers::<SelfStatus>(),
+        handler: || post(itself::drain),
+    },
+    Route {
+        operation: Operation::post("/v1/self/undrain", "Ask for traffic again")
+            .takes::<SelfUndrainRequest>()
+            .answers::<SelfStatus>(),
+        handler: || post(itself::undrain),
+    },
+    Route {
         operation: Operation::get("/v1/events", "What happens, as it happens, as server-sent events")
             .asks::<EventQuery>()
             .with_header("Last-Event-ID", "As the parameter `after`, which outranks it.")
@@ -127,7 +150,11 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 pub(super) fn router() -> Router<Handle> {
-    let add = |router: Router<Handle>, route: &Route| router.route(route.operation.path, (route.handler)());
+    let add = |router: Router<Handle>, route: &Route| {
+        let (changes, most) = (route.operation.changes(), route.operation.longest_body);
+        let desk = middleware::from_fn(move |request, next| guard::at_the_desk(changes, most, request, next));
+        router.route(route.operation.path, (route.handler)().layer(desk))
+    };
     ROUTES.iter().fold(Router::new(), add)
 }
 

@@ -1,5 +1,7 @@
 //! The server without an engine: what it routes, and what it says of itself.
 
+mod hostile;
+
 use serde_json::Value;
 
 use super::routes::{ROUTES, described};
@@ -21,11 +23,15 @@ impl Lonely {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
-        let listener = listen(&socket).unwrap();
+        let listener = listen(&socket, Doors::default()).unwrap();
         let handle = Handle::detached();
         let events = handle.events().clone();
-        tokio::spawn(serve(listener, handle, std::future::pending()));
+        tokio::spawn(serve(listener, Doors::default(), handle, std::future::pending()));
         Lonely { _folder: folder, client: Client::new(socket), events }
+    }
+
+    fn socket(&self) -> &std::path::Path {
+        self.client.socket()
     }
 
     /// Status of the answer.
@@ -48,7 +54,7 @@ fn the_document_in_docs_is_that_of_the_code() {
     let text = serde_json::to_string_pretty(&described()).unwrap() + "\n";
     if std::env::var_os("SLUICE_WRITE_DOCS").is_some() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
-        fs::write(path, text).unwrap();
+        std::fs::write(path, text).unwrap();
         return;
     }
     assert!(text == DOCUMENT, "docs/openapi.json is not up to date: run the test with SLUICE_WRITE_DOCS=1");
@@ -169,13 +175,13 @@ fn what_the_types_write_is_valid_by_their_schemas() {
 async fn a_dead_daemon_s_socket_is_replaced_and_a_live_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s");
-    let live = listen(&socket).unwrap();
-    assert_eq!(listen(&socket).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    let live = listen(&socket, Doors::default()).unwrap();
+    assert_eq!(listen(&socket, Doors::default()).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
     assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok(), "it is still there");
     drop(live);
-    listen(&socket).unwrap();
+    listen(&socket, Doors::default()).unwrap();
     std::fs::remove_file(&socket).unwrap();
     std::fs::write(&socket, "text").unwrap();
-    assert_eq!(listen(&socket).unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(listen(&socket, Doors::default()).unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
     assert_eq!(std::fs::read(&socket).unwrap(), b"text");
 }

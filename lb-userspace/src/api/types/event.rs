@@ -138,6 +138,21 @@ pub enum Happening {
         adopted: bool,
     },
     DaemonStopping,
+    /// The balancer itself wants no traffic any more.
+    SelfDrainBegan {
+        by: String,
+        reason: Option<String>,
+    },
+    /// For long enough little has come to the balancer; `by` and `reason` are the beginning's.
+    SelfDrained {
+        by: String,
+        reason: Option<String>,
+    },
+    /// The balancer wants traffic again.
+    SelfUndrained {
+        by: String,
+        reason: Option<String>,
+    },
     /// Events that the reader was too slow for, or that are too old to be remembered; how many is not known (null) where they
     /// were an earlier daemon's.
     Lost {
@@ -167,6 +182,9 @@ pub enum EventName {
     Violation,
     DaemonStarted,
     DaemonStopping,
+    SelfDrainBegan,
+    SelfDrained,
+    SelfUndrained,
     Lost,
 }
 
@@ -188,6 +206,9 @@ impl Happening {
             Happening::Violation { .. } => EventName::Violation,
             Happening::DaemonStarted { .. } => EventName::DaemonStarted,
             Happening::DaemonStopping => EventName::DaemonStopping,
+            Happening::SelfDrainBegan { .. } => EventName::SelfDrainBegan,
+            Happening::SelfDrained { .. } => EventName::SelfDrained,
+            Happening::SelfUndrained { .. } => EventName::SelfUndrained,
             Happening::Lost { .. } => EventName::Lost,
         }
     }
@@ -224,6 +245,9 @@ impl Happening {
             | Happening::Violation { .. }
             | Happening::DaemonStarted { .. }
             | Happening::DaemonStopping
+            | Happening::SelfDrainBegan { .. }
+            | Happening::SelfDrained { .. }
+            | Happening::SelfUndrained { .. }
             | Happening::Lost { .. } => None,
         }
     }
@@ -247,6 +271,9 @@ impl EventName {
         EventName::Violation,
         EventName::DaemonStarted,
         EventName::DaemonStopping,
+        EventName::SelfDrainBegan,
+        EventName::SelfDrained,
+        EventName::SelfUndrained,
         EventName::Lost,
     ];
 
@@ -268,6 +295,9 @@ impl EventName {
             EventName::Violation => "violation",
             EventName::DaemonStarted => "daemon_started",
             EventName::DaemonStopping => "daemon_stopping",
+            EventName::SelfDrainBegan => "self_drain_began",
+            EventName::SelfDrained => "self_drained",
+            EventName::SelfUndrained => "self_undrained",
             EventName::Lost => "lost",
         }
     }

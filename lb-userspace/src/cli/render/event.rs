@@ -77,6 +77,15 @@ fn words(happening: &Happening) -> String {
             let path = if *adopted { "took over the data path" } else { "new data path" };
             format!("sluice {version}, {path}")
         }
+        Happening::SelfDrainBegan { by, reason } => {
+            format!("the balancer wants no traffic ({})", asked(by, reason))
+        }
+        Happening::SelfDrained { by, reason } => {
+            format!("little traffic comes any more ({})", asked(by, reason))
+        }
+        Happening::SelfUndrained { by, reason } => {
+            format!("the balancer wants traffic again ({})", asked(by, reason))
+        }
         Happening::Lost { count: Some(count) } => plural(*count, "event"),
         Happening::Lost { count: None } => "events of an earlier daemon may be missing".to_owned(),
     }

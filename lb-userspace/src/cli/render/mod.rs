@@ -4,6 +4,7 @@ pub mod drain;
 pub mod event;
 pub mod flows;
 pub mod health;
+pub mod itself;
 pub mod kick;
 pub mod number;
 pub mod plan;

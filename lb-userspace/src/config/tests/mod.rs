@@ -10,6 +10,7 @@ mod mutations;
 mod packets;
 mod reference;
 mod rules;
+mod service;
 
 use super::{ConfigErrors, Problem, parse};
 

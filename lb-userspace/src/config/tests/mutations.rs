@@ -14,7 +14,7 @@ use super::super::{Machine, check_against_machine, parse};
 use super::EXAMPLE;
 use crate::api::types::EventName;
 use crate::model::{
-    Affinity, Check, Family, FlowPolicy, FlowTable, Forward, Fragments, Health, Hooks, Host, Interface,
+    Affinity, Api, Check, Family, FlowPolicy, FlowTable, Forward, Fragments, Health, Hooks, Host, Interface,
     Model, OuterSource, Percent, Ping, PortRange, Ports, Probe, Protocol, Protocols, Reach, Rules, Service,
     Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
@@ -82,6 +82,8 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         "one_zone_at_a_time = true",
         "[hooks]",
         "on_drained = \"true\"",
+        "[api]\nread_group = \"a\"",
+        "[announce]\ninterface = \"lo\"",
     ]);
     prop_oneof![
         (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Mutation::Replace(at, byte)),
@@ -350,6 +352,11 @@ fn hooks() -> impl Strategy<Value = Hooks> {
         .prop_map(|(commands, timeout)| Hooks { commands, timeout: Duration::from_secs(timeout) })
 }
 
+fn api() -> impl Strategy<Value = Api> {
+    let group = || prop::option::of("[a-z_][a-z0-9_-]{0,31}");
+    (group(), group()).prop_map(|(read_group, change_group)| Api { read_group, change_group })
+}
+
 prop_compose! {
     /// What there is once, but for sizes and timeouts.
     fn general()(
@@ -361,6 +368,7 @@ prop_compose! {
         v6 in prop::option::of(32..=127u8),
         gue_port in 1..=u16::MAX,
         hooks in hooks(),
+        api in api(),
     ) -> Model {
         let [one, other] = modes;
         let v4 = v4.map(|length| Ipv4Net::new(Ipv4Addr::new(100, 0, 0, 0), length).unwrap());
@@ -382,6 +390,9 @@ prop_compose! {
             rules: Rules::default(),
             health: Health::default(),
             hooks,
+            api,
+            // The writer of services may have prefixes.
+            announce: None,
             hosts: BTreeMap::new(),
             services: Vec::new(),
         }
@@ -456,7 +467,18 @@ fn write(model: &Model) -> String {
     writeln!(toml, "[health]\n{}", health(&model.health)).unwrap();
     writeln!(toml, "[hooks]\ntimeout = \"{}\"", humantime::format_duration(model.hooks.timeout)).unwrap();
     for (event, command) in &model.hooks.commands {
-        writeln!(toml, "on_{} = {command:?}", event.name()).unwrap();
+        // JSON's escapes are TOML's, and Rust's are not all.
+        let command = serde_json::to_string(command).unwrap();
+        writeln!(toml, "on_{} = {command}", event.name()).unwrap();
+    }
+    writeln!(toml, "[api]").unwrap();
+    for (field, group) in [("read_group", &model.api.read_group), ("change_group", &model.api.change_group)] {
+        if let Some(group) = group {
+            writeln!(toml, "{field} = {group:?}").unwrap();
+        }
+    }
+    if let Some(interface) = &model.announce {
+        writeln!(toml, "[announce]\ninterface = {interface:?}").unwrap();
     }
     for host in model.hosts.values() {
         let addresses = host.ipv4.map(IpAddr::V4).into_iter().chain(host.ipv6.map(IpAddr::V6));

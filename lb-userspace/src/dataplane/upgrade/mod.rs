@@ -223,7 +223,7 @@ impl Transition {
         let room = u64::from(maps.sizes.words() / 2);
         let live = target::live(maps, &options.timeouts, now) + figures.no_place;
         if !self.sources.is_empty() && (figures.no_place > 0 || live > room) {
-            return Err(Error::NoRoom { live, room });
+            return Err(Error::NoRoom { live, room, no_place: figures.no_place });
         }
         Ok(())
     }

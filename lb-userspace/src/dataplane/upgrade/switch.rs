@@ -25,7 +25,17 @@ impl Dataplane {
     /// # Errors
     /// A link does not take the program: then all are as they were.
     pub fn take_over(&mut self) -> Result<(), Error> {
-        let Some(mut transition) = self.transition.take() else { return Ok(()) };
+        match self.switch(None)? {
+            Some(transition) => self.take_the_rest(transition),
+            None => Ok(()),
+        }
+    }
+
+    /// The first part of [`Self::take_over`]: from then on packets go by this data path, and by the one before where they have to. A test
+    /// names the program before; else it is the one that the links have.
+    #[doc(hidden)]
+    pub fn switch(&mut self, before: Option<OwnedFd>) -> Result<Option<Transition>, Error> {
+        let Some(mut transition) = self.transition.take() else { return Ok(None) };
         if transition.next.is_some() {
             for _ in 0..PASSES {
                 self.copy_again(&mut transition, false)?;
@@ -33,7 +43,7 @@ impl Dataplane {
         }
         let links = find_links(&self.paths.links(), &self.paths.programs())?;
         self.programs.keep(&self.paths, &mut self.ebpf, &self.options)?;
-        let predecessor = links.iter().find_map(|link| link.before.as_ref());
+        let predecessor = before.as_ref().or_else(|| links.iter().find_map(|link| link.before.as_ref()));
         let has_predecessor = match predecessor {
             Some(program) if !transition.sources.is_empty() => match self.programs.set_predecessor(program) {
                 Ok(()) => true,
@@ -47,12 +57,12 @@ impl Dataplane {
             _ => false,
         };
         self.maps.transition.store(0, u64::from(has_predecessor));
-        let before = self.rename(&transition)?;
+        let folder = self.rename(&transition)?;
         if let Err(error) = self.swap(&links) {
-            self.rename_back(&transition, before.as_deref());
+            self.rename_back(&transition, folder.as_deref());
             return Err(error);
         }
-        self.take_the_rest(transition)
+        Ok(Some(transition))
     }
 
     /// From here on the new maps are the instance's.
@@ -101,7 +111,8 @@ impl Dataplane {
     }
 
     /// Packets go by the new program; what the one before has done since the last look is still missing.
-    fn take_the_rest(&mut self, mut transition: Transition) -> Result<(), Error> {
+    #[doc(hidden)]
+    pub fn take_the_rest(&mut self, mut transition: Transition) -> Result<(), Error> {
         grace_period()?;
         self.copy_again(&mut transition, true)?;
         if self.maps.transition.load(0) != 0 {

@@ -1,0 +1,183 @@
+//! How much each user takes: connections, requests, and lines of the log.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::limits::{self, Rate};
+use super::peer::{Access, Peer};
+
+/// Users that have gone are forgotten after so long: their buckets are full again.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// Of all users; clones are the same one.
+#[derive(Clone, Default)]
+pub struct Meter(Arc<Mutex<Users>>);
+
+#[derive(Default)]
+struct Users {
+    connections: usize,
+    by_uid: HashMap<u32, User>,
+}
+
+struct User {
+    connections: usize,
+    seen: Instant,
+    requests: Bucket,
+    log: Bucket,
+    /// Refusals since the last one that was logged.
+    unlogged: u64,
+}
+
+/// A place among the connections, given back when it is dropped.
+pub struct Seat {
+    meter: Meter,
+    uid: u32,
+}
+
+/// A token bucket.
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn full(rate: Rate, now: Instant) -> Self {
+        Bucket { tokens: rate.at_once, at: now }
+    }
+
+    fn take(&mut self, rate: Rate, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.tokens = (self.tokens + passed * rate.a_second).min(rate.at_once);
+        self.at = now;
+        let enough = self.tokens >= 1.0;
+        if enough {
+            self.tokens -= 1.0;
+        }
+        enough
+    }
+}
+
+impl Meter {
+    /// A place for one more connection, or why there is none.
+    pub fn seat(&self, peer: &Peer) -> Result<Seat, &'static str> {
+        let now = Instant::now();
+        let mut users = self.users();
+        users.by_uid.retain(|_, user| user.connections > 0 || now.duration_since(user.seen) < MEMORY);
+        let is_own = peer.access == Access::Own;
+        let places = limits::CONNECTIONS - if is_own { 0 } else { limits::RESERVED };
+        if users.connections >= places {
+            return Err("there are too many connections");
+        }
+        let user = users.user(peer.uid, now);
+        if !is_own && user.connections >= limits::OF_A_USER {
+            return Err("this user has too many connections");
+        }
+        user.connections += 1;
+        users.connections += 1;
+        Ok(Seat { meter: self.clone(), uid: peer.uid })
+    }
+
+    /// Whether one more request is within the user's rate.
+    pub fn may_ask(&self, peer: &Peer) -> bool {
+        let now = Instant::now();
+        peer.access == Access::Own || self.users().user(peer.uid, now).requests.take(limits::RATE, now)
+    }
+
+    /// Logs a refusal; those of a user that come too fast are counted, and the next line tells how many.
+    pub fn log_refusal(&self, peer: &Peer, what: &str) {
+        let now = Instant::now();
+        let mut users = self.users();
+        let user = users.user(peer.uid, now);
+        if !user.log.take(limits::LOG, now) {
+            user.unlogged += 1;
+            return;
+        }
+        let unlogged = std::mem::take(&mut user.unlogged);
+        drop(users);
+        match unlogged {
+            0 => log::warn!("refused {peer}: {what}"),
+            more => log::warn!("refused {peer}: {what}; and {more} times before this, too fast to log"),
+        }
+    }
+
+    /// Whole after each operation.
+    fn users(&self) -> MutexGuard<'_, Users> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Users {
+    fn user(&mut self, uid: u32, now: Instant) -> &mut User {
+        let user = self.by_uid.entry(uid).or_insert_with(|| User {
+            connections: 0,
+            seen: now,
+            requests: Bucket::full(limits::RATE, now),
+            log: Bucket::full(limits::LOG, now),
+            unlogged: 0,
+        });
+        user.seen = now;
+        user
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut users = self.meter.users();
+        users.connections -= 1;
+        if let Some(user) = users.by_uid.get_mut(&self.uid) {
+            user.connections -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::tests::somebody;
+    use super::*;
+
+    #[test]
+    fn users_leave_places_for_one_another_and_for_root() {
+        let meter = Meter::default();
+        let mut seats = Vec::new();
+        let mut users = 0;
+        // Whoever comes, with as many connections as they get.
+        while let Ok(seat) = meter.seat(&somebody(1000 + users, Access::Read)) {
+            seats.push(seat);
+            while let Ok(seat) = meter.seat(&somebody(1000 + users, Access::None)) {
+                seats.push(seat);
+            }
+            users += 1;
+        }
+        assert_eq!(users as usize, (limits::CONNECTIONS - limits::RESERVED) / limits::OF_A_USER);
+        assert_eq!(seats.len(), limits::CONNECTIONS - limits::RESERVED);
+        let root: Vec<_> =
+            (0..limits::RESERVED).map(|_| meter.seat(&somebody(0, Access::Own)).unwrap()).collect();
+        assert!(meter.seat(&somebody(0, Access::Own)).is_err());
+        drop(seats);
+        assert!(meter.seat(&somebody(1000, Access::Read)).is_ok());
+        drop(root);
+        assert_eq!(meter.users().connections, 0);
+    }
+
+    #[test]
+    fn a_bucket_fills_with_time_and_not_beyond_its_brim() {
+        let (rate, start) = (Rate { a_second: 2.0, at_once: 3.0 }, Instant::now());
+        let mut bucket = Bucket::full(rate, start);
+        let mut taken = |after: u64| {
+            let now = start + Duration::from_millis(after);
+            std::iter::from_fn(|| bucket.take(rate, now).then_some(())).count()
+        };
+        assert_eq!([taken(0), taken(400), taken(600), taken(1600), taken(100_000)], [3, 0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_user_who_asks_too_much_is_refused_and_others_are_not() {
+        let meter = Meter::default();
+        let fast = somebody(1000, Access::Read);
+        let asked = (0..1000).filter(|_| meter.may_ask(&fast)).count();
+        assert!((100..200).contains(&asked), "{asked}");
+        assert!(meter.may_ask(&somebody(1001, Access::Read)));
+        assert!((0..1000).all(|_| meter.may_ask(&somebody(0, Access::Own))));
+    }
+}

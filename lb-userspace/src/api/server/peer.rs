@@ -1,0 +1,193 @@
+//! Who is at the other end of the socket, and what they may do: by what the kernel noted of them when they connected (unix(7)).
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use nix::unistd::{Gid, Group, Uid, User, geteuid};
+use tokio::net::UnixStream;
+
+use crate::model;
+
+/// Groups that may use the API; without one it is for root and the daemon's user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Doors {
+    pub read: Option<Gid>,
+    pub change: Option<Gid>,
+}
+
+/// What somebody may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    None,
+    Read,
+    /// And read.
+    Change,
+    /// Root and the daemon's user: and without a rate.
+    Own,
+}
+
+/// A process that has connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    pub uid: u32,
+    gid: u32,
+    /// 0: not known, as in another namespace.
+    pid: i32,
+    pub access: Access,
+    /// The user's name, or `uid 1001` where it has none.
+    pub name: String,
+}
+
+impl Doors {
+    /// By the config, whose groups are looked up here.
+    ///
+    /// # Errors
+    /// For a group that does not exist.
+    pub fn of(api: &model::Api) -> io::Result<Doors> {
+        let find = |name: &Option<String>| {
+            let find = |name: &String| {
+                let missing = || io::Error::new(io::ErrorKind::NotFound, format!("there is no group {name}"));
+                Group::from_name(name)?.map(|group| group.gid).ok_or_else(missing)
+            };
+            name.as_ref().map(find).transpose()
+        };
+        Ok(Doors { read: find(&api.read_group)?, change: find(&api.change_group)? })
+    }
+
+    /// Whether anybody but root and the daemon's user may come.
+    pub fn are_open(&self) -> bool {
+        self.read.is_some() || self.change.is_some()
+    }
+
+    fn access(&self, uid: u32, groups: &[u32]) -> Access {
+        let is_in = |group: Option<Gid>| group.is_some_and(|group| groups.contains(&group.as_raw()));
+        if uid == 0 || uid == geteuid().as_raw() {
+            Access::Own
+        } else if is_in(self.change) {
+            Access::Change
+        } else if is_in(self.read) {
+            Access::Read
+        } else {
+            Access::None
+        }
+    }
+}
+
+impl Peer {
+    /// Its name may take a while to look up.
+    pub async fn of(stream: &UnixStream, doors: Doors) -> io::Result<Peer> {
+        let credentials = stream.peer_cred()?;
+        let (uid, gid) = (credentials.uid(), credentials.gid());
+        let mut groups = supplementary_groups(stream.as_raw_fd())?;
+        groups.push(gid);
+        let name = tokio::task::spawn_blocking(move || name_of(uid)).await.map_err(io::Error::other)?;
+        let access = doors.access(uid, &groups);
+        Ok(Peer { uid, gid, pid: credentials.pid().unwrap_or(0), access, name })
+    }
+
+    /// Who is noted as the author of a change. Only root and the daemon's user may speak for another without being named.
+    pub fn author(&self, by: Option<&str>) -> String {
+        match by {
+            Some(by) if self.access == Access::Own || by == self.name => by.to_owned(),
+            Some(by) => format!("{by} ({})", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (uid {}, gid {}, pid {})", self.name, self.uid, self.gid, self.pid)
+    }
+}
+
+fn name_of(uid: u32) -> String {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    user.map_or_else(|| format!("uid {uid}"), |user| user.name)
+}
+
+/// `SO_PEERGROUPS`, since Linux 4.13.
+fn supplementary_groups(socket: RawFd) -> io::Result<Vec<libc::gid_t>> {
+    let mut groups: Vec<libc::gid_t> = vec![0; 64];
+    loop {
+        let mut length = size_of_val(groups.as_slice()) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` bytes, which is as long as `groups` is, and the new length; both outlive the
+        // call.
+        let result = unsafe {
+            libc::getsockopt(
+                socket,
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let count = length as usize / size_of::<libc::gid_t>();
+        match result {
+            0 => {
+                groups.truncate(count);
+                return Ok(groups);
+            }
+            // More groups than there was room for: the kernel says how many.
+            _ if io::Error::last_os_error().raw_os_error() == Some(libc::ERANGE) && count > groups.len() => {
+                groups.resize(count, 0);
+            }
+            _ => return Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub fn somebody(uid: u32, access: Access) -> Peer {
+        Peer { uid, gid: uid, pid: 7, access, name: "alice".to_owned() }
+    }
+
+    #[test]
+    fn the_greater_right_counts_and_root_has_all() {
+        let gid = |gid| Some(Gid::from_raw(gid));
+        let both = Doors { read: gid(10), change: gid(20) };
+        let read = Doors { read: gid(10), change: None };
+        let nobody = geteuid().as_raw() + 4711;
+        for (doors, uid, groups, expected) in [
+            (both, 0, &[][..], Access::Own),
+            (Doors::default(), 0, &[], Access::Own),
+            (Doors::default(), geteuid().as_raw(), &[], Access::Own),
+            (Doors::default(), nobody, &[0, 10, 20], Access::None),
+            (both, nobody, &[5, 10], Access::Read),
+            (both, nobody, &[10, 20], Access::Change),
+            (both, nobody, &[20], Access::Change),
+            (read, nobody, &[20], Access::None),
+            (both, nobody, &[0], Access::None),
+        ] {
+            assert_eq!(doors.access(uid, groups), expected, "{doors:?} {uid} {groups:?}");
+        }
+        assert!(Access::Change > Access::Read && Access::Read > Access::None && Access::Own > Access::Change);
+    }
+
+    #[test]
+    fn nobody_but_root_speaks_for_others_unnamed() {
+        let peer = |access| somebody(1001, access);
+        assert_eq!(peer(Access::Own).author(Some("bob")), "bob");
+        assert_eq!(peer(Access::Change).author(Some("bob")), "bob (alice)");
+        assert_eq!(peer(Access::Change).author(Some("alice")), "alice");
+        assert_eq!(peer(Access::Change).author(None), "alice");
+        assert_eq!(peer(Access::Read).to_string(), "alice (uid 1001, gid 1001, pid 7)");
+    }
+
+    #[tokio::test]
+    async fn the_kernel_says_who_has_connected() {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let peer = Peer::of(&near, Doors::default()).await.unwrap();
+        assert_eq!((peer.uid, peer.gid), (geteuid().as_raw(), nix::unistd::getegid().as_raw()));
+        assert_eq!((peer.pid, peer.access), (std::process::id() as i32, Access::Own));
+        let mut groups = supplementary_groups(near.as_raw_fd()).unwrap();
+        let mut own: Vec<u32> = nix::unistd::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
+        groups.sort_unstable();
+        own.sort_unstable();
+        assert_eq!(groups, own);
+    }
+}

@@ -1,0 +1,157 @@
+//! The unit `sluice.service` as it is shipped, under a real systemd: `cargo xtask vm` boots one as the first process of the virtual
+//! machine. Everywhere else the tests are ignored, which `cargo test` says.
+
+mod stopped;
+mod unit;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use sluice_tests::topology::Topology;
+use sluice_tests::traffic::{Connections, ConnectionsOptions, EchoServer};
+
+use unit::{Unit, systemctl};
+
+const ECHO: u16 = 7;
+const CONNECTIONS: u64 = 8;
+/// The virtual machine is slow.
+const LIMIT: Duration = Duration::from_secs(40);
+/// CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON, CAP_BPF by their numbers in linux/capability.h.
+const CAPABILITIES: u64 = 1 << 12 | 1 << 13 | 1 << 38 | 1 << 39;
+
+/// Hosts with echo servers, and connections through the balancer.
+struct Site {
+    unit: Unit,
+    _servers: Vec<EchoServer>,
+    topology: Topology,
+}
+
+impl Site {
+    fn start() -> Site {
+        let topology = Topology::builder().hosts(2).build().unwrap();
+        let vip = topology.vip4();
+        let config = format!(
+            "interfaces = [\"eth0\"]\nring_size = 1009\n[flow_table]\npins = 4096\n\
+             [hosts.h1]\naddresses = [\"{}\"]\n[hosts.h2]\naddresses = [\"{}\"]\n\
+             [[services]]\nname = \"echo\"\nvip = \"{vip}\"\nprotocol = \"tcp\"\nport = {ECHO}\n",
+            topology.host(1).ipv4[0],
+            topology.host(2).ipv4[0],
+        );
+        let at = [SocketAddr::new(IpAddr::V4(vip), ECHO)];
+        let servers =
+            topology.hosts().iter().map(|host| EchoServer::start(&host.ns, &host.name, &at, 1).unwrap());
+        let servers = servers.collect();
+        let unit = Unit::start(&topology.balancer().ns, &config);
+        Site { unit, _servers: servers, topology }
+    }
+
+    fn connect(&self) -> Connections {
+        let vip = IpAddr::V4(self.topology.vip4());
+        let options = ConnectionsOptions {
+            connections: CONNECTIONS as usize,
+            interval: Duration::from_millis(200),
+            patience: LIMIT / 2,
+            ..ConnectionsOptions::new(SocketAddr::new(vip, ECHO))
+        };
+        let tcp = Connections::start(&self.topology.client().ns, &options).unwrap();
+        tcp.wait_opened(CONNECTIONS, LIMIT);
+        assert_eq!(tcp.counts().opened, CONNECTIONS, "{:?}\n{}", tcp.counts(), self.unit.log());
+        tcp
+    }
+}
+
+/// So many more messages come back.
+fn goes_on(tcp: &Connections, messages: u64) {
+    let goal = tcp.counts().echoed + messages;
+    assert!(tcp.wait_for(LIMIT, |counts| counts.echoed >= goal), "{:?}", tcp.counts());
+}
+
+fn finish(tcp: Connections) {
+    let counts = tcp.finish().unwrap();
+    assert_eq!((counts.finished, counts.broken, counts.missing), (CONNECTIONS, 0, 0), "{counts:?}");
+}
+
+#[test]
+#[ignore = "needs systemd as the first process: cargo xtask vm"]
+fn the_daemon_runs_as_a_user_with_what_it_needs_and_its_end_stops_no_packet() {
+    let site = Site::start();
+    let unit = &site.unit;
+    assert_eq!(unit.property("ActiveState"), "active");
+    let status = unit.property("StatusText");
+    assert!(status.contains("hosts in use"), "{status}");
+
+    let (uid, pid) = (unit::uid_of("sluice"), unit.pid());
+    assert_ne!(uid, 0);
+    let said = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert_eq!(line("Uid:"), format!("{uid}\t{uid}\t{uid}\t{uid}"));
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(u64::from_str_radix(&line(set), 16).unwrap(), CAPABILITIES, "{set} {said}");
+    }
+    assert_eq!((line("NoNewPrivs:"), line("Seccomp:")), ("1".to_owned(), "2".to_owned()));
+    // Nothing was lacking, not even for what the daemon can do without.
+    let log = unit.log();
+    assert!(!log.contains("ermitted") && !log.contains("CAP_") && !log.contains("WARN"), "{log}");
+
+    let (text, exposure) = unit::exposure();
+    assert!(exposure <= 2.5, "{text}");
+
+    let tcp = site.connect();
+    goes_on(&tcp, 20);
+    systemctl(&["stop", "sluice"]);
+    assert_eq!(unit.property("ActiveState"), "inactive");
+    goes_on(&tcp, 40);
+    let more = site.connect();
+    systemctl(&["start", "sluice"]);
+    assert!(unit.log().contains("took over the data path"), "{}", unit.log());
+    let live = unit.status()["flow_table"]["live"].as_u64().unwrap();
+    assert!(live >= 2 * CONNECTIONS, "{live}\n{}", unit.log());
+    goes_on(&more, 20);
+    finish(tcp);
+    finish(more);
+}
+
+#[test]
+#[ignore = "needs systemd as the first process: cargo xtask vm"]
+fn a_reload_looks_at_the_config_first() {
+    let site = Site::start();
+    let unit = &site.unit;
+    let (pid, good) = (unit.pid(), unit.config());
+    unit.write_config("interfaces = 7");
+    let refused = unit::try_systemctl(&["reload", "sluice"]);
+    assert!(!refused.status.success(), "{refused:?}");
+    assert!(!unit.log().contains("SIGHUP"), "{}", unit.log());
+    assert!(
+        unit.log().contains("expected an array of strings"),
+        "what is wrong is in the log: {}",
+        unit.log()
+    );
+    assert_eq!((unit.property("ActiveState"), unit.pid()), ("active".to_owned(), pid));
+    unit.write_config(&good);
+    systemctl(&["reload", "sluice"]);
+    assert!(unit.log().contains("SIGHUP"), "{}", unit.log());
+    unit.wait_for("SubState", "running");
+    assert_eq!(unit.pid(), pid);
+    let tcp = site.connect();
+    finish(tcp);
+}
+
+/// All else in the daemon is well: only the engine's thread does not get on.
+#[test]
+#[ignore = "needs systemd as the first process: cargo xtask vm"]
+fn a_daemon_whose_engine_hangs_is_started_anew() {
+    let site = Site::start();
+    let unit = &site.unit;
+    let tcp = site.connect();
+    let pid = unit.pid();
+    // Three times its watchdog's time.
+    std::thread::sleep(unit::WATCHDOG * 3);
+    assert_eq!(unit.pid(), pid, "an engine that is well is left alone: {}", unit.log());
+    let ended = stopped::until_its_end(pid, "engine");
+    assert!(ended < LIMIT, "{ended:?}");
+    unit.wait_for("SubState", "running");
+    assert_ne!(unit.pid(), pid);
+    assert_eq!(unit.property("NRestarts"), "1");
+    goes_on(&tcp, 20);
+    finish(tcp);
+}
