@@ -172,6 +172,8 @@ impl Asked<'_> {
         if outcome.is_predecessors {
             // SAFETY: the context is the program's own. Comes back only if there is no such program.
             unsafe { maps::PROGRAMS.tail_call(ctx, maps::PREDECESSOR) };
+            // Linux 6.12 takes the packet for another one from here on, so nothing may be done with it any more.
+            return Err(Reason::DropInternal);
         }
         if outcome.host == HOST_NONE {
             #[cfg(feature = "log")]

@@ -3,6 +3,7 @@
 pub mod ages;
 pub mod api;
 pub mod bpffs;
+pub mod changes;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sluice_tests::servers::SluiceDaemon;
-use sluice_tests::topology::{Layout, Namespace, Process, Topology};
+use sluice_tests::topology::{Layout, Namespace, Process, Topology, VipRoutes};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, EchoServer};
 
 const ECHO: u16 = 7;
@@ -218,6 +218,43 @@ fn finish(all: Vec<Connections>) {
         );
         assert_eq!(counts.sent, counts.echoed, "{counts:?}");
     }
+}
+
+/// Then others find them by ARP, on the first interface.
+#[test]
+fn with_vip_mode_local_the_vips_leave_the_first_interface() {
+    let topology = Topology::builder().hosts(1).vip_routes(VipRoutes::OnLink).build().unwrap();
+    let config = format!(
+        "interfaces = [\"eth0\"]\nvip_mode = \"local\"\nring_size = 1009\n[flow_table]\npins = 4096\n[hosts.h1]\naddresses = [\"{}\"]\n\
+         [[services]]\nname = \"echo\"\nvip = \"{}\"\nprotocol = \"tcp\"\nport = {ECHO}\n",
+        topology.host(1).ipv4[0],
+        topology.vip4()
+    );
+    let vip = SocketAddr::new(topology.vip4().into(), ECHO);
+    let _server = EchoServer::start(&topology.host(1).ns, "h1", &[vip], 1).unwrap();
+    let mut daemon = SluiceDaemon::start(&topology, &config).unwrap();
+    let is_there = || {
+        let shown = topology.balancer().ns.shell("ip -o addr show dev eth0").unwrap();
+        shown.contains(&format!(" {}/32 ", topology.vip4()))
+    };
+    assert!(is_there());
+    let options = ConnectionsOptions {
+        connections: CONNECTIONS,
+        interval: Duration::from_millis(100),
+        ..ConnectionsOptions::new(vip)
+    };
+    let tcp = Connections::start(&topology.client().ns, &options).unwrap();
+    tcp.wait_opened(CONNECTIONS as u64, LIMIT);
+    daemon.cli_ok(&["drain", "self"]).unwrap();
+    assert!(!is_there());
+    // The client knows the way until it asks anew.
+    go_on(std::slice::from_ref(&tcp), 200);
+    daemon.terminate().unwrap();
+    daemon.start_again().unwrap();
+    assert!(!is_there(), "nor after another start");
+    daemon.cli_ok(&["undrain", "self"]).unwrap();
+    assert!(is_there());
+    finish(vec![tcp]);
 }
 
 #[test]

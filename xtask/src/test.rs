@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the steps of CI.
 
+use std::env;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -12,7 +13,6 @@ use crate::rustup;
 use crate::setup::{self, Purpose};
 use crate::steps::Steps;
 use crate::suites::{self, Suite};
-use crate::vm;
 use crate::workspace::Workspace;
 
 /// Packages with tests that need no rights.
@@ -137,9 +137,10 @@ impl Run<'_> {
         steps.run("tests on the host", &self.test(packages)?)?;
         let rest = self.test(["-p", INTEGRATION, "--lib", "--bins"].into_iter().chain(named(&host)))?;
         steps.run("tests of the test tools", &rest)?;
-        self.tests_as_root(steps, "tests in the kernel", &kernel, 1)?;
-        self.tests_in_vm(steps)?;
-        self.tests_as_root(steps, "tests over veth", &veth, VETH_SUITES)?;
+        self.tests_as_root(steps, "tests in the kernel", &kernel, 1, None)?;
+        // Beside each other: the virtual machine keeps one processor busy, and tests over veth wait more than they work.
+        let vm = self.virtual_machine(steps)?;
+        self.tests_as_root(steps, "tests over veth", &veth, VETH_SUITES, vm)?;
         self.chaos(steps)
     }
 
@@ -155,8 +156,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Suites, so many of them at once.
-    fn tests_as_root(&self, steps: &mut Steps, step: &str, suites: &[String], at_once: usize) -> Result<()> {
+    /// Suites, so many of them at once, and one more of another kind beside them.
+    fn tests_as_root(
+        &self,
+        steps: &mut Steps,
+        step: &str,
+        suites: &[String],
+        at_once: usize,
+        beside: Option<Suite>,
+    ) -> Result<()> {
         if self.options.quick {
             steps.skip(step, "--quick");
             return Ok(());
@@ -165,9 +173,12 @@ impl Run<'_> {
         steps.run_with(step, |see| {
             build.run_seeing(|_| ())?;
             let messages = build.clone().arg("--message-format=json").output()?;
-            let suites: Result<Vec<Suite>> =
-                suites.iter().map(|name| self.suite(name, &suites::executable(&messages, name)?)).collect();
-            suites::run(suites?, at_once, see)
+            let at_once = at_once + usize::from(beside.is_some());
+            let mut all = Vec::from_iter(beside);
+            for name in suites {
+                all.push(self.suite(name, &suites::executable(&messages, name)?)?);
+            }
+            suites::run(all, at_once, see)
         })
     }
 
@@ -182,21 +193,24 @@ impl Run<'_> {
         Ok(Suite { name: name.to_owned(), cmd })
     }
 
-    fn tests_in_vm(&self, steps: &mut Steps) -> Result<()> {
-        let step = "tests in an older kernel";
+    /// The suites of the virtual machine as one, unless they are left out.
+    fn virtual_machine(&self, steps: &mut Steps) -> Result<Option<Suite>> {
+        let name = "tests in an older kernel";
         if self.options.quick {
-            steps.skip(step, "--quick");
+            steps.skip(name, "--quick");
         } else if self.options.skip_vm {
-            steps.skip(step, "--skip-vm");
+            steps.skip(name, "--skip-vm");
         } else if self.options.filter.is_some() {
             steps.skip(
-                step,
+                name,
                 "of tests by name there are those on this kernel; `cargo xtask vm` takes a name, too",
             );
         } else {
-            steps.run_with(step, |see| vm::run_suites(self.workspace, None, Some(&self.name), see))?;
+            let this = env::current_exe().context("this program cannot be found")?;
+            let cmd = Cmd::new(this).arg("vm").env(RUN_VAR, &self.name);
+            return Ok(Some(Suite { name: name.to_owned(), cmd }));
         }
-        Ok(())
+        Ok(None)
     }
 
     fn cargo(&self) -> Cmd {

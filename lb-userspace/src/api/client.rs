@@ -55,7 +55,7 @@ pub enum ClientError {
     TooLong { request: String },
     /// The daemon refused, and said why.
     #[error("{}", .error.message)]
-    Api { status: u16, error: ApiError },
+    Api { status: u16, error: Box<ApiError> },
     #[error(
         "the answer to {request} (status {status}) is not JSON, so it is not a Sluice daemon's: {excerpt:?}"
     )]
@@ -79,6 +79,8 @@ pub enum ErrorCode {
     Conflict,
     /// A rule of the config would be broken.
     Rule,
+    /// A config has problems.
+    Config,
     Internal,
     /// A code that this version does not know.
     Unknown,
@@ -91,6 +93,7 @@ impl From<&ApiError> for ErrorCode {
             "bad_request" => ErrorCode::BadRequest,
             "conflict" => ErrorCode::Conflict,
             "rule" => ErrorCode::Rule,
+            "config" => ErrorCode::Config,
             "internal" => ErrorCode::Internal,
             _ => ErrorCode::Unknown,
         }
@@ -101,7 +104,7 @@ impl ClientError {
     /// The daemon's own verdict, where there is one.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
-            ClientError::Api { error, .. } => Some(error.into()),
+            ClientError::Api { error, .. } => Some(error.as_ref().into()),
             _ => None,
         }
     }
@@ -332,7 +335,7 @@ fn decode<T: DeserializeOwned>(request: &str, answer: Answer) -> Result<T, Clien
         serde_json::from_slice(&answer.body).map_err(mismatch)
     } else {
         let error = serde_json::from_slice(&answer.body).map_err(mismatch)?;
-        Err(ClientError::Api { status, error })
+        Err(ClientError::Api { status, error: Box::new(error) })
     }
 }
 

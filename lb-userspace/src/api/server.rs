@@ -26,10 +26,11 @@ use axum::{Extension, Json, Router};
 use tokio::net::UnixListener;
 
 use super::types::{
-    ApiError, DrainPlan, DrainRequest, DrainStatus, Drains, FlowQuery, Flows, Kick, KickRequest, Kicks,
-    PlanRequest, Receipt, ReceiptQuery, Receipts, Rings, Status, UndrainRequest,
+    ApiError, Applied, ApplyRequest, ConfirmRequest, Confirmed, Diff, DiffQuery, DrainPlan, DrainRequest,
+    DrainStatus, Drains, FlowQuery, Flows, History, HistoryQuery, Kick, KickRequest, Kicks, PlanRequest,
+    Receipt, ReceiptQuery, Receipts, RevisionDetail, Rings, RollbackRequest, Status, UndrainRequest,
 };
-use crate::engine::{self, Handle};
+use crate::engine::{self, Ask, Handle};
 use guard::Refused;
 pub use listen::listen;
 pub use peer::Doors;
@@ -58,11 +59,13 @@ fn router(engine: Handle) -> Router {
 }
 
 /// An answer of 400 and above.
-struct Failure(StatusCode, ApiError);
+struct Failure(StatusCode, Box<ApiError>);
 
 impl Failure {
     fn new(status: StatusCode, code: &str, message: impl Into<String>, hint: Option<String>) -> Self {
-        Failure(status, ApiError { code: code.to_owned(), message: message.into(), hint, rules: Vec::new() })
+        let (code, message) = (code.to_owned(), message.into());
+        let error = ApiError { code, message, hint, rules: Vec::new(), problems: Vec::new() };
+        Failure(status, Box::new(error))
     }
 
     fn bad_request(message: impl Into<String>) -> Self {
@@ -81,7 +84,7 @@ impl From<engine::Error> for Failure {
     fn from(error: engine::Error) -> Self {
         let status = match error.code() {
             "not_found" => StatusCode::NOT_FOUND,
-            "bad_request" => StatusCode::BAD_REQUEST,
+            "bad_request" | "config" => StatusCode::BAD_REQUEST,
             "conflict" | "rule" => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -89,6 +92,7 @@ impl From<engine::Error> for Failure {
             log::error!("{error}");
         }
         let mut failure = Failure::new(status, error.code(), error.to_string(), error.hint());
+        failure.1.problems = error.problems();
         failure.1.rules = error.rules();
         failure
     }
@@ -265,6 +269,86 @@ async fn kick_by_id(
 ) -> Result<Json<Kick>, Failure> {
     let UrlPath(id) = id.map_err(|error| Failure::bad_request(error.body_text()))?;
     ask(&engine, move |engine| engine.kick_by_id(id)).await
+}
+
+async fn history(
+    State(engine): State<Handle>,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
+) -> Result<Json<History>, Failure> {
+    let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    ask(&engine, move |engine| engine.history(&query)).await
+}
+
+async fn revision(
+    State(engine): State<Handle>,
+    number: Result<UrlPath<u64>, PathRejection>,
+) -> Result<Json<RevisionDetail>, Failure> {
+    let UrlPath(number) = number.map_err(|error| Failure::bad_request(error.body_text()))?;
+    ask(&engine, move |engine| engine.revision(number)).await
+}
+
+async fn diff(
+    State(engine): State<Handle>,
+    query: Result<Query<DiffQuery>, QueryRejection>,
+) -> Result<Json<Diff>, Failure> {
+    let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    ask(&engine, move |engine| engine.diff(&query)).await
+}
+
+async fn apply(
+    State(engine): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Result<Json<ApplyRequest>, JsonRejection>,
+) -> Result<Json<Applied>, Failure> {
+    let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
+    check_patience(request.confirm)?;
+    let by = peer.author(request.by.as_deref());
+    ask_for_config(&engine, |answer| Ask::Apply(request, by, answer)).await
+}
+
+async fn rollback(
+    State(engine): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Result<Json<RollbackRequest>, JsonRejection>,
+) -> Result<Json<Applied>, Failure> {
+    let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
+    check_patience(request.confirm)?;
+    let by = peer.author(request.by.as_deref());
+    ask_for_config(&engine, |answer| Ask::Rollback(request, by, answer)).await
+}
+
+async fn confirm(
+    State(engine): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Result<Json<ConfirmRequest>, JsonRejection>,
+) -> Result<Json<Confirmed>, Failure> {
+    let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let by = peer.author(request.by.as_deref());
+    ask_for_config(&engine, |answer| Ask::Confirm(request, by, answer)).await
+}
+
+/// Most seconds that a config may wait to be confirmed.
+const LONGEST_PATIENCE: u64 = 86_400;
+
+fn check_patience(confirm: Option<u64>) -> Result<(), Failure> {
+    match confirm {
+        Some(seconds) if !(1..=LONGEST_PATIENCE).contains(&seconds) => {
+            Err(Failure::bad_request(format!("confirm is a number of seconds from 1 to {LONGEST_PATIENCE}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn ask_for_config<T>(
+    engine: &Handle,
+    ask: impl FnOnce(tokio::sync::oneshot::Sender<Result<T, engine::Error>>) -> Ask,
+) -> Result<Json<T>, Failure> {
+    match engine.ask_for_config(ask).await {
+        Ok(result) => Ok(Json(result?)),
+        Err(ending) => {
+            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "internal", ending.to_string(), None))
+        }
+    }
 }
 
 async fn unknown(request: Request<Body>) -> Failure {

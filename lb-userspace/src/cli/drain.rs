@@ -76,9 +76,9 @@ pub struct DrainArgs {
 }
 
 const EXAMPLES: &str = "  \
-  sluice drain web-3 --service api --lease 2h --reason upgrade
-  sluice drain self --wait --quiet-for 1m --reason update
-  sluice drain web-3 --deadline 10m --at-deadline reset --wait --json";
+  sluice drain web-3 web-4 --wait --timeout 10m --service api
+  sluice drain web-3 --deadline 10m --at-deadline reset --wait --json
+  sluice drain self --wait --quiet-for 1m --reason update";
 
 /// Time between two looks at the drains.
 const POLL: Duration = Duration::from_millis(250);

@@ -25,6 +25,8 @@ pub enum Exit {
     TakenBack = 7,
     /// A drain's lease ran out before it was done.
     LeaseOver = 8,
+    /// A config is refused.
+    Refused = 9,
     /// A rule of the config would be broken.
     Rule = 10,
     /// Ctrl-C, as shells count it: 128 + SIGINT.
@@ -49,6 +51,7 @@ Exit codes:
   6  drained, and flows were ended: by the deadline, or kicked
   7  the drain was taken back by an undrain
   8  the drain's lease ran out before it was done
+  9  the daemon refused a config; what was in force is in force
   10  a rule of the config would be broken; nothing was done
   130  interrupted by Ctrl-C";
 
@@ -97,6 +100,7 @@ impl From<ClientError> for Failure {
         let exit = match error.code() {
             Some(ErrorCode::NotFound) => Exit::NotFound,
             Some(ErrorCode::Rule) => Exit::Rule,
+            Some(ErrorCode::Config) => Exit::Refused,
             _ if error.is_unreachable() => Exit::Unreachable,
             _ => Exit::Failed,
         };
@@ -126,13 +130,19 @@ mod tests {
     #[test]
     fn client_errors_have_their_codes() {
         let api = |code: &str| {
-            let error =
-                ApiError { code: code.to_owned(), message: "no".to_owned(), hint: None, rules: Vec::new() };
-            Failure::from(ClientError::Api { status: 400, error }).exit
+            let error = ApiError {
+                code: code.to_owned(),
+                message: "no".to_owned(),
+                hint: None,
+                rules: Vec::new(),
+                problems: Vec::new(),
+            };
+            Failure::from(ClientError::Api { status: 400, error: Box::new(error) }).exit
         };
         assert_eq!(api("not_found"), Exit::NotFound);
         assert_eq!(api("conflict"), Exit::Failed);
         assert_eq!(api("rule"), Exit::Rule);
+        assert_eq!(api("config"), Exit::Refused);
         assert_eq!(api("from the future"), Exit::Failed);
         assert_eq!(Failure::from(ClientError::NoSocket { socket: "/x".into() }).exit, Exit::Unreachable);
     }

@@ -11,17 +11,21 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::api::client::Client;
 
+pub mod apply;
 pub mod blockers;
 pub mod check;
 pub mod completions;
+pub mod confirm;
 pub mod decap;
 pub mod detach;
+pub mod diff;
 pub mod drain;
 pub mod drains;
 pub mod events;
 pub mod exit;
 pub mod flows;
 pub mod health;
+pub mod history;
 pub mod itself;
 pub mod kick;
 pub mod output;
@@ -30,7 +34,9 @@ pub mod receipt;
 pub mod receipts;
 pub mod render;
 pub mod rings;
+pub mod rollback;
 pub mod run;
+pub mod show;
 pub mod states;
 pub mod status;
 pub mod terminal;
@@ -81,6 +87,12 @@ pub enum Command {
     Kick(kick::KickArgs),
     Events(events::EventsArgs),
     Health(health::HealthArgs),
+    Apply(apply::ApplyArgs),
+    Confirm(confirm::ConfirmArgs),
+    Rollback(rollback::RollbackArgs),
+    History(history::HistoryArgs),
+    Show(show::ShowArgs),
+    Diff(diff::DiffArgs),
     Rings(rings::RingsArgs),
     Check(check::CheckArgs),
     Upgrade(upgrade::UpgradeArgs),

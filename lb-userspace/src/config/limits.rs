@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::model::{Forward, Timeouts, VipMode, XdpMode};
+use crate::model::{Forward, Retention, Timeouts, VipMode, XdpMode};
 
 /// The values of fields that the file leaves out.
 pub mod default {
@@ -25,6 +25,8 @@ pub mod default {
         udp: Duration::from_secs(90),
         udp_gap: Duration::from_secs(2),
     };
+    pub const RETENTION: Retention =
+        Retention { keep_for: Duration::from_secs(365 * 24 * 60 * 60), keep_revisions: 10_000 };
     pub const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
     pub const WEIGHT: u16 = 100;
     pub const FORWARD: Forward = Forward::L2;
@@ -67,6 +69,11 @@ pub const PINS: RangeInclusive<u32> = 1024..=16_777_216;
 pub const OVERFLOW: RangeInclusive<u32> = 1024..=4_194_304;
 pub const FLOOD_GATE: RangeInclusive<u32> = 0..=100_000_000;
 pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+/// Of revisions in the journal.
+pub const KEEP_FOR: RangeInclusive<Duration> =
+    Duration::from_secs(60 * 60)..=Duration::from_secs(3650 * 24 * 60 * 60);
+/// From what stays anyway.
+pub const KEEP_REVISIONS: RangeInclusive<u32> = 100..=1_000_000;
 
 /// Checks of one service.
 pub const MAX_CHECKS: usize = 8;

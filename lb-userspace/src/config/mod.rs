@@ -49,16 +49,19 @@ pub struct Loaded {
 
 /// Reads and checks a config file of at most [`limits::MAX_FILE`] bytes.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+    parse(&read(path)?, &path.display().to_string())
+}
+
+/// The text of a config file of at most [`limits::MAX_FILE`] bytes.
+pub fn read(path: &Path) -> Result<String, ConfigErrors> {
     let name = path.display().to_string();
     let bytes = read_file(path).map_err(|error| unreadable(&name, &error))?;
     if bytes.len() as u64 > limits::MAX_FILE {
         let message = format!("the file is larger than {} MiB", limits::MAX_FILE >> 20);
         return Err(ConfigErrors::of_file(&name, message, "is it the right file?"));
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => parse(&text, &name),
-        Err(error) => Err(syntax::not_utf8(&name, error.as_bytes(), error.utf8_error().valid_up_to())),
-    }
+    String::from_utf8(bytes)
+        .map_err(|error| syntax::not_utf8(&name, error.as_bytes(), error.utf8_error().valid_up_to()))
 }
 
 /// Checks the text of a config; `file_name` is how problems call it.

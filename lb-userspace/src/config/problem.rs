@@ -48,6 +48,14 @@ impl ConfigErrors {
     }
 }
 
+impl ConfigErrors {
+    /// Each problem as it is printed: its place and what is wrong, the line of the file, what would be right.
+    pub fn each(&self) -> Vec<String> {
+        let text = self.to_string();
+        text.split("\n\n").take(self.problems.len()).map(str::to_owned).collect()
+    }
+}
+
 impl std::error::Error for ConfigErrors {}
 
 impl fmt::Display for ConfigErrors {

@@ -11,7 +11,7 @@ use super::report::Report;
 use super::{announce, api, health, hooks, ports, prefix, schema};
 use crate::model::{
     Affinity, Api, Family, FlowTable, Forward, Fragments, Health, Hooks, Interface, Ping, Ports, Protocol,
-    Protocols, Rules, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
+    Protocols, Retention, Rules, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
 
 pub(super) struct RawConfig {
@@ -30,6 +30,7 @@ pub(super) struct RawConfig {
     pub rules: Rules,
     pub health: Health,
     pub hooks: Hooks,
+    pub journal: Retention,
     pub api: Api,
     /// As written.
     pub announce: Option<String>,
@@ -98,6 +99,7 @@ impl RawConfig {
             timeouts,
             rules,
             hooks: hooks::read(report, &top),
+            journal: read_journal(report, &top),
             api: api::read(report, &top),
             announce: announce::read(report, &top),
             hosts: read_hosts(report, &top),
@@ -191,6 +193,19 @@ fn read_rules(report: &mut Report, parent: &Section<'_>, header: &str, default: 
     Rules {
         min_healthy: section.percent(report, "min_healthy").or(default.min_healthy),
         one_zone_at_a_time: section.flag(report, "one_zone_at_a_time").or(default.one_zone_at_a_time),
+    }
+}
+
+fn read_journal(report: &mut Report, top: &Section<'_>) -> Retention {
+    let default = default::RETENTION;
+    let Read::Value(table) = top.table(report, "journal", "[journal]") else { return default };
+    let section = Section::open(report, table, "journal", schema::JOURNAL);
+    let keep_for = section.duration_within(report, "keep_for", limits::KEEP_FOR);
+    Retention {
+        keep_for: keep_for.or(default.keep_for),
+        keep_revisions: section
+            .integer(report, "keep_revisions", limits::KEEP_REVISIONS)
+            .or(default.keep_revisions),
     }
 }
 

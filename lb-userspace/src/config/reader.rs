@@ -213,6 +213,16 @@ impl<'t> Section<'t> {
 
     /// A duration such as `"90s"`: whole seconds within [`limits::TIMEOUT`].
     pub fn duration(&self, report: &mut Report, name: &str) -> Read<Duration> {
+        self.duration_within(report, name, limits::TIMEOUT)
+    }
+
+    /// A duration in whole seconds, of a range that begins and ends with a whole unit.
+    pub fn duration_within(
+        &self,
+        report: &mut Report,
+        name: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Read<Duration> {
         const EXAMPLE: &str = "write a number and a unit in quotes, such as \"90s\", \"15m\" or \"1h 30m\"";
         let hint = |value: &DeValue<'_>| match value {
             DeValue::Integer(number) => {
@@ -230,8 +240,10 @@ impl<'t> Section<'t> {
                     return None;
                 }
             };
-            if !limits::TIMEOUT.contains(&duration) {
-                report.add(&path, format!("{text:?} is out of range"), "write a duration from 1s to 24h");
+            if !range.contains(&duration) {
+                let hint =
+                    format!("write a duration from {} to {}", unit(*range.start()), unit(*range.end()));
+                report.add(&path, format!("{text:?} is out of range"), hint);
                 return None;
             }
             if duration.subsec_nanos() != 0 {
@@ -456,4 +468,13 @@ fn lower_first(error: &impl ToString) -> String {
     let text = error.to_string();
     let mut characters = text.chars();
     characters.next().map(|first| first.to_lowercase().chain(characters).collect()).unwrap_or_default()
+}
+
+/// In one unit: a day's length is told in hours, what is longer in days.
+fn unit(duration: Duration) -> String {
+    match duration.as_secs() {
+        s if s > 86_400 && s % 86_400 == 0 => format!("{}d", s / 86_400),
+        s if s % 3600 == 0 => format!("{}h", s / 3600),
+        s => format!("{s}s"),
+    }
 }

@@ -35,6 +35,7 @@ pub(super) fn resolve(report: &mut Report, raw: RawConfig) -> Model {
         rules: raw.rules,
         health: raw.health,
         hooks: raw.hooks,
+        journal: raw.journal,
         api: raw.api,
         announce: raw.announce,
         hosts: hosts.by_name,

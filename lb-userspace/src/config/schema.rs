@@ -17,6 +17,7 @@ pub(super) const TOP: Fields = &[
     "rules",
     "health",
     "hooks",
+    "journal",
     "api",
     "announce",
     "hosts",
@@ -46,6 +47,7 @@ pub(super) const HEALTH: Fields = &[
 pub(super) const CHECK: Fields =
     &["type", "through", "port", "path", "host", "status", "body", "send", "expect", "command"];
 pub(super) const HOST: Fields = &["addresses", "weight", "disabled", "zone", "groups"];
+pub(super) const JOURNAL: Fields = &["keep_for", "keep_revisions"];
 pub(super) const ANNOUNCE: Fields = &["interface"];
 pub(super) const API: Fields = &["read_group", "change_group"];
 /// Each event but `lost`, which is for readers.
@@ -63,6 +65,10 @@ pub(super) const HOOKS: Fields = &[
     "on_host_up",
     "on_host_down",
     "on_published",
+    "on_config_applied",
+    "on_config_confirmed",
+    "on_config_failed",
+    "on_host_left",
     "on_violation",
     "on_daemon_started",
     "on_daemon_stopping",
@@ -93,7 +99,7 @@ pub(super) const SERVICE: Fields = &[
 
 /// Where a field belongs that stands in the wrong section; a top-level field behind a header is the usual slip.
 pub(super) fn home_of(name: &str) -> Option<&'static str> {
-    const HOMES: [(Fields, &str); 11] = [
+    const HOMES: [(Fields, &str); 12] = [
         (TOP, "to the top of the file, above the first line in [brackets]"),
         (FLOW_TABLE, "under [flow_table]"),
         (TIMEOUTS, "under [timeouts], or in the timeouts of a service"),
@@ -101,6 +107,7 @@ pub(super) fn home_of(name: &str) -> Option<&'static str> {
         (HEALTH, "under [health], or in the health of a service"),
         (CHECK, "under [[services.checks]]"),
         (HOOKS, "under [hooks]"),
+        (JOURNAL, "under [journal]"),
         (API, "under [api]"),
         (ANNOUNCE, "under [announce]"),
         (HOST, "under [hosts.NAME]"),

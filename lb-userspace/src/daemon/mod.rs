@@ -1,11 +1,14 @@
 //! `sluice run` and `sluice detach`: the daemon's life around the engine.
 
+mod choice;
 mod health;
 mod local_vips;
 mod lock;
 mod machine;
 mod privileges;
+mod reload;
 mod supervisor;
+mod surroundings;
 pub mod upgrade;
 
 use std::collections::BTreeMap;
@@ -20,20 +23,17 @@ use tokio::sync::watch;
 use crate::api::server::{self, Doors};
 use crate::bpffs;
 use crate::cli::run::RunArgs;
-use crate::config::{self, Loaded, Machine};
 use crate::dataplane::{self, Paths};
 use crate::engine::{Engine, Handle, Running, Start, data_path_key};
 use crate::events::hooks::Runner;
 use crate::journal::{Journal, Lock};
-use crate::model::Model;
-use crate::netlink::{self, NextHopState, Resolver};
+use crate::netlink::{self, NextHopState};
 use crate::plan::abilities;
-use crate::relay::{self, Relay};
+use choice::Chosen;
 use lock::InstanceLock;
+use reload::Reloader;
 use supervisor::Supervisor;
-
-/// How long a start waits for neighbours to answer. What is not known by then counts as down until it is.
-const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
+use surroundings::Surroundings;
 
 /// How long the daemon's end waits for the hooks of what happened last.
 const HOOKS_PATIENCE: Duration = Duration::from_secs(5);
@@ -53,29 +53,22 @@ pub fn run(instance: &str, socket: &Path, args: &RunArgs) -> anyhow::Result<()> 
         .format_target(false)
         .try_init()
         .map_err(|error| anyhow!(error))?;
-    let config = config::load(&args.config)?;
+    let file = choice::of_file(&args.config)?;
     privileges::check()?;
-    let machine = machine::look(&config.model)?;
-    config::check_against_machine(&config, &machine)?;
     bpffs::ensure_mounted(Path::new(Paths::BPFFS))?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(instance, socket, args, config, machine))
+    runtime.block_on(serve(instance, socket, args, file))
 }
 
-async fn serve(
-    instance: &str,
-    socket: &Path,
-    args: &RunArgs,
-    config: Loaded,
-    machine: Machine,
-) -> anyhow::Result<()> {
-    let model = config.model;
-    if let Some(key) = model.hash_key {
+async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> anyhow::Result<()> {
+    if let Some(key) = file.loaded.model.hash_key {
         // The journal would take it for good.
-        dataplane::check_key(instance, data_path_key(key), model.ring_size)?;
+        dataplane::check_key(instance, data_path_key(key), file.loaded.model.ring_size)?;
     }
-    let journal = Journal::open(&journal_path(instance), model.hash_key, unix_now())?;
+    let journal = Journal::open(&journal_path(instance), file.loaded.model.hash_key, unix_now())?;
+    let Chosen { loaded, machine, text } = choice::choose(file, journal.applied()?, unix_now());
+    let model = loaded.model;
     let doors = Doors::of(&model.api)?;
     let _instance = InstanceLock::acquire(instance)?;
     // Before anything is changed, and under the locks.
@@ -83,20 +76,20 @@ async fn serve(
         server::listen(socket, doors).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let hangup = signal(SignalKind::hangup())?;
 
-    let resolver = Resolver::spawn(backend_addresses(&model))?;
-    resolver.settled(NEIGHBOUR_PATIENCE).await;
-    let relay = Relay::spawn(relay::Paths::of(&model), resolver.subscribe());
+    let surroundings = Surroundings::start(&model).await?;
+    let own_file = args.config.canonicalize().unwrap_or_else(|_| args.config.clone());
     let start = Start {
         instance: instance.to_owned(),
-        config: args.config.canonicalize().unwrap_or_else(|_| args.config.clone()),
+        config: own_file.clone(),
+        text: Some(text),
         model: model.clone(),
         journal,
-        next_hops: resolver.subscribe(),
+        next_hops: surroundings.resolver.subscribe(),
         abilities: abilities(&model, &machine),
-        own: resolver.subscribe_own(),
-        relay: relay.as_ref().map(Relay::view),
+        own: surroundings.resolver.subscribe_own(),
+        relay: surroundings.relay(),
     };
     let mut engine = start.start()?;
     let (table, rest) = engine.memory();
@@ -110,31 +103,25 @@ async fn serve(
     let (board, clock) = (engine.board(), engine.clock());
     let named = instance.to_owned();
     engine.announce_by(Box::new(move |model, wanted| local_vips::keep(&named, model, wanted)))?;
-    let hooks = Runner::start(instance, &model.hooks, engine.events());
+    let hooks = Runner::start(instance, surroundings.hooks(), engine.events());
     let supervisor = Supervisor::of_environment();
     let heart = supervisor.clone();
-    let (handle, Running { thread, ended: engine_ended }) =
+    let (handle, Running { thread, ended: engine_ended, configs }) =
         engine.spawn(move |engine| heart.beat(&engine.summary()))?;
     supervisor.ready();
+    let network = &surroundings.resolver;
+    let follower = tokio::spawn(follow_network(handle.clone(), network.subscribe(), network.subscribe_own()));
+    let reloader =
+        Reloader { file: own_file, engine: handle.clone(), surroundings, supervisor: supervisor.clone() };
+    let reloader = tokio::spawn(reloader.run(configs, hangup));
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
     health::start(board, clock, &handle)?;
-    let follower =
-        tokio::spawn(follow_network(handle.clone(), resolver.subscribe(), resolver.subscribe_own()));
     let teller = handle.clone();
-    let file = args.config.clone();
     let ended = async move {
-        let mut engine_ended = engine_ended;
-        loop {
-            tokio::select! {
-                _ = hangup.recv() => {
-                    reload(&supervisor, &file);
-                    continue;
-                }
-                _ = terminate.recv() => log::info!("SIGTERM: the daemon ends, forwarding goes on"),
-                _ = &mut engine_ended => log::error!("the engine has failed: the daemon ends, forwarding goes on"),
-                _ = interrupt.recv() => log::info!("SIGINT: the daemon ends, forwarding goes on"),
-            }
-            break;
+        tokio::select! {
+            _ = terminate.recv() => log::info!("SIGTERM: the daemon ends, forwarding goes on"),
+            _ = engine_ended => log::error!("the engine has failed: the daemon ends, forwarding goes on"),
+            _ = interrupt.recv() => log::info!("SIGINT: the daemon ends, forwarding goes on"),
         }
         supervisor.stopping();
         // Streams of events end with it, and so can the server.
@@ -143,29 +130,18 @@ async fn serve(
         }
     };
     let served = server::serve(listener, doors, handle.clone(), ended).await;
+    reloader.abort();
     // With the engine's thread ends the lock of the journal.
     handle.end();
     tokio::task::spawn_blocking(move || thread.join())
         .await?
         .map_err(|_| anyhow!("the engine has panicked"))?;
-    if let Some(hooks) = hooks {
-        hooks.finish(HOOKS_PATIENCE).await;
-    }
+    hooks.finish(HOOKS_PATIENCE).await;
     let _ = std::fs::remove_file(socket);
     follower.abort();
-    drop((relay, resolver));
+    // With it end the tasks that follow the network.
+    let _ = reloader.await;
     served.context("the API server failed")
-}
-
-/// What SIGHUP does: a look at the config. A sound one is in force from the next start on.
-fn reload(supervisor: &Supervisor, file: &Path) {
-    let _reloading = supervisor.reloading();
-    match config::load(file) {
-        Ok(_) => log::warn!(
-            "SIGHUP: the config is sound; restart the daemon to put it in force, which costs no flow"
-        ),
-        Err(errors) => log::error!("SIGHUP: the config is wrong, and what is in force stays: {errors}"),
-    }
 }
 
 /// Wakes the engine when something about the network has changed; it would look by itself only once a second.
@@ -203,10 +179,6 @@ pub fn detach(instance: &str, socket: &Path) -> anyhow::Result<bool> {
         _ => {}
     }
     Ok(found || removed)
-}
-
-fn backend_addresses(model: &Model) -> Vec<std::net::IpAddr> {
-    model.services.iter().flat_map(|service| model.addresses(service)).collect()
 }
 
 fn unix_now() -> u64 {

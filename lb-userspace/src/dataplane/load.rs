@@ -21,7 +21,7 @@ use crate::bpffs::make_folder;
 use crate::objects;
 
 /// What one load of the data path rests on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     pub instance: String,
     pub sizes: Sizes,

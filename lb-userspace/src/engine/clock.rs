@@ -22,6 +22,11 @@ impl Clock {
         Clock { offset, seconds }
     }
 
+    /// It began as the wall clock; a test's may be any.
+    pub fn is_wall(&self) -> bool {
+        std::ptr::fn_addr_eq(self.seconds, monotonic_seconds as fn() -> u32)
+    }
+
     /// Unix seconds.
     pub fn now(&self) -> u64 {
         self.offset + self.monotonic()
@@ -54,5 +59,16 @@ mod tests {
         assert_eq!(clock.monotonic_of(1_790_000_000), 1, "before it began, but not never");
         assert_eq!(clock.monotonic_of(5), 1);
         assert_eq!(clock.monotonic_of(u64::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_moves_nothing() {
+        let clock = Clock::start();
+        let (now, deadline) = (clock.now(), clock.now() + 60);
+        // Nothing of it is asked of the wall clock again.
+        let later = Clock { offset: clock.offset, seconds: || crate::dataplane::monotonic_seconds() + 7 };
+        assert!((now + 7..now + 9).contains(&later.now()), "{} {now}", later.now());
+        assert_eq!(later.monotonic_of(deadline), clock.monotonic_of(deadline));
+        assert!(clock.is_wall() && !later.is_wall());
     }
 }

@@ -1,6 +1,7 @@
 //! Why the engine did not do what it was asked to.
 
 use crate::api::types::BrokenRule;
+use crate::config::ConfigErrors;
 use crate::whatif::Unknown;
 use crate::{dataplane, drain, journal, ramp};
 
@@ -50,6 +51,22 @@ pub enum Error {
     NoDrain(u64),
     #[error("drain {drain} of {host} has no receipt: it is under way")]
     NoReceiptYet { drain: u64, host: String },
+    #[error("{} of the config cannot be changed while flows are pinned: {}", if .0.len() == 1 { "a field" } else { "some fields" }, .0.join("; "))]
+    Fixed(Vec<String>),
+    #[error("{}", config_refused(.0))]
+    Config(Box<ConfigErrors>),
+    #[error(
+        "revision {revision} could not be put in force, so the config before is in force again: {source}"
+    )]
+    NotApplied { revision: u64, source: Box<Error> },
+    #[error("there is no revision {0}")]
+    NoRevision(u64),
+    #[error("the config that was in force after revision {0} is not known any more, or was not noted yet")]
+    NoConfigAt(u64),
+    #[error("no config is known from before revision {0}")]
+    NoConfigBefore(u64),
+    #[error("the network is not ready for the config: {0}")]
+    Network(String),
     #[error("journal: {0}")]
     Journal(#[from] journal::Error),
     #[error("data path: {0}")]
@@ -59,7 +76,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// `not_found`, `bad_request`, `rule` or `internal`.
+    /// `not_found`, `bad_request`, `conflict`, `config`, `rule` or `internal`.
     pub fn code(&self) -> &'static str {
         match self {
             Error::NoHost { .. }
@@ -69,7 +86,16 @@ impl Error {
             | Error::NoDrain(_)
             | Error::NoDrainOf(_)
             | Error::NoKick(_)
+            | Error::NoRevision(_)
+            | Error::NoConfigAt(_)
+            | Error::NoConfigBefore(_)
             | Error::NoReceiptYet { .. } => "not_found",
+            Error::Config(_) => "config",
+            Error::Fixed(_)
+            | Error::Journal(journal::Error::Unconfirmed { .. } | journal::Error::NothingToConfirm) => {
+                "conflict"
+            }
+            Error::NotApplied { .. } | Error::Network(_) => "internal",
             Error::Quiet(_)
             | Error::NoHosts
             | Error::NoRate
@@ -88,6 +114,18 @@ impl Error {
     pub fn rules(self) -> Vec<BrokenRule> {
         match self {
             Error::Rules(broken) => broken,
+            _ => Vec::new(),
+        }
+    }
+
+    pub fn config(errors: ConfigErrors) -> Self {
+        Error::Config(Box::new(errors))
+    }
+
+    /// The problems of a config, each as `sluice check` prints it.
+    pub fn problems(&self) -> Vec<String> {
+        match self {
+            Error::Config(errors) => errors.each(),
             _ => Vec::new(),
         }
     }
@@ -114,7 +152,7 @@ impl Error {
                 Some("the daemon remembers the last 100 kicks since its start: GET /v1/kicks".to_owned())
             }
             Error::Disabled(host) => Some(format!(
-                "take `disabled` out of [hosts.{host}] and restart the daemon; its drain, if it has one, is then to be undone"
+                "take `disabled` out of [hosts.{host}] and apply the config; its drain, if it has one, is then to be undone"
             )),
             Error::NoHosts => Some("name at least one host".to_owned()),
             Error::Rules(broken) => {
@@ -131,10 +169,36 @@ impl Error {
             Error::NoReceiptYet { host, .. } => {
                 Some(format!("`sluice drain {host} --wait` waits for its end and shows the receipt"))
             }
+            Error::Fixed(_) => Some(
+                "sizes of the flow table are taken over by a restart of the daemon with its own file changed, which keeps all flows; ring_size and \
+                 hash_key need `sluice detach` before it, which forgets them"
+                    .to_owned(),
+            ),
+            Error::Config(_) => Some("mend the file and apply it again; what was in force is in force".to_owned()),
+            Error::NoRevision(_) => Some("`sluice history` lists those that are kept".to_owned()),
+            Error::NoConfigAt(_) | Error::NoConfigBefore(_) => {
+                Some("`sluice history` lists the changes; the last ten configs are always kept".to_owned())
+            }
+            Error::NotApplied { .. } => Some("see the daemon's log; flows that lived go on".to_owned()),
+            Error::Network(_) => Some("see the daemon's log; nothing was changed".to_owned()),
+            Error::Journal(journal::Error::Unconfirmed { .. }) => {
+                Some("`sluice confirm` keeps it, `sluice rollback` takes it back".to_owned())
+            }
+            Error::Journal(journal::Error::NothingToConfirm) => {
+                Some("`sluice history` tells what became of it".to_owned())
+            }
+            Error::Journal(error) if error.mend().is_some() => error.mend().map(str::to_owned),
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => {
                 Some("see the daemon's log; nothing that was in force has been taken out of force".to_owned())
             }
         }
+    }
+}
+
+fn config_refused(errors: &ConfigErrors) -> String {
+    match errors.problems.len() {
+        1 => format!("{} is refused, for a problem", errors.file),
+        count => format!("{} is refused, for {count} problems", errors.file),
     }
 }
 

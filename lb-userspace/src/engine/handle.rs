@@ -4,7 +4,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::Engine;
+use tokio::sync::oneshot;
+
+use super::{Engine, Error};
+use crate::api::types::{Applied, ApplyRequest, ConfirmRequest, Confirmed, RollbackRequest};
 use crate::events::Bus;
 use crate::health::Checkers;
 
@@ -17,9 +20,23 @@ enum Command {
 #[derive(Clone)]
 pub struct Handle {
     commands: Sender<Command>,
+    configs: tokio::sync::mpsc::Sender<Ask>,
     events: Bus,
     checkers: Arc<OnceLock<Checkers>>,
 }
+
+/// What is asked of whoever reads configs and makes the network ready for them.
+pub enum Ask {
+    Apply(ApplyRequest, String, oneshot::Sender<Result<Applied, Error>>),
+    Rollback(RollbackRequest, String, oneshot::Sender<Result<Applied, Error>>),
+    Confirm(ConfirmRequest, String, oneshot::Sender<Result<Confirmed, Error>>),
+}
+
+/// Time until the same error is said again.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
+
+/// Configs that may wait for their turn.
+const WAITING: usize = 8;
 
 /// The engine's thread.
 pub struct Running {
@@ -27,6 +44,8 @@ pub struct Running {
     pub thread: std::thread::JoinHandle<()>,
     /// Resolves, to an error, when the thread has ended.
     pub ended: tokio::sync::oneshot::Receiver<()>,
+    /// What is asked about configs, one after the other.
+    pub configs: tokio::sync::mpsc::Receiver<Ask>,
 }
 
 /// The engine has ended, so nothing can be asked of it.
@@ -49,6 +68,16 @@ impl Handle {
         result.await.map_err(|_| Ending)
     }
 
+    /// Asks for another config, and waits for what comes of it.
+    pub async fn ask_for_config<T>(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Ask,
+    ) -> Result<Result<T, Error>, Ending> {
+        let (answer, result) = oneshot::channel();
+        self.configs.send(ask(answer)).await.map_err(|_| Ending)?;
+        result.await.map_err(|_| Ending)
+    }
+
     /// Ends the engine's thread, whoever still has a handle.
     pub fn end(&self) {
         // It has ended already if nobody takes commands.
@@ -58,7 +87,12 @@ impl Handle {
     /// To an engine that has ended.
     #[cfg(test)]
     pub(crate) fn detached() -> Self {
-        Handle { commands: channel().0, events: Bus::new(1_790_000_000), checkers: Arc::default() }
+        Handle {
+            commands: channel().0,
+            configs: tokio::sync::mpsc::channel(1).0,
+            events: Bus::new(1_790_000_000),
+            checkers: Arc::default(),
+        }
     }
 
     /// Says who runs checks.
@@ -86,6 +120,7 @@ impl Engine {
         mut heart: impl FnMut(&Engine) + Send + 'static,
     ) -> std::io::Result<(Handle, Running)> {
         let (commands, queue) = channel();
+        let (asks, configs) = tokio::sync::mpsc::channel(WAITING);
         let events = self.events().clone();
         let (alive, ended) = tokio::sync::oneshot::channel::<()>();
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
@@ -93,11 +128,14 @@ impl Engine {
             let _alive = alive;
             self.serve(&queue, &mut heart);
         })?;
-        Ok((Handle { commands, events, checkers: Arc::default() }, Running { thread, ended }))
+        let handle = Handle { commands, configs: asks, events, checkers: Arc::default() };
+        Ok((handle, Running { thread, ended, configs }))
     }
 
     fn serve(mut self, queue: &Receiver<Command>, heart: &mut impl FnMut(&Engine)) {
         let mut next = Instant::now();
+        // What goes wrong every second is said once a minute.
+        let mut said: Option<(String, Instant)> = None;
         loop {
             let now = Instant::now();
             // However many commands wait: without sweeps no drain would end.
@@ -105,7 +143,11 @@ impl Engine {
                 if !self.is_stopping
                     && let Err(error) = self.tick()
                 {
-                    log::error!("{error}");
+                    let words = error.to_string();
+                    if said.as_ref().is_none_or(|(last, at)| *last != words || at.elapsed() > SAID_AGAIN) {
+                        log::error!("{words}");
+                        said = Some((words, Instant::now()));
+                    }
                 }
                 heart(&self);
                 // A large table takes its time to sweep: not more than a tenth of a core.

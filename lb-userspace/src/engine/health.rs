@@ -45,8 +45,9 @@ struct Whole {
     has_joined: bool,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Health {
+    /// The checks of the config that is in force, also while another one is tried.
     pub board: Arc<Board>,
     /// By (service, host).
     pub pairs: BTreeMap<(String, String), Pair>,
@@ -60,16 +61,15 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// What an earlier daemon knew, of what the config still has.
-    pub fn resumed(model: &Model, instance: &str, rows: &HealthRows) -> Self {
-        let mut health = Health::default();
-        let mut kept = BTreeMap::new();
+    /// Takes up what the journal knows of what the model has checked.
+    fn take_up(&mut self, model: &Model, rows: &HealthRows) {
+        (self.pairs, self.joined) = (BTreeMap::new(), BTreeSet::new());
         for service in &model.services {
             let name = &service.name;
             let whole = rows.get(&(name.clone(), String::new()));
             let whole: Option<Whole> = whole.and_then(|body| serde_json::from_value(body.clone()).ok());
             if whole.is_some_and(|whole| whole.has_joined) {
-                health.joined.insert(name.clone());
+                self.joined.insert(name.clone());
             }
             for host in service.hosts.iter().filter(|_| !service.checks.is_empty()) {
                 let pair = (name.clone(), host.clone());
@@ -92,15 +92,20 @@ impl Health {
                     // The check that said so is gone, or another has come.
                     known = Pair { oper, since: 0, why: String::new(), is_back: false, ..known };
                 }
-                for (check, of) in &known.checks {
-                    let id = CheckId { service: name.clone(), host: host.clone(), check: check.clone() };
-                    kept.insert(id, of.clone());
-                }
-                health.pairs.insert(pair, known);
+                self.pairs.insert(pair, known);
             }
         }
-        health.board.set(targets(model, instance), &kept);
-        health
+    }
+
+    /// What each check came to, as far as it is known.
+    fn kept(&self) -> BTreeMap<CheckId, Kept> {
+        let checks = self.pairs.iter().flat_map(|((service, host), pair)| {
+            pair.checks.iter().map(move |(check, kept)| {
+                let id = CheckId { service: service.clone(), host: host.clone(), check: check.clone() };
+                (id, kept.clone())
+            })
+        });
+        checks.collect()
     }
 
     fn oper(&self, service: &str, host: &str) -> Oper {
@@ -137,6 +142,46 @@ impl Engine {
     /// Where checks write what they find.
     pub fn board(&self) -> Arc<Board> {
         self.health.board.clone()
+    }
+
+    /// Takes up what is known of the hosts of the model. It is all in the journal, as that learns of it first. Who is checked stays, until
+    /// [`Self::begin_checks`].
+    pub(super) fn resume_health(&mut self) -> Result<(), Error> {
+        let rows = self.journal.health()?;
+        self.health.take_up(&self.model, &rows);
+        Ok(())
+    }
+
+    /// The checks of the model, and no others, are made from now on. What is known of those that stay stays.
+    pub(super) fn begin_checks(&self) {
+        self.health.board.set(targets(&self.model, &self.instance), &self.health.kept());
+    }
+
+    /// Forgets what was found of hosts that have left, unless they may come back with a config that waits to be confirmed.
+    pub(super) fn forget_strangers(&mut self) -> Result<(), Error> {
+        if self.waiting().is_some() {
+            return Ok(());
+        }
+        let services = self.model.services.iter();
+        let known: BTreeMap<&String, &Service> = services.map(|service| (&service.name, service)).collect();
+        let is_stranger = |(service, host): &(String, String)| {
+            known.get(service).is_none_or(|of| {
+                let is_asked = !of.checks.is_empty() && of.hosts.contains(host);
+                let is_whole = host.is_empty() && !of.standby.is_empty();
+                !is_asked && !is_whole
+            })
+        };
+        let gone: Vec<(String, String)> = self.journal.health()?.into_keys().filter(is_stranger).collect();
+        if !gone.is_empty() {
+            self.journal.forget_health(&gone)?;
+        }
+        Ok(())
+    }
+
+    /// Shares of the present, for rings that go on from their histories.
+    pub(super) fn resume_shares(&mut self) {
+        let (choices, _) = self.choose();
+        self.health.shares = self.wanted_shares(&choices);
     }
 
     /// Takes in what changed on the board since the last time: journals it, tells it and puts it into effect.
@@ -251,11 +296,6 @@ impl Engine {
         let joined = choices.iter().filter(|(_, choice)| choice.has_joined);
         let joined = joined.map(|(service, _)| service.clone()).collect();
         (choices, joined)
-    }
-
-    /// Who of each service is used.
-    pub(super) fn choices(&self) -> BTreeMap<String, Choice> {
-        self.choose().0
     }
 
     /// Shares of the hosts that a service's health leaves less than the full one.

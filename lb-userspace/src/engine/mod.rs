@@ -5,6 +5,7 @@
 //! that survives a kill at any point: first the journal, then the data path.
 
 mod clock;
+mod configs;
 mod drains;
 mod edges;
 mod error;
@@ -12,6 +13,8 @@ mod gauges;
 mod handle;
 mod hands;
 mod health;
+mod history;
+mod house;
 mod interfaces;
 mod itself;
 mod kicks;
@@ -24,6 +27,7 @@ mod rates;
 mod receipts;
 mod resets;
 mod rings;
+mod settle;
 mod start;
 mod status;
 mod summary;
@@ -40,14 +44,16 @@ use lb_common::layout::{AtDeadline, Deadline, HostId, Own};
 use tokio::sync::watch;
 
 pub use clock::Clock;
+use configs::InForce;
+pub use configs::{How, Resolved};
 pub use error::Error;
-pub use handle::{Handle, Running};
+pub use handle::{Ask, Handle, Running};
 pub use health::tested;
 pub use itself::{Announcer, interface_of_vips};
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
 #[doc(hidden)]
 pub use progress::{Watched, look};
-pub use start::{Start, by_phase, data_path_key, options};
+pub use start::{Start, Text, by_phase, data_path_key, options};
 
 use crate::api::types;
 use crate::dataplane::{Attached, BackendTable, Dataplane, Swept};
@@ -60,6 +66,7 @@ use crate::ramp::Ramp;
 use crate::relay::{self, PathMtus};
 use edges::Edges;
 use health::Health;
+use house::House;
 use itself::Itself;
 use kicks::Kicks;
 use progress::Durations;
@@ -82,7 +89,9 @@ struct Intents {
 /// Everything that the daemon knows.
 pub struct Engine {
     instance: String,
+    /// The daemon's own file.
     config: PathBuf,
+    in_force: InForce,
     model: Model,
     ids: Ids,
     journal: Journal,
@@ -130,6 +139,7 @@ pub struct Engine {
     itself: Itself,
     /// The daemon ends; what goes on goes on without it.
     is_stopping: bool,
+    house: House,
 }
 
 impl Engine {

@@ -1,5 +1,8 @@
 //! Publishing: rings by the present members, journalled, then made the ones that packets go by.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
 use lb_common::layout::FEATURE_TAGS;
 
 use super::rings::{Making, Rings};
@@ -44,7 +47,15 @@ impl Engine {
 
     /// Takes in what is known of next hops. A program that was loaded without VLAN tags would send frames to the wrong network.
     pub(super) fn take_in_hops(&mut self) {
+        self.published_hops = self.hops();
+    }
+
+    /// What is known of the next hops of the model's backends.
+    pub(super) fn hops(&mut self) -> BTreeMap<IpAddr, NextHopState> {
         let mut hops = self.next_hops.borrow_and_update().clone();
+        let wanted: BTreeSet<IpAddr> =
+            self.model.services.iter().flat_map(|service| self.model.addresses(service)).collect();
+        hops.retain(|address, _| wanted.contains(address));
         if self.dataplane.options.abilities.features & FEATURE_TAGS == 0 {
             for state in hops.values_mut() {
                 if let Some(next_hop) = state.next_hop().filter(|next_hop| next_hop.tags != [0; 2]) {
@@ -56,7 +67,7 @@ impl Engine {
                 }
             }
         }
-        self.published_hops = hops;
+        hops
     }
 
     /// Journals the rings and puts them in force, with tables by the present state.
@@ -68,7 +79,15 @@ impl Engine {
         let kept = rings.kept()?;
         let known = self.journal.lineages()?;
         let done: Vec<&String> = known.keys().filter(|key| !kept.contains_key(*key)).collect();
-        self.generation = self.journal.next_generation(&kept, &done)?;
+        self.generation = match self.journal.next_generation(&kept, &done) {
+            Ok(generation) => generation,
+            // New next hops and states of hosts need no history: packets must not wait for a disk.
+            Err(error) if kept == known && error.mend().is_some() => {
+                log::warn!("published without a note of it: {error}");
+                self.generation + 1
+            }
+            Err(error) => return Err(error.into()),
+        };
         let words = rings.words(self.generation);
         self.rings = rings;
         let ring_of = self.rings.by_service();

@@ -33,10 +33,11 @@ impl Watch {
 }
 
 impl Engine {
-    pub(super) fn resume_ramps(&mut self) -> Result<(), Error> {
+    /// Takes up the ramps of these hosts.
+    pub(super) fn resume_ramps(&mut self, of: &BTreeSet<String>) -> Result<(), Error> {
         let out = self.out();
         for (host, ramp) in self.journal.ramps()? {
-            if self.host_state(&host).is_some() && !out.contains(&host) {
+            if of.contains(&host) && !out.contains(&host) {
                 log::info!("{host} goes on coming back, by the journal");
                 self.ramps.insert(host, ramp);
             }

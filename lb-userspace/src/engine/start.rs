@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_common::flow::{self, Phase, TIMEOUT_SETS};
-use lb_common::layout::{BackendFlags, HostState};
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::configs::{InForce, NOT_CONFIRMED};
 use super::edges::Edges;
 use super::health::Health;
+use super::house::House;
 use super::itself::Itself;
 use super::kicks::Kicks;
 use super::progress::Durations;
@@ -21,18 +22,19 @@ use super::resets::Resets;
 use super::rings::Rings;
 use super::telling::Telling;
 use super::{Clock, Engine, Error};
-use crate::dataplane::{Abilities, Dataplane, Options, Sizes, grace_period};
-use crate::drain::{State, Target, resume};
-use crate::journal::{Change, Journal, SetNumber, TimeoutSets};
-use crate::model::{Interface, Model, Timeouts};
+use crate::dataplane::{Abilities, Dataplane, Options, Sizes};
+use crate::journal::{Change, Journal, Kind, NewConfig, Numbers, SetNumber, TimeoutSets};
+use crate::model::{Model, Timeouts};
 use crate::netlink::{self, NextHopState};
-use crate::plan::{Ids, state_of_leaving};
+use crate::plan::Ids;
 use crate::relay::{self, PathMtus};
 
 /// What the engine starts from.
 pub struct Start {
     pub instance: String,
     pub config: PathBuf,
+    /// The config's text; `None`: a test has made the model.
+    pub text: Option<Text>,
     pub model: Model,
     pub journal: Journal,
     pub next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
@@ -42,6 +44,16 @@ pub struct Start {
     pub own: watch::Receiver<netlink::Own>,
     /// `None`: errors from the paths to backends are not heard.
     pub relay: Option<relay::View>,
+}
+
+/// Where the config of a start comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    pub text: String,
+    /// The daemon's own file, as it is now.
+    pub seen: String,
+    /// The revision whose config is taken back, as nobody has confirmed it in time.
+    pub takes_back: Option<u64>,
 }
 
 impl Start {
@@ -62,7 +74,7 @@ impl Start {
     }
 
     fn go_on(self, dataplane: Dataplane, clock: Clock, mut sets: TimeoutSets) -> Result<Engine, Error> {
-        let Start { instance, config, model, mut journal, next_hops, own, relay, .. } = self;
+        let Start { instance, config, text, model, mut journal, next_hops, own, relay, .. } = self;
         if !dataplane.adopted {
             // There are no pins that could carry the number of another one.
             let used = model.all_timeouts();
@@ -70,16 +82,12 @@ impl Start {
         }
         // Not before the data path has accepted them: until then pins were made with the numbers of the journal.
         journal.note_timeout_sets(&sets)?;
-        let ids = number(&model, &mut journal, sets)?;
-        let health = Health::resumed(&model, &instance, &journal.health()?);
+        let ids = number(&model, &mut journal, sets, true)?;
         let mut engine = Engine {
-            drains: model
-                .hosts
-                .keys()
-                .map(|host| (Target::host(host), State::Active { last: None }))
-                .collect(),
+            drains: BTreeMap::new(),
             instance,
             config,
+            in_force: InForce::default(),
             model,
             ids,
             journal,
@@ -91,7 +99,7 @@ impl Start {
             published_shares: BTreeMap::new(),
             sealed: BTreeSet::new(),
             down: BTreeSet::new(),
-            health,
+            health: Health::default(),
             leaving: BTreeMap::new(),
             published_hops: BTreeMap::new(),
             next_hops,
@@ -105,6 +113,7 @@ impl Start {
             telling: Telling::new(clock.now()),
             itself: Itself::default(),
             is_stopping: false,
+            house: House::default(),
             clock,
             generation: 0,
             swept: None,
@@ -115,25 +124,15 @@ impl Start {
             kicks: Kicks::default(),
             durations: Durations::new(u32::try_from(clock.monotonic()).unwrap_or(u32::MAX)),
         };
-        engine.resume_drains()?;
+        engine.settle()?;
         engine.resume_self()?;
-        engine.resume_ramps()?;
-        engine.continue_edges();
-        engine.take_in_hops();
         engine.down = engine.unreachable(&engine.published_hops);
-        engine.find_leaving()?;
-        engine.continue_rings()?;
         if engine.dataplane.adopted {
             engine.uncounted = engine.ids.stats.values().copied().collect();
         }
         engine.tell_of_start()?;
-        engine.publish()?;
-        engine.note_lost()?;
-        engine.note_starts()?;
-        engine.follow_own()?;
-        engine.attach()?;
-        engine.look_at_ways_out();
-        engine.note_start()?;
+        engine.enforce()?;
+        engine.note_start(text.as_ref())?;
         Ok(engine)
     }
 }
@@ -152,7 +151,7 @@ pub fn options(
     Ok(options_with(instance, model, journal, abilities, &sets))
 }
 
-fn options_with(
+pub(super) fn options_with(
     instance: &str,
     model: &Model,
     journal: &Journal,
@@ -177,135 +176,45 @@ fn options_with(
 }
 
 impl Engine {
-    fn resume_drains(&mut self) -> Result<(), Error> {
-        let kept = self.dataplane.adopted;
-        for row in self.journal.open_drains()? {
-            let target = row.drain.target();
-            let is_named = self.host_state(&target.host).is_some()
-                && target.service.as_ref().is_none_or(|name| {
-                    let mut services = self.model.services.iter();
-                    services.any(|service| service.name == *name && service.hosts.contains(&target.host))
-                });
-            if !is_named {
-                log::warn!("{target} is drained, but the config does not name it any more");
-                continue;
-            }
-            let receipt = row.receipt.filter(|receipt| !receipt.outcome.is_taken_back());
-            let (state, _) = resume(row.drain, receipt, kept);
-            if matches!(state, State::Drained(_)) && state.is_out() {
-                self.sealed.insert(target.clone());
-            }
-            log::info!("{target} stays {:?} by the journal", state.admin());
-            self.drains.insert(target, state);
-        }
-        Ok(())
-    }
-
-    /// Backends that an earlier daemon published and the config does not name any more: their flows go on.
-    fn find_leaving(&mut self) -> Result<(), Error> {
-        let known: BTreeSet<(u16, u16)> = self
-            .model
-            .services
-            .iter()
-            .flat_map(|service| {
-                let number = self.ids.services.get(&service.name).copied();
-                let hosts = service.hosts.iter().filter_map(|host| self.ids.hosts.get(host).copied());
-                hosts.filter_map(move |host| Some((number?, host)))
-            })
-            .collect();
-        let services: BTreeSet<u16> = known.iter().map(|(service, _)| *service).collect();
-        if self.dataplane.is_directory_new {
-            self.look_for_strays(&known, &services)?;
-        }
-        let features = self.dataplane.options.abilities.features;
-        for ((service, host), mut backend) in self.dataplane.published_backends() {
-            if services.contains(&service) && !known.contains(&(service, host)) {
-                if backend.needs() & !features != 0 {
-                    // Nothing that the config names goes this way any more, so the program cannot go it.
-                    backend.record.flags &= !BackendFlags::REACHABLE;
-                }
-                self.leaving.insert((service, host), backend);
-            }
-        }
-        Ok(())
-    }
-
-    /// The directory of another version does not tell the way to a host that the config does not name, so no flow may be left on one.
-    fn look_for_strays(&self, known: &BTreeSet<(u16, u16)>, services: &BTreeSet<u16>) -> Result<(), Error> {
-        let mut strays: BTreeMap<(u16, u16), u64> = BTreeMap::new();
-        self.dataplane.each_live(
-            |_| true,
-            |flow| {
-                let pair = (flow.service, flow.host);
-                if services.contains(&pair.0) && !known.contains(&pair) {
-                    *strays.entry(pair).or_default() += 1;
-                }
-            },
-        );
-        if strays.is_empty() {
-            return Ok(());
-        }
-        let line = |((service, host), flows): (&(u16, u16), &u64)| {
-            let service = self.ids.service_name(*service).unwrap_or("?");
-            let host = self.ids.host_name(*host).unwrap_or("?");
-            format!(
-                "  {flows} flows of {service} are on {host}, which the config does not name: name it, and drain it"
-            )
-        };
-        let refusals: Vec<String> = strays.iter().map(line).collect();
-        let path = self.dataplane.paths.maps();
-        Err(crate::dataplane::Error::Incompatible { path, differences: refusals.clone(), refusals }.into())
-    }
-
-    /// Hosts that left the config while they could not be reached. Their pins end with the next sweep; from the grace period on no
-    /// packet takes one of them for alive.
-    fn note_lost(&mut self) -> Result<(), Error> {
-        let lost =
-            self.leaving.iter().filter(|(_, backend)| state_of_leaving(&backend.record) == HostState::Lost);
-        let lost: BTreeSet<u16> = lost.map(|(&(_, host), _)| host).collect();
-        if lost.is_empty() {
-            return Ok(());
-        }
-        for name in lost.iter().filter_map(|&host| self.ids.host_name(host)) {
-            log::warn!(
-                "{name} has left the config while it could not be reached: its flows go to other hosts"
-            );
-        }
-        Ok(grace_period()?)
-    }
-
-    fn continue_rings(&mut self) -> Result<(), Error> {
-        let lineages = if self.journal.key_replaced() { BTreeMap::new() } else { self.journal.lineages()? };
-        self.health.shares = self.wanted_shares(&self.choices());
-        let services = self.wanted();
-        self.rings = self.with_making(|making| Rings::continued(making, services, &lineages));
-        Ok(())
-    }
-
-    fn attach(&mut self) -> Result<(), Error> {
-        self.dataplane.take_over()?;
-        for Interface { name: interface, xdp_mode } in &self.model.interfaces {
-            let attached = self.dataplane.attach(interface, *xdp_mode)?;
-            match &attached.note {
-                Some(note) => log::warn!("{interface}: {} mode: {note}", attached.mode),
-                None => log::info!("{interface}: {} mode", attached.mode),
-            }
-            self.attached.push(attached);
-        }
-        let keep: Vec<u32> = self.attached.iter().map(|attached| attached.ifindex).collect();
-        Ok(self.dataplane.detach_others(&keep)?)
-    }
-
-    fn note_start(&mut self) -> Result<(), Error> {
+    fn note_start(&mut self, text: Option<&Text>) -> Result<(), Error> {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let change = Change { at: self.clock.now(), author: "sluice", reason: None };
-        let detail = json!({
+        let mut detail = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "config": self.config.display().to_string(),
             "adopted": self.dataplane.adopted,
         });
-        self.journal.note_start(boot_id.trim(), &change, &detail)?;
-        Ok(())
+        let applied = self.journal.applied()?;
+        let Some(text) = text else {
+            self.journal.note_start(boot_id.trim(), None, &change, &detail)?;
+            return Ok(());
+        };
+        if let Some(about) = text.takes_back {
+            let new =
+                NewConfig { text: &text.text, seen: Some(&text.seen), confirm: None, about: Some(about) };
+            let reason = Some(NOT_CONFIRMED);
+            let changes = applied.as_ref().map(|applied| self.changes_since(&applied.text));
+            let detail = json!({ "changes": changes });
+            self.journal.apply(Kind::Rollback, &new, &Change { reason, ..change }, &detail)?;
+            log::warn!("revision {about} was not confirmed in time: the config before it is in force again");
+        }
+        let applied = self.journal.applied()?;
+        let is_new = applied.as_ref().is_none_or(|applied| applied.text != text.text);
+        if is_new {
+            if let Some(before) = &applied {
+                detail["changes"] = json!(self.changes_since(&before.text));
+            }
+            // A file that was edited while another config waited for its confirmation settles that one, too.
+            let about =
+                applied.as_ref().and_then(|applied| applied.pending.as_ref().map(|_| applied.revision));
+            let new = NewConfig { text: &text.text, seen: Some(&text.seen), confirm: None, about };
+            self.journal.note_start(boot_id.trim(), Some(&new), &change, &detail)?;
+        } else {
+            self.journal.note_start(boot_id.trim(), None, &change, &detail)?;
+            self.journal.note_seen(&text.seen)?;
+        }
+        self.find_in_force()?;
+        self.forget_strangers()
     }
 
     /// Whether the data path of an earlier daemon was taken over.
@@ -321,24 +230,28 @@ impl Engine {
     }
 }
 
-/// The numbers of everything that the config names.
-fn number(model: &Model, journal: &mut Journal, timeouts: TimeoutSets) -> Result<Ids, Error> {
-    let hosts: Vec<&str> = model.hosts.keys().map(String::as_str).collect();
-    let services: Vec<&str> = model.services.iter().map(|service| service.name.as_str()).collect();
-    let pairs: Vec<(&str, &str)> = model
+/// The numbers of everything that the config names; to be kept, or to see what they would be.
+pub(super) fn number(
+    model: &Model,
+    journal: &mut Journal,
+    timeouts: TimeoutSets,
+    keep: bool,
+) -> Result<Ids, Error> {
+    let hosts = model.hosts.keys().map(String::as_str);
+    let services = model.services.iter().map(|service| service.name.as_str());
+    let pairs = model
         .services
         .iter()
-        .flat_map(|service| service.hosts.iter().map(|host| (service.name.as_str(), host.as_str())))
-        .collect();
-    let services = journal.service_ids(&services)?;
+        .flat_map(|service| service.hosts.iter().map(|host| (service.name.as_str(), host.as_str())));
+    let mut known_hosts = journal.known_hosts()?;
+    let Numbers { hosts, services, stats } = journal.numbers(hosts, services, pairs, keep)?;
     // Numbers are not given back yet; one beyond the data path's arrays must not get there.
     if services.values().any(|&number| u32::from(number) >= Sizes::SERVICES) {
         let (what, limit) = ("services that were ever named", Sizes::SERVICES);
         return Err(crate::dataplane::Error::Full { what, limit }.into());
     }
-    let hosts = journal.host_ids(&hosts)?;
-    let known_hosts = journal.known_hosts()?;
-    Ok(Ids { hosts, known_hosts, services, timeouts, ..Ids::with_stats(journal.stat_ids(&pairs)?) })
+    known_hosts.extend(hosts.clone());
+    Ok(Ids { hosts, known_hosts, services, timeouts, ..Ids::with_stats(stats) })
 }
 
 /// The secret of the flow hash.

@@ -40,8 +40,11 @@ impl Engine {
             pid: std::process::id(),
             started_at: self.started_at,
             generation: self.generation,
-            revision: self.journal.last_revision()?,
+            // What cannot be read is among the problems.
+            revision: self.journal.last_revision().unwrap_or_default(),
             config: self.config.display().to_string(),
+            config_in_force: self.in_force.status.clone(),
+            leaving: self.leaving_hosts()?,
             vip_mode: match self.model.vip_mode {
                 VipMode::External => "external",
                 VipMode::Local => "local",
@@ -183,6 +186,7 @@ impl Engine {
                 }
             }
         }
+        problems.extend(self.config_problems());
         problems.extend(self.health_problems());
         problems.extend(self.problems_of_self());
         if self.stale {

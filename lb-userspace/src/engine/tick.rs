@@ -3,18 +3,20 @@
 use std::collections::{BTreeSet, HashMap};
 
 use lb_common::layout::{HostId, HostState};
+use serde_json::json;
 
 use super::{Engine, Error, telling};
-use crate::api::types::AtDeadline;
+use crate::api::types::{AtDeadline, Happening};
 use crate::dataplane::{BackendTable, EndCause, SweepInput};
 use crate::drain::{Action, Event, Observation, State, Target, step};
-use crate::journal::Change;
+use crate::journal::{Change, Kind};
 use crate::plan::state_of_leaving;
 
 impl Engine {
     /// One round.
     pub(super) fn tick(&mut self) -> Result<(), Error> {
         self.dataplane.log();
+        self.settle_debt();
         // Pins end and drains go on, whether or not something can be published.
         let interfaces = self.follow_interfaces();
         let own = self.follow_own();
@@ -27,14 +29,16 @@ impl Engine {
         self.sweep()?;
         self.tell_of_resets();
         self.recount()?;
-        self.close_handovers()?;
+        // A journal that cannot be written holds up what must be noted, and nothing else.
+        let closed = self.close_handovers();
         self.tell_of_deadlines()?;
-        self.advance_drains()?;
+        let advanced = self.advance_drains();
         self.tell_of_violations()?;
         self.let_go()?;
         self.sample_rates()?;
         self.advance_self()?;
-        published.and(leased).and(ramped).and(healthy)
+        self.keep_house();
+        published.and(leased).and(ramped).and(healthy).and(closed).and(advanced)
     }
 
     /// Publishes what an earlier attempt could not, or what changed by itself.
@@ -50,7 +54,8 @@ impl Engine {
     /// Publishes anew when a next hop changed, or what is known of the path behind it.
     fn follow_next_hops(&mut self) -> Result<(), Error> {
         let path = self.relay.as_ref().is_some_and(|relay| relay.paths.has_changed().unwrap_or(false));
-        if !path && !self.next_hops.has_changed().unwrap_or(false) {
+        let is_new = self.next_hops.has_changed().unwrap_or(false) && self.hops() != self.published_hops;
+        if !path && !is_new {
             return Ok(());
         }
         self.publish()?;
@@ -141,8 +146,14 @@ impl Engine {
         if closed == 0 {
             return Ok(());
         }
-        log::info!("{closed} slots are handed over");
-        self.put_in_force(rings)
+        let done = self.put_in_force(rings);
+        match &done {
+            Ok(()) => log::info!("{closed} slots are handed over"),
+            // The data path is as it was, and the handovers stay open.
+            Err(Error::Journal(_)) => self.stale = false,
+            Err(_) => {}
+        }
+        done
     }
 
     fn advance_drains(&mut self) -> Result<(), Error> {
@@ -259,8 +270,28 @@ impl Engine {
         if needed.len() == self.leaving.len() {
             return Ok(());
         }
+        let let_go: BTreeSet<HostId> =
+            self.leaving.keys().filter(|key| !needed.contains(*key)).map(|&(_, host)| host).collect();
         self.leaving.retain(|key, _| needed.contains(key));
-        self.publish_tables()
+        self.publish_tables()?;
+        for host in let_go {
+            self.note_left(host);
+        }
+        Ok(())
+    }
+
+    /// A host that the config does not name any more may have no backend left.
+    fn note_left(&mut self, host: HostId) {
+        let Some(name) = self.ids.host_name(host).map(str::to_owned) else { return };
+        if self.model.hosts.contains_key(&name) || self.leaving.keys().any(|&(_, other)| other == host) {
+            return;
+        }
+        log::info!("{name} has left the config, and its last flow has ended");
+        let change = Change { at: self.clock.now(), author: "sluice", reason: None };
+        if let Err(error) = self.journal.note(Kind::Left, &change, &json!({ "host": name })) {
+            log::warn!("{error}");
+        }
+        self.tell(Happening::HostLeft { host: name });
     }
 
     /// Sets gauges right that a daemon before may have left off by one, as soon as they stand still for a moment; see

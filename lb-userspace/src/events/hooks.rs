@@ -6,7 +6,7 @@ mod environment;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Bus, Reader};
@@ -25,21 +25,18 @@ pub struct Runner(JoinHandle<()>);
 /// A command to be run.
 struct Job {
     command: String,
+    timeout: Duration,
     event: Arc<Event>,
 }
 
 impl Runner {
-    /// Runs hooks for all that was told and is still to be told. `None`: there are none.
-    pub fn start(instance: &str, hooks: &Hooks, bus: &Bus) -> Option<Runner> {
-        if hooks.commands.is_empty() {
-            return None;
-        }
+    /// Runs hooks for all that was told and is still to be told, those that the config has at that moment.
+    pub fn start(instance: &str, hooks: watch::Receiver<Hooks>, bus: &Bus) -> Runner {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let (reader, instance, hooks) = (bus.read(Some(0)), instance.to_owned(), hooks.clone());
-        let timeout = hooks.timeout;
-        Some(Runner(tokio::spawn(async move {
-            tokio::join!(choose(reader, hooks, queue), work(instance, timeout, jobs));
-        })))
+        let (reader, instance) = (bus.read(Some(0)), instance.to_owned());
+        Runner(tokio::spawn(async move {
+            tokio::join!(choose(reader, hooks, queue), work(instance, jobs));
+        }))
     }
 
     /// Waits for the hooks of the last events, so long at most; what still runs then is killed. After the bus is closed.
@@ -54,22 +51,26 @@ impl Runner {
 }
 
 /// Queues the commands of events; one that finds the queue full is dropped, as it would be late anyway.
-async fn choose(mut reader: Reader, hooks: Hooks, queue: mpsc::Sender<Job>) {
+async fn choose(mut reader: Reader, hooks: watch::Receiver<Hooks>, queue: mpsc::Sender<Job>) {
     while let Some(event) = reader.next().await {
         let name = event.happening.name();
         if let Happening::Lost { count } = event.happening {
             log::warn!("no hooks were run for {} events: too many at once", count.unwrap_or_default());
         }
-        let Some(command) = hooks.commands.get(&name) else { continue };
-        if queue.try_send(Job { command: command.clone(), event }).is_err() {
+        let (command, timeout) = {
+            let hooks = hooks.borrow();
+            let Some(command) = hooks.commands.get(&name) else { continue };
+            (command.clone(), hooks.timeout)
+        };
+        if queue.try_send(Job { command, timeout, event }).is_err() {
             log::warn!("on_{} is not run: {QUEUE} hooks wait already", name.name());
         }
     }
 }
 
-async fn work(instance: String, timeout: Duration, mut jobs: mpsc::Receiver<Job>) {
+async fn work(instance: String, mut jobs: mpsc::Receiver<Job>) {
     let (turns, mut running) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
-    while let Some(Job { command, event }) = jobs.recv().await {
+    while let Some(Job { command, timeout, event }) = jobs.recv().await {
         // It is never closed.
         let Ok(turn) = turns.clone().acquire_owned().await else { break };
         while running.try_join_next().is_some() {}
@@ -104,9 +105,9 @@ mod tests {
 
     use super::*;
 
-    fn hooks(command: &str, timeout: u64) -> Hooks {
+    fn hooks(command: &str, timeout: u64) -> watch::Receiver<Hooks> {
         let commands = BTreeMap::from([(EventName::Published, command.to_owned())]);
-        Hooks { commands, timeout: Duration::from_secs(timeout) }
+        watch::channel(Hooks { commands, timeout: Duration::from_secs(timeout) }).1
     }
 
     #[tokio::test]
@@ -120,7 +121,7 @@ mod tests {
         );
         let bus = Bus::new(1_790_000_000);
         bus.tell(5, Happening::Published { generation: 1 });
-        let runner = Runner::start("lab", &hooks(&command, 30), &bus).unwrap();
+        let runner = Runner::start("lab", hooks(&command, 30), &bus);
         for generation in 2..=10 {
             bus.tell(5, Happening::Published { generation });
             bus.tell(5, Happening::HostUp { host: "a".to_owned(), service: None, why: String::new() });
@@ -146,7 +147,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let command = format!("echo >> {}/ran; sleep 60", folder.path().display());
         let bus = Bus::new(1_790_000_000);
-        let runner = Runner::start("lab", &hooks(&command, 60), &bus).unwrap();
+        let runner = Runner::start("lab", hooks(&command, 60), &bus);
         let began = Instant::now();
         for generation in 1..=500 {
             bus.tell(5, Happening::Published { generation });
@@ -160,8 +161,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_commands_nothing_runs() {
-        let none = Hooks { commands: BTreeMap::new(), timeout: Duration::from_secs(1) };
-        assert!(Runner::start("lab", &none, &Bus::new(1)).is_none());
+    async fn another_config_has_other_hooks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display();
+        let hooks = |command: String| Hooks {
+            commands: BTreeMap::from([(EventName::Published, command)]),
+            timeout: Duration::from_secs(30),
+        };
+        let bus = Bus::new(1);
+        let sender = watch::Sender::new(Hooks { commands: BTreeMap::new(), timeout: Duration::from_secs(1) });
+        let runner = Runner::start("lab", sender.subscribe(), &bus);
+        sender.send_replace(hooks(format!("touch {path}/one")));
+        bus.tell(5, Happening::Published { generation: 1 });
+        while !folder.path().join("one").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        sender.send_replace(hooks(format!("touch {path}/other")));
+        drop(sender);
+        bus.tell(5, Happening::Published { generation: 2 });
+        bus.close();
+        runner.finish(Duration::from_secs(30)).await;
+        assert!(folder.path().join("other").exists());
     }
 }

@@ -98,9 +98,14 @@ impl Board {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has these checks from now on. What is known of one that was there before stays; of others an earlier daemon may have `kept` something.
+    /// Has these checks from now on; nothing is done if it has them. What is known of one that was there before stays; of others an earlier daemon may have `kept` something.
     pub fn set(&self, targets: Vec<Target>, kept: &BTreeMap<CheckId, Kept>) {
         let mut inner = self.lock();
+        if inner.entries.len() == targets.len()
+            && inner.entries.iter().zip(&targets).all(|(entry, target)| *entry.target == *target)
+        {
+            return;
+        }
         let mut known: BTreeMap<CheckId, Entry> =
             inner.entries.drain(..).map(|entry| (entry.target.id.clone(), entry)).collect();
         let entries = targets.into_iter().map(|target| match known.remove(&target.id) {

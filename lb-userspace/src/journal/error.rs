@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 
 use super::ids::IdKind;
+use super::trouble::Trouble;
 
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
@@ -29,7 +30,8 @@ pub enum Error {
     #[error(
         "journal {} is damaged ({detail}) and was not changed: restore it from a copy, or save what is readable with \
          `sqlite3 {} .recover | sqlite3 mended.db` and put mended.db in its place, or move it away to start with an empty \
-         one, which forgets drains and, unless the config gives hash_key, the hash key",
+         one, which forgets drains, applied configs and, unless the config gives hash_key, the hash key; packets are forwarded \
+         meanwhile",
         .path.display(), .path.display()
     )]
     Damaged { path: PathBuf, detail: String },
@@ -41,8 +43,14 @@ pub enum Error {
     )]
     Newer { path: PathBuf, found: i64, supported: i64 },
 
-    #[error("journal {}: cannot {action}; nothing was changed", .path.display())]
-    Sqlite { path: PathBuf, action: &'static str, source: rusqlite::Error },
+    #[error("{} cannot {action}, as {}: nothing was changed", .path.display(), Trouble::of(self).map_or("", Trouble::words))]
+    Sqlite {
+        path: PathBuf,
+        action: &'static str,
+        /// What the operating system said to SQLite last; 0: nothing.
+        errno: i32,
+        source: rusqlite::Error,
+    },
 
     #[error("cannot get random bytes for the hash key: give hash_key in the config")]
     Random { source: io::Error },
@@ -64,8 +72,25 @@ pub enum Error {
     #[error("host {host} is out of service by drain {drain} already: undrain it first")]
     DrainInForce { host: String, drain: u64 },
 
+    #[error("revision {revision} waits for its confirmation")]
+    Unconfirmed {
+        revision: u64,
+        /// Unix seconds.
+        deadline: u64,
+    },
+
+    #[error("no config waits for its confirmation")]
+    NothingToConfirm,
+
     #[error("there is no drain {drain} that is {wanted}: look at the list of drains")]
     NoSuchDrain { drain: u64, wanted: &'static str },
+}
+
+impl Error {
+    /// What to do about a journal that cannot be written.
+    pub fn mend(&self) -> Option<&'static str> {
+        Trouble::of(self).map(Trouble::mend)
+    }
 }
 
 /// What goes wrong inside a transaction, before the path and the doing are known.
@@ -98,7 +123,7 @@ impl Fault {
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                     Error::Damaged { path, detail: source.to_string() }
                 }
-                _ => Error::Sqlite { path, action, source },
+                _ => Error::Sqlite { path, action, errno: 0, source },
             },
         }
     }

@@ -41,7 +41,48 @@ impl fmt::Display for IdKind {
     }
 }
 
+/// The numbers of all that a config names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Numbers {
+    pub hosts: BTreeMap<String, u16>,
+    pub services: BTreeMap<String, u16>,
+    /// (service, host)
+    pub stats: BTreeMap<(String, String), u32>,
+}
+
 impl Journal {
+    /// The numbers of these hosts, services and pairs of them; what has none gets one. All or none. Unless they are to be kept they are
+    /// those that a later call would give.
+    pub fn numbers<'a>(
+        &mut self,
+        hosts: impl Iterator<Item = &'a str>,
+        services: impl Iterator<Item = &'a str>,
+        pairs: impl Iterator<Item = (&'a str, &'a str)>,
+        keep: bool,
+    ) -> Result<Numbers> {
+        let number_all = |tx: &Transaction<'_>| {
+            let mut numbers = Numbers::default();
+            let mut free = Free::default();
+            for host in hosts {
+                let id = number(tx, IdKind::Host, host, "", &mut free)?;
+                numbers.hosts.insert(host.to_owned(), narrow(IdKind::Host, id)?);
+            }
+            let mut free = Free::default();
+            for service in services {
+                let id = number(tx, IdKind::Service, service, "", &mut free)?;
+                numbers.services.insert(service.to_owned(), narrow(IdKind::Service, id)?);
+            }
+            let mut free = Free::default();
+            for (service, host) in pairs {
+                let id = number(tx, IdKind::Stat, service, host, &mut free)?;
+                numbers.stats.insert((service.to_owned(), host.to_owned()), id);
+            }
+            Ok(numbers)
+        };
+        let action = "number hosts and services";
+        if keep { self.write(action, number_all) } else { self.try_out(action, number_all) }
+    }
+
     /// The numbers (1 to 4094) of these hosts; hosts without one get one. All or none.
     pub fn host_ids(&mut self, names: &[impl AsRef<str>]) -> Result<BTreeMap<String, u16>> {
         self.numbers_of(IdKind::Host, names)

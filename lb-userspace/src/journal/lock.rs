@@ -47,9 +47,8 @@ impl Lock {
             }
             Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
         }
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(failed("write the pid to"))?;
+        // For who is refused; on a full disk the lock holds without it.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Lock { file, path })
     }
 
@@ -70,5 +69,7 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // The pid of a daemon that is gone would only mislead; the kernel takes the lock off with the descriptor.
         let _ = self.file.set_len(0);
+        // For all who share the descriptor: a child between fork(2) and exec(2) would hold the lock for a moment longer.
+        let _ = self.file.unlock();
     }
 }

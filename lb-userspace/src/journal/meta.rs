@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde_json::json;
 
+use super::configs::{self, NewConfig};
 use super::error::{Error, Fault, Result};
 use super::revisions::{self, Change, Kind};
 use super::{Journal, from_sql, to_sql};
@@ -40,17 +41,21 @@ impl Journal {
         )
     }
 
-    /// Notes that the daemon has started, under the kernel with `boot_id`; call it when the data path is in line with the
-    /// journal. Returns the number of the revision.
+    /// Notes that the daemon has started, under the kernel with `boot_id`, by which config; call it when the data path is in line with
+    /// the journal. Returns the number of the revision.
     pub fn note_start(
         &mut self,
         boot_id: &str,
+        config: Option<&NewConfig<'_>>,
         change: &Change<'_>,
         detail: &serde_json::Value,
     ) -> Result<u64> {
         self.write("note the start", |tx| {
             tx.execute("UPDATE meta SET boot_id = ?1", [boot_id])?;
-            revisions::add(tx, Kind::Start, change, detail)
+            match config {
+                Some(config) => configs::put_in_force(tx, Kind::Start, config, change, detail),
+                None => revisions::add(tx, Kind::Start, change, detail),
+            }
         })
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! The calls are synchronous and short (a write is one or two disk flushes).
 
+mod configs;
 mod copy;
 mod drains;
 mod error;
@@ -20,10 +21,12 @@ mod itself;
 mod lineages;
 mod lock;
 mod meta;
+mod prune;
 mod ramps;
 mod revisions;
 mod schema;
 mod timeouts;
+mod trouble;
 
 #[cfg(test)]
 mod tests;
@@ -33,18 +36,21 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+pub use configs::{Applied, NewConfig, Pending};
 pub use copy::Copy;
 pub use drains::{Amended, DrainRow, TakenBack};
 pub use error::Error;
 pub use health::HealthRows;
-pub use ids::IdKind;
+pub use ids::{IdKind, Numbers};
 pub use lock::Lock;
 pub use meta::HashKey;
+pub use prune::{ALWAYS_KEPT, Keep};
 pub use ramps::Ramps;
-pub use revisions::{Change, Kind, Revision};
+pub use revisions::{Change, Kind, Revision, Which};
 pub use timeouts::{SetNumber, TimeoutSet, TimeoutSets};
 
 use error::{Fault, Result};
+use trouble::Trouble;
 
 /// An open journal, and the lock on it.
 pub struct Journal {
@@ -53,6 +59,8 @@ pub struct Journal {
     hash_key: HashKey,
     key_replaced: bool,
     lock: Lock,
+    /// Why the last write failed; `None`: it did not.
+    trouble: Option<Trouble>,
 }
 
 impl Journal {
@@ -82,7 +90,7 @@ impl Journal {
         if fresh {
             file::sync_directory(path)?;
         }
-        Ok(Journal { db, path: path.to_owned(), hash_key, key_replaced, lock })
+        Ok(Journal { db, path: path.to_owned(), hash_key, key_replaced, lock, trouble: None })
     }
 
     pub fn path(&self) -> &Path {
@@ -100,7 +108,28 @@ impl Journal {
         action: &'static str,
         work: impl FnOnce(&Transaction<'_>) -> std::result::Result<T, Fault>,
     ) -> Result<T> {
-        transact(&mut self.db, &self.path, action, work)
+        let written = transact(&mut self.db, &self.path, action, work);
+        self.trouble = match &written {
+            Ok(_) => None,
+            // Refusals say nothing of the disk.
+            Err(error) => Trouble::of(error).or(self.trouble.take()),
+        };
+        written
+    }
+
+    /// Runs `work` as a transaction of which nothing stays.
+    fn try_out<T>(
+        &mut self,
+        action: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> std::result::Result<T, Fault>,
+    ) -> Result<T> {
+        let run = || {
+            let tx = self.db.transaction_with_behavior(TransactionBehavior::Deferred)?;
+            let done = work(&tx)?;
+            tx.rollback()?;
+            Ok(done)
+        };
+        run().map_err(|fault: Fault| fault.at(&self.path, action))
     }
 
     fn read<T>(
@@ -130,7 +159,15 @@ fn transact<T>(
         tx.commit()?;
         Ok(done)
     };
-    run().map_err(|fault: Fault| fault.at(path, action))
+    let done = run();
+    done.map_err(|fault: Fault| match fault.at(path, action) {
+        Error::Sqlite { path, action, source, .. } => {
+            // SAFETY: the handle is that of the open connection.
+            let errno = unsafe { rusqlite::ffi::sqlite3_system_errno(db.handle()) };
+            Error::Sqlite { path, action, errno, source }
+        }
+        error => error,
+    })
 }
 
 /// SQLite's integers are signed; no number here comes near the end of either kind.

@@ -26,7 +26,16 @@ pub enum Kind {
     /// The config's hash key took the place of another one.
     HashKey,
     Start,
-    Config,
+    /// Another config was put in force.
+    Apply,
+    /// It is to stay.
+    Confirm,
+    /// An earlier config was put in force again.
+    Rollback,
+    /// A config could not be put in force, so the one before was again.
+    Failed,
+    /// A host that the config does not name any more has no flow left.
+    Left,
     Drain,
     /// A drain under way was given another order.
     Amend,
@@ -53,7 +62,11 @@ impl fmt::Display for Kind {
             Kind::Created => "created",
             Kind::HashKey => "hash-key",
             Kind::Start => "start",
-            Kind::Config => "config",
+            Kind::Apply => "apply",
+            Kind::Confirm => "confirm",
+            Kind::Rollback => "rollback",
+            Kind::Failed => "failed",
+            Kind::Left => "left",
             Kind::Drain => "drain",
             Kind::Amend => "amend",
             Kind::Drained => "drained",
@@ -80,7 +93,30 @@ pub struct Revision {
     /// As [`Kind`] is displayed; a later version may have written one that this version does not know.
     pub kind: String,
     pub detail: Value,
+    /// The earlier one that this one settles.
+    pub about: Option<u64>,
+    /// It put a config in force.
+    pub has_config: bool,
 }
+
+/// Which revisions are asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Which {
+    /// With smaller numbers only.
+    pub before: Option<u64>,
+    /// Unix seconds: not older ones.
+    pub since: Option<u64>,
+}
+
+/// What a revision is beside its detail.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Settles {
+    /// Number of the config that it puts in force.
+    pub config: Option<i64>,
+    pub about: Option<u64>,
+}
+
+const COLUMNS: &str = "number, at, author, reason, kind, detail, about, config IS NOT NULL";
 
 impl Journal {
     /// Notes a change that has no other effect in the journal; returns its number.
@@ -95,11 +131,52 @@ impl Journal {
 
     /// Up to `limit` changes, the newest first, beginning below the number `before` if given.
     pub fn revisions(&self, before: Option<u64>, limit: u32) -> Result<Vec<Revision>> {
+        self.revisions_that(Which { before, since: None }, limit, |_| true)
+    }
+
+    /// Up to `limit` changes of those that are `chosen`, the newest first.
+    pub fn revisions_that(
+        &self,
+        which: Which,
+        limit: u32,
+        chosen: impl Fn(&Revision) -> bool,
+    ) -> Result<Vec<Revision>> {
         self.read("read revisions", |db| {
-            let mut query = db.prepare_cached(
-                "SELECT number, at, author, reason, kind, detail FROM revisions WHERE number < ?1 ORDER BY number DESC LIMIT ?2",
-            )?;
-            let mut rows = query.query(params![before.map_or(i64::MAX, to_sql), limit])?;
+            let mut query = db.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM revisions WHERE number < ?1 AND at >= ?2 ORDER BY number DESC"
+            ))?;
+            let mut rows = query
+                .query(params![which.before.map_or(i64::MAX, to_sql), to_sql(which.since.unwrap_or(0))])?;
+            let mut found = Vec::new();
+            while found.len() < limit as usize
+                && let Some(row) = rows.next()?
+            {
+                let revision = of_row(row)?;
+                if chosen(&revision) {
+                    found.push(revision);
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// The change with this number.
+    pub fn revision(&self, number: u64) -> Result<Option<Revision>> {
+        self.read("read a revision", |db| {
+            let mut query =
+                db.prepare_cached(&format!("SELECT {COLUMNS} FROM revisions WHERE number = ?1"))?;
+            let mut rows = query.query([to_sql(number)])?;
+            rows.next()?.map(of_row).transpose()
+        })
+    }
+
+    /// The changes that settle this one, the oldest first.
+    pub fn revisions_about(&self, number: u64) -> Result<Vec<Revision>> {
+        self.read("read what came of a revision", |db| {
+            let mut query = db.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM revisions WHERE about = ?1 ORDER BY number"
+            ))?;
+            let mut rows = query.query([to_sql(number)])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
                 found.push(of_row(row)?);
@@ -116,15 +193,28 @@ pub(super) fn add(
     change: &Change<'_>,
     detail: &Value,
 ) -> std::result::Result<u64, Fault> {
+    add_settling(db, kind, change, detail, Settles::default())
+}
+
+/// As [`add`].
+pub(super) fn add_settling(
+    db: &Connection,
+    kind: Kind,
+    change: &Change<'_>,
+    detail: &Value,
+    Settles { config, about }: Settles,
+) -> std::result::Result<u64, Fault> {
     db.prepare_cached(
-        "INSERT INTO revisions (at, author, reason, kind, detail) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO revisions (at, author, reason, kind, detail, config, about) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
     .execute(params![
         to_sql(change.at),
         change.author,
         change.reason,
         kind.to_string(),
-        detail.to_string()
+        detail.to_string(),
+        config,
+        about.map(to_sql),
     ])?;
     Ok(from_sql(db.last_insert_rowid()))
 }
@@ -145,5 +235,7 @@ fn of_row(row: &Row<'_>) -> std::result::Result<Revision, Fault> {
         detail: serde_json::from_str(&detail).map_err(|error| {
             Fault::Content(format!("the detail of revision {number} is no JSON: {error}"))
         })?,
+        about: row.get::<_, Option<i64>>(6)?.map(from_sql),
+        has_config: row.get(7)?,
     })
 }

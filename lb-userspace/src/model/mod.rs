@@ -47,6 +47,7 @@ pub struct Model {
     /// Of services that have none of their own.
     pub health: Health,
     pub hooks: Hooks,
+    pub journal: Retention,
     pub api: Api,
     /// Interface that has the VIPs as long as this machine wants their traffic; `None`: nobody is told.
     pub announce: Option<String>,
@@ -101,6 +102,14 @@ pub struct FlowTable {
     pub overflow: u32,
     /// Pins that a CPU may make in a second for TCP flows that need none; 0: any number.
     pub flood_gate: u32,
+}
+
+/// How long the journal keeps revisions: those that are neither too old nor too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Retention {
+    #[serde(with = "humantime_serde")]
+    pub keep_for: Duration,
+    pub keep_revisions: u32,
 }
 
 /// How long a pin may be idle before its flow counts as ended, by phase; whole seconds, at least one.

@@ -95,12 +95,17 @@ impl Resolver {
         self.states.borrow().clone()
     }
 
-    /// Waits until no address of the set is [`NextHopState::Unresolved`], but at most `patience`; returns the
-    /// states as they are then. For a start: neighbours mostly answer within milliseconds.
+    /// [`Self::settled_of`] all addresses of the set.
     pub async fn settled(&self, patience: Duration) -> States {
+        let addresses = self.addresses.borrow().clone();
+        self.settled_of(&addresses, patience).await
+    }
+
+    /// Waits until none of these addresses is [`NextHopState::Unresolved`], but at most `patience`; returns the
+    /// states as they are then. For a start: neighbours mostly answer within milliseconds.
+    pub async fn settled_of(&self, addresses: &BTreeSet<IpAddr>, patience: Duration) -> States {
         let mut states = self.subscribe();
         let settled = |states: &States| {
-            let addresses = self.addresses.borrow();
             addresses.iter().all(|address| match states.get(address) {
                 None | Some(NextHopState::Unresolved { .. }) => false,
                 Some(_) => true,

@@ -28,6 +28,7 @@ const TOLD_A_SECOND: u32 = 1000;
 const READ_A_SECOND: u32 = 10_000;
 
 /// The backends that packets go to in outer headers, so that errors about them come to the balancer.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     backends: BTreeSet<IpAddr>,
     /// Outer sources that are none of this machine's addresses.

@@ -16,6 +16,9 @@ use crate::topology::Namespace;
 /// Packets a second: far more than all else, and few enough to leave the machine to others as well.
 const RATE: f64 = 8000.0;
 
+/// It ends by itself then: on a machine that is slow anyway nobody might come to end it.
+const LONGEST: Duration = Duration::from_secs(4);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Syns,
@@ -71,7 +74,7 @@ fn pour(path: &Path, kind: Kind, mut random: Random, stop: &AtomicBool) -> Resul
         .with_context(|| format!("there is no {}", path.interface))?;
     let begun = Instant::now();
     let mut sent = 0_u64;
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.load(Ordering::Relaxed) && begun.elapsed() < LONGEST {
         let due = (begun.elapsed().as_secs_f64() * RATE) as u64;
         while sent < due {
             let frame = match kind {

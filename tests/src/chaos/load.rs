@@ -207,8 +207,8 @@ impl Load {
     }
 
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        totals.requests = self.requests.iter().map(|(run, _)| run.counts().ok).sum();
+        let requests = self.requests.iter().map(|(run, _)| run.counts().ok).sum();
+        let mut totals = Totals { requests, ..Totals::default() };
         for counts in self.udp.iter().map(|(run, _)| run.counts()) {
             totals.udp_flows += counts.flows;
             totals.datagrams += counts.sent;

@@ -65,6 +65,8 @@ pub enum Excuse {
     Dead,
     /// A link was down.
     Cut,
+    /// The host's servers stood still; an excuse for nothing while it is short.
+    Stopped,
     /// The balancer's own link was down, so that a service had no host, and said so to new clients; until a daemon knows better.
     Off,
     /// A deadline moved or reset the host's flows, or an operator ended them.
@@ -80,6 +82,7 @@ impl Excuse {
         match self {
             Excuse::Dead => "its host had been killed",
             Excuse::Cut => "a link was down",
+            Excuse::Stopped => "its host stood still for long",
             Excuse::Off => "no host could be reached",
             Excuse::Ended => "an operator had it ended",
             Excuse::Flood => "there was a flood",
@@ -133,8 +136,8 @@ pub struct Model {
     /// How far the wall clock is ahead, in seconds, of where it was; and of that the part that the daemon knows.
     clock: i64,
     daemon_clock: i64,
-    /// When the servers of a host were stopped last.
-    stopped: [Duration; HOSTS],
+    /// The time by the last look at it.
+    now: Duration,
     has_no_daemon: bool,
     is_off: bool,
     /// What was excused, by what it was and why.
@@ -148,8 +151,8 @@ impl Model {
     pub fn note(&mut self, action: &Action, begun: Duration, done: Duration, outcome: Outcome) {
         self.advance(begun);
         match *action {
-            Action::Freeze(host) => self.stopped[host] = begun,
-            Action::Thaw(host) => self.note_long(Some(host), self.stopped[host], done),
+            Action::Freeze(host) => self.open(Excuse::Stopped, Some(host), begun),
+            Action::Thaw(host) => self.close(Excuse::Stopped, Some(host), done),
             Action::KillDaemon | Action::EndDaemon => self.lose_daemon(begun),
             Action::StartDaemon => {
                 self.daemon_clock = self.clock;
@@ -218,10 +221,6 @@ impl Model {
                 }
             }
             Action::Mend(link) => {
-                let cut = |window: &&Window| window.excuse == Excuse::Cut && window.host == host_at(link);
-                if let Some(from) = self.windows.iter().rfind(cut).map(|window| window.from) {
-                    self.note_long(host_at(link), from, done);
-                }
                 self.close(Excuse::Cut, host_at(link), done);
                 if link == Link::Balancer {
                     self.is_off = false;
@@ -247,6 +246,7 @@ impl Model {
 
     /// Takes note that `now` has come: leases and deadlines pass by themselves.
     pub fn advance(&mut self, now: Duration) {
+        self.now = self.now.max(now);
         for host in 0..HOSTS {
             let drain = self.drains[host];
             let has_come = |time: Duration| self.passed(time, now);
@@ -362,7 +362,7 @@ impl Model {
         longer: Duration,
     ) -> Option<Excuse> {
         let fits = |window: &&Window| {
-            window.excuse == excuse
+            (window.excuse == excuse || (excuse == Excuse::Dead && self.is_long(window)))
                 && (host.is_none() || window.host.is_none() || window.host == host)
                 && window.from <= to
                 && window.to.is_none_or(|end| end + longer >= from)
@@ -382,11 +382,9 @@ impl Model {
     }
 
     /// A host that did nothing for longer than it was to, as this machine is slow, is as good as dead to its clients.
-    fn note_long(&mut self, host: Option<Host>, from: Duration, to: Duration) {
-        if to.saturating_sub(from) > SHORT {
-            let newest = Duration::MAX;
-            self.windows.push(Window { excuse: Excuse::Dead, host, from, to: Some(to), newest });
-        }
+    fn is_long(&self, window: &Window) -> bool {
+        let lasted = window.to.unwrap_or(self.now).saturating_sub(window.from);
+        matches!(window.excuse, Excuse::Cut | Excuse::Stopped) && lasted > SHORT
     }
 
     /// Whatever the daemon was about to publish, it has not.
@@ -540,9 +538,12 @@ mod tests {
         done(&mut model, 20, Action::Cut(Link::Balancer));
         assert!(model.judge(&lost(20, 1)).is_ok(), "this one is everybody's");
         done(&mut model, 21, Action::Mend(Link::Balancer));
-        done(&mut model, 30, Action::Freeze(0));
-        done(&mut model, 36, Action::Thaw(0));
-        assert!(model.judge(&broken(0, 36, Some(0))).is_ok(), "that was too long");
+        done(&mut model, 40, Action::Freeze(0));
+        model.advance(s(43));
+        assert!(model.judge(&broken(39, 43, Some(0))).is_err());
+        model.advance(s(46));
+        assert!(model.judge(&broken(39, 46, Some(0))).is_ok(), "that is too long");
+        assert!(model.judge(&broken(39, 46, Some(1))).is_err());
     }
 
     #[test]

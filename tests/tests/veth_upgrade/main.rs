@@ -64,13 +64,13 @@ fn no_client_notices_that_the_balancer_is_restarted_killed_or_another() {
         site.daemon.start_again().unwrap();
         println!("{what}: {} ms", begun.elapsed().as_millis());
         assert!(site.daemon.log().contains("took over"), "{}", site.daemon.log());
+        let live = site.live("h3").unwrap();
+        assert!(live > before / 2, "{what}: {before} flows of h3 were live, {live} are");
+        load.check(what);
         let after = site.reasons().unwrap();
         for (reason, count) in &packets {
             assert!(after[reason] >= *count, "{what}: {reason} was {count}, is {}", after[reason]);
         }
-        let live = site.live("h3").unwrap();
-        assert!(live > before / 2, "{what}: {before} flows of h3 were live, {live} are");
-        load.check(what);
         assert_eq!(site.violations().unwrap(), "{}", "{what}");
     };
     change(&mut site, "upgrade", &mut |site| site.daemon.use_binary(&new));

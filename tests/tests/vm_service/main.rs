@@ -144,8 +144,7 @@ fn a_daemon_whose_engine_hangs_is_started_anew() {
     let unit = &site.unit;
     let tcp = site.connect();
     let pid = unit.pid();
-    // Three times its watchdog's time.
-    std::thread::sleep(unit::WATCHDOG * 3);
+    std::thread::sleep(unit::WATCHDOG * 2);
     assert_eq!(unit.pid(), pid, "an engine that is well is left alone: {}", unit.log());
     let ended = stopped::until_its_end(pid, "engine");
     assert!(ended < LIMIT, "{ended:?}");

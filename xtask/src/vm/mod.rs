@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::command::{Cmd, which};
-use crate::leftovers::RUN_VAR;
 use crate::setup::{self, Purpose};
 use crate::steps::Totals;
 use crate::suites;
@@ -97,7 +96,7 @@ pub fn run_task(workspace: &Workspace, options: &Options) -> Result<()> {
     if runs.is_empty() {
         bail!("there is no run of this name");
     }
-    boot_all(workspace, &runs, options.filter.as_deref(), None, &mut |line| {
+    boot_all(workspace, &runs, options.filter.as_deref(), &mut |line| {
         passed += u32::from(line.ends_with("... ok"));
     })?;
     if let (Some(filter), 0) = (&options.filter, passed) {
@@ -106,25 +105,14 @@ pub fn run_task(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds the suites of CI and runs them in the virtual machine, all of them whatever fails; `see` gets each line that they print. `run` marks
-/// the process as one of a run of the tests.
+/// Builds the suites and runs them in the virtual machine, all of them whatever fails; `see` gets each line that they print.
 ///
 /// # Errors
 /// When a suite fails, and when the virtual machine does.
-pub fn run_suites(
-    workspace: &Workspace,
-    filter: Option<&str>,
-    run: Option<&str>,
-    see: &mut dyn FnMut(&str),
-) -> Result<()> {
-    boot_all(workspace, &RUNS.iter().collect::<Vec<_>>(), filter, run, see)
-}
-
 fn boot_all(
     workspace: &Workspace,
     runs: &[&Run],
     filter: Option<&str>,
-    run: Option<&str>,
     see: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let machine = Machine::find(workspace, CI).context("the virtual machine's files have gone")?;
@@ -132,7 +120,7 @@ fn boot_all(
     let mut failed = Vec::new();
     for each in runs {
         let limit = if each.suite == SERVICE { 2 * LIMIT } else { LIMIT };
-        match built.boot(&machine, each, limit, filter, run, see) {
+        match built.boot(&machine, each, limit, filter, see) {
             Ok(0) => {}
             Ok(status) => failed.push(format!("{} (status {status}: see above)", each.name)),
             Err(error) => failed.push(format!("{} ({error:#})", each.name)),
@@ -185,8 +173,8 @@ pub fn test_task(workspace: &Workspace, options: &TestOptions) -> Result<()> {
             println!("\n== Linux {}: {}", machine.release, run.name);
             let begun = Instant::now();
             let mut totals = Totals::default();
-            let status = built
-                .boot(&machine, run, LONG, options.filter.as_deref(), None, &mut |line| totals.add(line));
+            let status =
+                built.boot(&machine, run, LONG, options.filter.as_deref(), &mut |line| totals.add(line));
             cells.push(Cell::of(&status.map_err(|error| println!("{error:#}")), totals, begun.elapsed()));
         }
         table.add(&machine.release, cells);
@@ -226,7 +214,6 @@ impl Built<'_> {
         run: &Run,
         limit: Duration,
         filter: Option<&str>,
-        mark: Option<&str>,
         see: &mut dyn FnMut(&str),
     ) -> Result<i32> {
         let mut contents = Initramfs::new(&machine.busybox())?;
@@ -243,10 +230,7 @@ impl Built<'_> {
         }
         let initramfs = self.folder.join(format!("{}.cpio", run.name));
         contents.write(filter, run.without, limit, &initramfs)?;
-        let mut qemu = machine.command(&initramfs);
-        if let Some(mark) = mark {
-            qemu = qemu.env(RUN_VAR, mark);
-        }
+        let qemu = machine.command(&initramfs);
         boot::run(&qemu, limit, see)
     }
 }

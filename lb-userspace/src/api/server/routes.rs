@@ -1,6 +1,7 @@
 //! All that can be asked, in one table: the router and the OpenAPI document are made from it.
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{MethodRouter, get, post};
 
 use super::events::{document, events};
@@ -11,6 +12,10 @@ use crate::api::types::{
     BlockersQuery, DrainsQuery, Event, EventQuery, HealthQuery, HealthReport, HealthTest, HealthTestRequest,
     PlanQuery, Ready, SelfDrainRequest, SelfStatus, SelfUndrainRequest,
 };
+use crate::config::limits as config_limits;
+
+/// Bytes of a body with a config in it, which JSON may make twice as long.
+const LONGEST_CONFIG: usize = 2 * config_limits::MAX_FILE as usize + 65_536;
 
 pub(super) struct Route {
     pub operation: Operation,
@@ -96,6 +101,44 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         operation: Operation::get("/v1/kicks/{id}", "One kick").answers::<Kick>(),
         handler: || get(kick_by_id),
+    },
+    Route {
+        operation: Operation::get(
+            "/v1/history",
+            "What was changed, by whom and why: the journal's revisions",
+        )
+        .asks::<HistoryQuery>()
+        .answers::<History>(),
+        handler: || get(history),
+    },
+    Route {
+        operation: Operation::get("/v1/history/{revision}", "One revision").answers::<RevisionDetail>(),
+        handler: || get(revision),
+    },
+    Route {
+        operation: Operation::get("/v1/diff", "What differs between two revisions")
+            .asks::<DiffQuery>()
+            .answers::<Diff>(),
+        handler: || get(diff),
+    },
+    Route {
+        operation: Operation::post("/v1/apply", "Put another config in force, or say what it would do")
+            .takes::<ApplyRequest>()
+            .of_up_to(LONGEST_CONFIG)
+            .answers::<Applied>(),
+        handler: || post(apply).layer(DefaultBodyLimit::max(LONGEST_CONFIG)),
+    },
+    Route {
+        operation: Operation::post("/v1/confirm", "Keep the config in force that waits to be confirmed")
+            .takes::<ConfirmRequest>()
+            .answers::<Confirmed>(),
+        handler: || post(confirm),
+    },
+    Route {
+        operation: Operation::post("/v1/rollback", "Put an earlier config in force again")
+            .takes::<RollbackRequest>()
+            .answers::<Applied>(),
+        handler: || post(rollback),
     },
     Route {
         operation: Operation::get("/v1/rings", "The rings, and what a drain of each host would move")

@@ -36,16 +36,27 @@ impl Lonely {
 
     /// Status of the answer.
     async fn ask(&self, method: &str, path: &str) -> u16 {
-        let path = path.replace("{id}", "1");
+        let path =
+            path.replace("{id}", "1").replace("{revision}", "1").replace("/v1/diff", "/v1/diff?from=1");
         let answer = match method {
             "get" => self.client.get::<Value>(&path).await,
-            _ => self.client.post::<Value, Value>(&path, &serde_json::json!({"hosts": [], "host": ""})).await,
+            _ => self.client.post::<Value, Value>(&path, &body(&path)).await,
         };
         match answer {
             Ok(_) => 200,
             Err(ClientError::Api { status, .. }) => status,
             Err(error) => panic!("{method} {path}: {error}"),
         }
+    }
+}
+
+/// That has what is required, and nothing that is not known.
+fn body(path: &str) -> Value {
+    match path {
+        "/v1/apply" => serde_json::json!({"config": ""}),
+        "/v1/confirm" | "/v1/rollback" => serde_json::json!({}),
+        "/v1/kick" => serde_json::json!({"host": ""}),
+        _ => serde_json::json!({"hosts": []}),
     }
 }
 
@@ -159,7 +170,13 @@ fn what_the_types_write_is_valid_by_their_schemas() {
     check("Receipt", serde_json::to_value(drain.receipt.as_ref().unwrap()).unwrap());
     let drains = Drains { drains: vec![drain, fixtures::draining(8, "b", 3)] };
     check("Drains", serde_json::to_value(&drains).unwrap());
-    let error = ApiError { code: "x".to_owned(), message: "y".to_owned(), hint: None, rules: Vec::new() };
+    let error = ApiError {
+        code: "x".to_owned(),
+        message: "y".to_owned(),
+        hint: None,
+        rules: Vec::new(),
+        problems: Vec::new(),
+    };
     check("ApiError", serde_json::to_value(&error).unwrap());
     for happening in [
         Happening::DaemonStopping,

@@ -128,6 +128,29 @@ pub enum Happening {
     Published {
         generation: u64,
     },
+    /// Another config is in force; `kind` is `apply` or `rollback`. Unless it is confirmed by `confirm_by`, if that is not null, the one
+    /// before comes back.
+    ConfigApplied {
+        revision: u64,
+        kind: String,
+        by: String,
+        reason: Option<String>,
+        confirm_by: Option<u64>,
+    },
+    /// The config of that revision is to stay.
+    ConfigConfirmed {
+        revision: u64,
+        by: String,
+        reason: Option<String>,
+    },
+    /// The config of that revision could not be put in force, so the one before is in force again.
+    ConfigFailed {
+        revision: u64,
+    },
+    /// The host is not in the config any more, and its last flow has ended.
+    HostLeft {
+        host: String,
+    },
     /// A must-be-zero counter moved, by so much.
     Violation {
         counter: String,
@@ -179,6 +202,10 @@ pub enum EventName {
     HostUp,
     HostDown,
     Published,
+    ConfigApplied,
+    ConfigConfirmed,
+    ConfigFailed,
+    HostLeft,
     Violation,
     DaemonStarted,
     DaemonStopping,
@@ -203,6 +230,10 @@ impl Happening {
             Happening::HostUp { .. } => EventName::HostUp,
             Happening::HostDown { .. } => EventName::HostDown,
             Happening::Published { .. } => EventName::Published,
+            Happening::ConfigApplied { .. } => EventName::ConfigApplied,
+            Happening::ConfigConfirmed { .. } => EventName::ConfigConfirmed,
+            Happening::ConfigFailed { .. } => EventName::ConfigFailed,
+            Happening::HostLeft { .. } => EventName::HostLeft,
             Happening::Violation { .. } => EventName::Violation,
             Happening::DaemonStarted { .. } => EventName::DaemonStarted,
             Happening::DaemonStopping => EventName::DaemonStopping,
@@ -240,8 +271,12 @@ impl Happening {
             | Happening::KickBegan { host, .. }
             | Happening::KickEnded { host, .. }
             | Happening::HostUp { host, .. }
-            | Happening::HostDown { host, .. } => Some(host),
+            | Happening::HostDown { host, .. }
+            | Happening::HostLeft { host } => Some(host),
             Happening::Published { .. }
+            | Happening::ConfigApplied { .. }
+            | Happening::ConfigConfirmed { .. }
+            | Happening::ConfigFailed { .. }
             | Happening::Violation { .. }
             | Happening::DaemonStarted { .. }
             | Happening::DaemonStopping
@@ -268,6 +303,10 @@ impl EventName {
         EventName::HostUp,
         EventName::HostDown,
         EventName::Published,
+        EventName::ConfigApplied,
+        EventName::ConfigConfirmed,
+        EventName::ConfigFailed,
+        EventName::HostLeft,
         EventName::Violation,
         EventName::DaemonStarted,
         EventName::DaemonStopping,
@@ -292,6 +331,10 @@ impl EventName {
             EventName::HostUp => "host_up",
             EventName::HostDown => "host_down",
             EventName::Published => "published",
+            EventName::ConfigApplied => "config_applied",
+            EventName::ConfigConfirmed => "config_confirmed",
+            EventName::ConfigFailed => "config_failed",
+            EventName::HostLeft => "host_left",
             EventName::Violation => "violation",
             EventName::DaemonStarted => "daemon_started",
             EventName::DaemonStopping => "daemon_stopping",

@@ -2,11 +2,13 @@
 //!
 //! Times are Unix seconds, durations seconds, rates per second over the daemon's last sampling interval.
 
+mod config;
 mod drain;
 mod error;
 mod event;
 mod flows;
 mod health;
+mod history;
 mod itself;
 mod kick;
 mod plan;
@@ -16,11 +18,13 @@ mod receipt;
 mod rings;
 mod status;
 
+pub use config::*;
 pub use drain::*;
 pub use error::*;
 pub use event::*;
 pub use flows::*;
 pub use health::*;
+pub use history::*;
 pub use itself::*;
 pub use kick::*;
 pub use plan::*;

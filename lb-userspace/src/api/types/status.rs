@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DrainStatus, RampStatus};
+use super::{ConfigStatus, DrainStatus, LeavingHost, RampStatus};
 use crate::model::{Ports, Protocols};
 
 /// `GET /v1/status`
@@ -19,11 +19,17 @@ pub struct Status {
     pub generation: u64,
     /// Number of the last change in the journal.
     pub revision: u64,
+    /// The daemon's own config file.
     pub config: String,
+    #[serde(default)]
+    pub config_in_force: ConfigStatus,
     pub vip_mode: String,
     pub interfaces: Vec<InterfaceStatus>,
     pub services: Vec<ServiceStatus>,
     pub hosts: Vec<HostStatus>,
+    /// Hosts that the config does not name any more, and whose flows go on to their end.
+    #[serde(default)]
+    pub leaving: Vec<LeavingHost>,
     pub flow_table: FlowTableStatus,
     /// Errors from the paths to backends; null where no packet has an outer header, or where they cannot be heard.
     #[serde(default)]

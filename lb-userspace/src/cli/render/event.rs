@@ -68,7 +68,17 @@ fn words(happening: &Happening) -> String {
             let service = service.as_ref().map(|service| format!("for {service}: ")).unwrap_or_default();
             format!("{service}{why}")
         }
-        Happening::DaemonStopping => String::new(),
+        Happening::HostLeft { .. } | Happening::DaemonStopping => String::new(),
+        Happening::ConfigApplied { revision, kind, by, reason, confirm_by } => {
+            let until = if confirm_by.is_some() { ", to be confirmed" } else { "" };
+            format!("revision {revision}, {kind}{until} ({})", asked(by, reason))
+        }
+        Happening::ConfigConfirmed { revision, by, reason } => {
+            format!("revision {revision} ({})", asked(by, reason))
+        }
+        Happening::ConfigFailed { revision } => {
+            format!("revision {revision}: the config before is in force again")
+        }
         Happening::Published { generation } => format!("generation {generation}"),
         Happening::Violation { counter, more } => {
             format!("{counter} moved by {}, and must not", exact(*more))

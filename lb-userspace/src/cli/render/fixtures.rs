@@ -155,6 +155,8 @@ pub fn status() -> Status {
         generation: 7,
         revision: 12,
         config: "/etc/sluice.toml".to_owned(),
+        config_in_force: ConfigStatus { revision: 2, ..ConfigStatus::default() },
+        leaving: Vec::new(),
         vip_mode: "external".to_owned(),
         interfaces: vec![InterfaceStatus {
             name: "eth0".to_owned(),

@@ -1,9 +1,11 @@
 //! What people read, made from the API's bodies: pure functions from types to text.
 
+pub mod config;
 pub mod drain;
 pub mod event;
 pub mod flows;
 pub mod health;
+pub mod history;
 pub mod itself;
 pub mod kick;
 pub mod number;

@@ -90,6 +90,13 @@ pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
         }
     }
 
+    for leaving in &status.leaving {
+        let flows = plural(leaving.live_flows, "live flow");
+        let words =
+            format!("{} has left {} by the config: {flows} to their end", leaving.host, leaving.service);
+        paragraph(&mut out, &words, style);
+    }
+
     // Of one service alone.
     let backends = status.services.iter().flat_map(|service| &service.backends);
     for drain in backends.filter_map(|backend| backend.drain.as_ref()) {
@@ -172,7 +179,11 @@ fn head(out: &mut String, status: &Status, now: u64, style: Style) {
         status.vip_mode
     );
     paragraph(out, &line, style);
-    paragraph(out, &format!("config {}", status.config), style);
+    let revision = match status.config_in_force.revision {
+        0 => String::new(),
+        revision => format!(", in force since revision {revision}"),
+    };
+    paragraph(out, &format!("config {}{revision}", status.config), style);
 }
 
 /// What must not be overlooked stands above the tables.
@@ -330,7 +341,7 @@ mod tests {
         let text = status(&fixtures::status(), false, NOW, Style::PLAIN);
         let expected = "\
 sluice 0.1.0, instance default, up 2h05m, process 4242, generation 7, revision 12, VIPs external
-config /etc/sluice.toml
+config /etc/sluice.toml, in force since revision 2
 
 HOST   ADMIN     OPER  WEIGHT  SHARE  LIVE  HALF  ESTAB  CLOSE  UDP  NEW/S  PKT/S    B/S
 web-1  active    up       100   100%    37     0     30      7    0   12.5  1.20k  98.0k

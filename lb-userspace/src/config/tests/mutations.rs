@@ -15,8 +15,8 @@ use super::EXAMPLE;
 use crate::api::types::EventName;
 use crate::model::{
     Affinity, Api, Check, Family, FlowPolicy, FlowTable, Forward, Fragments, Health, Hooks, Host, Interface,
-    Model, OuterSource, Percent, Ping, PortRange, Ports, Probe, Protocol, Protocols, Reach, Rules, Service,
-    Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
+    Model, OuterSource, Percent, Ping, PortRange, Ports, Probe, Protocol, Protocols, Reach, Retention, Rules,
+    Service, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
 
 /// A change to the bytes of a text.
@@ -368,6 +368,7 @@ prop_compose! {
         v6 in prop::option::of(32..=127u8),
         gue_port in 1..=u16::MAX,
         hooks in hooks(),
+        keep in (1..=3650u64, 100..=1_000_000u32),
         api in api(),
     ) -> Model {
         let [one, other] = modes;
@@ -390,6 +391,7 @@ prop_compose! {
             rules: Rules::default(),
             health: Health::default(),
             hooks,
+            journal: Retention { keep_for: Duration::from_secs(keep.0 * 86_400), keep_revisions: keep.1 },
             api,
             // The writer of services may have prefixes.
             announce: None,
@@ -480,6 +482,9 @@ fn write(model: &Model) -> String {
     if let Some(interface) = &model.announce {
         writeln!(toml, "[announce]\ninterface = {interface:?}").unwrap();
     }
+    let Retention { keep_for, keep_revisions } = model.journal;
+    writeln!(toml, "[journal]\nkeep_for = \"{}s\"\nkeep_revisions = {keep_revisions}", keep_for.as_secs())
+        .unwrap();
     for host in model.hosts.values() {
         let addresses = host.ipv4.map(IpAddr::V4).into_iter().chain(host.ipv6.map(IpAddr::V6));
         let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();

@@ -10,13 +10,14 @@ use super::EXAMPLE;
 const REFERENCE: &str = include_str!("../../../../docs/configuration.md");
 
 /// Each section's heading in the reference, its header in TOML, and its fields.
-const SECTIONS: [(&str, &str, Fields); 11] = [
+const SECTIONS: [(&str, &str, Fields); 12] = [
     ("## Top of the file", "", schema::TOP),
     ("## `[flow_table]`", "[flow_table]", schema::FLOW_TABLE),
     ("## `[timeouts]`", "[timeouts]", schema::TIMEOUTS),
     ("## `[rules]`", "[rules]", schema::RULES),
     ("## `[health]`", "[health]", schema::HEALTH),
     ("## `[hooks]`", "[hooks]", schema::HOOKS),
+    ("## `[journal]`", "[journal]", schema::JOURNAL),
     ("## `[api]`", "[api]", schema::API),
     ("## `[announce]`", "[announce]", schema::ANNOUNCE),
     ("## `[hosts.NAME]`", "[hosts.a]", schema::HOST),
@@ -44,8 +45,18 @@ fn rows(heading: &str) -> Vec<(&'static str, &'static str, &'static str)> {
 fn every_field_has_a_row_in_its_section_and_no_other_has() {
     for (heading, _, fields) in SECTIONS {
         let documented: Vec<&str> = rows(heading).iter().map(|(field, ..)| *field).collect();
-        let sections =
-            ["flow_table", "timeouts", "rules", "health", "hooks", "api", "announce", "hosts", "services"];
+        let sections = [
+            "flow_table",
+            "timeouts",
+            "rules",
+            "health",
+            "hooks",
+            "journal",
+            "api",
+            "announce",
+            "hosts",
+            "services",
+        ];
         let is_section = |field: &&&str| heading.contains("Top") && sections.contains(*field);
         let expected: Vec<&str> = fields.iter().filter(|field| !is_section(field)).copied().collect();
         assert_eq!(documented, expected, "under {heading}");
@@ -80,16 +91,17 @@ fn defaults_of_the_reference_are_those_of_the_code() {
             }
         }
     }
-    assert_eq!(count, 5 + 2 + 5 + 2 + 12 + 1 + 2 + 6, "defaults that are values: {written:?}");
+    assert_eq!(count, 5 + 2 + 5 + 2 + 12 + 1 + 2 + 2 + 6, "defaults that are values: {written:?}");
     let full = format!(
-        "interfaces = [\"eth0\"]\n{}[flow_table]\n{}[timeouts]\n{}[rules]\n{}[health]\n{}[hooks]\n{}{}",
+        "interfaces = [\"eth0\"]\n{}[flow_table]\n{}[timeouts]\n{}[rules]\n{}[health]\n{}[hooks]\n{}[journal]\n{}{}",
         written[0],
         written[1],
         written[2],
         written[3],
         written[4],
         written[5],
-        hosts_and_service(&written[8], &written[9])
+        written[6],
+        hosts_and_service(&written[9], &written[10])
     );
     assert_eq!(accepted(&full).model, sparse.model);
     assert_eq!(sparse.model.timeouts, default::TIMEOUTS);

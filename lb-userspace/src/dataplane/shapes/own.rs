@@ -56,7 +56,7 @@ pub fn own() -> Shapes {
         ("GATE", shape::<u64>(1, vec![bits("pins", 0, 32), bits("second", 32, 32)])),
         ("RINGS", ring_block()),
         // The kernel's: interface and program.
-        ("EGRESS", shape::<u32>(1, vec![bits("ifindex", 0, 32)])),
+        ("EGRESS", shape::<u64>(1, vec![bits("ifindex", 0, 32), bits("program", 32, 32)])),
         ("OWN", shape::<Own>(1, fields!(Own { v6, v4, bond }))),
         ("VIPS", shape::<u32>(1, vec![bits("flags", 0, 32)])),
         (
@@ -232,7 +232,8 @@ mod tests {
             start: 9,
             stats: 10,
             slot: 11,
-            ..Cold::default()
+            #[cfg(feature = "layout-next")]
+            more: 0,
         };
         let entry = Overflow { word: word.0, cold };
         // SAFETY: `repr(C)` without padding.

@@ -110,7 +110,8 @@ impl Records {
             start: start.get(value) as u32,
             stats: stats.get(value) as u32,
             slot: slot.get(value) as u32,
-            ..Cold::default()
+            #[cfg(feature = "layout-next")]
+            more: 0,
         }
     }
 }

@@ -1,7 +1,10 @@
+mod configs;
 mod drains;
+mod every_write;
 mod ids;
 mod kill;
 mod open;
+mod prune;
 mod revisions;
 mod timeouts;
 

@@ -53,7 +53,7 @@ fn a_key_in_the_config_wins_and_that_is_noted() {
 fn a_start_is_noted_with_the_boot() {
     let (_dir, path) = place();
     let mut journal = open(&path);
-    let number = journal.note_start("boot-1", &by("sluice"), &serde_json::json!({})).expect("noted");
+    let number = journal.note_start("boot-1", None, &by("sluice"), &serde_json::json!({})).expect("noted");
     drop(journal);
     let journal = open(&path);
     assert_eq!(journal.boot_id().expect("readable").as_deref(), Some("boot-1"));
@@ -103,7 +103,7 @@ fn a_damaged_journal_is_refused_and_kept() {
     let mut journal = open(&path);
     for number in 0..400 {
         let detail = serde_json::json!({ "number": number, "text": "x".repeat(100) });
-        journal.note(Kind::Config, &by("ann"), &detail).expect("noted");
+        journal.note(Kind::Apply, &by("ann"), &detail).expect("noted");
     }
     drop(journal);
     let whole = fs::read(&path).expect("readable");
@@ -137,10 +137,10 @@ fn the_log_of_a_refused_journal_stays_beside_it() {
     let mut journal = open(&path);
     for _ in 0..40 {
         let detail = serde_json::json!({ "text": "x".repeat(400) });
-        journal.note(Kind::Config, &by("ann"), &detail).expect("noted");
+        journal.note(Kind::Apply, &by("ann"), &detail).expect("noted");
     }
     journal.db.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(())).expect("written back");
-    journal.note(Kind::Config, &by("ann"), &serde_json::json!({})).expect("noted");
+    journal.note(Kind::Apply, &by("ann"), &serde_json::json!({})).expect("noted");
 
     // What a kill leaves behind: the database and the log with the last change.
     let left = dir.path().join("left.db");
@@ -185,7 +185,7 @@ fn a_second_opener_is_refused_and_told_who_has_it() {
 fn readers_may_look_while_it_is_open() {
     let (_dir, path) = place();
     let mut journal = open(&path);
-    journal.note(Kind::Config, &by("ann"), &serde_json::json!({})).expect("noted");
+    journal.note(Kind::Apply, &by("ann"), &serde_json::json!({})).expect("noted");
     let reader =
         Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).expect("opens");
     let count: i64 = reader.query_row("SELECT count(*) FROM revisions", [], |row| row.get(0)).expect("reads");

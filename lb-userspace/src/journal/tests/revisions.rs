@@ -10,7 +10,7 @@ fn revisions_are_numbered_kept_and_paged() {
     let mut journal = open(&path);
     for number in 2..=6 {
         let change = Change { at: NOW + number, author: "ann", reason: Some("kernel") };
-        assert_eq!(journal.note(Kind::Config, &change, &json!({ "n": number })).expect("noted"), number);
+        assert_eq!(journal.note(Kind::Apply, &change, &json!({ "n": number })).expect("noted"), number);
     }
     let newest = journal.revisions(None, 2).expect("readable");
     let expected = Revision {
@@ -18,8 +18,10 @@ fn revisions_are_numbered_kept_and_paged() {
         at: NOW + 6,
         author: "ann".to_owned(),
         reason: Some("kernel".to_owned()),
-        kind: "config".to_owned(),
+        kind: "apply".to_owned(),
         detail: json!({ "n": 6 }),
+        about: None,
+        has_config: false,
     };
     assert_eq!(newest[0], expected);
     let older: Vec<u64> =

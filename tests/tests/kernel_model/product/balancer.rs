@@ -119,6 +119,7 @@ impl Balancer {
         let start = Start {
             instance: plane.options.instance.clone(),
             config: "none".into(),
+            text: None,
             model: setup.model(),
             journal,
             next_hops: self.hops.subscribe(),

@@ -137,10 +137,13 @@ impl Setup {
             ring_size: self.ring,
             hash_key: Some(key()),
             hooks: model::Hooks { commands: BTreeMap::new(), timeout: Duration::from_secs(30) },
+            journal: model::Retention { keep_for: Duration::from_secs(3600), keep_revisions: 1000 },
             flow_table: model::FlowTable { pins: 64, overflow: 64, flood_gate: 0 },
             timeouts: timeouts(),
             rules: model::Rules::default(),
             health: model::Health::default(),
+            api: model::Api::default(),
+            announce: None,
             hosts: self.weights.iter().map(host).collect(),
             services: self.services_named().map(|service| self.service(service)).collect(),
         }

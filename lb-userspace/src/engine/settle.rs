@@ -1,0 +1,182 @@
+//! From a config to what is in force, the same way at a start and when a config is applied: what the journal knows of its hosts is
+//! taken up, rings go on from their history, and all of it is published.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lb_common::layout::{BackendFlags, HostState};
+
+use super::rings::Rings;
+use super::{Engine, Error};
+use crate::dataplane::grace_period;
+use crate::drain::{State, Target, resume};
+use crate::model::Interface;
+use crate::plan::state_of_leaving;
+
+impl Engine {
+    /// Takes up what is known of the hosts of the model: by memory, and of those that are new to it by the journal. Nothing changes for
+    /// packets.
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
+        let mut drains = std::mem::take(&mut self.drains);
+        drains.retain(|target, _| self.is_named(target));
+        let hosts = self.model.hosts.keys();
+        let new: BTreeSet<String> =
+            hosts.filter(|host| !drains.contains_key(&Target::host(host))).cloned().collect();
+        drains.extend(new.iter().map(|host| (Target::host(host), State::Active { last: None })));
+        self.drains = drains;
+        self.sealed.retain(|target| self.drains.contains_key(target));
+        self.ramps.retain(|host, _| self.model.hosts.contains_key(host));
+        self.resume_drains(&new)?;
+        self.resume_ramps(&new)?;
+        self.resume_health()?;
+        self.take_in_hops();
+        self.find_leaving()?;
+        self.continue_rings()
+    }
+
+    /// Whether the model has the host, and has it serve the service.
+    fn is_named(&self, target: &Target) -> bool {
+        self.model.hosts.contains_key(&target.host)
+            && target.service.as_ref().is_none_or(|name| {
+                let mut services = self.model.services.iter();
+                services.any(|service| service.name == *name && service.hosts.contains(&target.host))
+            })
+    }
+
+    /// Puts the model in force.
+    pub(super) fn enforce(&mut self) -> Result<(), Error> {
+        self.continue_edges();
+        self.publish()?;
+        self.note_lost()?;
+        self.note_starts()?;
+        self.follow_own()?;
+        self.attach()?;
+        self.look_at_ways_out();
+        self.begin_checks();
+        Ok(())
+    }
+
+    /// Takes up the drains of these hosts, and of all hosts those for single services that are not known.
+    fn resume_drains(&mut self, new: &BTreeSet<String>) -> Result<(), Error> {
+        let kept = self.dataplane.adopted;
+        for row in self.journal.open_drains()? {
+            let target = row.drain.target();
+            if !self.is_named(&target) {
+                log::warn!("{target} is drained, but the config does not name it any more");
+                continue;
+            }
+            let is_known = if target.is_whole() {
+                !new.contains(&target.host)
+            } else {
+                self.drains.contains_key(&target)
+            };
+            if is_known {
+                continue;
+            }
+            let receipt = row.receipt.filter(|receipt| !receipt.outcome.is_taken_back());
+            let (state, _) = resume(row.drain, receipt, kept);
+            if matches!(state, State::Drained(_)) && state.is_out() {
+                self.sealed.insert(target.clone());
+            }
+            log::info!("{target} stays {:?} by the journal", state.admin());
+            self.drains.insert(target, state);
+        }
+        Ok(())
+    }
+
+    /// Backends that an earlier daemon published and the config does not name any more: their flows go on.
+    fn find_leaving(&mut self) -> Result<(), Error> {
+        let known: BTreeSet<(u16, u16)> = self
+            .model
+            .services
+            .iter()
+            .flat_map(|service| {
+                let number = self.ids.services.get(&service.name).copied();
+                let hosts = service.hosts.iter().filter_map(|host| self.ids.hosts.get(host).copied());
+                hosts.filter_map(move |host| Some((number?, host)))
+            })
+            .collect();
+        let services: BTreeSet<u16> = known.iter().map(|(service, _)| *service).collect();
+        if self.dataplane.is_directory_new {
+            self.look_for_strays(&known, &services)?;
+        }
+        self.leaving.clear();
+        let features = self.dataplane.options.abilities.features;
+        for ((service, host), mut backend) in self.dataplane.published_backends() {
+            if services.contains(&service) && !known.contains(&(service, host)) {
+                if backend.needs() & !features != 0 {
+                    // Nothing that the config names goes this way any more, so the program cannot go it.
+                    backend.record.flags &= !BackendFlags::REACHABLE;
+                }
+                self.leaving.insert((service, host), backend);
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory of another version does not tell the way to a host that the config does not name, so no flow may be left on one.
+    fn look_for_strays(&self, known: &BTreeSet<(u16, u16)>, services: &BTreeSet<u16>) -> Result<(), Error> {
+        let mut strays: BTreeMap<(u16, u16), u64> = BTreeMap::new();
+        self.dataplane.each_live(
+            |_| true,
+            |flow| {
+                let pair = (flow.service, flow.host);
+                if services.contains(&pair.0) && !known.contains(&pair) {
+                    *strays.entry(pair).or_default() += 1;
+                }
+            },
+        );
+        if strays.is_empty() {
+            return Ok(());
+        }
+        let line = |((service, host), flows): (&(u16, u16), &u64)| {
+            let service = self.ids.service_name(*service).unwrap_or("?");
+            let host = self.ids.host_name(*host).unwrap_or("?");
+            format!(
+                "  {flows} flows of {service} are on {host}, which the config does not name: name it, and drain it"
+            )
+        };
+        let refusals: Vec<String> = strays.iter().map(line).collect();
+        let path = self.dataplane.paths.maps();
+        Err(crate::dataplane::Error::Incompatible { path, differences: refusals.clone(), refusals }.into())
+    }
+
+    /// Hosts that left the config while they could not be reached. Their pins end with the next sweep; from the grace period on no
+    /// packet takes one of them for alive.
+    fn note_lost(&mut self) -> Result<(), Error> {
+        let lost =
+            self.leaving.iter().filter(|(_, backend)| state_of_leaving(&backend.record) == HostState::Lost);
+        let lost: BTreeSet<u16> = lost.map(|(&(_, host), _)| host).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        for name in lost.iter().filter_map(|&host| self.ids.host_name(host)) {
+            log::warn!(
+                "{name} has left the config while it could not be reached: its flows go to other hosts"
+            );
+        }
+        Ok(grace_period()?)
+    }
+
+    fn continue_rings(&mut self) -> Result<(), Error> {
+        let lineages = if self.journal.key_replaced() { BTreeMap::new() } else { self.journal.lineages()? };
+        self.resume_shares();
+        let services = self.wanted();
+        self.rings = self.with_making(|making| Rings::continued(making, services, &lineages));
+        Ok(())
+    }
+
+    fn attach(&mut self) -> Result<(), Error> {
+        self.dataplane.take_over()?;
+        self.attached.clear();
+        for Interface { name: interface, xdp_mode } in &self.model.interfaces {
+            let attached = self.dataplane.attach(interface, *xdp_mode)?;
+            match &attached.note {
+                Some(note) => log::warn!("{interface}: {} mode: {note}", attached.mode),
+                None => log::info!("{interface}: {} mode", attached.mode),
+            }
+            self.attached.push(attached);
+        }
+        let keep: Vec<u32> = self.attached.iter().map(|attached| attached.ifindex).collect();
+        Ok(self.dataplane.detach_others(&keep)?)
+    }
+}
