@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use lb_common::layout::HostId;
 use serde_json::json;
 
+use super::cut_off::CutOff;
 use super::edges::Edges;
 use super::health::Health;
 use super::rings::Rings;
@@ -74,6 +75,7 @@ struct Before {
     ramps: BTreeMap<String, Ramp>,
     sealed: BTreeSet<Target>,
     down: BTreeSet<String>,
+    cut_off: CutOff,
     health: Health,
     leaving: BTreeMap<(u16, HostId), BackendTable>,
     published_hops: BTreeMap<IpAddr, NextHopState>,
@@ -273,7 +275,7 @@ impl Engine {
             let down = self.unreachable(&self.published_hops);
             let notes = down.difference(&before.down).map(|host| format!("{host} cannot be reached now"));
             let notes: Vec<String> = notes.collect();
-            self.down = down;
+            self.note_down(down);
             self.resume_shares();
             let mut rings = self.rings.clone();
             rings.regroup(&self.wanted(), Sizes::RINGS as usize);
@@ -396,6 +398,7 @@ impl Engine {
             ramps: self.ramps.clone(),
             sealed: self.sealed.clone(),
             down: replace(&mut self.down, down),
+            cut_off: self.cut_off.clone(),
             health: self.health.clone(),
             leaving: self.leaving.clone(),
             published_hops: self.published_hops.clone(),
@@ -414,6 +417,7 @@ impl Engine {
             ramps,
             sealed,
             down,
+            cut_off,
             health,
             leaving,
             published_hops,
@@ -422,7 +426,7 @@ impl Engine {
         } = before;
         (self.model, self.ids, self.rings) = (model, ids, rings);
         (self.drains, self.ramps, self.sealed, self.down) = (drains, ramps, sealed, down);
-        (self.health, self.leaving) = (health, leaving);
+        (self.cut_off, self.health, self.leaving) = (cut_off, health, leaving);
         (self.published_hops, self.relay) = (published_hops, relay);
         dataplane.map(|dataplane| std::mem::replace(&mut self.dataplane, dataplane))
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::drains::near;
+use super::publication::CUT_OFF;
 use super::rings::{Rings, Shares};
 use super::{Engine, Error};
 use crate::api::types::{self, Happening, OperState};
@@ -269,14 +270,17 @@ impl Engine {
             let primary: u64 = primary.map(|host| u64::from(weight(host))).sum();
             let member = |host: &String| {
                 let pair = self.health.pairs.get(&(service.name.clone(), host.clone()));
-                let is_unreachable = self.down.contains(host);
-                let oper = match pair {
-                    _ if is_unreachable => Oper::Down,
-                    Some(pair) => pair.oper,
-                    None => Oper::Unknown,
-                };
-                let since = pair.map_or(0, |pair| if is_unreachable { 0 } else { pair.since });
-                Member { name: host.clone(), weight: weight(host), tier: tier(host), oper, since }
+                let is_reachable = !self.cut_off.missing().contains(host);
+                let oper = pair.map_or(Oper::Unknown, |pair| pair.oper);
+                let since = pair.map_or(0, |pair| if is_reachable { pair.since } else { 0 });
+                Member {
+                    name: host.clone(),
+                    weight: weight(host),
+                    tier: tier(host),
+                    oper,
+                    is_reachable,
+                    since,
+                }
             };
             let is_out = |host: &String| {
                 out.contains(host) || pairs.contains_key(&(service.name.clone(), host.clone()))
@@ -468,6 +472,9 @@ impl Engine {
     /// What an operator should know of health.
     pub(super) fn health_problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
+        if self.cut_off.is_on() {
+            problems.push(format!("no host can be reached: {CUT_OFF}"));
+        }
         for ((service, host), pair) in &self.health.pairs {
             if pair.oper == Oper::Down {
                 problems.push(format!("{host} is down for {service}: {}", pair.why));

@@ -6,6 +6,7 @@
 
 mod clock;
 mod configs;
+mod cut_off;
 mod drains;
 mod edges;
 mod error;
@@ -46,6 +47,7 @@ use tokio::sync::watch;
 pub use clock::Clock;
 use configs::InForce;
 pub use configs::{How, Resolved};
+use cut_off::CutOff;
 pub use error::Error;
 pub use handle::{Ask, Handle, Running};
 pub use health::tested;
@@ -108,6 +110,7 @@ pub struct Engine {
     /// Hosts that no stateless answer may name.
     sealed: BTreeSet<Target>,
     down: BTreeSet<String>,
+    cut_off: CutOff,
     health: Health,
     leaving: BTreeMap<(u16, HostId), BackendTable>,
     next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
@@ -243,7 +246,7 @@ impl Engine {
             serving_on: &self.serving_on(),
             sealed: &self.sealed_hosts(),
             pairs: &intents.pairs,
-            down: &self.down,
+            down: self.cut_off.missing(),
             health: &self.left_by_health(),
             next_hops: &self.published_hops,
             path_mtus: &self.path_mtus,

@@ -14,6 +14,9 @@ use crate::netlink::NextHopState;
 /// Why a host is down that nothing can be sent to.
 pub(super) const NO_NEXT_HOP: &str = "it has no next hop";
 
+/// What that means that nobody can be reached.
+pub(super) const CUT_OFF: &str = "it is taken for a fault of this machine's own link, and no slot moves";
+
 impl Engine {
     /// Publishes rings and tables by the present state of drains, hosts and next hops. When it returns, no packet is
     /// decided by anything older.
@@ -32,7 +35,14 @@ impl Engine {
             let why = "its next hops are known".to_owned();
             self.tell(Happening::HostUp { host: host.clone(), service: None, why });
         }
-        self.down = down;
+        let was_cut_off = self.cut_off.is_on();
+        self.note_down(down);
+        self.health.board.set_unseen(self.cut_off.awaited().clone());
+        match (was_cut_off, self.cut_off.is_on()) {
+            (false, true) => log::error!("no host can be reached: {CUT_OFF}"),
+            (true, false) => log::info!("hosts can be reached again"),
+            _ => {}
+        }
         self.published_shares = self.partial_shares();
         let mut rings = self.rings.clone();
         self.take_in_health()?;
@@ -43,6 +53,13 @@ impl Engine {
             log::info!("{moved} slots change hands");
         }
         self.put_in_force(rings)
+    }
+
+    /// Takes in which hosts cannot be reached.
+    pub(super) fn note_down(&mut self, down: BTreeSet<String>) {
+        let hosts = self.model.services.iter().flat_map(|service| &service.hosts);
+        self.cut_off.note(hosts, &down, self.clock.now());
+        self.down = down;
     }
 
     /// Takes in what is known of next hops. A program that was loaded without VLAN tags would send frames to the wrong network.
@@ -123,7 +140,9 @@ impl Engine {
                 size: self.model.ring_size,
                 now: self.clock.now(),
                 ids: &|name| self.ids.known_hosts.get(name).copied(),
-                members: &|hosts, last, alone, shares| inputs.members(hosts, last, alone, shares),
+                members: &|hosts, in_use, keeps_last, alone, shares| {
+                    inputs.members(hosts, in_use, keeps_last, alone, shares)
+                },
             })
         })
     }

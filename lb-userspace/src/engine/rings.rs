@@ -64,10 +64,10 @@ pub struct Wanted {
 /// How the journal's keys of rings begin; the number follows.
 const KEY: &str = "ring-";
 
-/// By names of hosts, of those that were in use last, of the only service where hosts are out for this one, and by the shares that health
-/// leaves hosts.
+/// By names of hosts, of those that were in use last, whether these serve on when all are out, of the only service where hosts are out for
+/// this one, and by the shares that health leaves hosts.
 pub type MakeMembers<'a> =
-    dyn Fn(&[String], Option<&BTreeSet<String>>, Option<&str>, &Shares) -> Vec<Member> + 'a;
+    dyn Fn(&[String], Option<&BTreeSet<String>>, bool, Option<&str>, &Shares) -> Vec<Member> + 'a;
 
 /// What made the rings: the same on every balancer with the same config.
 pub struct Making<'a> {
@@ -77,7 +77,7 @@ pub struct Making<'a> {
     pub now: u64,
     /// Number of a host, also of one that the config names no more.
     pub ids: &'a dyn Fn(&str) -> Option<HostId>,
-    /// Members of the ring of these hosts; the last ones in use, if these keep it while all are out.
+    /// Members of the ring of these hosts.
     pub members: &'a MakeMembers<'a>,
 }
 
@@ -323,8 +323,8 @@ impl Ring {
         Wanted { hosts, keeps_last, alone, shares }: Wanted,
         lineage: Option<Lineage>,
     ) -> Self {
-        let last = lineage.as_ref().map(Lineage::in_use).unwrap_or_default();
-        let members = (making.members)(&hosts, keeps_last.then_some(&last), alone.as_deref(), &shares);
+        let in_use = lineage.as_ref().map(Lineage::in_use);
+        let members = (making.members)(&hosts, in_use.as_ref(), keeps_last, alone.as_deref(), &shares);
         let base = Base::build(making.key, making.size, &members);
         let replayed = lineage.and_then(|lineage| {
             let slots = lineage.replay(making.key, making.size, making.ids, making.now);
@@ -356,8 +356,8 @@ impl Ring {
     }
 
     fn next_members(&self, making: &Making<'_>) -> Vec<Member> {
-        let last = self.keeps_last.then(|| self.lineage.in_use());
-        (making.members)(&self.hosts, last.as_ref(), self.alone.as_deref(), &self.shares)
+        let in_use = self.lineage.in_use();
+        (making.members)(&self.hosts, Some(&in_use), self.keeps_last, self.alone.as_deref(), &self.shares)
     }
 
     fn publish(&mut self, making: &Making<'_>) -> usize {

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::configs::{InForce, NOT_CONFIRMED};
+use super::cut_off::CutOff;
 use super::edges::Edges;
 use super::health::Health;
 use super::house::House;
@@ -99,6 +100,7 @@ impl Start {
             published_shares: BTreeMap::new(),
             sealed: BTreeSet::new(),
             down: BTreeSet::new(),
+            cut_off: CutOff::default(),
             health: Health::default(),
             leaving: BTreeMap::new(),
             published_hops: BTreeMap::new(),

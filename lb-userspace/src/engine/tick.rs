@@ -55,7 +55,7 @@ impl Engine {
     fn follow_next_hops(&mut self) -> Result<(), Error> {
         let path = self.relay.as_ref().is_some_and(|relay| relay.paths.has_changed().unwrap_or(false));
         let is_new = self.next_hops.has_changed().unwrap_or(false) && self.hops() != self.published_hops;
-        if !path && !is_new {
+        if !path && !is_new && !self.cut_off.is_over(self.clock.now()) {
             return Ok(());
         }
         self.publish()?;

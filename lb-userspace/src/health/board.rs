@@ -40,6 +40,8 @@ pub struct Entry {
     pub seen: VecDeque<Seen>,
     /// When it runs next, milliseconds of the checkers' clock; `None`: it runs now.
     pub due: Option<u64>,
+    /// The host could not be seen when the run began.
+    is_unseen: bool,
 }
 
 /// How packets for a backend leave this machine, as the last publication has it.
@@ -59,6 +61,8 @@ struct Inner {
     version: u64,
     entries: Vec<Entry>,
     changed: Changed,
+    /// Hosts of which failures say nothing.
+    unseen: Arc<BTreeSet<String>>,
     ways: Arc<BTreeMap<(String, String), Way>>,
     runs: u64,
     /// Runs that could not be made, for want of this machine's own means.
@@ -112,7 +116,7 @@ impl Board {
             Some(entry) => Entry { target: target.into(), due: None, ..entry },
             None => {
                 let track = Track::resume(kept.get(&target.id).cloned().unwrap_or_default());
-                Entry { target: target.into(), track, seen: VecDeque::new(), due: None }
+                Entry { target: target.into(), track, seen: VecDeque::new(), due: None, is_unseen: false }
             }
         });
         inner.entries = entries.collect();
@@ -140,13 +144,15 @@ impl Board {
         if inner.version != version {
             return None;
         }
+        let unseen = inner.unseen.clone();
         let entry = inner.entries.get_mut(index)?;
         entry.due = None;
+        entry.is_unseen = unseen.contains(&entry.target.id.host);
         Some(entry.target.clone())
     }
 
     /// Takes in a run, and says when the check runs next.
-    pub(super) fn note(&self, version: u64, index: usize, seen: Seen, due: u64) {
+    pub(super) fn note(&self, version: u64, index: usize, mut seen: Seen, due: u64) {
         let mut inner = self.lock();
         if inner.version != version {
             return;
@@ -155,7 +161,14 @@ impl Board {
         let Some(entry) = inner.entries.get_mut(index) else { return };
         entry.due = Some(due);
         inner.runs += 1;
+        let is_unseen = entry.is_unseen || inner.unseen.contains(&entry.target.id.host);
+        if let Result::Failed(why) = &seen.run.result
+            && is_unseen
+        {
+            seen.run.result = Result::NotRun(format!("this machine was cut off: {why}"));
+        }
         match &seen.run.result {
+            Result::NotRun(_) if is_unseen => {}
             Result::NotRun(_) => inner.not_run += 1,
             result => {
                 let outcome = result.outcome();
@@ -206,6 +219,11 @@ impl Board {
     /// Runs that could not be made.
     pub fn not_run(&self) -> u64 {
         self.lock().not_run
+    }
+
+    /// Says of which hosts failures tell nothing from now on, as it is this machine that cannot reach anybody.
+    pub fn set_unseen(&self, hosts: BTreeSet<String>) {
+        self.lock().unseen = Arc::new(hosts);
     }
 
     pub fn set_ways(&self, ways: BTreeMap<(String, String), Way>) {

@@ -12,7 +12,10 @@ pub struct Member {
     pub weight: u16,
     /// 0: primary; 1: stands by.
     pub tier: u8,
+    /// By its checks.
     pub oper: Oper,
+    /// Packets can be sent to it.
+    pub is_reachable: bool,
     /// Unix seconds.
     pub since: u64,
 }
@@ -42,10 +45,18 @@ fn weight<'a>(members: impl Iterator<Item = &'a Member>) -> u64 {
     members.map(|member| u64::from(member.weight)).sum()
 }
 
+/// Whether nobody of these can be reached. Then it is this machine's own link that is down, more likely than not, and nobody would be better
+/// off with the slots of another: as below the panic threshold, it counts against none of them.
+pub fn is_cut_off(reachable: impl IntoIterator<Item = bool>) -> bool {
+    !reachable.into_iter().any(|is_reachable| is_reachable)
+}
+
 /// Chooses among `members`. `primary` is the weight of all primary hosts, also of those that operators took out: those are missing as well.
 /// `had_joined`: the standby hosts were in use until now.
 pub fn choose(members: &[Member], primary: u64, health: &Health, had_joined: bool) -> Choice {
-    let up = |member: &&Member| member.oper != Oper::Down;
+    let is_cut_off = is_cut_off(members.iter().map(|member| member.is_reachable));
+    let is_down = |member: &Member| member.oper == Oper::Down || !member.is_reachable && !is_cut_off;
+    let up = |member: &&Member| !is_down(member);
     let has_standby = members.iter().any(|member| member.tier > 0);
     let has_joined = has_standby && {
         let well = weight(members.iter().filter(|member| member.tier == 0).filter(up));
@@ -62,7 +73,7 @@ pub fn choose(members: &[Member], primary: u64, health: &Health, had_joined: boo
     };
     let all = weight(joined.iter().copied());
     let well = weight(joined.iter().copied().filter(up));
-    let mut down: Vec<&Member> = joined.into_iter().filter(|member| member.oper == Oper::Down).collect();
+    let mut down: Vec<&Member> = joined.into_iter().filter(|member| is_down(member)).collect();
     if !health.panic.is_kept_by(well, all) {
         choice.is_panic = !down.is_empty();
         return choice;

@@ -17,7 +17,7 @@ mod tests;
 mod track;
 
 pub use board::{Board, Changed, CheckId, Entry, Seen, Way, sum};
-pub use choose::{Choice, choose};
+pub use choose::{Choice, choose, is_cut_off};
 pub use probe::{Result, Run, Target};
 pub use task::Checkers;
 pub use track::{Flip, Kept, Oper, Outcome, Track};

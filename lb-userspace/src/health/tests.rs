@@ -21,13 +21,14 @@ fn oper() -> impl Strategy<Value = Oper> {
 }
 
 fn members() -> impl Strategy<Value = Vec<Member>> {
-    let one = (oper(), 1..300u16, 0..2u8, 0..1000u64);
+    let one = (oper(), 1..300u16, 0..2u8, 0..1000u64, prop::bool::weighted(0.7));
     prop::collection::vec(one, 1..12).prop_map(|list| {
-        let member = |(index, (oper, weight, tier, since)): (usize, (Oper, u16, u8, u64))| Member {
+        let member = |(index, (oper, weight, tier, since, is_reachable))| Member {
             name: format!("h{index}"),
             weight,
             tier,
             oper,
+            is_reachable,
             since,
         };
         list.into_iter().enumerate().map(member).collect()
@@ -48,6 +49,11 @@ fn weight<'a>(members: impl Iterator<Item = &'a Member>) -> u64 {
     members.map(|member| u64::from(member.weight)).sum()
 }
 
+/// Whether a member counts as down beside these.
+fn is_down(member: &Member, members: &[Member]) -> bool {
+    member.oper == Oper::Down || !member.is_reachable && members.iter().any(|other| other.is_reachable)
+}
+
 fn primary(members: &[Member]) -> u64 {
     weight(members.iter().filter(|member| member.tier == 0))
 }
@@ -58,7 +64,7 @@ proptest! {
     fn below_the_panic_threshold_all_are_used(members in members(), health in policy(), joined: bool) {
         let choice = choose(&members, primary(&members), &health, joined);
         let in_tiers: Vec<&Member> = members.iter().filter(|of| !choice.waiting.contains(&of.name)).collect();
-        let well = weight(in_tiers.iter().copied().filter(|member| member.oper != Oper::Down));
+        let well = weight(in_tiers.iter().copied().filter(|member| !is_down(member, &members)));
         if well * 100 < weight(in_tiers.iter().copied()) * u64::from(health.panic.0) {
             prop_assert!(choice.ejected.is_empty(), "{choice:?}");
         }
@@ -74,7 +80,7 @@ proptest! {
     ) {
         let choice = choose(&members, primary(&members), &health, joined);
         let ejected = members.iter().filter(|member| choice.ejected.contains(&member.name));
-        prop_assert!(ejected.clone().all(|member| member.oper == Oper::Down));
+        prop_assert!(ejected.clone().all(|member| is_down(member, &members)));
         let in_tiers = members.iter().filter(|member| !choice.waiting.contains(&member.name));
         prop_assert!(weight(ejected) * 100 <= weight(in_tiers) * u64::from(health.max_ejected.0));
         let sets = [&choice.ejected, &choice.waiting, &choice.spared];
@@ -83,13 +89,23 @@ proptest! {
         prop_assert_eq!(sum, union.len());
     }
 
+    /// While nobody can be reached, checks alone decide: it is as if all could be.
+    #[test]
+    fn a_link_of_this_machine_changes_nothing(members in members(), health in policy(), joined: bool) {
+        let with = |is_reachable| -> Vec<Member> {
+            members.iter().map(|member| Member { is_reachable, ..member.clone() }).collect()
+        };
+        let all = primary(&members);
+        prop_assert_eq!(choose(&with(false), all, &health, joined), choose(&with(true), all, &health, joined));
+    }
+
     /// Between the two ratios the standby hosts stay as they are; and where no primary host is well they are in use.
     #[test]
     fn standby_hosts_have_hysteresis(members in members(), health in policy(), joined: bool) {
         let all = primary(&members);
         let choice = choose(&members, all, &health, joined);
         let has_standby = members.iter().any(|member| member.tier > 0);
-        let well = weight(members.iter().filter(|member| member.tier == 0 && member.oper != Oper::Down));
+        let well = weight(members.iter().filter(|member| member.tier == 0 && !is_down(member, &members)));
         let (join, leave) = (health.join_below.is_kept_by(well, all), health.leave_at.is_kept_by(well, all));
         if has_standby && well > 0 && join && !leave {
             prop_assert_eq!(choice.has_joined, joined);
@@ -218,7 +234,8 @@ fn one_that_is_unknown_is_used_until_it_has_failed_often_enough() {
 
 #[test]
 fn a_drained_primary_is_missing_as_one_that_is_down() {
-    let standby = Member { name: "b".to_owned(), weight: 100, tier: 1, oper: Oper::Up, since: 0 };
+    let standby =
+        Member { name: "b".to_owned(), weight: 100, tier: 1, oper: Oper::Up, is_reachable: true, since: 0 };
     // An operator took the only primary host out, so it is not among the members.
     let choice = choose(std::slice::from_ref(&standby), 100, &Health::default(), false);
     assert!(choice.has_joined && choice.is_used("b"));

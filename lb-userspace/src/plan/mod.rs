@@ -38,7 +38,7 @@ pub struct Inputs<'a> {
     pub shares: &'a BTreeMap<String, u16>,
     /// Hosts that are out and that no stateless answer may name any more.
     pub sealed: &'a BTreeSet<String>,
-    /// Hosts that cannot be reached.
+    /// Hosts that cannot be reached, as far as that counts.
     pub down: &'a BTreeSet<String>,
     /// What the health of a service leaves its hosts, by (service, host); hosts without an entry are in full use.
     pub health: &'a BTreeMap<(String, String), Left>,
@@ -123,22 +123,29 @@ impl Inputs<'_> {
         }
     }
 
-    /// The members of a ring: all of them always, and whether they are in use by their share. `last`, of a ring whose last hosts serve on
-    /// when all are out: those that were in use until now.
+    /// The members of a ring: all of them always, and whether they are in use by their share. `in_use`: those that were until now; `None`: the
+    /// ring is new. `keeps_last`: of these the last ones serve on when all are out.
     /// `alone`: the only service of the ring, where hosts are out for this one. `by_health`: shares of hosts that health leaves less than the
     /// full one.
     pub fn members(
         &self,
         hosts: &[String],
-        last: Option<&BTreeSet<String>>,
+        in_use: Option<&BTreeSet<String>>,
+        keeps_last: bool,
         alone: Option<&str>,
         by_health: &BTreeMap<String, u16>,
     ) -> Vec<Member> {
+        let is_out = |name: &String| {
+            self.out.contains(name) || alone.is_some_and(|service| self.pair(service, name).is_some())
+        };
+        let is_down = |name: &str| self.down.contains(name);
+        let (out, active): (Vec<&String>, Vec<&String>) = hosts.iter().partition(|name| is_out(name));
+        let is_last = |name: &&&String| keeps_last && in_use.is_some_and(|in_use| in_use.contains(**name));
+        let last: Vec<&String> = out.iter().filter(is_last).copied().collect();
+        let stay = last::stay(&active, &last, in_use, is_down);
         let member = |name: &String| {
             let host = self.model.hosts.get(name)?;
-            let is_out =
-                self.out.contains(name) || alone.is_some_and(|service| self.pair(service, name).is_some());
-            let is_used = !is_out && !self.down.contains(name);
+            let is_used = !is_out(name) && (!is_down(name) || stay.contains(name.as_str()));
             let share = |of: &BTreeMap<String, u16>| of.get(name).copied().unwrap_or(SHARE_FULL);
             Some(Member {
                 id: *self.ids.hosts.get(name)?,
@@ -148,8 +155,8 @@ impl Inputs<'_> {
             })
         };
         let mut members: Vec<Member> = hosts.iter().filter_map(member).collect();
-        if let Some(last) = last {
-            last::keep_last(&mut members, last, |name| self.down.contains(name));
+        if let Some(last) = in_use.filter(|_| keeps_last) {
+            last::keep_last(&mut members, last, is_down);
         }
         members
     }

@@ -89,7 +89,9 @@ impl Site {
             size: self.model.ring_size,
             now: self.now,
             ids: &|name| self.ids.known_hosts.get(name).copied(),
-            members: &|hosts, last, alone, shares| inputs.members(hosts, last, alone, shares),
+            members: &|hosts, in_use, keeps_last, alone, shares| {
+                inputs.members(hosts, in_use, keeps_last, alone, shares)
+            },
         })
     }
 

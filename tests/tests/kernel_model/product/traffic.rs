@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lb_common::layout::HostId;
+use lb_common::layout::{HOST_NONE, HostId};
 use sluice_tests::packets::Packet;
 
 use super::run::Run;
@@ -22,7 +22,9 @@ impl Run<'_> {
         let got = self.balancer.send(packet);
         if let Some(answer) = answer {
             *self.reasons.entry(answer.reason).or_default() += 1;
-            if got != answer.host {
+            // The daemon knows no way there, so the packet goes nowhere.
+            let is_unreachable = self.handovers.unreachable.contains(&answer.host);
+            if got != if is_unreachable { HOST_NONE } else { answer.host } {
                 return Err(format!(
                     "{signal:?} of {client:?} went to {got}, by the rules to {} ({}); pin before {before:?}, owner {}, \
                      previous {}",
@@ -63,7 +65,7 @@ impl Run<'_> {
         client: Client,
         what: impl FnOnce(&mut World, &Moment<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
-        let (down, out) = (self.handovers.down.clone(), self.handovers.out.clone());
+        let (down, out) = (self.handovers.unreachable.clone(), self.handovers.out.clone());
         let moment = self.moment(&client, &down, &out);
         what(&mut self.world, &moment)
     }
