@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use sluice_tests::servers::Nginx;
-use sluice_tests::site::{ECHO, Plan, Site, WEB, served};
+use sluice_tests::site::{ECHO, Plan, Site, WEB, config, served};
 use sluice_tests::topology::{Layout, Topology};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, Outcome, Requests, RequestsOptions};
 
@@ -411,5 +411,115 @@ fn a_standby_host_joins_while_the_primary_is_down() {
     until(&site, "h2 has joined", || slots(&site, "web-v4", "h2") > 0);
     drop(back);
     web.finish().unwrap();
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+/// All that the rings are: who owns how many slots, which generation last changed one, and handovers under way.
+fn rings(site: &Site) -> Vec<String> {
+    let rings = site.daemon.cli_json(&["rings", "--json"]).unwrap();
+    let ring = |ring: &Value| format!("{} {} {}", ring["generation"], ring["open_slots"], ring["members"]);
+    rings["rings"].as_array().unwrap().iter().map(ring).collect()
+}
+
+#[test]
+fn while_the_balancers_own_link_is_cut_no_slot_moves_and_nobody_is_reset() {
+    let plan =
+        Plan { sections: vec![("web", lines(&[TCP, PACE]))], timeouts: [4, 30, 2, 4], ..Plan::new("l2", 3) };
+    let site = Site::start(Topology::builder().layout(Layout::Routed), &plan).unwrap();
+    until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
+    let tcp = connections(&site);
+    // A SYN that is dropped is sent again after a second.
+    let options = RequestsOptions {
+        rate: 100,
+        concurrency: 512,
+        patience: Duration::from_secs(8),
+        ..RequestsOptions::new(SocketAddr::new(site.vips()[0], WEB))
+    };
+    let web = Requests::start(&site.topology.client().ns, &options).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let before = rings(&site);
+    let switch = site.topology.switch();
+    // The last cut is longer than all checks take to fail.
+    for (cut, length) in [500, 500, 4000].into_iter().enumerate() {
+        switch.shell("ip link set p-lb down").unwrap();
+        std::thread::sleep(Duration::from_millis(length));
+        if length > 500 {
+            let status = site.daemon.cli_ok(&["status"]).unwrap();
+            assert!(status.contains("no host can be reached"), "{status}");
+        }
+        assert_eq!(rings(&site), before, "cut {cut}\n{}", site.daemon.log());
+        switch.shell("ip link set p-lb up").unwrap();
+        let since = Instant::now();
+        let told = (cut + 1) * 3;
+        let of_links = |kind| events(&site, kind).iter().filter(|event| event["service"].is_null()).count();
+        until(&site, "all are found again", || of_links("host_up") == told);
+        assert_eq!(of_links("host_down"), told, "the daemon has noticed it");
+        println!("found again after {:?}", since.elapsed());
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(rings(&site), before, "cut {cut}\n{}", site.daemon.log());
+    }
+    assert!(["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")), "{:?}", health(&site, "h1"));
+    let reasons = site.reasons().unwrap();
+    assert!(reasons.get("drop_no_next_hop").is_some_and(|count| *count > 50), "{reasons:?}");
+    let answered = reasons.keys().filter(|reason| reason.starts_with("answer_re")).collect::<Vec<_>>();
+    assert!(answered.is_empty(), "{reasons:?}");
+    let counts = web.finish().unwrap();
+    assert_eq!(counts.failed, 0, "{counts:?}");
+    let counts = tcp.finish().unwrap();
+    assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+#[test]
+fn checks_come_and_go_with_configs() {
+    let checked =
+        Plan { sections: vec![("web", lines(&[TCP, PACE]))], timeouts: [4, 30, 2, 4], ..Plan::new("l2", 3) };
+    let mut site = Site::start(Topology::builder(), &checked).unwrap();
+    let apply = |site: &Site, plan: &Plan, more: &[&str]| -> Value {
+        let path = site.daemon.config_path().with_file_name("other.toml");
+        std::fs::write(&path, config(&site.topology, plan)).unwrap();
+        let args = [&["apply", path.to_str().unwrap()], more, &["--json"]].concat();
+        site.daemon.cli_json(&args).unwrap_or_else(|error| panic!("{error:#}\n{}", site.daemon.log()))
+    };
+    let results = |site: &Site| health(site, "h1")[0]["results"].as_array().unwrap().len();
+    let tcp = connections(&site);
+    until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
+    drop(site.nginx.remove(2));
+    until(&site, "h3 is down", || is(&site, "h3", "down") && slots(&site, "web-v4", "h3") == 0);
+
+    // What is only planned changes nothing, and what does not concern checks leaves what they know.
+    let without = Plan { sections: Vec::new(), ..checked.clone() };
+    let plan = apply(&site, &without, &["--dry-run"]);
+    let changes = plan["plan"]["changes"].to_string();
+    assert!(changes.contains("\"checks\"") && changes.contains("tcp :80"), "{plan}");
+    assert!(is(&site, "h3", "down") && results(&site) > 2);
+    apply(&site, &Plan { weights: vec![100, 50, 100], ..checked.clone() }, &[]);
+    assert!(is(&site, "h3", "down") && results(&site) > 2, "{:?}", health(&site, "h3"));
+    assert_eq!(slots(&site, "web-v4", "h3"), 0);
+
+    // Without checks nobody is down; with those of before, who was so is so at once.
+    apply(&site, &without, &["--confirm", "60s"]);
+    assert!(health(&site, "h3").is_empty());
+    assert!(slots(&site, "web-v4", "h3") > 0);
+    site.daemon.cli_ok(&["rollback"]).unwrap();
+    assert!(is(&site, "h3", "down"), "{:?}", health(&site, "h3"));
+    assert_eq!(slots(&site, "web-v4", "h3"), 0);
+    until(&site, "they are made again", || results(&site) > 1);
+
+    // Another check of the same hosts; one that fails for all is no reason to use nobody.
+    let http = "[[services.checks]]\ntype = \"http\"\npath = \"/none\"\nstatus = 200\n";
+    apply(&site, &Plan { sections: vec![("web", lines(&[http, PACE]))], ..checked.clone() }, &[]);
+    until(&site, "all are down", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "down")));
+    until(&site, "all are used", || slots(&site, "web-v4", "h1") > 0 && slots(&site, "web-v4", "h3") > 0);
+
+    // What was found of who has left is forgotten.
+    apply(&site, &without, &[]);
+    assert!(health(&site, "h3").is_empty());
+    apply(&site, &checked, &[]);
+    assert!(!is(&site, "h3", "down"), "{:?}", health(&site, "h3"));
+    until(&site, "h3 is down again", || is(&site, "h3", "down") && slots(&site, "web-v4", "h3") == 0);
+    assert!(is(&site, "h1", "up") && is(&site, "h2", "up"));
+    let counts = tcp.finish().unwrap();
+    assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
     assert_eq!(site.violations().unwrap(), "{}");
 }
