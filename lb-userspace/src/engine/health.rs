@@ -272,7 +272,7 @@ impl Engine {
                 let pair = self.health.pairs.get(&(service.name.clone(), host.clone()));
                 let is_reachable = !self.cut_off.missing().contains(host);
                 let oper = pair.map_or(Oper::Unknown, |pair| pair.oper);
-                let since = pair.map_or(0, |pair| if is_reachable { pair.since } else { 0 });
+                let since = pair.map_or(0, |pair| pair.since);
                 Member {
                     name: host.clone(),
                     weight: weight(host),

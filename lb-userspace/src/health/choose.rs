@@ -78,8 +78,9 @@ pub fn choose(members: &[Member], primary: u64, health: &Health, had_joined: boo
         choice.is_panic = !down.is_empty();
         return choice;
     }
-    // Who went down first has been so for longest, and is believed first.
-    down.sort_by(|a, b| (a.since, &a.name).cmp(&(b.since, &b.name)));
+    // Who went down first has been so for longest, and is believed first; before all of them who cannot be reached.
+    let since = |member: &Member| if member.is_reachable || is_cut_off { member.since } else { 0 };
+    down.sort_by(|a, b| (since(a), &a.name).cmp(&(since(b), &b.name)));
     let mut ejected = 0;
     for member in down {
         let more = ejected + u64::from(member.weight);
