@@ -268,11 +268,15 @@ fn what_the_daemon_answers_is_as_its_document_says() {
         }
     };
     let kick = json!({"host": "h1", "reason": "test"});
+    let config = std::fs::read_to_string(site.daemon.config_path()).unwrap();
     let posts = [
         ("/v1/kick", kick),
         ("/v1/drain", json!({"hosts": ["h3"], "lease": 600})),
         ("/v1/plan/drain", json!({"hosts": ["h1"]})),
         ("/v1/undrain", json!({"hosts": ["h2", "h3"]})),
+        ("/v1/apply", json!({"config": config, "dry_run": true})),
+        ("/v1/self/drain", json!({"quiet_for": 600})),
+        ("/v1/self/undrain", json!({})),
     ];
     let mut count = 0;
     for (path, body) in &posts {
@@ -287,12 +291,15 @@ fn what_the_daemon_answers_is_as_its_document_says() {
             continue;
         }
         let id = if path.starts_with("/v1/kicks") { json!(1) } else { receipt["drain"].clone() };
-        let mut target = path.replace("{id}", &id.to_string()).replace("{host}", "h2");
-        if path == "/v1/plan/drain" {
-            target += "?host=h1";
-        }
+        let mut target =
+            path.replace("{id}", &id.to_string()).replace("{host}", "h2").replace("{revision}", "1");
+        target += match path.as_str() {
+            "/v1/plan/drain" => "?host=h1",
+            "/v1/diff" => "?from=1",
+            _ => "",
+        };
         validate(&target, operation, &get(&target));
         count += 1;
     }
-    assert!(count >= 14, "{count}");
+    assert!(count >= 20, "{count}");
 }

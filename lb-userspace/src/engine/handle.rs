@@ -4,6 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
 use super::{Engine, Error};
@@ -34,6 +35,11 @@ pub enum Ask {
 
 /// Time until the same error is said again.
 const SAID_AGAIN: Duration = Duration::from_secs(60);
+
+/// What this thread has used of a processor.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
 
 /// Configs that may wait for their turn.
 const WAITING: usize = 8;
@@ -137,9 +143,9 @@ impl Engine {
         // What goes wrong every second is said once a minute.
         let mut said: Option<(String, Instant)> = None;
         loop {
-            let now = Instant::now();
             // However many commands wait: without sweeps no drain would end.
-            if now >= next {
+            if Instant::now() >= next {
+                let before = processor_time();
                 if !self.is_stopping
                     && let Err(error) = self.tick()
                 {
@@ -150,8 +156,10 @@ impl Engine {
                     }
                 }
                 heart(&self);
-                // A large table takes its time to sweep: not more than a tenth of a core.
-                next = Instant::now() + self.pause().max(now.elapsed() * 9);
+                // A large table takes its time to sweep: not more than a tenth of a core. Time in which a disk or other processes held this
+                // thread up does not count: a busy machine must not make drains end late.
+                let worked = processor_time().saturating_sub(before);
+                next = Instant::now() + self.pause().max(worked * 9);
             }
             match queue.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(Command::Work(work)) => work(&mut self),

@@ -172,8 +172,8 @@ fn what_cannot_be_put_in_force_is_taken_back_whole() {
     let plan = Plan::new("l2", 3);
     let site = Site::start(Topology::builder(), &plan).unwrap();
     let balancer = &site.topology.balancer().ns;
-    // Its driver has no native XDP: that is found out last, when all else is published.
-    balancer.shell("ip link add d0 type dummy && ip link set d0 up").unwrap();
+    // A bridge has no native XDP: that is found out last, when all else is published.
+    balancer.shell("ip link add d0 type bridge && ip link set d0 up").unwrap();
     let load = Load::start(&site, 200);
     let rings = || {
         let rings = site.daemon.cli_json(&["rings", "--json"]).unwrap();
