@@ -2,6 +2,7 @@
 //! are read from packet sockets, before the kernel looks at them. `CAP_NET_RAW` is needed.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -78,9 +79,9 @@ impl Ear {
         for _ in PORTS {
             let number = *next;
             *next = if number == *PORTS.end() { *PORTS.start() } else { number + 1 };
-            if !waiting.contains_key(&number) {
+            if let Entry::Vacant(free) = waiting.entry(number) {
                 let (told, heard) = mpsc::unbounded_channel();
-                waiting.insert(number, told);
+                free.insert(told);
                 return Some(Port { number, heard, waiting: self.waiting.clone() });
             }
         }

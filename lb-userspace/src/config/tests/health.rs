@@ -27,7 +27,7 @@ fn problem(lines: &str) -> String {
 #[test]
 fn a_check_asks_the_service_s_port_unless_told_otherwise() {
     let tcp = Check { probe: Probe::Tcp, port: Some(80), through: Through::Host };
-    assert_eq!(service("[[services.checks]]\ntype = \"tcp\"\n").checks, [tcp.clone()]);
+    assert_eq!(service("[[services.checks]]\ntype = \"tcp\"\n").checks, std::slice::from_ref(&tcp));
     let other = Check { port: Some(8080), ..tcp.clone() };
     assert_eq!(service("[[services.checks]]\ntype = \"tcp\"\nport = 8080\n").checks, [other]);
     let nat = "forward = \"nat\"\nbackend_port = 8443\n";

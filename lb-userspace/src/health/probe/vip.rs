@@ -91,11 +91,11 @@ pub(super) async fn tcp(target: &Target, means: &Means, steps: &mut Steps) -> Re
             while let Some(heard) = port.heard.recv().await {
                 match heard {
                     Heard::Tcp { from, is_syn_ack, is_rst, acknowledges }
-                        if flow.is_from(target, from) && acknowledges == acknowledged =>
+                        if flow.is_from(target, from)
+                            && acknowledges == acknowledged
+                            && (is_syn_ack || is_rst) =>
                     {
-                        if is_syn_ack || is_rst {
-                            return Some((from, is_rst));
-                        }
+                        return Some((from, is_rst));
                     }
                     _ => {}
                 }
