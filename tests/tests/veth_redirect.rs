@@ -1,6 +1,6 @@
 //! The way out by an interface that takes no frames from native XDP programs of others: the daemon says so.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lb_userspace::netlink::takes_redirects;
 use sluice_tests::site::{Plan, Site};
@@ -21,6 +21,14 @@ fn start_again(site: &mut Site, config: &str) {
     site.daemon.write_config(config).unwrap();
     site.daemon.start_again().unwrap();
     std::thread::sleep(Duration::from_millis(200));
+}
+
+fn wait_for_a_warning(site: &Site) {
+    let begin = Instant::now();
+    while warnings(site).is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "{}", site.daemon.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn index_of(ns: &Namespace, interface: &str) -> u32 {
@@ -51,6 +59,8 @@ fn a_way_out_that_takes_no_frames_is_told_once() {
     let index = index_of(&balancer, "x0");
     let takes = || balancer.enter(|| takes_redirects(index)).unwrap();
     let tells = takes().is_some();
+    // The daemon that runs has seen the new way, too, and says so before it ends.
+    wait_for_a_warning(&site);
     start_again(&mut site, &text);
     warned(&site, if tells { "it does not take" } else { "it has no native XDP program itself" });
 
@@ -89,10 +99,6 @@ fn a_way_out_that_comes_later_is_told() {
     let address = site.topology.host(1).ipv4[0];
     let neighbour = format!("ip neigh replace {address} lladdr 02:00:00:00:00:07 dev x0 nud permanent");
     balancer.shell(&format!("{neighbour}; ip route add {address} dev x0")).unwrap();
-    let begin = std::time::Instant::now();
-    while warnings(&site).is_empty() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "{}", site.daemon.log());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_for_a_warning(&site);
     assert_eq!(warnings(&site).len(), 1);
 }

@@ -156,7 +156,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Suites, so many of them at once, and one more of another kind beside them.
+    /// Suites, so many of them at once; one of another kind is begun first, and counts as one.
     fn tests_as_root(
         &self,
         steps: &mut Steps,
@@ -173,7 +173,6 @@ impl Run<'_> {
         steps.run_with(step, |see| {
             build.run_seeing(|_| ())?;
             let messages = build.clone().arg("--message-format=json").output()?;
-            let at_once = at_once + usize::from(beside.is_some());
             let mut all = Vec::from_iter(beside);
             for name in suites {
                 all.push(self.suite(name, &suites::executable(&messages, name)?)?);

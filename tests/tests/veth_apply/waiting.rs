@@ -98,14 +98,15 @@ fn a_daemon_that_was_killed_before_takes_it_back_at_its_start() {
     // The daemon's own file itself was edited, and is applied: what it says is not to come back by itself.
     site.daemon.write_config(&heavier(&site, &plan)).unwrap();
     let own = site.daemon.config_path();
-    site.daemon.cli_ok(&["apply", own.to_str().unwrap(), "--confirm", "6s"]).unwrap();
+    site.daemon.cli_ok(&["apply", own.to_str().unwrap(), "--confirm", "15s"]).unwrap();
+    let applied = Instant::now();
     assert_eq!(weight(&site), 300);
     site.daemon.sigkill();
     // There is time left: it goes on to wait.
     site.daemon.start_again().unwrap();
     assert_eq!(weight(&site), 300);
     site.daemon.sigkill();
-    std::thread::sleep(Duration::from_secs(7));
+    std::thread::sleep(Duration::from_secs(16).saturating_sub(applied.elapsed()));
     site.daemon.start_again().unwrap();
     assert_eq!(weight(&site), 100, "{}", site.daemon.log());
     assert!(status(&site)["problems"].to_string().contains("not that of"), "the file still says otherwise");

@@ -116,14 +116,14 @@ fn a_deadline_that_moves_flows_is_for_datagrams() {
     sleep(Duration::from_secs(1));
     let at_h1: u64 = udp.iter().map(|udp| udp.counts().hosts["h1"].flows).sum();
     assert!(at_h1 > 20, "{at_h1}");
-    site.daemon.cli_ok(&["drain", "h1", "--deadline", "3s", "--at-deadline", "move"]).unwrap();
+    site.daemon.cli_ok(&["drain", "h1", "--deadline", "5s", "--at-deadline", "move"]).unwrap();
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(2) {
         speak(ours.iter_mut().chain(&mut others));
         sleep(Duration::from_millis(200));
     }
     assert!(udp.iter().all(|udp| udp.counts().moved == 0), "until then nobody notices");
-    sleep(Duration::from_millis(4500).saturating_sub(began.elapsed()));
+    sleep(Duration::from_millis(6500).saturating_sub(began.elapsed()));
     let at_h2 = ours.len() as u64;
     for connection in &mut ours {
         assert_eq!(connection.echo().unwrap_err().kind(), ErrorKind::ConnectionReset);

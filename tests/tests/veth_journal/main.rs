@@ -3,6 +3,7 @@
 
 mod disk;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Output;
@@ -123,10 +124,11 @@ fn on_a_full_disk_changes_are_refused_and_packets_go_on() {
     // What needs no history is published all the same: the next hop has another MAC address, and says so.
     let host = &small.topology.host(3).ns;
     host.shell("sysctl -qw net.ipv4.conf.eth0.arp_notify=1").unwrap();
+    let changes = Cell::new(0);
     wait_for("the new MAC is published", || {
-        // Said again, as the kernel goes by no announcement within a second of what it has learnt last.
-        host.shell("ip link set eth0 down; ip link set eth0 address 02:00:00:77:00:01; ip link set eth0 up")
-            .unwrap();
+        // Another one again, as the kernel goes by no announcement within a second of what it has learnt last.
+        changes.set(changes.get() + 1);
+        host.shell(&format!("ip link set eth0 address 02:00:00:77:00:{:02x}", changes.get())).unwrap();
         std::thread::sleep(Duration::from_secs(2));
         small.daemon.log().contains("published without a note of it")
     });

@@ -1,0 +1,181 @@
+use super::super::action::Order;
+use super::*;
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn broken(begun: u64, at: u64, host: Option<Host>) -> Event {
+    Event::Broken { begun: s(begun), at: s(at), host, why: "connection reset".into() }
+}
+
+fn done(model: &mut Model, at: u64, action: Action) {
+    model.note(&action, s(at), s(at), Outcome::Done);
+}
+
+fn drain(model: &mut Model, at: u64, host: Host, order: Order) {
+    model.note(&Action::Drain { host, order }, s(at), s(at), Outcome::Number(at));
+}
+
+#[test]
+fn by_itself_nothing_is_excused() {
+    let mut model = Model::default();
+    let host = Some(0);
+    let events = [
+        broken(1, 2, host),
+        broken(1, 2, None),
+        Event::Failed { begun: s(1), at: s(2), why: String::new() },
+        Event::Lost { begun: s(1), at: s(2), host },
+        Event::Moved { begun: s(1), at: s(2), from: host },
+        Event::Error { begun: s(1), at: s(2), host, why: String::new() },
+    ];
+    for event in &events {
+        assert!(model.judge(event).is_err(), "{event:?}");
+    }
+    assert_eq!(model.judge(&Event::Answered { begun: s(1), at: s(2), host: 0 }), Ok(()));
+    assert!(model.excused.is_empty());
+}
+
+#[test]
+fn a_host_that_is_stopped_or_cut_off_for_a_moment_breaks_no_connection() {
+    let mut model = Model::default();
+    done(&mut model, 1, Action::Freeze(0));
+    done(&mut model, 3, Action::Thaw(0));
+    done(&mut model, 5, Action::Cut(Link::Host(0)));
+    done(&mut model, 6, Action::Mend(Link::Host(0)));
+    assert!(model.judge(&broken(0, 8, Some(0))).is_err());
+    assert!(model.judge(&broken(0, 8, None)).is_err());
+    let lost = |at, host| Event::Lost { begun: s(0), at: s(at), host: Some(host) };
+    assert!(model.judge(&lost(5, 0)).is_ok());
+    assert!(model.judge(&lost(5, 1)).is_err(), "another host's link is up");
+    assert!(model.judge(&lost(9, 0)).is_err());
+    done(&mut model, 20, Action::Cut(Link::Balancer));
+    assert!(model.judge(&lost(20, 1)).is_ok(), "this one is everybody's");
+    done(&mut model, 21, Action::Mend(Link::Balancer));
+    done(&mut model, 40, Action::Freeze(0));
+    model.advance(s(43));
+    assert!(model.judge(&broken(39, 43, Some(0))).is_err());
+    model.advance(s(46));
+    assert!(model.judge(&broken(39, 46, Some(0))).is_ok(), "that is too long");
+    assert!(model.judge(&broken(39, 46, Some(1))).is_err());
+}
+
+#[test]
+fn the_connections_of_a_dead_host_are_lost_and_no_others() {
+    let mut model = Model::default();
+    done(&mut model, 5, Action::Crash(1));
+    assert!(model.judge(&broken(1, 6, Some(1))).is_ok());
+    assert!(model.judge(&broken(1, 4, Some(1))).is_err(), "before it died");
+    assert!(model.judge(&broken(1, 6, Some(0))).is_err(), "another host's");
+    assert!(model.judge(&broken(5, 6, None)).is_ok(), "it may have been at the dead one");
+    done(&mut model, 8, Action::Revive(1));
+    assert!(model.judge(&broken(1, 20, Some(1))).is_ok(), "noticed late");
+    assert!(model.judge(&broken(9, 20, Some(1))).is_err(), "begun after it was back");
+}
+
+#[test]
+fn a_deadline_ends_the_flows_of_its_host_from_then_on() {
+    for (action, is_excused) in
+        [(AtDeadline::Reset, true), (AtDeadline::Move, true), (AtDeadline::Keep, false)]
+    {
+        let mut model = Model::default();
+        drain(&mut model, 10, 2, Order { deadline: Some((10, action)), ..Order::default() });
+        model.advance(s(15));
+        assert!(model.judge(&broken(1, 15, Some(2))).is_err());
+        model.advance(s(21));
+        assert_eq!(model.judge(&broken(1, 21, Some(2))).is_ok(), is_excused);
+        assert!(model.judge(&broken(1, 21, Some(1))).is_err());
+        let moved = Event::Moved { begun: s(1), at: s(21), from: Some(2) };
+        assert_eq!(model.judge(&moved).is_ok(), is_excused);
+    }
+}
+
+#[test]
+fn a_drain_that_is_taken_back_ends_nothing() {
+    let mut model = Model::default();
+    let order = Order { deadline: Some((10, AtDeadline::Reset)), ..Order::default() };
+    drain(&mut model, 10, 2, order);
+    done(&mut model, 12, Action::Undrain { host: 2, ramp: None });
+    model.advance(s(30));
+    assert!(model.judge(&broken(1, 30, Some(2))).is_err());
+    assert_eq!(model.expects(2), Use::In);
+}
+
+#[test]
+fn a_drained_host_answers_no_new_flow() {
+    let mut model = Model::default();
+    let answered = |begun, at, host| Event::Answered { begun: s(begun), at: s(at), host };
+    drain(&mut model, 10, 0, Order::default());
+    drain(&mut model, 10, 1, Order { share: Some(50), ..Order::default() });
+    assert_eq!((model.expects(0), model.expects(1)), (Use::Out, Use::Either));
+    assert!(model.judge(&answered(9, 11, 0)).is_ok(), "begun before");
+    assert!(model.judge(&answered(11, 12, 0)).is_err());
+    assert!(model.judge(&answered(11, 12, 1)).is_ok(), "a part of it is in use");
+    done(&mut model, 20, Action::Undrain { host: 0, ramp: None });
+    assert!(model.judge(&answered(15, 19, 0)).is_err());
+    assert!(model.judge(&answered(15, 21, 0)).is_ok(), "a SYN that was sent again");
+    assert!(model.judge(&answered(21, 22, 0)).is_ok());
+}
+
+#[test]
+fn a_lease_brings_the_host_back() {
+    let mut model = Model::default();
+    drain(&mut model, 10, 0, Order { lease: Some(5), ..Order::default() });
+    assert_eq!(model.expects(0), Use::Out);
+    model.advance(s(14));
+    assert_eq!(model.expects(0), Use::Either);
+    assert!(model.judge(&Event::Answered { begun: s(11), at: s(12), host: 0 }).is_err());
+    assert!(model.judge(&Event::Answered { begun: s(15), at: s(16), host: 0 }).is_ok());
+}
+
+#[test]
+fn a_new_daemon_goes_by_the_new_time_of_day() {
+    let mut model = Model::default();
+    drain(&mut model, 10, 0, Order { deadline: Some((600, AtDeadline::Reset)), ..Order::default() });
+    done(&mut model, 11, Action::MoveClock(3600));
+    model.advance(s(12));
+    assert!(model.judge(&broken(1, 12, Some(0))).is_err(), "the daemon does not look at it again");
+    done(&mut model, 13, Action::StartDaemon);
+    model.advance(s(14));
+    assert!(model.judge(&broken(1, 14, Some(0))).is_ok());
+}
+
+#[test]
+fn what_nobody_was_told_may_be_either_way() {
+    let mut model = Model::default();
+    let action = Action::DrainAndKill { host: 0, after: 5 };
+    model.note(&action, s(5), s(6), Outcome::Unknown);
+    assert_eq!(model.expects(0), Use::Either);
+    assert!(model.judge(&Event::Answered { begun: s(7), at: s(8), host: 0 }).is_ok());
+    model.note(&action, s(9), s(10), Outcome::Number(4));
+    assert_eq!(model.expects(0), Use::Out);
+    assert!(model.judge(&Event::Answered { begun: s(11), at: s(12), host: 0 }).is_err());
+    assert_eq!(model.numbers, [4]);
+}
+
+#[test]
+fn a_balancer_that_reaches_nobody_says_so_until_a_daemon_knows_better() {
+    let mut model = Model::default();
+    let refused = |at| Event::Failed { begun: s(at), at: s(at), why: REFUSED.into() };
+    done(&mut model, 10, Action::Cut(Link::Balancer));
+    done(&mut model, 11, Action::Mend(Link::Balancer));
+    assert!(model.judge(&refused(12)).is_ok());
+    done(&mut model, 13, Action::KillDaemon);
+    assert!(model.judge(&refused(30)).is_ok());
+    done(&mut model, 31, Action::StartDaemon);
+    assert!(model.judge(&refused(32)).is_ok());
+    assert!(model.judge(&refused(40)).is_err());
+    done(&mut model, 41, Action::KillDaemon);
+    done(&mut model, 42, Action::FloodSyns);
+    assert!(model.judge(&refused(43)).is_err(), "it had published long ago");
+}
+
+#[test]
+fn a_kick_ends_flows_until_its_last() {
+    let mut model = Model::default();
+    let kick = Action::Kick { host: 3, rate: 10 };
+    model.note(&kick, s(10), s(10), Outcome::Number(30));
+    assert!(model.judge(&broken(1, 12, Some(3))).is_ok());
+    assert!(model.judge(&broken(1, 12, Some(2))).is_err());
+    assert!(model.judge(&broken(1, 60, Some(3))).is_err());
+}
