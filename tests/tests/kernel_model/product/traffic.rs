@@ -21,9 +21,10 @@ impl Run<'_> {
         let answer = self.is_roomy.then(|| self.rules.packet(client, signal));
         let got = self.balancer.send(packet);
         if let Some(answer) = answer {
-            *self.reasons.entry(answer.reason).or_default() += 1;
             // The daemon knows no way there, so the packet goes nowhere.
             let is_unreachable = self.handovers.unreachable.contains(&answer.host);
+            let reason = if is_unreachable { "drop_no_next_hop" } else { answer.reason };
+            *self.reasons.entry(reason).or_default() += 1;
             if got != if is_unreachable { HOST_NONE } else { answer.host } {
                 return Err(format!(
                     "{signal:?} of {client:?} went to {got}, by the rules to {} ({}); pin before {before:?}, owner {}, \
