@@ -34,6 +34,7 @@ mod status;
 mod summary;
 mod telling;
 mod tick;
+mod way_back;
 mod ways_out;
 mod whatif;
 

@@ -9,7 +9,7 @@ use aya::maps::{HashMap, MapData};
 use lb_common::flow::{Phase, Word};
 use lb_common::layout::{Overflow, Tuple};
 use lb_userspace::api::types::{Flows, LiveFlows, Receipt, Status};
-use lb_userspace::dataplane::{Mapped, Paths};
+use lb_userspace::dataplane::{Mapped, Paths, monotonic_seconds};
 
 /// Live flows by phase, as they are counted: half-open, established, closing, UDP.
 pub type Phases = [u64; 4];
@@ -32,16 +32,26 @@ impl Table {
         Ok(Table { hot: Mapped::new(hot.fd(), "HOT", buckets)?, overflow: overflow.try_into()? })
     }
 
-    /// Its pins.
-    pub fn count(&self) -> Phases {
+    /// Its pins; `timeouts` are those of all services, by phase.
+    pub fn count(&self, timeouts: Phases) -> Count {
         let words = (0..self.hot.len()).flat_map(|bucket| self.hot.get(bucket));
         let more = self.overflow.iter().flatten().map(|(_, entry)| entry.word);
-        count(words.chain(more).map(Word))
+        count(words.chain(more).map(Word), monotonic_seconds(), timeouts)
     }
 }
 
-fn count(words: impl Iterator<Item = Word>) -> Phases {
-    let mut phases = [0; 4];
+/// Pins of the flow table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// All, as gauges have them: one that is idle past its timeout counts until the sweep ends it, in the overflow map some
+    /// seconds later.
+    pub all: Phases,
+    /// Those that are not past their timeouts, as the listing of flows has them.
+    pub live: u64,
+}
+
+fn count(words: impl Iterator<Item = Word>, now: u32, timeouts: Phases) -> Count {
+    let mut counted = Count::default();
     for word in words {
         let phase = match word.phase() {
             Phase::HalfOpen => 0,
@@ -51,9 +61,12 @@ fn count(words: impl Iterator<Item = Word>) -> Phases {
             // Free, or of flows that have been ended: no gauge knows them.
             Phase::Empty | Phase::Reserved | Phase::Reset | Phase::Aborted => continue,
         };
-        phases[phase] += 1;
+        counted.all[phase] += 1;
+        // A closing pin that nothing else keeps at its host is listed as long as an established one.
+        let limit = if phase == 2 { timeouts[1] } else { timeouts[phase] };
+        counted.live += u64::from(u64::from(word.idle(now)) <= limit);
     }
-    phases
+    counted
 }
 
 /// The gauges of all hosts together.
@@ -124,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pins_are_counted_by_phase() {
+    fn pins_are_counted_by_phase_and_those_past_their_timeouts_are_not_live() {
         let word = |phase| Word::new(7, 1, phase, 100);
         let phases = [
             Phase::Empty,
@@ -136,7 +149,10 @@ mod tests {
             Phase::Reset,
             Phase::Aborted,
         ];
-        assert_eq!(count(phases.into_iter().map(word)), [1, 2, 1, 1]);
+        for (now, live) in [(104, 5), (105, 4), (108, 4), (109, 3), (110, 3), (111, 0)] {
+            let counted = count(phases.into_iter().map(word), now, [4, 10, 3, 8]);
+            assert_eq!(counted, Count { all: [1, 2, 1, 1], live }, "at {now}");
+        }
     }
 
     #[test]

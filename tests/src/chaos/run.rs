@@ -13,7 +13,7 @@ use super::books::{self, Table};
 use super::load::Totals;
 use super::model::{Model, Use, seconds};
 use super::plan::{Plan, plan};
-use super::stage::Stage;
+use super::stage::{Stage, TIMEOUTS};
 use crate::demo::interrupt;
 use crate::topology;
 
@@ -217,7 +217,7 @@ fn close_accounts(stage: &Stage, model: &Model) -> Result<()> {
     loop {
         interrupt::sleep(LOOK)?;
         let status: Status = stage.ask(&["status", "--json"])?;
-        let (gauges, count) = (books::gauges(&status), table.count());
+        let (gauges, count) = (books::gauges(&status), table.count(TIMEOUTS.map(u64::from)).all);
         if gauges == [0; 4] && count == [0; 4] && status.flow_table.overflow_used == 0 {
             break;
         }
@@ -239,16 +239,21 @@ fn close_accounts(stage: &Stage, model: &Model) -> Result<()> {
 
 /// Waits for a moment in which gauges, listing and table can be compared, as nothing changes, and they agree.
 fn agree(stage: &Stage, table: &Table) -> Result<()> {
+    let timeouts = TIMEOUTS.map(u64::from);
     let begun = Instant::now();
     let mut seen = Vec::new();
     loop {
         let before: Status = stage.ask(&["status", "--json"])?;
-        let (count, flows): (_, Flows) = (table.count(), stage.ask(&["flows", "--json"])?);
+        let (count, flows): (_, Flows) = (table.count(timeouts), stage.ask(&["flows", "--json"])?);
+        let is_quiet = count == table.count(timeouts);
         let after: Status = stage.ask(&["status", "--json"])?;
         let gauges = books::gauges(&before);
-        let is_quiet = gauges == books::gauges(&after) && count == table.count();
         let (live, listed) = (books::live(&before), books::listed(&flows));
-        let is_equal = is_quiet && count == gauges && listed == live;
+        let is_equal = is_quiet
+            && gauges == books::gauges(&after)
+            && gauges == count.all
+            && listed.values().sum::<u64>() == count.live
+            && listed.iter().all(|(host, flows)| live.get(host).is_some_and(|live| flows <= live));
         // What is left at last agrees with anything.
         if is_equal && gauges != [0; 4] {
             return Ok(());

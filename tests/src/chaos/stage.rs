@@ -19,7 +19,7 @@ use crate::site::{self, Decap, ECHO, WEB, served};
 use crate::topology::{Layout, Namespace, Replies, Topology};
 
 /// Half-open, established, closing, UDP: short, as handovers last as long as the longest.
-const TIMEOUTS: [u32; 4] = [4, 10, 3, 8];
+pub const TIMEOUTS: [u32; 4] = [4, 10, 3, 8];
 /// What `sluice` ends with when a rule would be broken.
 const REFUSED: i32 = 10;
 /// How long a command may take beside a daemon that is killed.
