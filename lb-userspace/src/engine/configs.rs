@@ -21,7 +21,7 @@ use crate::changes;
 use crate::config;
 use crate::dataplane::{Abilities, BackendTable, Dataplane, Options, Sizes};
 use crate::drain::{State, Target};
-use crate::journal::{Change, Kind, NewConfig, TimeoutSets};
+use crate::journal::{self, Change, Kind, NewConfig, TimeoutSets};
 use crate::model::Model;
 use crate::netlink::NextHopState;
 use crate::plan::Ids;
@@ -265,7 +265,7 @@ impl Engine {
         match self.waiting().filter(|waiting| how.about != Some(*waiting)) {
             Some(revision) => {
                 let deadline = self.in_force.status.confirm_by.unwrap_or_default();
-                Err(crate::journal::Error::Unconfirmed { revision, deadline }.into())
+                Err(journal::Error::Unconfirmed { revision, deadline }.into())
             }
             None => Ok(()),
         }
@@ -275,7 +275,13 @@ impl Engine {
     fn plan_config(&mut self, model: &Model) -> Result<ConfigPlan, Error> {
         let changes = changes::between(&self.model, model);
         let sets = self.journal.timeout_sets(&model.all_timeouts(), self.clock.now())?;
-        let ids = number(model, &mut self.journal, sets, false)?;
+        let ids = match number(model, &mut self.journal, sets.clone(), false) {
+            Err(Error::Journal(journal::Error::IdsExhausted { .. })) => {
+                self.give_numbers_back()?;
+                number(model, &mut self.journal, sets, false)?
+            }
+            ids => ids?,
+        };
         let slots_before = self.slots();
         let (leaving, ending) = (self.flows_left_by(model)?, self.flows_ended_by(model)?);
         let relay = self.relay.clone();

@@ -20,6 +20,7 @@ mod interfaces;
 mod itself;
 mod kicks;
 mod listing;
+mod numbers;
 mod own;
 mod progress;
 mod publication;

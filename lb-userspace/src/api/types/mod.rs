@@ -11,6 +11,7 @@ mod health;
 mod history;
 mod itself;
 mod kick;
+mod line;
 mod plan;
 mod progress;
 mod ramp;

@@ -12,7 +12,7 @@ use sluice_tests::packets::DESTINATION_MAC;
 
 use super::balancer::Balancer;
 use super::random::RING;
-use super::setup::Setup;
+use super::setup::{Setup, TIMEOUTS};
 use crate::client::{Client, Service};
 use crate::rules::{Moves, Policy};
 
@@ -152,4 +152,63 @@ fn what_the_journal_does_not_know_yet_comes_first() {
     assert!(done.revision.is_some());
     balancer.engine().round().expect("a round goes well");
     assert_eq!((applied().as_str(), balancer.status().hosts.len()), ("next", 4));
+}
+
+fn numbers_of_hosts(journal: &rusqlite::Connection) -> BTreeMap<String, u32> {
+    let mut query = journal.prepare("SELECT name, id FROM ids WHERE kind = 'host'").unwrap();
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+/// A host that has left the config keeps its number while a flow of it lives or a handover from it is open, and its counters go with it.
+#[test]
+fn a_number_is_given_back_when_nothing_names_its_host_any_more() {
+    let setup = setup(false);
+    let mut balancer = balancer(&setup, "before");
+    let journal = rusqlite::Connection::open(balancer.journal()).unwrap();
+    let has_number = || numbers_of_hosts(&journal).contains_key("host-5");
+    let packets = |balancer: &mut Balancer| {
+        let status = balancer.status();
+        status.hosts.iter().find(|host| host.name == "host-5").expect("it is named").traffic.packets
+    };
+    balancer.engine().round().expect("a round goes well");
+    balancer.pass(3590);
+    let slots = &balancer.slots()[&Service::Web];
+    let slot = slots.iter().position(|slot| slot.owner() == NEW).expect("it has slots");
+    let client = Client::in_slot(0x0a01_0000, Service::Web, slot as u32, RING);
+    for packet in [client.packet().syn(1), client.packet().seq(2).ack(1)] {
+        assert_eq!(balancer.send(&packet), NEW);
+    }
+    assert_eq!(packets(&mut balancer), 2);
+    balancer.apply(&without(&setup, NEW), "without", None).expect("it can be put in force");
+    balancer.pass(11);
+    balancer.engine().round().expect("a round goes well");
+    assert!(has_number(), "its flow lives");
+    for seconds in [TIMEOUTS.established + 1, 1, 3600] {
+        balancer.pass(seconds);
+        balancer.engine().round().expect("a round goes well");
+    }
+    assert!(!has_number());
+    balancer.apply(&setup, "with", None).expect("it can be put in force");
+    assert!(has_number());
+    assert_eq!(packets(&mut balancer), 0, "the counters begin anew");
+}
+
+/// Numbers are short: those that nobody needs are looked for at once.
+#[test]
+fn a_config_that_needs_numbers_gets_those_that_are_free() {
+    let setup = setup(false);
+    let mut balancer = balancer(&without(&setup, NEW), "before");
+    let journal = rusqlite::Connection::open(balancer.journal()).unwrap();
+    journal.execute("DELETE FROM ids WHERE kind = 'host' AND name = 'host-5'", []).unwrap();
+    let taken: Vec<u32> = numbers_of_hosts(&journal).into_values().collect();
+    journal.execute_batch("BEGIN").unwrap();
+    for number in (1..=4094).filter(|number| !taken.contains(number)) {
+        let row = ("host", format!("gone-{number}"), "", number);
+        journal.execute("INSERT INTO ids (kind, name, part, id) VALUES (?1, ?2, ?3, ?4)", row).unwrap();
+    }
+    journal.execute_batch("COMMIT").unwrap();
+    balancer.apply(&setup, "after", None).expect("there are numbers");
+    let numbers = numbers_of_hosts(&journal);
+    assert_eq!(numbers.len(), 5, "{numbers:?}");
 }
