@@ -12,6 +12,7 @@ pub mod decap;
 pub mod drain;
 pub mod engine;
 pub mod events;
+pub mod health;
 pub mod journal;
 pub mod model;
 pub mod netlink;

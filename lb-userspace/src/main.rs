@@ -25,6 +25,7 @@ fn dispatch(Cli { global, command }: &Cli) -> Result<(), Failure> {
         Command::Flows(args) => cli::flows::run(global, args),
         Command::Kick(args) => cli::kick::run(global, args),
         Command::Events(args) => cli::events::run(global, args),
+        Command::Health(args) => cli::health::run(global, args),
         Command::Apply(args) => cli::apply::run(global, args),
         Command::Confirm(args) => cli::confirm::run(global, args),
         Command::Rollback(args) => cli::rollback::run(global, args),

@@ -42,6 +42,8 @@ pub struct Plan {
     pub xdp_modes: Vec<&'static str>,
     /// Lines before the first header of the config.
     pub top: &'static str,
+    /// More lines of services by name, on both VIPs, behind their other fields: sections may stand here.
+    pub sections: Vec<(&'static str, &'static str)>,
     /// On both VIPs, beside web and echo.
     pub services: Vec<Extra>,
 }
@@ -71,6 +73,7 @@ impl Plan {
             tracking: "full",
             xdp_modes: vec!["native"],
             top: "",
+            sections: Vec::new(),
             services: Vec::new(),
         }
     }
@@ -197,6 +200,9 @@ pub fn config(topology: &Topology, plan: &Plan) -> String {
             );
             if *protocol == TCP {
                 let _ = writeln!(text, "tracking = \"{}\"", plan.tracking);
+            }
+            for (_, lines) in plan.sections.iter().filter(|(of, _)| of == name) {
+                text += lines;
             }
         }
     }

@@ -3,6 +3,7 @@
 mod connections;
 mod events;
 mod guard;
+mod health;
 mod itself;
 mod limits;
 mod listen;

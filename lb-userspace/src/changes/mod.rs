@@ -68,6 +68,13 @@ fn parts(model: &Model) -> Parts {
         if service.rules == model.rules {
             fields.retain(|field, _| !field.starts_with("rules."));
         }
+        if service.health == model.health {
+            fields.retain(|field, _| !field.starts_with("health."));
+        }
+        if !service.checks.is_empty() {
+            let checks: Vec<String> = service.checks.iter().map(ToString::to_string).collect();
+            fields.insert("checks".to_owned(), checks.join(", "));
+        }
         parts.insert((Kind::Service, service.name.clone()), fields);
     }
     for (index, interface) in model.interfaces.iter().enumerate() {

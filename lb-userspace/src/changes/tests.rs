@@ -99,3 +99,23 @@ fn there_and_back_is_nothing_but_turned_round() {
         assert_eq!(fields, other);
     }
 }
+
+#[test]
+fn checks_are_told_as_they_are_called_and_health_where_it_is_a_services_own() {
+    let check = |path: &str| format!("[[services.checks]]\ntype = \"http\"\npath = \"{path}\"\n");
+    let tcp = "[[services.checks]]\ntype = \"tcp\"\nthrough = \"vip\"\n";
+    let one = format!("{BASE}{}", check("/well"));
+    assert_eq!(lines(BASE, &one), ["Changed service s: checks - -> http :80/well 200-399"]);
+    assert!(lines(&one, &one).is_empty());
+    let both = format!("{BASE}{}{tcp}", check("/fit"));
+    assert_eq!(
+        lines(&one, &both),
+        ["Changed service s: checks http :80/well 200-399 -> http :80/fit 200-399, tcp :80 through the VIP"]
+    );
+    let all = one.replace("[hosts.a]", "[health]\nfall = 5\n[hosts.a]");
+    assert_eq!(lines(&one, &all), ["Changed setting health.fall: value 3 -> 5"]);
+    let own = format!("{one}[services.health]\nfall = 5\n");
+    let told = lines(&one, &own);
+    assert!(told.contains(&"Changed service s: health.fall - -> 5".to_owned()), "{told:?}");
+    assert!(told.iter().all(|line| line.starts_with("Changed service s: health.")), "{told:?}");
+}

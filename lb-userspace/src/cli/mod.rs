@@ -24,6 +24,7 @@ pub mod drains;
 pub mod events;
 pub mod exit;
 pub mod flows;
+pub mod health;
 pub mod history;
 pub mod itself;
 pub mod kick;
@@ -85,6 +86,7 @@ pub enum Command {
     Flows(flows::FlowsArgs),
     Kick(kick::KickArgs),
     Events(events::EventsArgs),
+    Health(health::HealthArgs),
     Apply(apply::ApplyArgs),
     Confirm(confirm::ConfirmArgs),
     Rollback(rollback::RollbackArgs),

@@ -75,6 +75,17 @@ pub const KEEP_FOR: RangeInclusive<Duration> =
 /// From what stays anyway.
 pub const KEEP_REVISIONS: RangeInclusive<u32> = 100..=1_000_000;
 
+/// Checks of one service.
+pub const MAX_CHECKS: usize = 8;
+/// Checks of all hosts of all services.
+pub const MAX_ALL_CHECKS: usize = 65_536;
+/// Of checks: interval and timeout, whole milliseconds.
+pub const PACE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60 * 60);
+/// Runs in a row.
+pub const RUNS: RangeInclusive<u32> = 1..=100;
+/// Bytes of what a check sends or expects: a datagram that fits any path.
+pub const MAX_PAYLOAD: usize = 1024;
+
 /// Letters of a host's or service's name: they appear in metrics and on command lines.
 pub const MAX_NAME: usize = 63;
 /// What commands call the balancer itself, so that no host can have the name.

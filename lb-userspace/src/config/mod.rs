@@ -6,6 +6,7 @@
 mod announce;
 mod api;
 mod endpoints;
+mod health;
 mod hooks;
 mod hosts;
 pub mod limits;

@@ -8,10 +8,10 @@ use toml::de::{DeTable, DeValue};
 use super::limits::{self, default};
 use super::reader::{Read, Section, address, child, choice, describe};
 use super::report::Report;
-use super::{announce, api, hooks, ports, prefix, schema};
+use super::{announce, api, health, hooks, ports, prefix, schema};
 use crate::model::{
-    Affinity, Api, Family, FlowTable, Forward, Fragments, Hooks, Interface, Ping, Ports, Protocol, Protocols,
-    Retention, Rules, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
+    Affinity, Api, Family, FlowTable, Forward, Fragments, Health, Hooks, Interface, Ping, Ports, Protocol,
+    Protocols, Retention, Rules, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
 
 pub(super) struct RawConfig {
@@ -28,6 +28,7 @@ pub(super) struct RawConfig {
     pub flow_table: FlowTable,
     pub timeouts: Timeouts,
     pub rules: Rules,
+    pub health: Health,
     pub hooks: Hooks,
     pub journal: Retention,
     pub api: Api,
@@ -67,6 +68,11 @@ pub(super) struct RawService {
     pub timeouts: Timeouts,
     pub rules: Rules,
     pub when_empty: WhenEmpty,
+    /// `None` for what is none, which has been reported.
+    pub checks: Vec<Option<health::RawCheck>>,
+    pub health: Health,
+    /// `None` for what is no name, which has been reported.
+    pub standby: Vec<Option<String>>,
     pub hosts: Read<Vec<Option<String>>>,
 }
 
@@ -75,6 +81,7 @@ impl RawConfig {
         let top = Section::open(report, table, "", schema::TOP);
         let timeouts = read_timeouts(report, &top, "[timeouts]", default::TIMEOUTS);
         let rules = read_rules(report, &top, "[rules]", Rules::default());
+        let health = health::read(report, &top, "[health]", &Health::default());
         RawConfig {
             interfaces: read_interfaces(report, &top),
             vip_mode: top
@@ -96,7 +103,8 @@ impl RawConfig {
             api: api::read(report, &top),
             announce: announce::read(report, &top),
             hosts: read_hosts(report, &top),
-            services: read_services(report, &top, timeouts, rules),
+            services: read_services(report, &top, &Defaults { timeouts, rules, health: &health }),
+            health,
         }
     }
 }
@@ -264,16 +272,17 @@ fn read_host(report: &mut Report, table: &DeTable<'_>, name: &str, path: String)
     RawHost { name: name.to_owned(), path, addresses, weight, disabled, zone, groups }
 }
 
-/// `timeouts` and `rules` are the instance's.
-fn read_services(
-    report: &mut Report,
-    top: &Section<'_>,
+/// What the instance says for services that say nothing.
+struct Defaults<'a> {
     timeouts: Timeouts,
     rules: Rules,
-) -> Vec<RawService> {
-    let tables = top.tables(report, "services").or(Vec::new());
+    health: &'a Health,
+}
+
+fn read_services(report: &mut Report, top: &Section<'_>, defaults: &Defaults<'_>) -> Vec<RawService> {
+    let tables = top.tables(report, "services", "[[services]]").or(Vec::new());
     let read = |(index, table): (usize, Option<&DeTable<'_>>)| {
-        Some(read_service(report, table?, format!("services[{index}]"), timeouts, rules))
+        Some(read_service(report, table?, format!("services[{index}]"), defaults))
     };
     tables.into_iter().enumerate().filter_map(read).collect()
 }
@@ -291,8 +300,7 @@ fn read_service(
     report: &mut Report,
     table: &DeTable<'_>,
     path: String,
-    timeouts: Timeouts,
-    rules: Rules,
+    defaults: &Defaults<'_>,
 ) -> RawService {
     let section = Section::open(report, table, &path, schema::SERVICE);
     let name = section.string(report, "name", "\"web\"");
@@ -325,10 +333,23 @@ fn read_service(
             report,
             &section,
             "[services.timeouts] behind the fields of the service",
-            timeouts,
+            defaults.timeouts,
         ),
-        rules: read_rules(report, &section, "[services.rules] behind the fields of the service", rules),
+        rules: read_rules(
+            report,
+            &section,
+            "[services.rules] behind the fields of the service",
+            defaults.rules,
+        ),
         when_empty: section.choice(report, "when_empty", WHEN_EMPTY).or(WhenEmpty::default()),
+        checks: health::read_checks(report, &section),
+        health: health::read(
+            report,
+            &section,
+            "[services.health] behind the fields of the service",
+            defaults.health,
+        ),
+        standby: owned(section.strings(report, "standby", "[\"web-3\"]")).or(Vec::new()),
         hosts: owned(section.strings(report, "hosts", "[\"web-1\", \"web-2\"]")),
         path,
     }

@@ -95,6 +95,11 @@ impl<'t> Section<'t> {
         report.add_at(span, &self.path_of(name), "unknown field", Some(hint));
     }
 
+    /// Whether the file has the field, right or wrong.
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
     fn get(&self, name: &str) -> Option<&'t Spanned<DeValue<'t>>> {
         debug_assert!(self.fields.contains(&name), "{name} is missing from the schema");
         self.table.get(name)
@@ -251,6 +256,39 @@ impl<'t> Section<'t> {
         })
     }
 
+    /// A duration such as `"500ms"`: whole milliseconds within [`limits::PACE`].
+    pub fn pace(&self, report: &mut Report, name: &str) -> Read<Duration> {
+        const EXAMPLE: &str = "write a number and a unit in quotes, such as \"500ms\" or \"2s\"";
+        let hint = |value: &DeValue<'_>| match value {
+            DeValue::Integer(number) => {
+                format!("write {name} = \"{}s\" if these are seconds", number.as_str())
+            }
+            _ => EXAMPLE.to_owned(),
+        };
+        let text = self.take(report, name, "a duration", |value| value.as_str(), hint);
+        text.and_then(|text| {
+            let path = self.path_of(name);
+            match humantime::parse_duration(text) {
+                Err(error) => {
+                    report.add(&path, format!("{text:?} is no duration: {}", lower_first(&error)), EXAMPLE);
+                }
+                Ok(pace) if !limits::PACE.contains(&pace) => {
+                    report.add(
+                        &path,
+                        format!("{text:?} is out of range"),
+                        "write a duration from 100ms to 1h",
+                    );
+                }
+                Ok(pace) if pace.subsec_nanos() % 1_000_000 != 0 => {
+                    let message = format!("{text:?} is not a whole number of milliseconds");
+                    report.add(&path, message, "leave out what is finer");
+                }
+                Ok(pace) => return Some(pace),
+            }
+            None
+        })
+    }
+
     /// A part of a whole such as `"50%"`.
     pub fn percent(&self, report: &mut Report, name: &str) -> Read<Percent> {
         let hint = |value: &DeValue<'_>| match value {
@@ -280,8 +318,14 @@ impl<'t> Section<'t> {
     }
 
     /// The elements of an array of tables; `None` for an element that is no table.
-    pub fn tables(&self, report: &mut Report, name: &str) -> Read<Vec<Option<&'t DeTable<'t>>>> {
-        let hint = |_: &DeValue<'_>| format!("begin each with a line [[{name}]], in double brackets");
+    /// `header` begins each.
+    pub fn tables(
+        &self,
+        report: &mut Report,
+        name: &str,
+        header: &str,
+    ) -> Read<Vec<Option<&'t DeTable<'t>>>> {
+        let hint = |_: &DeValue<'_>| format!("begin each with a line {header}, in double brackets");
         let array = self.take(report, name, "an array of tables", |value| value.as_array(), hint);
         array.and_then(|array| {
             let tables = array.iter().enumerate().map(|(index, element)| {
@@ -290,7 +334,7 @@ impl<'t> Section<'t> {
                 let table = element.get_ref().as_table();
                 if table.is_none() {
                     let message = format!("expected a table, found {}", describe(element.get_ref()));
-                    report.add(&path, message, format!("begin each with a line [[{name}]]"));
+                    report.add(&path, message, format!("begin each with a line {header}"));
                 }
                 table
             });

@@ -33,6 +33,7 @@ pub(super) fn resolve(report: &mut Report, raw: RawConfig) -> Model {
         flow_table: raw.flow_table,
         timeouts: raw.timeouts,
         rules: raw.rules,
+        health: raw.health,
         hooks: raw.hooks,
         journal: raw.journal,
         api: raw.api,

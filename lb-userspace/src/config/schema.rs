@@ -15,6 +15,7 @@ pub(super) const TOP: Fields = &[
     "flow_table",
     "timeouts",
     "rules",
+    "health",
     "hooks",
     "journal",
     "api",
@@ -27,6 +28,24 @@ pub(super) const INTERFACE: Fields = &["name", "xdp_mode"];
 pub(super) const FLOW_TABLE: Fields = &["pins", "overflow", "flood_gate"];
 pub(super) const TIMEOUTS: Fields = &["half_open", "established", "closing", "udp", "udp_gap"];
 pub(super) const RULES: Fields = &["min_healthy", "one_zone_at_a_time"];
+pub(super) const HEALTH: Fields = &[
+    "interval",
+    "timeout",
+    "jitter",
+    "rise",
+    "fall",
+    "damping",
+    "down_flows",
+    "down_after",
+    "panic",
+    "max_ejected",
+    "ramp",
+    "join_below",
+    "leave_at",
+];
+/// Of an element of a service's `checks`.
+pub(super) const CHECK: Fields =
+    &["type", "through", "port", "path", "host", "status", "body", "send", "expect", "command"];
 pub(super) const HOST: Fields = &["addresses", "weight", "disabled", "zone", "groups"];
 pub(super) const JOURNAL: Fields = &["keep_for", "keep_revisions"];
 pub(super) const ANNOUNCE: Fields = &["interface"];
@@ -72,16 +91,21 @@ pub(super) const SERVICE: Fields = &[
     "timeouts",
     "rules",
     "when_empty",
+    "checks",
+    "health",
+    "standby",
     "hosts",
 ];
 
 /// Where a field belongs that stands in the wrong section; a top-level field behind a header is the usual slip.
 pub(super) fn home_of(name: &str) -> Option<&'static str> {
-    const HOMES: [(Fields, &str); 10] = [
+    const HOMES: [(Fields, &str); 12] = [
         (TOP, "to the top of the file, above the first line in [brackets]"),
         (FLOW_TABLE, "under [flow_table]"),
         (TIMEOUTS, "under [timeouts], or in the timeouts of a service"),
         (RULES, "under [rules], or in the rules of a service"),
+        (HEALTH, "under [health], or in the health of a service"),
+        (CHECK, "under [[services.checks]]"),
         (HOOKS, "under [hooks]"),
         (JOURNAL, "under [journal]"),
         (API, "under [api]"),

@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::endpoints::Endpoints;
+use super::health;
 use super::hosts::{Hosts, check_name, unusable_hint};
-use super::limits::{MAX_BACKENDS, MAX_MEMBER_SETS, MAX_OWN_TIMEOUTS, MAX_SERVICES};
+use super::limits::{MAX_ALL_CHECKS, MAX_BACKENDS, MAX_MEMBER_SETS, MAX_OWN_TIMEOUTS, MAX_SERVICES};
 use super::prefix::unusable_prefix;
 use super::raw::RawService;
 use super::reader::Read;
@@ -55,11 +56,14 @@ pub(super) fn check(
         let members = vip.and_then(|vip| members(report, &raw, vip, hosts));
         let path = raw.path.clone();
         let flows = flow_policy(report, &raw);
+        let checks = health::checks(report, &raw);
+        let standby = members.as_ref().map(|members| health::standby(report, &raw, members));
         if raw.timeouts != timeouts {
             counts.add_timeouts(report, &path, raw.timeouts);
         }
         let service = members.and_then(|members| {
             counts.add(report, &path, &members, raw.when_empty);
+            counts.add_checks(report, &path, members.len() * checks.len());
             check_zones(report, &raw, &members, hosts);
             Some(Service {
                 name: raw.name?,
@@ -74,6 +78,9 @@ pub(super) fn check(
                 timeouts: raw.timeouts,
                 rules: raw.rules,
                 when_empty: raw.when_empty,
+                checks,
+                health: raw.health,
+                standby: standby.unwrap_or_default(),
                 hosts: members,
             })
         });
@@ -168,6 +175,7 @@ struct Counts {
     member_sets: HashSet<(Vec<String>, bool)>,
     timeouts: HashSet<Timeouts>,
     backends: usize,
+    checks: usize,
     over: bool,
 }
 
@@ -179,6 +187,16 @@ impl Counts {
                 "let services have the same ones: {MAX_OWN_TIMEOUTS} different sets are possible beside [timeouts]"
             );
             report.add(&format!("{path}.timeouts"), message, hint);
+        }
+    }
+
+    fn add_checks(&mut self, report: &mut Report, path: &str, checks: usize) {
+        let before = self.checks;
+        self.checks += checks;
+        if before <= MAX_ALL_CHECKS && self.checks > MAX_ALL_CHECKS {
+            let message = format!("with this service {} checks are to be made", self.checks);
+            let hint = format!("keep to {MAX_ALL_CHECKS} checks of all hosts of all services");
+            report.add(&format!("{path}.checks"), message, hint);
         }
     }
 

@@ -1,6 +1,7 @@
 //! `sluice run` and `sluice detach`: the daemon's life around the engine.
 
 mod choice;
+mod health;
 mod local_vips;
 mod lock;
 mod machine;
@@ -99,6 +100,7 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> a
         rest >> 20,
         if engine.adopted() { "took over the data path of an earlier daemon" } else { "new data path" },
     );
+    let (board, clock) = (engine.board(), engine.clock());
     let named = instance.to_owned();
     engine.announce_by(Box::new(move |model, wanted| local_vips::keep(&named, model, wanted)))?;
     let hooks = Runner::start(instance, surroundings.hooks(), engine.events());
@@ -113,6 +115,7 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> a
         Reloader { file: own_file, engine: handle.clone(), surroundings, supervisor: supervisor.clone() };
     let reloader = tokio::spawn(reloader.run(configs, hangup));
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
+    health::start(board, clock, &handle)?;
     let teller = handle.clone();
     let ended = async move {
         tokio::select! {

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use lb_common::layout::HostId;
 use serde_json::json;
 
+use super::cut_off::CutOff;
+use super::health::Health;
 use super::rings::Rings;
 use super::start::{number, options_with};
 use super::way_back::WayBack;
@@ -17,7 +19,7 @@ use crate::api::types::{
 };
 use crate::changes;
 use crate::config;
-use crate::dataplane::{Abilities, BackendTable, Dataplane, Options};
+use crate::dataplane::{Abilities, BackendTable, Dataplane, Options, Sizes};
 use crate::drain::{State, Target};
 use crate::journal::{self, Change, Kind, NewConfig, TimeoutSets};
 use crate::model::Model;
@@ -73,6 +75,8 @@ pub(super) struct Before {
     ramps: BTreeMap<String, Ramp>,
     sealed: BTreeSet<Target>,
     down: BTreeSet<String>,
+    cut_off: CutOff,
+    health: Health,
     leaving: BTreeMap<(u16, HostId), BackendTable>,
     published_hops: BTreeMap<IpAddr, NextHopState>,
     relay: Option<relay::View>,
@@ -132,6 +136,9 @@ impl Engine {
             reason: how.reason.clone(),
             confirm_by: self.in_force.status.confirm_by,
         });
+        if let Err(error) = self.forget_strangers() {
+            log::warn!("{error}");
+        }
         // Gauges of drains rest on the last sweep, which knows the rings of before.
         if let Err(error) = self.sweep() {
             log::warn!("{error}");
@@ -146,6 +153,9 @@ impl Engine {
         let revision = self.journal.confirm(&Change { at: self.clock.now(), author, reason })?;
         log::info!("revision {confirmed} is confirmed by {author}");
         self.find_in_force()?;
+        if let Err(error) = self.forget_strangers() {
+            log::warn!("{error}");
+        }
         self.tell(Happening::ConfigConfirmed {
             revision: confirmed,
             by: author.to_owned(),
@@ -281,10 +291,11 @@ impl Engine {
             let down = self.unreachable(&self.published_hops);
             let notes = down.difference(&before.down).map(|host| format!("{host} cannot be reached now"));
             let notes: Vec<String> = notes.collect();
-            self.down = down;
+            self.note_down(down);
+            self.resume_shares();
             let mut rings = self.rings.clone();
             let intents = self.intents();
-            rings.regroup(&self.wanted(&intents), &intents.needed);
+            rings.regroup(&self.wanted(&intents), Sizes::RINGS as usize);
             let moved = self.with_making(|making| rings.publish(making));
             self.rings = rings;
             (moved as u64, self.slots(), notes)
@@ -407,6 +418,8 @@ impl Engine {
             ramps: self.ramps.clone(),
             sealed: self.sealed.clone(),
             down: replace(&mut self.down, down),
+            cut_off: self.cut_off.clone(),
+            health: self.health.clone(),
             leaving: self.leaving.clone(),
             published_hops: self.published_hops.clone(),
             relay: replace(&mut self.relay, relay),
@@ -425,6 +438,8 @@ impl Engine {
             ramps,
             sealed,
             down,
+            cut_off,
+            health,
             leaving,
             published_hops,
             relay,
@@ -432,8 +447,9 @@ impl Engine {
         } = before;
         (self.model, self.ids, self.rings) = (model, ids, rings);
         (self.drains, self.tallies, self.ramps) = (drains, tallies, ramps);
-        (self.sealed, self.down) = (sealed, down);
-        (self.leaving, self.published_hops, self.relay) = (leaving, published_hops, relay);
+        (self.sealed, self.down, self.cut_off) = (sealed, down, cut_off);
+        (self.health, self.leaving) = (health, leaving);
+        (self.published_hops, self.relay) = (published_hops, relay);
         dataplane.map(|dataplane| std::mem::replace(&mut self.dataplane, dataplane))
     }
 

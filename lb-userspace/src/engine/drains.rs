@@ -143,7 +143,9 @@ impl Engine {
             return Err(Error::TooManyBackends(backends, APART));
         }
         let mut rings = self.rings.clone();
-        rings.regroup(&wanted, &intents.needed);
+        rings.regroup(&wanted, Sizes::RINGS as usize);
+        rings.join();
+        rings.forget_clients(&intents.needed);
         if rings.rings.len() > self.dataplane.options.sizes.rings() {
             return Err(Error::NoRing { target: new[0].to_string() });
         }

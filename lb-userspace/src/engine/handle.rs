@@ -1,6 +1,7 @@
 //! The way to the engine from other threads.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
@@ -9,6 +10,7 @@ use tokio::sync::oneshot;
 use super::{Engine, Error};
 use crate::api::types::{Applied, ApplyRequest, ConfirmRequest, Confirmed, RollbackRequest};
 use crate::events::Bus;
+use crate::health::Checkers;
 
 enum Command {
     Work(Box<dyn FnOnce(&mut Engine) + Send>),
@@ -21,6 +23,7 @@ pub struct Handle {
     commands: Sender<Command>,
     configs: tokio::sync::mpsc::Sender<Ask>,
     events: Bus,
+    checkers: Arc<OnceLock<Checkers>>,
 }
 
 /// What is asked of whoever reads configs and makes the network ready for them.
@@ -94,7 +97,19 @@ impl Handle {
             commands: channel().0,
             configs: tokio::sync::mpsc::channel(1).0,
             events: Bus::new(1_790_000_000),
+            checkers: Arc::default(),
         }
+    }
+
+    /// Says who runs checks.
+    pub fn set_checkers(&self, checkers: Checkers) {
+        // There is one for each daemon.
+        let _ = self.checkers.set(checkers);
+    }
+
+    /// Who runs checks, if anybody does.
+    pub fn checkers(&self) -> Option<&Checkers> {
+        self.checkers.get()
     }
 
     /// Where events are told.
@@ -119,7 +134,8 @@ impl Engine {
             let _alive = alive;
             self.serve(&queue, &mut heart);
         })?;
-        Ok((Handle { commands, configs: asks, events }, Running { thread, ended, configs }))
+        let handle = Handle { commands, configs: asks, events, checkers: Arc::default() };
+        Ok((handle, Running { thread, ended, configs }))
     }
 
     fn serve(mut self, queue: &Receiver<Command>, heart: &mut impl FnMut(&Engine)) {

@@ -216,7 +216,26 @@ fn summary(revision: &journal::Revision) -> String {
         "kick" => {
             format!("{} flows of {}", detail["flows"], detail["request"]["host"].as_str().unwrap_or_default())
         }
+        "health" => health_words(detail["changes"].as_array().map(Vec::as_slice).unwrap_or_default()),
         _ => String::new(),
+    }
+}
+
+/// Up to three changes of what checks found.
+fn health_words(changes: &[Value]) -> String {
+    let words = |change: &Value| {
+        let text = |name: &str| change[name].as_str().unwrap_or_default();
+        match change["standby"].as_bool() {
+            Some(true) => format!("the standby hosts of {} join", text("service")),
+            Some(false) => format!("the standby hosts of {} leave", text("service")),
+            None => format!("{} {} for {} ({})", text("host"), text("to"), text("service"), text("why")),
+        }
+    };
+    let some: Vec<String> = changes.iter().take(3).map(words).collect();
+    match changes.len() {
+        0 => "a check says otherwise, and no host is up or down by it".to_owned(),
+        n if n > 3 => format!("{} and {} more", some.join(", "), n - 3),
+        _ => some.join(", "),
     }
 }
 
@@ -329,6 +348,19 @@ mod tests {
         assert_eq!(without_key(escaped), "\"hash\\u005fkey\" = \"\"\n");
         let commented = "# hash_key = \"00112233445566778899aabbccddeeff\"\n";
         assert_eq!(without_key(commented), "# hash_key = (not shown)\n");
+    }
+
+    #[test]
+    fn what_checks_found_is_said_in_words() {
+        let down =
+            json!({ "service": "web", "host": "a", "from": "up", "to": "down", "why": "tcp :80: refused" });
+        let joined = json!({ "service": "web", "standby": true });
+        assert_eq!(
+            health_words(&[down.clone(), joined.clone()]),
+            "a down for web (tcp :80: refused), the standby hosts of web join"
+        );
+        assert!(health_words(&[down, joined.clone(), joined.clone(), joined]).ends_with(" and 1 more"));
+        assert!(health_words(&[]).starts_with("a check says otherwise"));
     }
 
     #[test]

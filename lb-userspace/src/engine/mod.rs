@@ -7,12 +7,14 @@
 mod audience;
 mod clock;
 mod configs;
+mod cut_off;
 mod drains;
 mod edges;
 mod error;
 mod gauges;
 mod handle;
 mod hands;
+mod health;
 mod history;
 mod house;
 mod interfaces;
@@ -48,8 +50,10 @@ use tokio::sync::watch;
 pub use clock::Clock;
 use configs::InForce;
 pub use configs::{How, Resolved};
+use cut_off::CutOff;
 pub use error::Error;
 pub use handle::{Ask, Handle, Running};
+pub use health::tested;
 pub use itself::{Announcer, interface_of_vips};
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
 #[doc(hidden)]
@@ -66,6 +70,7 @@ use crate::plan::{Ids, Inputs, Pair};
 use crate::ramp::Ramp;
 use crate::relay::{self, PathMtus};
 use edges::Edges;
+use health::Health;
 use house::House;
 use itself::Itself;
 use kicks::Kicks;
@@ -116,6 +121,8 @@ pub struct Engine {
     /// Hosts that no stateless answer may name.
     sealed: BTreeSet<Target>,
     down: BTreeSet<String>,
+    cut_off: CutOff,
+    health: Health,
     leaving: BTreeMap<(u16, HostId), BackendTable>,
     next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
     /// The next hops that the last publication used.
@@ -198,6 +205,11 @@ impl Engine {
         self.rings.serving_on(&self.out())
     }
 
+    /// The daemon's clock.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// Runs `work` with what a publication rests on.
     fn with_inputs<T>(&self, work: impl FnOnce(&Inputs<'_>) -> T) -> T {
         self.with_inputs_of(&self.intents(), work)
@@ -215,7 +227,8 @@ impl Engine {
             sealed: &self.sealed_hosts(),
             pairs: &intents.pairs,
             clients: &intents.clients,
-            down: &self.down,
+            down: self.cut_off.missing(),
+            health: &self.left_by_health(),
             next_hops: &self.published_hops,
             path_mtus: &self.path_mtus,
             leaving: &self.leaving,

@@ -8,7 +8,14 @@ use lb_common::layout::FEATURE_TAGS;
 use super::rings::{Making, Rings};
 use super::{Engine, Error, Intents};
 use crate::api::types::Happening;
+use crate::dataplane::Sizes;
 use crate::netlink::NextHopState;
+
+/// Why a host is down that nothing can be sent to.
+pub(super) const NO_NEXT_HOP: &str = "it has no next hop";
+
+/// What that means that nobody can be reached.
+pub(super) const CUT_OFF: &str = "it is taken for a fault of this machine's own link, and no slot moves";
 
 impl Engine {
     /// Publishes rings and tables by the present state of drains, hosts and next hops. When it returns, no packet is
@@ -22,22 +29,39 @@ impl Engine {
         let down = self.unreachable(&self.published_hops);
         for host in down.difference(&self.down) {
             log::warn!("{host} is down: it has no next hop");
-            self.tell(Happening::HostDown { host: host.clone() });
+            self.tell(Happening::HostDown { host: host.clone(), service: None, why: NO_NEXT_HOP.to_owned() });
         }
         for host in self.down.difference(&down) {
             log::info!("{host} is up: its next hops are known");
-            self.tell(Happening::HostUp { host: host.clone() });
+            let why = "its next hops are known".to_owned();
+            self.tell(Happening::HostUp { host: host.clone(), service: None, why });
         }
-        self.down = down;
+        let was_cut_off = self.cut_off.is_on();
+        self.note_down(down);
+        self.health.board.set_unseen(self.cut_off.awaited().clone());
+        match (was_cut_off, self.cut_off.is_on()) {
+            (false, true) => log::error!("no host can be reached: {CUT_OFF}"),
+            (true, false) => log::info!("hosts can be reached again"),
+            _ => {}
+        }
         self.published_shares = self.partial_shares();
         let mut rings = self.rings.clone();
         let intents = self.intents();
-        rings.regroup(&self.wanted(&intents), &intents.needed);
+        self.take_in_health()?;
+        let stuck = rings.regroup(&self.wanted(&intents), Sizes::RINGS as usize);
+        self.note_shares(&rings, stuck);
         let moved = self.with_making(|making| rings.publish(making));
         if moved != 0 {
             log::info!("{moved} slots change hands");
         }
         self.put_in_force(rings)
+    }
+
+    /// Takes in which hosts cannot be reached.
+    pub(super) fn note_down(&mut self, down: BTreeSet<String>) {
+        let hosts = self.model.services.iter().flat_map(|service| &service.hosts);
+        self.cut_off.note(hosts, &down, self.clock.now());
+        self.down = down;
     }
 
     /// Takes in what is known of next hops. A program that was loaded without VLAN tags would send frames to the wrong network.
@@ -70,8 +94,8 @@ impl Engine {
         // The journal first: a restart after a kill right here replays what the data path has not seen yet, and
         // publishes it.
         self.stale = true;
-        let intents = self.intents();
-        rings.regroup(&self.wanted(&intents), &intents.needed);
+        rings.join();
+        rings.forget_clients(&self.intents().needed);
         let kept = rings.kept()?;
         let known = self.journal.lineages()?;
         let done: Vec<&String> = known.keys().filter(|key| !kept.contains_key(*key)).collect();
@@ -93,6 +117,7 @@ impl Engine {
             return Err(error.into());
         }
         self.publication_done();
+        self.tell_ways();
         self.stale = false;
         self.tell(Happening::Published { generation: self.generation });
         Ok(())
@@ -119,7 +144,7 @@ impl Engine {
                 size: self.model.ring_size,
                 now: self.clock.now(),
                 ids: &|name| self.ids.known_hosts.get(name).copied(),
-                members: &|hosts, last, without| inputs.members(hosts, last, without),
+                members: &|hosts, in_use, keeps_last, kind| inputs.members(hosts, in_use, keeps_last, kind),
             })
         })
     }

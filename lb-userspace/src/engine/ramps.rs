@@ -149,8 +149,9 @@ impl Engine {
             Count { begun, failed: failed.unwrap_or(0) }
         };
         let out = self.out();
+        let down = self.cut_off.missing();
         let is_like_any =
-            |host: &str| !out.contains(host) && !self.down.contains(host) && !self.ramps.contains_key(host);
+            |host: &str| !out.contains(host) && !down.contains(host) && !self.ramps.contains_key(host);
         let mut looks = Vec::new();
         for host in self.ramps.keys() {
             let (mut own, mut others) = (Count::default(), Count::default());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::plan::audience;
+use crate::plan::{Kind, Shares, audience};
 use crate::ring::{Base, HostId, Lineage, Member, SlotSet, Slots};
 
 /// One ring.
@@ -17,8 +17,7 @@ pub struct Ring {
     pub hosts: Vec<String>,
     /// The hosts that were in use last keep their slots when all are out.
     keeps_last: bool,
-    /// Hosts that are out for these services alone.
-    without: BTreeSet<String>,
+    pub kind: Kind,
     pub members: Vec<Member>,
     base: std::sync::Arc<Base>,
     lineage: Lineage,
@@ -45,21 +44,19 @@ pub struct Rings {
 }
 
 /// What a ring is asked to be: services that ask for the same can share one.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wanted {
     /// Names of the member hosts, sorted.
     pub hosts: Vec<String>,
     pub keeps_last: bool,
-    /// Hosts that are out for who asks alone.
-    pub without: BTreeSet<String>,
+    pub kind: Kind,
 }
 
 /// How the journal's keys of rings begin; the number follows.
 const KEY: &str = "ring-";
 
-/// By names of hosts, of those that were in use last, and of those that are out for the ring's services alone.
-pub type MakeMembers<'a> =
-    dyn Fn(&[String], Option<&BTreeSet<String>>, &BTreeSet<String>) -> Vec<Member> + 'a;
+/// By names of hosts, of those that were in use last, whether these serve on when all are out, and by the kind of the ring.
+pub type MakeMembers<'a> = dyn Fn(&[String], Option<&BTreeSet<String>>, bool, &Kind) -> Vec<Member> + 'a;
 
 /// What made the rings: the same on every balancer with the same config.
 pub struct Making<'a> {
@@ -69,7 +66,7 @@ pub struct Making<'a> {
     pub now: u64,
     /// Number of a host, also of one that the config names no more.
     pub ids: &'a dyn Fn(&str) -> Option<HostId>,
-    /// Members of the ring of these hosts; the last ones in use, if these keep it while all are out.
+    /// Members of the ring of these hosts.
     pub members: &'a MakeMembers<'a>,
 }
 
@@ -138,26 +135,17 @@ impl Rings {
         self.rings.values().flat_map(|ring| &ring.services)
     }
 
-    /// Gives those rings of their own for whom other hosts are out, and lets those share one that want the same and have come to the same.
-    /// Who is new goes by the ring from which it parts. Clients that are not `needed` any more are forgotten once they go by the
-    /// ring that they would go by without.
-    pub fn regroup(&mut self, wanted: &BTreeMap<String, Wanted>, needed: &BTreeSet<String>) {
+    /// Lets those part ways for whom other hosts are out, or whose health leaves hosts other shares: each ring has one kind afterwards. Who
+    /// is new goes by the ring from which it parts. Services for whose health there is no room for another ring stay as they were;
+    /// their names.
+    pub fn regroup(&mut self, wanted: &BTreeMap<String, Wanted>, room: usize) -> BTreeSet<String> {
         self.take_in_clients(wanted);
+        let mut stuck = BTreeSet::new();
         let numbers: Vec<u32> = self.rings.keys().copied().collect();
         for number in numbers {
-            self.split(number, wanted);
+            stuck.extend(self.split(number, wanted, room));
         }
-        let mut joined: BTreeMap<u32, Ring> = BTreeMap::new();
-        for (number, ring) in std::mem::take(&mut self.rings) {
-            match joined.values_mut().find(|before| before.is_as(&ring)) {
-                Some(before) => before.services.extend(ring.services),
-                None => {
-                    joined.insert(number, ring);
-                }
-            }
-        }
-        self.rings = joined;
-        self.forget_clients(needed);
+        stuck
     }
 
     fn take_in_clients(&mut self, wanted: &BTreeMap<String, Wanted>) {
@@ -171,27 +159,60 @@ impl Rings {
         }
     }
 
-    /// Those who want what the ring is keep it, or else the first; all others get copies.
-    fn split(&mut self, number: u32, wanted: &BTreeMap<String, Wanted>) {
-        let Some(ring) = self.rings.get(&number) else { return };
-        let mut groups: BTreeMap<BTreeSet<String>, BTreeSet<String>> = BTreeMap::new();
+    /// The services that would have to part from others of the ring, and cannot.
+    fn split(&mut self, number: u32, wanted: &BTreeMap<String, Wanted>, room: usize) -> BTreeSet<String> {
+        let Some(ring) = self.rings.get(&number).cloned() else { return BTreeSet::new() };
+        let mut kinds: BTreeMap<&Kind, BTreeSet<String>> = BTreeMap::new();
         for name in &ring.services {
-            let without = wanted.get(name).map_or(&ring.without, |wanted| &wanted.without);
-            groups.entry(without.clone()).or_default().insert(name.clone());
+            let kind = wanted.get(name).map_or(&ring.kind, |wanted| &wanted.kind);
+            kinds.entry(kind).or_default().insert(name.clone());
         }
-        let ring = ring.clone();
-        let kept = groups.keys().find(|without| **without == ring.without).or(groups.keys().next()).cloned();
-        for (without, services) in groups {
-            let own = Ring { services, without: without.clone(), ..ring.clone() };
-            if kept.as_ref() == Some(&without) {
-                self.rings.insert(number, own);
-            } else if let Some(free) = (0..).find(|number| !self.rings.contains_key(number)) {
-                self.rings.insert(free, own);
+        // The largest part keeps the number, so that few change it, or the one that is as it was.
+        let mut kinds: Vec<(&Kind, BTreeSet<String>)> = kinds.into_iter().collect();
+        kinds.sort_by_key(|(kind, names)| (std::cmp::Reverse(names.len()), **kind != ring.kind));
+        let mut kinds = kinds.into_iter();
+        let Some((kind, services)) = kinds.next() else { return BTreeSet::new() };
+        let mut own = Ring { services, kind: kind.clone(), ..ring.clone() };
+        let mut stuck = BTreeSet::new();
+        for (kind, services) in kinds {
+            // A drain is an operator's will: it fails aloud where there is no room.
+            let has_room = kind.without != own.kind.without || self.rings.len() < room;
+            match (0..).find(|number| !self.rings.contains_key(number)).filter(|_| has_room) {
+                Some(free) => {
+                    self.rings.insert(free, Ring { services, kind: kind.clone(), ..ring.clone() });
+                }
+                None => {
+                    own.services.extend(services.iter().cloned());
+                    stuck.extend(services.into_iter().filter(|name| audience::parse(name).1.is_none()));
+                }
+            }
+        }
+        self.rings.insert(number, own);
+        stuck
+    }
+
+    /// Lets rings be one that have come to the same.
+    pub fn join(&mut self) {
+        let numbers: Vec<u32> = self.rings.keys().copied().collect();
+        for &number in &numbers {
+            let Some(ring) = self.rings.get(&number) else { continue };
+            let others = self.rings.iter().filter(|(of, other)| **of != number && ring.can_take(other));
+            let taken: Vec<u32> = others.map(|(of, _)| *of).collect();
+            if taken.is_empty() {
+                continue;
+            }
+            let services = taken.iter().filter_map(|of| self.rings.remove(of)).flat_map(|ring| ring.services);
+            let services: Vec<String> = services.collect();
+            if let Some(ring) = self.rings.get_mut(&number) {
+                ring.services.extend(services);
+                // Hosts that lost a slot of either.
+                ring.losers = ring.slots.open().is_empty().then(BTreeSet::new);
             }
         }
     }
 
-    fn forget_clients(&mut self, needed: &BTreeSet<String>) {
+    /// Forgets clients that are not `needed` any more once they go by the ring that they would go by without.
+    pub fn forget_clients(&mut self, needed: &BTreeSet<String>) {
         let mut names: Vec<String> = self.names().cloned().collect();
         let length = |name: &String| audience::parse(name).1.map(|clients| clients.prefix_len());
         names.sort_by_key(|name| std::cmp::Reverse(length(name)));
@@ -203,6 +224,14 @@ impl Rings {
             }
         }
         self.rings.retain(|_, ring| !ring.services.is_empty());
+    }
+
+    /// The shares of services whose rings leave some host less than the full one by health.
+    pub fn shares(&self) -> BTreeMap<String, Shares> {
+        let rings = self.rings.values().filter(|ring| !ring.kind.shares.is_empty());
+        let services = rings.flat_map(|ring| ring.services.iter().map(|name| (name, &ring.kind.shares)));
+        let services = services.filter(|(name, _)| audience::parse(name).1.is_none());
+        services.map(|(name, shares)| (name.clone(), shares.clone())).collect()
     }
 
     /// Publishes the present members to every ring. The slots that changed hands, over all rings.
@@ -274,7 +303,7 @@ impl Rings {
     pub fn serving_on(&self, out: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<String>> {
         let mut serving = BTreeMap::new();
         for ring in self.rings.values().filter(|ring| ring.keeps_last) {
-            let is_out = |host: &String| out.contains(host) || ring.without.contains(host);
+            let is_out = |host: &String| out.contains(host) || ring.kind.without.contains(host);
             let members = ring.members.iter().filter(|member| member.share > 0 && is_out(&member.name));
             let hosts: BTreeSet<String> = members.map(|member| member.name.clone()).collect();
             if !hosts.is_empty() {
@@ -321,11 +350,11 @@ impl Ring {
     fn continued(
         making: &Making<'_>,
         services: BTreeSet<String>,
-        Wanted { hosts, keeps_last, without }: Wanted,
+        Wanted { hosts, keeps_last, kind }: Wanted,
         lineage: Option<Lineage>,
     ) -> Self {
-        let last = lineage.as_ref().map(Lineage::in_use).unwrap_or_default();
-        let members = (making.members)(&hosts, keeps_last.then_some(&last), &without);
+        let in_use = lineage.as_ref().map(Lineage::in_use);
+        let members = (making.members)(&hosts, in_use.as_ref(), keeps_last, &kind);
         let base = Base::build(making.key, making.size, &members);
         let replayed = lineage.and_then(|lineage| {
             let slots = lineage.replay(making.key, making.size, making.ids, making.now);
@@ -336,7 +365,7 @@ impl Ring {
             services,
             hosts,
             keeps_last,
-            without,
+            kind,
             members,
             base: base.into(),
             lineage,
@@ -347,20 +376,16 @@ impl Ring {
         }
     }
 
-    /// Whether both want the same and have come to the same, without a history that differs.
-    fn is_as(&self, other: &Ring) -> bool {
-        let wanted = |ring: &Ring| (ring.hosts.clone(), ring.keeps_last, ring.without.clone());
-        let is_settled = |ring: &Ring| ring.slots.open().is_empty() && ring.lineage.len() == 1;
-        wanted(self) == wanted(other)
-            && is_settled(self)
-            && is_settled(other)
+    /// Whether both want the same and have come to the same, and no handover of this one closes earlier.
+    fn can_take(&self, other: &Ring) -> bool {
+        (&self.hosts, self.keeps_last, &self.kind) == (&other.hosts, other.keeps_last, &other.kind)
             && self.members == other.members
-            && self.slots.owners() == other.slots.owners()
+            && self.slots.covers(&other.slots)
     }
 
     fn next_members(&self, making: &Making<'_>) -> Vec<Member> {
-        let last = self.keeps_last.then(|| self.lineage.in_use());
-        (making.members)(&self.hosts, last.as_ref(), &self.without)
+        let in_use = self.lineage.in_use();
+        (making.members)(&self.hosts, Some(&in_use), self.keeps_last, &self.kind)
     }
 
     fn publish(&mut self, making: &Making<'_>) -> usize {

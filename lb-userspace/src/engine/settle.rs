@@ -30,6 +30,7 @@ impl Engine {
         self.ramps.retain(|host, _| self.model.hosts.contains_key(host));
         self.resume_drains(&new)?;
         self.resume_ramps(&new)?;
+        self.resume_health()?;
         self.take_in_hops();
         self.find_leaving()?;
         self.continue_rings()
@@ -53,6 +54,7 @@ impl Engine {
         self.follow_own()?;
         self.attach()?;
         self.look_at_ways_out();
+        self.begin_checks();
         Ok(())
     }
 
@@ -170,6 +172,7 @@ impl Engine {
         intents
             .clients
             .extend(rings::names(&lineages).into_iter().filter(|name| audience::parse(name).1.is_some()));
+        self.resume_shares();
         let services = self.wanted(&intents);
         self.rings = self.with_making(|making| Rings::continued(making, services, &lineages));
         Ok(())

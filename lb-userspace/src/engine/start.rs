@@ -10,7 +10,9 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::configs::{InForce, NOT_CONFIRMED};
+use super::cut_off::CutOff;
 use super::edges::Edges;
+use super::health::Health;
 use super::house::House;
 use super::itself::Itself;
 use super::kicks::Kicks;
@@ -100,6 +102,8 @@ impl Start {
             published_shares: BTreeMap::new(),
             sealed: BTreeSet::new(),
             down: BTreeSet::new(),
+            cut_off: CutOff::default(),
+            health: Health::default(),
             leaving: BTreeMap::new(),
             published_hops: BTreeMap::new(),
             next_hops,
@@ -213,7 +217,8 @@ impl Engine {
             self.journal.note_start(boot_id.trim(), None, &change, &detail)?;
             self.journal.note_seen(&text.seen)?;
         }
-        self.find_in_force()
+        self.find_in_force()?;
+        self.forget_strangers()
     }
 
     /// Whether the data path of an earlier daemon was taken over.

@@ -9,7 +9,7 @@ use super::whatif::explained;
 use super::{Engine, Error};
 use crate::api::types::{
     AdminState, BackendStatus, DrainStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows,
-    OperState, PathErrors, ServiceStatus, Status,
+    PathErrors, ServiceStatus, Status,
 };
 use crate::drain::{State, Target};
 use crate::model::{Host, Service, VipMode};
@@ -125,6 +125,7 @@ impl Engine {
         let (sum, traffic): (Sum, _) = self.traffic(self.ids.stats_of_host(&host.name))?;
         let state = self.host_state(&host.name);
         let live = self.marked(sum.live(), &host.name, has_edges);
+        let (oper, down_for) = self.oper(&host.name);
         Ok(HostStatus {
             name: host.name.clone(),
             // One that gives up a part of its slots drains, too.
@@ -132,7 +133,8 @@ impl Engine {
                 None | Some(AdminState::Active) => self.admin(&host.name),
                 Some(admin) => admin,
             },
-            oper: if self.down.contains(&host.name) { OperState::Down } else { OperState::Up },
+            oper,
+            down_for,
             weight: host.weight,
             share,
             live_flows: live,
@@ -192,6 +194,7 @@ impl Engine {
             }
         }
         problems.extend(self.config_problems());
+        problems.extend(self.health_problems());
         problems.extend(self.problems_of_self());
         if self.stale {
             problems.push("the last change is not published yet: see the daemon's log".to_owned());

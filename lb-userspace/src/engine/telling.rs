@@ -6,6 +6,7 @@ use super::{Engine, Error};
 use crate::api::types::{AtDeadline, Happening, Order, Receipt};
 use crate::drain::{Drain, State, Target};
 use crate::events::Bus;
+use crate::health::Oper;
 
 /// What was told, so that it is told once.
 pub(super) struct Telling {
@@ -46,7 +47,12 @@ impl Engine {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         self.tell(Happening::DaemonStarted { version, adopted: self.dataplane.adopted });
         for host in &self.down {
-            self.tell(Happening::HostDown { host: host.clone() });
+            let why = super::publication::NO_NEXT_HOP.to_owned();
+            self.tell(Happening::HostDown { host: host.clone(), service: None, why });
+        }
+        for ((service, host), pair) in self.health.pairs.iter().filter(|(_, pair)| pair.oper == Oper::Down) {
+            let (service, why) = (Some(service.clone()), pair.why.clone());
+            self.tell(Happening::HostDown { host: host.clone(), service, why });
         }
         Ok(())
     }

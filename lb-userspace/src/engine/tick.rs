@@ -26,6 +26,7 @@ impl Engine {
         let published = self.catch_up().and(own).and(interfaces);
         let leased = self.end_leases();
         let ramped = self.advance_ramps();
+        let healthy = self.put_health_into_effect();
         self.note_edges();
         self.advance_kicks()?;
         self.sweep()?;
@@ -40,7 +41,7 @@ impl Engine {
         self.sample_rates()?;
         self.advance_self()?;
         self.keep_house();
-        published.and(leased).and(ramped).and(closed).and(advanced)
+        published.and(leased).and(ramped).and(healthy).and(closed).and(advanced)
     }
 
     /// Publishes what an earlier attempt could not, or what changed by itself.
@@ -58,7 +59,7 @@ impl Engine {
     fn follow_next_hops(&mut self) -> Result<(), Error> {
         let path = self.relay.as_ref().is_some_and(|relay| relay.paths.has_changed().unwrap_or(false));
         let is_new = self.next_hops.has_changed().unwrap_or(false) && self.hops() != self.published_hops;
-        if !path && !is_new {
+        if !path && !is_new && !self.cut_off.is_over(self.clock.now()) {
             return Ok(());
         }
         self.publish()?;

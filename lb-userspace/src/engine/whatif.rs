@@ -9,6 +9,7 @@ use super::drains::near;
 use super::rings::{Ring, Rings};
 use super::{Engine, Error};
 use crate::api::types::{BrokenRule, DrainPlan, DrainStatus, LiveFlows, Order, PlanRequest};
+use crate::dataplane::Sizes;
 use crate::drain::{self, Target, Wish};
 use crate::plan::audience;
 use crate::whatif::{self, Input, RingChange, rules};
@@ -60,7 +61,7 @@ impl Engine {
             }
         }
         let mut after = self.rings.clone();
-        after.regroup(&self.wanted(&intents), &intents.needed);
+        after.regroup(&self.wanted(&intents), Sizes::RINGS as usize);
         self.with_making_of(&intents, |making| after.publish(making));
         let only: Option<BTreeSet<String>> = (!in_part.is_empty()).then(|| match clients {
             Some(clients) => {
@@ -160,7 +161,7 @@ impl Engine {
                 })
                 .collect();
             let only = first.service.as_deref();
-            let rules = rules::broken(&self.model, &out, &pairs, &self.down, &hosts, only);
+            let rules = rules::broken(&self.model, &out, &pairs, &self.down, &self.unwell(), &hosts, only);
             broken.extend(rules.into_iter().filter_map(|rule| match clients {
                 None => Some(rule),
                 Some(clients) => (rule.rule == "last_host").then(|| BrokenRule {

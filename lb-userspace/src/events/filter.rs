@@ -34,7 +34,9 @@ mod tests {
     fn hosts_and_kinds_must_both_hold() {
         let event = |happening| Event { seq: 1, at: 1, happening };
         let (up, published) = (
-            |host: &str| event(Happening::HostUp { host: host.to_owned() }),
+            |host: &str| {
+                event(Happening::HostUp { host: host.to_owned(), service: None, why: String::new() })
+            },
             event(Happening::Published { generation: 1 }),
         );
         let filter = |hosts: &[&str], events: &[EventName]| Filter {

@@ -1,6 +1,6 @@
 //! Hooks: commands of the operator's, run when something happens. Never on the engine's thread, never without bounds.
 
-mod command;
+pub(crate) mod command;
 mod environment;
 
 use std::sync::Arc;
@@ -124,7 +124,7 @@ mod tests {
         let runner = Runner::start("lab", hooks(&command, 30), &bus);
         for generation in 2..=10 {
             bus.tell(5, Happening::Published { generation });
-            bus.tell(5, Happening::HostUp { host: "a".to_owned() });
+            bus.tell(5, Happening::HostUp { host: "a".to_owned(), service: None, why: String::new() });
         }
         bus.close();
         runner.finish(Duration::from_secs(30)).await;

@@ -46,6 +46,8 @@ pub enum Kind {
     Ramp,
     /// Flows of a host were ended early.
     Kick,
+    /// Checks found hosts up or down.
+    Health,
     /// The balancer itself was drained, or its drain was changed.
     SelfDrain,
     /// That drain came to its end.
@@ -71,6 +73,7 @@ impl fmt::Display for Kind {
             Kind::Undrain => "undrain",
             Kind::Ramp => "ramp",
             Kind::Kick => "kick",
+            Kind::Health => "health",
             Kind::SelfDrain => "self-drain",
             Kind::SelfDrained => "self-drained",
             Kind::SelfUndrain => "self-undrain",

@@ -8,7 +8,7 @@ use super::error::{Error, Fault};
 use super::file::{APPLICATION_ID, foreign};
 
 /// Step `n` brings a file of version `n` to `n + 1`. A step that was released is never changed again.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
@@ -16,6 +16,7 @@ const STEPS: [&str; 7] = [
     include_str!("schema_5.sql"),
     include_str!("schema_6.sql"),
     include_str!("schema_7.sql"),
+    include_str!("schema_8.sql"),
 ];
 
 /// The newest schema that this version reads and writes.

@@ -3,6 +3,7 @@
 //! Nothing here knows of TOML, of BPF or of time; a value of [`Model`] is always whole and consistent.
 
 mod endpoint;
+mod health;
 mod hooks;
 mod reach;
 mod rules;
@@ -16,6 +17,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use endpoint::{PortRange, Ports, Protocol, Protocols, Vip};
+pub use health::{Check, DownFlows, Health, Probe, Request, Through};
 pub use hooks::Hooks;
 pub use reach::{Family, Reach};
 pub use rules::{Percent, Rules, WhenEmpty};
@@ -42,6 +44,8 @@ pub struct Model {
     pub timeouts: Timeouts,
     /// Of services that have none of their own.
     pub rules: Rules,
+    /// Of services that have none of their own.
+    pub health: Health,
     pub hooks: Hooks,
     pub journal: Retention,
     pub api: Api,
@@ -211,11 +215,22 @@ pub struct Service {
     /// Its own, or the instance's.
     pub rules: Rules,
     pub when_empty: WhenEmpty,
+    /// A host is up if all of them say so; none: nothing is asked.
+    pub checks: Vec<Check>,
+    /// Its own, or the instance's.
+    pub health: Health,
+    /// Names of members that get new flows only while too few of the others can, sorted.
+    pub standby: Vec<String>,
     /// Names of the member hosts, sorted, without repetition; each has an address that the service reaches it by.
     pub hosts: Vec<String>,
 }
 
 impl Service {
+    /// Whether checks, or who stands by, may leave members of it out.
+    pub fn chooses(&self) -> bool {
+        !self.checks.is_empty() || !self.standby.is_empty()
+    }
+
     /// By which of their addresses it reaches its hosts.
     pub fn reach(&self) -> Reach {
         Reach::of(self.vip, self.forward, self.outer)

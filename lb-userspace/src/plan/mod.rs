@@ -41,8 +41,10 @@ pub struct Inputs<'a> {
     pub shares: &'a BTreeMap<String, u16>,
     /// Hosts that are out and that no stateless answer may name any more.
     pub sealed: &'a BTreeSet<String>,
-    /// Hosts that cannot be reached.
+    /// Hosts that cannot be reached, as far as that counts.
     pub down: &'a BTreeSet<String>,
+    /// What the health of a service leaves its hosts, by (service, host); hosts without an entry are in full use.
+    pub health: &'a BTreeMap<(String, String), Left>,
     pub next_hops: &'a BTreeMap<IpAddr, NextHopState>,
     pub path_mtus: &'a PathMtus,
     /// Hosts that are out and serve on as the last in use, by service.
@@ -64,7 +66,37 @@ pub struct Pair {
     pub tally: u32,
 }
 
+/// Hosts with less than their full share, in 256ths; 0: out of use.
+pub type Shares = BTreeMap<String, u16>;
+
+/// What the services and clients of one ring have in common, beside the hosts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kind {
+    /// Hosts that are out for them alone.
+    pub without: BTreeSet<String>,
+    /// What their health leaves hosts.
+    pub shares: Shares,
+}
+
+/// What a service's health leaves a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// It is down: no new flows.
+    pub is_down: bool,
+    /// When its flows are moved or reset, if they are.
+    pub deadline: Option<Deadline>,
+}
+
 impl Inputs<'_> {
+    /// Clients have the health of their service.
+    fn left(&self, audience: &str, host: &str) -> Option<&Left> {
+        if self.health.is_empty() {
+            return None;
+        }
+        let (service, _) = audience::parse(audience);
+        self.health.get(&(service.to_owned(), host.to_owned()))
+    }
+
     fn pair(&self, service: &str, host: &str) -> Option<&Pair> {
         // Few or none: a search is cheaper than keys to look them up by.
         self.pairs.iter().find(|((of, at), _)| of == service && at == host).map(|(_, pair)| pair)
@@ -81,6 +113,9 @@ impl Inputs<'_> {
         } else if self.down.contains(host) {
             HostState::Down
         } else if self.is_out(service, host) && !self.serves_on(service, host) {
+            HostState::Draining
+        } else if self.left(service, host).is_some_and(|left| left.is_down) {
+            // Its flows stay with it: another host's kernel would reset them, and a false alarm is over in a moment.
             HostState::Draining
         } else {
             HostState::Up
@@ -99,35 +134,45 @@ impl Inputs<'_> {
             && !self.serves_on(service, host)
             && matches!(control.state(), HostState::Draining | HostState::Down);
         let pair = self.pair(service, host).and_then(|pair| pair.deadline);
-        match self.deadlines.get(host).copied().or(pair).filter(|_| is_bounded) {
+        let by_health = || {
+            let may_end = matches!(control.state(), HostState::Draining | HostState::Down);
+            self.left(service, host).filter(|left| left.is_down && may_end)?.deadline
+        };
+        match self.deadlines.get(host).copied().or(pair).filter(|_| is_bounded).or_else(by_health) {
             Some(deadline) => control.with_deadline(deadline),
             None => control,
         }
     }
 
-    /// The members of a ring: all of them always, and whether they are in use by their share. `last`, of a ring whose last hosts serve on
-    /// when all are out: those that were in use until now.
-    /// `without`: hosts that are out for the services of this ring alone.
+    /// The members of a ring: all of them always, and whether they are in use by their share. `in_use`: those that were until now; `None`: the
+    /// ring is new. `keeps_last`: of these the last ones serve on when all are out.
     pub fn members(
         &self,
         hosts: &[String],
-        last: Option<&BTreeSet<String>>,
-        without: &BTreeSet<String>,
+        in_use: Option<&BTreeSet<String>>,
+        keeps_last: bool,
+        kind: &Kind,
     ) -> Vec<Member> {
+        let is_out = |name: &String| self.out.contains(name) || kind.without.contains(name);
+        let is_down = |name: &str| self.down.contains(name);
+        let (out, active): (Vec<&String>, Vec<&String>) = hosts.iter().partition(|name| is_out(name));
+        let is_last = |name: &&&String| keeps_last && in_use.is_some_and(|in_use| in_use.contains(**name));
+        let last: Vec<&String> = out.iter().filter(is_last).copied().collect();
+        let stay = last::stay(&active, &last, in_use, is_down);
         let member = |name: &String| {
             let host = self.model.hosts.get(name)?;
-            let is_out = self.out.contains(name) || without.contains(name);
-            let is_used = !is_out && !self.down.contains(name);
+            let is_used = !is_out(name) && (!is_down(name) || stay.contains(name.as_str()));
+            let share = |of: &BTreeMap<String, u16>| of.get(name).copied().unwrap_or(SHARE_FULL);
             Some(Member {
                 id: *self.ids.hosts.get(name)?,
                 name: name.clone(),
                 weight: host.weight,
-                share: if is_used { self.shares.get(name).copied().unwrap_or(SHARE_FULL) } else { 0 },
+                share: if is_used { share(self.shares).min(share(&kind.shares)) } else { 0 },
             })
         };
         let mut members: Vec<Member> = hosts.iter().filter_map(member).collect();
-        if let Some(last) = last {
-            last::keep_last(&mut members, last, |name| self.down.contains(name));
+        if let Some(last) = in_use.filter(|_| keeps_last) {
+            last::keep_last(&mut members, last, is_down);
         }
         members
     }

@@ -98,6 +98,7 @@ impl Site {
             clients: &self.clients,
             sealed: &self.sealed,
             down: &self.down,
+            health: &BTreeMap::new(),
             next_hops: &self.hops,
             serving_on: &self.serving_on,
             leaving: &self.leaving,

@@ -139,6 +139,14 @@ impl Slots {
             .all(|slot| self.open_for(slot, now, lost_at) > t)
     }
 
+    /// Whether these are the very slots of `other`, and no handover of theirs closes earlier: they can stand in for them.
+    pub fn covers(&self, other: &Slots) -> bool {
+        self.owner == other.owner
+            && self.open == other.open
+            && self.previous == other.previous
+            && self.changed.iter().zip(&other.changed).all(|(own, other)| own >= other)
+    }
+
     /// A slot as the data path reads it: the owner in bits 0 to 14, the previous owner in 15 to 29 ([`HOST_NONE`] in a
     /// settled slot), and bit 30 set while the handover is open.
     pub fn packed(&self, slot: u32) -> u32 {

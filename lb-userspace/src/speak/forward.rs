@@ -5,17 +5,17 @@ use lb_common::encap::{GUE_LEN, IPV4_IN_IP, IPV6_IN_IP, entropy_port, gue, outer
 use lb_common::hash::FlowHash;
 use lb_common::layout::{BackendFlags, MODE_GUE, MODE_IPIP, MODE_NAT, Tuple};
 use lb_common::nat::{self, Endpoint, Headers, Transport};
-use lb_common::parse::{Frame, L3, TCP, UDP};
+use lb_common::parse::{Frame, L3, UDP};
 
 use crate::dataplane::BackendTable;
 
-/// The frame by which a TCP packet of a flow, without IP options and extension headers, gets to a backend. `None`: the backend's next hop is
+/// The frame by which a TCP or UDP packet of a flow, without IP options and extension headers, gets to a backend. `None`: the backend's next hop is
 /// not known, or the packet is none that can be sent on.
 pub fn frame_to(packet: &[u8], backend: &BackendTable, hash: FlowHash) -> Option<Vec<u8>> {
     let BackendTable { record, egress } = backend;
     let is_v6 = match packet.first()? >> 4 {
-        4 if packet.len() >= 40 => false,
-        6 if packet.len() >= 60 => true,
+        4 if packet.len() >= 28 => false,
+        6 if packet.len() >= 48 => true,
         _ => return None,
     };
     if record.flags & BackendFlags::REACHABLE == 0 {
@@ -49,7 +49,8 @@ fn translated(packet: &[u8], is_v6: bool, backend: &BackendTable) -> Option<Vec<
         Tuple::v4(u32::from_ne_bytes([a, b, c, d]))
     };
     let to = Endpoint { address, port: record.port };
-    let headers = Headers { is_v6, transport: Transport::of(TCP), offset: if is_v6 { 40 } else { 20 } };
+    let protocol = packet[if is_v6 { 6 } else { 9 }];
+    let headers = Headers { is_v6, transport: Transport::of(protocol), offset: if is_v6 { 40 } else { 20 } };
     let mut bytes = [&[0; L3][..], packet].concat();
     let start = bytes.as_mut_ptr() as usize;
     // SAFETY: the bytes are this function's own, and outlive what is done to the frame.

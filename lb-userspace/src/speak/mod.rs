@@ -6,5 +6,5 @@ mod segment;
 mod socket;
 
 pub use forward::frame_to;
-pub use segment::{probe, rst};
+pub use segment::{datagram, probe, rst, syn};
 pub use socket::Speaker;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use etherparse::{IpNumber, Ipv4Header, Ipv6Header, TcpHeader};
+use etherparse::{IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, TcpHeader};
 use lb_common::layout::Tuple;
 
 use crate::plan::address_of;
@@ -18,6 +18,38 @@ pub fn rst(flow: &Tuple, sequence: u32) -> Vec<u8> {
     packet(flow.source, flow.destination, tcp)
 }
 
+/// A client's first segment. It announces segments that fit any path of IPv6.
+pub fn syn(flow: &Tuple, sequence: u32) -> Vec<u8> {
+    let mut tcp = TcpHeader::new(flow.source_port(), flow.destination_port(), sequence, 64_240);
+    tcp.syn = true;
+    // Kind 2, 4 bytes, 1220 (RFC 9293, 3.7.1).
+    let with_size = tcp.set_options_raw(&[2, 4, 4, 196]);
+    debug_assert!(with_size.is_ok());
+    packet(flow.source, flow.destination, tcp)
+}
+
+/// A client's datagram, as an IP packet.
+pub fn datagram(flow: &Tuple, payload: &[u8]) -> Vec<u8> {
+    let (source, destination) = (flow.source_port(), flow.destination_port());
+    let mut packet = Vec::new();
+    // Writing to memory cannot fail, and what is too long to be a datagram comes out empty.
+    let _ = match (address_of(flow.source), address_of(flow.destination)) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), TTL)
+            .udp(source, destination)
+            .write(&mut packet, payload),
+        (from, to) => {
+            let octets = |address: IpAddr| match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                IpAddr::V6(address) => address.octets(),
+            };
+            PacketBuilder::ipv6(octets(from), octets(to), TTL)
+                .udp(source, destination)
+                .write(&mut packet, payload)
+        }
+    };
+    packet
+}
+
 /// A segment from the VIP that makes a client whose flow is alive say where it is: what lies outside its window is answered with an
 /// acknowledgement and nothing else (RFC 9293, 3.10.7.4). The number is half a number space from zero and means nothing.
 pub fn probe(flow: &Tuple, sequence: u32) -> Vec<u8> {
@@ -29,7 +61,7 @@ pub fn probe(flow: &Tuple, sequence: u32) -> Vec<u8> {
 
 /// An IP packet of nothing but the segment's header, with its checksums.
 fn packet(from: [u64; 2], to: [u64; 2], mut tcp: TcpHeader) -> Vec<u8> {
-    let payload = TcpHeader::MIN_LEN as u16;
+    let payload = tcp.header_len_u16();
     match (address_of(from), address_of(to)) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             let header = Ipv4Header::new(payload, TTL, IpNumber::TCP, from.octets(), to.octets());

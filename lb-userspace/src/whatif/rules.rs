@@ -10,21 +10,29 @@ use crate::model::{Model, Service, WhenEmpty};
 /// Names in a sentence before they become a number.
 const NAMED: usize = 4;
 
+/// (service, host) of hosts that checks say are down for a service.
+pub type Unwell = BTreeSet<(String, String)>;
+
 /// Every rule that draining `hosts` would break, service by service. `out` are the hosts that operators took out already,
 /// `pairs` those that are out for one service, as (service, host); `only`: the drain is for this service alone.
+/// `down` are those that cannot be reached, `unwell` those that checks say are down for a service.
 pub fn broken(
     model: &Model,
     out: &BTreeSet<String>,
     pairs: &BTreeSet<(String, String)>,
     down: &BTreeSet<String>,
+    unwell: &Unwell,
     hosts: &[String],
     only: Option<&str>,
 ) -> Vec<BrokenRule> {
     let taken: BTreeSet<&str> =
         hosts.iter().map(String::as_str).filter(|host| !out.contains(*host)).collect();
-    let look = |service| Look::at(model, service, out, pairs, down, &taken);
     let services = model.services.iter().filter(|service| only.is_none_or(|only| only == service.name));
-    let looks = services.filter_map(look);
+    let looks = services.filter_map(|service| {
+        let is_unwell = |host: &String| unwell.contains(&(service.name.clone(), host.clone()));
+        let is_down = |host: &String| down.contains(host) || is_unwell(host);
+        Look::at(model, service, out, pairs, &is_down, &taken)
+    });
     looks
         .flat_map(|look| [look.last_host(), look.min_healthy(), look.one_zone()].into_iter().flatten())
         .collect()
@@ -55,7 +63,7 @@ impl<'a> Look<'a> {
         service: &'a Service,
         out: &BTreeSet<String>,
         pairs: &BTreeSet<(String, String)>,
-        down: &BTreeSet<String>,
+        is_down: &dyn Fn(&String) -> bool,
         taken: &BTreeSet<&str>,
     ) -> Option<Self> {
         let mut look = Look {
@@ -74,7 +82,7 @@ impl<'a> Look<'a> {
         for name in &service.hosts {
             let weight = model.hosts.get(name).map_or(0, |host| u64::from(host.weight));
             let (is_out, is_down, is_taken) =
-                (is_out(name), down.contains(name), taken.contains(name.as_str()) && !is_out(name));
+                (is_out(name), is_down(name), taken.contains(name.as_str()) && !is_out(name));
             look.all += weight;
             if !is_out && !is_down {
                 look.before += weight;

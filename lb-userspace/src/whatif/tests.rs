@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rules::broken;
+use super::rules::{Unwell, broken};
 use super::*;
 use crate::config::parse;
 use crate::ring::{Base, SHARE_FULL};
@@ -42,7 +42,7 @@ const TWO: &str = "protocol = \"tcp\"\nhosts = [\"a1\", \"a2\"]";
 
 /// The rules that a drain would break, as `rule service: message | mend`.
 fn says(model: &Model, out: &[&str], down: &[&str], hosts: &[&str]) -> Vec<String> {
-    let rules = broken(model, &set(out), &BTreeSet::new(), &set(down), &names(hosts), None);
+    let rules = broken(model, &set(out), &BTreeSet::new(), &set(down), &Unwell::new(), &names(hosts), None);
     rules
         .iter()
         .map(|rule| format!("{} {}: {} | {}", rule.rule, rule.service, rule.message, rule.mend))
@@ -102,7 +102,8 @@ fn the_healthy_part_goes_by_weight_and_counts_what_is_down() {
           undrain c or get a1 up first"
         ]
     );
-    let rules = broken(&half, &set(&["c"]), &BTreeSet::new(), &set(&["a1"]), &names(&["a2"]), None);
+    let rules =
+        broken(&half, &set(&["c"]), &BTreeSet::new(), &set(&["a1"]), &Unwell::new(), &names(&["a2"]), None);
     assert_eq!((rules[0].weight, rules[0].healthy_before, rules[0].healthy_after), (600, 300, 200));
     // A host that is down is none of the healthy ones: draining it costs nothing.
     assert_eq!(says(&half, &["c"], &["a1", "a2"], &["a1"]), [""; 0]);
@@ -205,7 +206,15 @@ impl Site {
             share: None,
             admin: &|host| if self.out.contains(host) { AdminState::Draining } else { AdminState::Active },
             down: &self.down,
-            rules: rules::broken(&self.model, &self.out, &BTreeSet::new(), &self.down, &hosts, None),
+            rules: rules::broken(
+                &self.model,
+                &self.out,
+                &BTreeSet::new(),
+                &self.down,
+                &Default::default(),
+                &hosts,
+                None,
+            ),
             rings: &[ring],
             load,
             live: &|_| live,

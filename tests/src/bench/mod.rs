@@ -10,6 +10,7 @@ mod cases;
 pub mod drain;
 pub mod feeder;
 pub mod frames;
+pub mod health;
 mod machine;
 mod measure;
 mod reference;

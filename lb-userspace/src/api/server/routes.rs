@@ -5,11 +5,12 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{MethodRouter, get, post};
 
 use super::events::{document, events};
+use super::health::{health, health_test};
 use super::*;
 use crate::api::openapi::{self, Operation};
 use crate::api::types::{
-    BlockersQuery, DrainsQuery, Event, EventQuery, PlanQuery, Ready, SelfDrainRequest, SelfStatus,
-    SelfUndrainRequest,
+    BlockersQuery, DrainsQuery, Event, EventQuery, HealthQuery, HealthReport, HealthTest, HealthTestRequest,
+    PlanQuery, Ready, SelfDrainRequest, SelfStatus, SelfUndrainRequest,
 };
 use crate::config::limits as config_limits;
 
@@ -143,6 +144,18 @@ pub(super) const ROUTES: &[Route] = &[
         operation: Operation::get("/v1/rings", "The rings, and what a drain of each host would move")
             .answers::<Rings>(),
         handler: || get(rings),
+    },
+    Route {
+        operation: Operation::get("/v1/health", "What checks found, and who is used therefore")
+            .asks::<HealthQuery>()
+            .answers::<HealthReport>(),
+        handler: || get(health),
+    },
+    Route {
+        operation: Operation::post("/v1/health/test", "Run the checks of a host now, and tell each step")
+            .takes::<HealthTestRequest>()
+            .answers::<HealthTest>(),
+        handler: || post(health_test),
     },
     Route {
         operation: Operation::get("/v1/ready", "Whether traffic should be sent here: status 200, else 503")

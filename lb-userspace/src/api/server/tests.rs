@@ -122,7 +122,7 @@ async fn events_come_as_a_stream_and_resume() {
     for generation in 1..=3 {
         server.events.tell(100, Happening::Published { generation });
     }
-    server.events.tell(100, Happening::HostUp { host: "a".to_owned() });
+    server.events.tell(100, Happening::HostUp { host: "a".to_owned(), service: None, why: String::new() });
     let read = async |target: &str, after: Option<u64>| {
         let mut stream = server.client.events(target, after).await.unwrap();
         let mut events: Vec<Event> = Vec::new();
@@ -182,7 +182,7 @@ fn what_the_types_write_is_valid_by_their_schemas() {
         Happening::DaemonStopping,
         Happening::Lost { count: None },
         Happening::Published { generation: 3 },
-        Happening::HostDown { host: "a".to_owned() },
+        Happening::HostDown { host: "a".to_owned(), service: None, why: String::new() },
     ] {
         check("Event", serde_json::to_value(Event { seq: 1, at: 2, happening }).unwrap());
     }

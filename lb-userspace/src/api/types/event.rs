@@ -126,13 +126,17 @@ pub enum Happening {
         kicked: u64,
         missed: u64,
     },
-    /// Packets can be sent to the host again.
+    /// Checks say that the host is up again for a service; without one: packets can be sent to it again.
     HostUp {
         host: String,
+        service: Option<String>,
+        why: String,
     },
-    /// The host has no next hop; also told of each such host when the daemon starts.
+    /// Checks say that the host is down for a service; without one: it has no next hop. Also told of each such host when the daemon starts.
     HostDown {
         host: String,
+        service: Option<String>,
+        why: String,
     },
     /// Rings and tables are in force.
     Published {
@@ -294,8 +298,8 @@ impl Happening {
             | Happening::LeaseOver { host, .. }
             | Happening::KickBegan { host, .. }
             | Happening::KickEnded { host, .. }
-            | Happening::HostUp { host }
-            | Happening::HostDown { host }
+            | Happening::HostUp { host, .. }
+            | Happening::HostDown { host, .. }
             | Happening::HostLeft { host } => Some(host),
             Happening::Published { .. }
             | Happening::ConfigApplied { .. }
@@ -430,7 +434,7 @@ mod tests {
         assert_eq!(EventName::ALL.len(), <EventName as clap::ValueEnum>::value_variants().len());
         for happening in [
             Happening::Lost { count: None },
-            Happening::HostUp { host: "a".to_owned() },
+            Happening::HostUp { host: "a".to_owned(), service: None, why: String::new() },
             Happening::Published { generation: 3 },
         ] {
             assert_eq!(serde_json::to_value(&happening).unwrap()["event"], happening.name().name());

@@ -94,7 +94,11 @@ pub struct BackendStatus {
 pub struct HostStatus {
     pub name: String,
     pub admin: AdminState,
+    /// Down: it has no next hop, or checks say so for all of its services.
     pub oper: OperState,
+    /// Services that checks say it is down for.
+    #[serde(default)]
+    pub down_for: Vec<String>,
     pub weight: u16,
     /// Part of the slots that the host owns, 0 to 1, over all rings that it is a member of.
     pub share: f64,

@@ -69,10 +69,11 @@ fn words(happening: &Happening) -> String {
                 asked(by, reason)
             )
         }
-        Happening::HostUp { .. }
-        | Happening::HostDown { .. }
-        | Happening::HostLeft { .. }
-        | Happening::DaemonStopping => String::new(),
+        Happening::HostUp { service, why, .. } | Happening::HostDown { service, why, .. } => {
+            let service = service.as_ref().map(|service| format!("for {service}: ")).unwrap_or_default();
+            format!("{service}{why}")
+        }
+        Happening::HostLeft { .. } | Happening::DaemonStopping => String::new(),
         Happening::ConfigApplied { revision, kind, by, reason, confirm_by } => {
             let until = if confirm_by.is_some() { ", to be confirmed" } else { "" };
             format!("revision {revision}, {kind}{until} ({})", asked(by, reason))
@@ -218,7 +219,22 @@ mod tests {
                 },
                 "lease_over web-3: taken back (drain 7, by alice)",
             ),
-            (Happening::HostDown { host }, "host_down web-3"),
+            (
+                Happening::HostDown {
+                    host: host.clone(),
+                    service: None,
+                    why: "it has no next hop".to_owned(),
+                },
+                "host_down web-3: it has no next hop",
+            ),
+            (
+                Happening::HostDown {
+                    host,
+                    service: Some("web".to_owned()),
+                    why: "tcp :80: refused".to_owned(),
+                },
+                "host_down web-3: for web: tcp :80: refused",
+            ),
             (Happening::DaemonStopping, "daemon_stopping"),
             (Happening::Published { generation: 8 }, "published generation 8"),
             (Happening::Lost { count: Some(2) }, "lost 2 events"),

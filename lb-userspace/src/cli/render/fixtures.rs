@@ -125,6 +125,7 @@ fn host(name: &str, admin: AdminState, share: f64, drain: Option<DrainStatus>) -
         name: name.to_owned(),
         admin,
         oper: OperState::Up,
+        down_for: Vec::new(),
         weight: 100,
         share,
         live_flows: live(37),

@@ -4,6 +4,7 @@ pub mod config;
 pub mod drain;
 pub mod event;
 pub mod flows;
+pub mod health;
 pub mod history;
 pub mod itself;
 pub mod kick;

@@ -233,10 +233,10 @@ fn host_row(host: &HostStatus) -> [String; 13] {
         }
         .to_owned(),
         match host.oper {
-            OperState::Up => "up",
-            OperState::Down => "DOWN",
-        }
-        .to_owned(),
+            OperState::Up if host.down_for.is_empty() => "up".to_owned(),
+            OperState::Up => format!("DOWN for {}", host.down_for.len()),
+            OperState::Down => "DOWN".to_owned(),
+        },
         host.weight.to_string(),
         percent(host.share),
         live(flows),

@@ -2,6 +2,7 @@
 
 mod drains;
 mod files;
+mod health;
 mod hooks;
 mod limits;
 mod machine;

@@ -14,9 +14,9 @@ use super::super::{Machine, check_against_machine, parse};
 use super::EXAMPLE;
 use crate::api::types::EventName;
 use crate::model::{
-    Affinity, Api, Family, FlowPolicy, FlowTable, Forward, Fragments, Hooks, Host, Interface, Model,
-    OuterSource, Percent, Ping, PortRange, Ports, Protocol, Protocols, Reach, Retention, Rules, Service,
-    Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
+    Affinity, Api, Check, Family, FlowPolicy, FlowTable, Forward, Fragments, Health, Hooks, Host, Interface,
+    Model, OuterSource, Percent, Ping, PortRange, Ports, Probe, Protocol, Protocols, Reach, Retention, Rules,
+    Service, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
 
 /// A change to the bytes of a text.
@@ -338,6 +338,9 @@ fn service(
         timeouts: timeouts[usize::from(policy >> 4 & 1)],
         rules: rules[usize::from(policy >> 6 & 1)],
         when_empty: wish.when_empty,
+        checks: Vec::new(),
+        health: Health::default(),
+        standby: Vec::new(),
         hosts: names,
     })
 }
@@ -386,6 +389,7 @@ prop_compose! {
             flow_table: FlowTable { pins: 1024, overflow: 1024, flood_gate: 0 },
             timeouts: limits::default::TIMEOUTS,
             rules: Rules::default(),
+            health: Health::default(),
             hooks,
             journal: Retention { keep_for: Duration::from_secs(keep.0 * 86_400), keep_revisions: keep.1 },
             api,
@@ -420,6 +424,7 @@ fn model() -> impl Strategy<Value = Model> {
                 flow_table: FlowTable { pins, overflow: 1024 + pins / 10, flood_gate: size % 7 * 1000 },
                 timeouts: sets[0],
                 rules: rules[0],
+                health: Health::default(),
                 hosts,
                 services,
                 ..general
@@ -461,6 +466,7 @@ fn write(model: &Model) -> String {
         format!("min_healthy = \"{min_healthy}\"\none_zone_at_a_time = {one_zone_at_a_time}")
     };
     writeln!(toml, "[rules]\n{}", rules(model.rules)).unwrap();
+    writeln!(toml, "[health]\n{}", health(&model.health)).unwrap();
     writeln!(toml, "[hooks]\ntimeout = \"{}\"", humantime::format_duration(model.hooks.timeout)).unwrap();
     for (event, command) in &model.hooks.commands {
         // JSON's escapes are TOML's, and Rust's are not all.
@@ -535,7 +541,7 @@ fn write(model: &Model) -> String {
         if protocols.has(Protocol::Udp) {
             writeln!(toml, "udp_handover = {:?}", lower(&flows.udp_handover)).unwrap();
         }
-        writeln!(toml, "when_empty = \"{}\"", service.when_empty).unwrap();
+        writeln!(toml, "when_empty = \"{}\"\nstandby = {:?}", service.when_empty, service.standby).unwrap();
         if *timeouts != model.timeouts {
             writeln!(toml, "[services.timeouts]").unwrap();
             for (name, timeout) in timeouts.named() {
@@ -545,6 +551,67 @@ fn write(model: &Model) -> String {
         if service.rules != model.rules {
             writeln!(toml, "[services.rules]\n{}", rules(service.rules)).unwrap();
         }
+        if service.health != model.health {
+            writeln!(toml, "[services.health]\n{}", health(&service.health)).unwrap();
+        }
+        for check in &service.checks {
+            writeln!(toml, "[[services.checks]]\n{}", check_lines(check)).unwrap();
+        }
     }
     toml
+}
+
+fn health(health: &Health) -> String {
+    let time = humantime::format_duration;
+    let ramp = health.ramp.map(|ramp| format!("ramp = \"{}\"\n", time(ramp))).unwrap_or_default();
+    format!(
+        "interval = \"{}\"\ntimeout = \"{}\"\njitter = \"{}\"\nrise = {}\nfall = {}\ndamping = \"{}\"\ndown_flows = \"{}\"\n\
+         down_after = \"{}\"\npanic = \"{}\"\nmax_ejected = \"{}\"\njoin_below = \"{}\"\nleave_at = \"{}\"\n{ramp}",
+        time(health.interval),
+        time(health.timeout),
+        health.jitter,
+        health.rise,
+        health.fall,
+        time(health.damping),
+        health.down_flows,
+        time(health.down_after),
+        health.panic,
+        health.max_ejected,
+        health.join_below,
+        health.leave_at,
+    )
+}
+
+fn check_lines(check: &Check) -> String {
+    let mut lines = String::new();
+    let mut line = |name: &str, value: String| writeln!(lines, "{name} = {value}").unwrap();
+    match &check.probe {
+        Probe::Tcp => line("type", "\"tcp\"".to_owned()),
+        Probe::Http(request) | Probe::Https(request) => {
+            let is_tls = matches!(check.probe, Probe::Https(_));
+            line("type", if is_tls { "\"https\"" } else { "\"http\"" }.to_owned());
+            line("path", format!("{:?}", request.path));
+            let ranges = request.status.iter().map(|range| format!("\"{}-{}\"", range.start(), range.end()));
+            line("status", format!("[{}]", ranges.collect::<Vec<_>>().join(", ")));
+            for (name, value) in [("host", &request.host), ("body", &request.body)] {
+                value.iter().for_each(|value| line(name, format!("{value:?}")));
+            }
+        }
+        Probe::Udp { send, expect } => {
+            line("type", "\"udp\"".to_owned());
+            line("send", format!("{send:?}"));
+            expect.iter().for_each(|expect| line("expect", format!("{expect:?}")));
+        }
+        Probe::Command { command } => {
+            line("type", "\"command\"".to_owned());
+            line("command", format!("{command:?}"));
+        }
+    }
+    if !matches!(check.probe, Probe::Command { .. }) {
+        line("through", serde_json::to_string(&check.through).unwrap());
+    }
+    if let Some(port) = check.port {
+        line("port", port.to_string());
+    }
+    lines
 }

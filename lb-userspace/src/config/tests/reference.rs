@@ -10,17 +10,19 @@ use super::EXAMPLE;
 const REFERENCE: &str = include_str!("../../../../docs/configuration.md");
 
 /// Each section's heading in the reference, its header in TOML, and its fields.
-const SECTIONS: [(&str, &str, Fields); 10] = [
+const SECTIONS: [(&str, &str, Fields); 12] = [
     ("## Top of the file", "", schema::TOP),
     ("## `[flow_table]`", "[flow_table]", schema::FLOW_TABLE),
     ("## `[timeouts]`", "[timeouts]", schema::TIMEOUTS),
     ("## `[rules]`", "[rules]", schema::RULES),
+    ("## `[health]`", "[health]", schema::HEALTH),
     ("## `[hooks]`", "[hooks]", schema::HOOKS),
     ("## `[journal]`", "[journal]", schema::JOURNAL),
     ("## `[api]`", "[api]", schema::API),
     ("## `[announce]`", "[announce]", schema::ANNOUNCE),
     ("## `[hosts.NAME]`", "[hosts.a]", schema::HOST),
     ("## `[[services]]`", "[[services]]", schema::SERVICE),
+    ("## `[[services.checks]]`", "[[services.checks]]", schema::CHECK),
 ];
 
 fn accepted(toml: &str) -> Loaded {
@@ -43,8 +45,18 @@ fn rows(heading: &str) -> Vec<(&'static str, &'static str, &'static str)> {
 fn every_field_has_a_row_in_its_section_and_no_other_has() {
     for (heading, _, fields) in SECTIONS {
         let documented: Vec<&str> = rows(heading).iter().map(|(field, ..)| *field).collect();
-        let sections =
-            ["flow_table", "timeouts", "rules", "hooks", "journal", "api", "announce", "hosts", "services"];
+        let sections = [
+            "flow_table",
+            "timeouts",
+            "rules",
+            "health",
+            "hooks",
+            "journal",
+            "api",
+            "announce",
+            "hosts",
+            "services",
+        ];
         let is_section = |field: &&&str| heading.contains("Top") && sections.contains(*field);
         let expected: Vec<&str> = fields.iter().filter(|field| !is_section(field)).copied().collect();
         assert_eq!(documented, expected, "under {heading}");
@@ -79,16 +91,17 @@ fn defaults_of_the_reference_are_those_of_the_code() {
             }
         }
     }
-    assert_eq!(count, 5 + 2 + 5 + 2 + 1 + 2 + 2 + 6, "defaults that are values: {written:?}");
+    assert_eq!(count, 5 + 2 + 5 + 2 + 12 + 1 + 2 + 2 + 6, "defaults that are values: {written:?}");
     let full = format!(
-        "interfaces = [\"eth0\"]\n{}[flow_table]\n{}[timeouts]\n{}[rules]\n{}[hooks]\n{}[journal]\n{}{}",
+        "interfaces = [\"eth0\"]\n{}[flow_table]\n{}[timeouts]\n{}[rules]\n{}[health]\n{}[hooks]\n{}[journal]\n{}{}",
         written[0],
         written[1],
         written[2],
         written[3],
         written[4],
         written[5],
-        hosts_and_service(&written[8], &written[9])
+        written[6],
+        hosts_and_service(&written[9], &written[10])
     );
     assert_eq!(accepted(&full).model, sparse.model);
     assert_eq!(sparse.model.timeouts, default::TIMEOUTS);
@@ -100,8 +113,9 @@ fn defaults_of_the_reference_are_those_of_the_code() {
 fn fields_without_a_default_are_said_to_be_required() {
     for (heading, _, _) in SECTIONS {
         for (field, default, _) in rows(heading) {
-            let required =
-                ["interfaces", "interface", "addresses", "name", "vip", "protocol", "port"].contains(&field);
+            let required = ["interfaces", "interface", "addresses", "name", "vip", "protocol", "type"]
+                .contains(&field)
+                || field == "port" && heading == "## `[[services]]`";
             assert_eq!(default == "required", required, "{field} under {heading}");
         }
     }
@@ -121,6 +135,9 @@ fn the_limits_of_the_reference_are_those_of_the_code() {
         (*limits::MSS.end()).into(),
         super::super::ONE_PIECE.into(),
         limits::MAX_NAME as u64,
+        limits::MAX_CHECKS as u64,
+        limits::MAX_ALL_CHECKS as u64,
+        limits::MAX_PAYLOAD as u64,
         limits::MAX_INTERFACE_NAME as u64,
         (*limits::RING_SIZE.start()).into(),
         (*limits::RING_SIZE.end()).into(),
@@ -166,6 +183,7 @@ fn the_example_shows_every_field_and_each_line_of_it_is_used() {
                 line.starts_with(&format!("{field} = "))
                     || line.starts_with(&format!("[{field}"))
                     || line.starts_with(&format!("[[{field}"))
+                    || line.starts_with(&format!("[[services.{field}]]"))
             });
             assert!(shown, "{field} of {header:?} is not in the example");
         }

@@ -11,7 +11,7 @@ use super::*;
 use crate::api::types::{AdminState, Load};
 use crate::config::parse;
 use crate::model::{Model, Service, WhenEmpty};
-use crate::plan::{Ids, Inputs};
+use crate::plan::{Ids, Inputs, Kind};
 use crate::ramp::Ramp;
 
 const HOSTS: usize = 6;
@@ -79,6 +79,7 @@ impl Site {
             clients: &BTreeSet::new(),
             sealed: &BTreeSet::new(),
             down: &self.down,
+            health: &BTreeMap::new(),
             next_hops: &BTreeMap::new(),
             path_mtus: &Default::default(),
             serving_on: &BTreeMap::new(),
@@ -89,7 +90,7 @@ impl Site {
             size: self.model.ring_size,
             now: self.now,
             ids: &|name| self.ids.known_hosts.get(name).copied(),
-            members: &|hosts, last, without| inputs.members(hosts, last, without),
+            members: &|hosts, in_use, keeps_last, kind| inputs.members(hosts, in_use, keeps_last, kind),
         })
     }
 
@@ -109,7 +110,7 @@ impl Site {
         let wanted = |service: &Service| Wanted {
             hosts: service.hosts.clone(),
             keeps_last: service.when_empty == WhenEmpty::Last,
-            without: BTreeSet::new(),
+            kind: Kind::default(),
         };
         let services: Vec<_> =
             self.model.services.iter().map(|service| (service.name.clone(), wanted(service))).collect();
@@ -146,7 +147,15 @@ impl Site {
             share: None,
             admin: &state,
             down: &self.down,
-            rules: rules::broken(&self.model, &self.out, &BTreeSet::new(), &self.down, hosts, None),
+            rules: rules::broken(
+                &self.model,
+                &self.out,
+                &BTreeSet::new(),
+                &self.down,
+                &Default::default(),
+                hosts,
+                None,
+            ),
             rings: &changes(&self.rings, &after, None),
             load,
             live: &|_| LiveFlows::default(),

@@ -17,12 +17,12 @@ const COMPLAINTS: usize = 4096;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How it ended, and what it wrote to standard error.
-pub(super) struct End {
+pub(crate) struct End {
     pub result: Result,
     pub complaints: String,
 }
 
-pub(super) enum Result {
+pub(crate) enum Result {
     Exited(ExitStatus),
     /// Its time was over.
     Killed,
@@ -42,7 +42,7 @@ impl Drop for Group {
 }
 
 /// Runs `/bin/sh -c COMMAND`. When `timeout` has passed, or when this future is dropped, its process group is killed.
-pub(super) async fn run(
+pub(crate) async fn run(
     command: &str,
     environment: Vec<(String, String)>,
     input: Vec<u8>,

@@ -9,6 +9,9 @@ use lb_userspace::ring::Base;
 use super::setup::{Setup, T, key};
 use crate::client::Service;
 
+/// Seconds in which hosts are to be found again after nobody could be reached.
+const PATIENCE: u64 = 4;
+
 /// A slot over time.
 #[derive(Debug, Clone, Copy)]
 struct Held {
@@ -22,7 +25,17 @@ pub struct Handovers {
     /// Hosts that operators took out, in the config or not.
     pub out: BTreeSet<HostId>,
     /// Hosts without a next hop, as far as the daemon has noticed.
+    pub unreachable: BTreeSet<HostId>,
+    /// Those of them that count as down.
     pub down: BTreeSet<HostId>,
+    /// Nobody can be reached.
+    is_cut_off: bool,
+    /// Hosts that were not down when nobody could be reached any more, and have not been found since.
+    awaited: BTreeSet<HostId>,
+    /// Unix time until which they are waited for; `None`: nobody has been found.
+    until: Option<u64>,
+    /// Hosts that had slots of a service by the last publication.
+    in_use: BTreeMap<Service, BTreeSet<HostId>>,
     /// Hosts that no stateless answer may name.
     pub sealed: BTreeSet<HostId>,
     slots: BTreeMap<Service, Vec<Held>>,
@@ -39,7 +52,12 @@ impl Handovers {
         let mut handovers = Handovers {
             setup,
             out: BTreeSet::new(),
+            unreachable: BTreeSet::new(),
             down: BTreeSet::new(),
+            is_cut_off: false,
+            awaited: BTreeSet::new(),
+            until: None,
+            in_use: BTreeMap::new(),
             sealed: BTreeSet::new(),
             slots: BTreeMap::new(),
             lost_at: now,
@@ -52,18 +70,56 @@ impl Handovers {
                 (service, handovers.owners(service).into_iter().map(settled).collect())
             })
             .into();
+        handovers.in_use = Service::ALL.map(|service| (service, handovers.used(service))).into();
         handovers.lose(now);
         handovers.note_untracked(now);
         handovers
     }
 
-    fn is_used(&self, host: HostId) -> bool {
-        !self.out.contains(&host) && !self.down.contains(&host)
+    /// The hosts of a service that take new flows. While none of those that are not out can be reached, nothing changes.
+    pub fn used(&self, service: Service) -> BTreeSet<HostId> {
+        let active = self.setup.hosts(service).into_iter().filter(|host| !self.out.contains(host));
+        let (down, up): (BTreeSet<HostId>, BTreeSet<HostId>) =
+            active.partition(|host| self.down.contains(host));
+        let stays = |host: &HostId| self.in_use.get(&service).is_none_or(|in_use| in_use.contains(host));
+        if up.is_empty() { down.into_iter().filter(stays).collect() } else { up }
+    }
+
+    /// The daemon notices who cannot be reached.
+    pub fn notice(&mut self, unreachable: BTreeSet<HostId>, now: u64) {
+        let hosts: BTreeSet<HostId> = self.setup.weights.keys().copied().collect();
+        let was_cut_off = std::mem::replace(&mut self.is_cut_off, hosts.is_subset(&unreachable));
+        if self.is_cut_off {
+            self.awaited = &hosts - &self.down;
+            self.until = None;
+        } else if was_cut_off {
+            self.until = Some(now + PATIENCE);
+        }
+        if self.is_over(now) {
+            self.awaited.clear();
+        }
+        self.awaited.retain(|host| unreachable.contains(host));
+        if self.awaited.is_empty() {
+            self.until = None;
+        }
+        self.down = &unreachable - &self.awaited;
+        self.unreachable = unreachable;
+    }
+
+    /// Whether hosts have been waited for long enough.
+    pub fn is_over(&self, now: u64) -> bool {
+        self.until.is_some_and(|until| now >= until)
+    }
+
+    /// Another daemon waits for nobody yet.
+    pub fn forget_awaited(&mut self) {
+        (self.down, self.is_cut_off, self.awaited, self.until) = Default::default();
     }
 
     /// The hosts that new flows go to, by slot: a function of the present alone (C4).
     fn owners(&self, service: Service) -> Vec<HostId> {
-        let members = self.setup.members(service, |host| self.is_used(host));
+        let used = self.used(service);
+        let members = self.setup.members(service, |host| used.contains(&host));
         Base::build(&key(), self.setup.ring, &members).owners(&members)
     }
 
@@ -75,14 +131,16 @@ impl Handovers {
                 let mut those = members.iter().filter(|host| is(**host)).peekable();
                 those.peek().is_some() && those.all(|host| hosts.contains(host))
             };
-            loses_all(&|host| !self.out.contains(&host)) || loses_all(&|host| self.is_used(host))
+            loses_all(&|host| !self.out.contains(&host))
+                || loses_all(&|host| !self.out.contains(&host) && !self.unreachable.contains(&host))
         })
     }
 
     /// Rings of the present hosts are in force.
     pub fn publish(&mut self, now: u64) {
         for service in Service::ALL {
-            let owners = self.owners(service);
+            let (owners, used) = (self.owners(service), self.used(service));
+            self.in_use.insert(service, used);
             for (held, owner) in self.slots.get_mut(&service).expect("all have slots").iter_mut().zip(owners)
             {
                 let before = std::mem::replace(&mut held.owner, owner);

@@ -177,27 +177,28 @@ impl<'b> Run<'b> {
         let setup = &self.handovers.setup;
         let is_present = |host: &HostId| setup.weights.contains_key(host);
         // Nobody looks for the way to a host that the config does not name any more.
-        let lost = self.handovers.down.iter().copied().filter(|host| !is_present(host)).collect();
+        let lost = self.handovers.unreachable.iter().copied().filter(|host| !is_present(host)).collect();
         self.world.forget_hosts(&lost);
         self.forgotten.extend(lost);
-        self.handovers.down = self.unplugged.iter().copied().filter(is_present).collect();
-        self.handovers.publish(self.balancer.unix());
+        let unreachable = self.unplugged.iter().copied().filter(is_present).collect();
+        let unix = self.balancer.unix();
+        self.handovers.notice(unreachable, unix);
+        self.handovers.publish(unix);
         self.is_hops_stale = false;
         self.publication += 1;
     }
 
     /// Hosts that take new flows.
-    fn used(&self) -> BTreeSet<HostId> {
-        let Handovers { setup, out, down, .. } = &self.handovers;
-        let is_used = |host: &HostId| !out.contains(host) && !down.contains(host);
-        setup.weights.keys().copied().filter(is_used).collect()
+    fn used(&self) -> BTreeMap<Service, BTreeSet<HostId>> {
+        Service::ALL.map(|service| (service, self.handovers.used(service))).into()
     }
 
     /// Slots move only away from hosts that have gone out of use, and to hosts that have come into use (C4).
-    fn check_moves(&mut self, used: &BTreeSet<HostId>) -> Result<(), String> {
+    fn check_moves(&mut self, used: &BTreeMap<Service, BTreeSet<HostId>>) -> Result<(), String> {
         let now_used = self.used();
         let published = self.balancer.published();
         for (service, slots) in &published.slots {
+            let (used, now_used) = (&used[service], &now_used[service]);
             for (number, (before, after)) in self.rules.slots[service].iter().zip(slots).enumerate() {
                 let (from, to) = (before.owner(), after.owner());
                 let has_gone = used.contains(&from) && !now_used.contains(&from);
@@ -253,7 +254,7 @@ impl<'b> Run<'b> {
 
     fn round(&mut self) -> Result<(), String> {
         self.at_latest();
-        if self.is_hops_stale {
+        if self.is_hops_stale || self.handovers.is_over(self.balancer.unix()) {
             self.publish();
         }
         self.rules.slots = self.handovers.slots();
@@ -367,7 +368,7 @@ impl<'b> Run<'b> {
         self.lose();
         self.forgotten = (1..=HOSTS).filter(|host| !setup.weights.contains_key(host)).collect();
         self.world.forget_hosts(&self.forgotten);
-        self.handovers.down.clear();
+        self.handovers.unreachable.clear();
         self.follow(setup);
         self.handovers.lose(unix);
         Ok(())
@@ -381,6 +382,7 @@ impl<'b> Run<'b> {
         self.handovers.sealed = self.drained.iter().copied().filter(is_known).collect();
         self.handovers.setup = setup;
         self.rounds = 0;
+        self.handovers.forget_awaited();
         self.publish();
     }
 

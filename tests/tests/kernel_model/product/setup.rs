@@ -141,6 +141,7 @@ impl Setup {
             flow_table: model::FlowTable { pins: 64, overflow: 64, flood_gate: 0 },
             timeouts: timeouts(),
             rules: model::Rules::default(),
+            health: model::Health::default(),
             api: model::Api::default(),
             announce: None,
             hosts: self.weights.iter().map(host).collect(),
@@ -171,6 +172,9 @@ impl Setup {
             timeouts: timeouts(),
             rules: model::Rules::default(),
             when_empty: model::WhenEmpty::Reject,
+            checks: Vec::new(),
+            health: model::Health::default(),
+            standby: Vec::new(),
             hosts: self.hosts(service).into_iter().map(name).collect(),
         }
     }

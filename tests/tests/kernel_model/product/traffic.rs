@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lb_common::layout::HostId;
+use lb_common::layout::{HOST_NONE, HostId};
 use sluice_tests::packets::Packet;
 
 use super::run::Run;
@@ -21,8 +21,11 @@ impl Run<'_> {
         let answer = self.is_roomy.then(|| self.rules.packet(client, signal));
         let got = self.balancer.send(packet);
         if let Some(answer) = answer {
-            *self.reasons.entry(answer.reason).or_default() += 1;
-            if got != answer.host {
+            // The daemon knows no way there, so the packet goes nowhere.
+            let is_unreachable = self.handovers.unreachable.contains(&answer.host);
+            let reason = if is_unreachable { "drop_no_next_hop" } else { answer.reason };
+            *self.reasons.entry(reason).or_default() += 1;
+            if got != if is_unreachable { HOST_NONE } else { answer.host } {
                 return Err(format!(
                     "{signal:?} of {client:?} went to {got}, by the rules to {} ({}); pin before {before:?}, owner {}, \
                      previous {}",
@@ -63,7 +66,7 @@ impl Run<'_> {
         client: Client,
         what: impl FnOnce(&mut World, &Moment<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
-        let (down, out) = (self.handovers.down.clone(), self.handovers.out.clone());
+        let (down, out) = (self.handovers.unreachable.clone(), self.handovers.out.clone());
         let moment = self.moment(&client, &down, &out);
         what(&mut self.world, &moment)
     }

@@ -1,0 +1,532 @@
+//! Hosts fail and come back, under traffic: new flows leave a sick host by themselves, and no flow of a well one breaks.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use sluice_tests::servers::Nginx;
+use sluice_tests::site::{ECHO, Plan, Site, WEB, config, served};
+use sluice_tests::topology::{Layout, Topology};
+use sluice_tests::traffic::{Connections, ConnectionsOptions, Outcome, Requests, RequestsOptions};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Interval and fall of all tests here.
+const INTERVAL: Duration = Duration::from_millis(500);
+const FALL: u32 = 2;
+const PACE: &str =
+    "[services.health]\ninterval = \"500ms\"\ntimeout = \"500ms\"\njitter = \"0%\"\nfall = 2\nrise = 2\n";
+
+const TCP: &str = "[[services.checks]]\ntype = \"tcp\"\n";
+const HTTP: &str = "[[services.checks]]\ntype = \"http\"\nbody = \"h\"\n";
+
+/// Lines of a service, for ever.
+fn lines(parts: &[&str]) -> &'static str {
+    Box::leak(parts.concat().into_boxed_str())
+}
+
+fn site(forward: &'static str, hosts: usize, sections: &[(&'static str, &[&str])]) -> Site {
+    let sections = sections.iter().map(|(name, parts)| (*name, lines(parts))).collect();
+    let plan = Plan { sections, timeouts: [4, 30, 2, 4], ..Plan::new(forward, hosts) };
+    let layout = if matches!(forward, "ipip" | "nat") { Layout::Routed } else { Layout::Flat };
+    Site::start(Topology::builder().layout(layout), &plan).unwrap()
+}
+
+fn requests(site: &Site) -> Requests {
+    let options = RequestsOptions {
+        rate: 200,
+        concurrency: 128,
+        patience: Duration::from_secs(2),
+        ..RequestsOptions::new(SocketAddr::new(site.vips()[0], WEB))
+    };
+    Requests::start(&site.topology.client().ns, &options).unwrap()
+}
+
+/// Connections to the echo service, which has no checks of its own.
+fn connections(site: &Site) -> Connections {
+    let echo = SocketAddr::new(site.vips()[0], ECHO);
+    let options = ConnectionsOptions {
+        connections: 60,
+        interval: Duration::from_millis(300),
+        ..ConnectionsOptions::new(echo)
+    };
+    let tcp = Connections::start(&site.topology.client().ns, &options).unwrap();
+    assert!(tcp.wait_opened(60, LIMIT), "{:?}", tcp.counts());
+    tcp
+}
+
+fn nginx(site: &Site, number: usize) -> Nginx {
+    let host = site.topology.host(number);
+    Nginx::start(host, &served(&site.topology, host, &Plan::new("l2", 3))).unwrap()
+}
+
+fn health(site: &Site, host: &str) -> Vec<Value> {
+    let report = site.daemon.cli_json(&["health", host, "--json"]).unwrap();
+    report["checks"].as_array().unwrap().clone()
+}
+
+/// Whether all checks of the host are in this state.
+fn is(site: &Site, host: &str, oper: &str) -> bool {
+    let checks = health(site, host);
+    !checks.is_empty() && checks.iter().all(|check| check["oper"] == oper)
+}
+
+fn until(site: &Site, what: &str, is_so: impl Fn() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(
+            begun.elapsed() < LIMIT,
+            "{what}: {}\n{}",
+            site.daemon.cli_ok(&["health"]).unwrap(),
+            site.daemon.log()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    begun.elapsed()
+}
+
+/// Events of a kind so far.
+fn events(site: &Site, kind: &str) -> Vec<Value> {
+    let text = site.daemon.cli_ok(&["events", "--event", kind, "--json"]).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// How long after `failure` the last request was begun that failed.
+fn last_failure(web: &Requests, failure: Instant) -> Option<Duration> {
+    let log = web.log();
+    let failed = log.iter().filter(|request| !matches!(request.outcome, Outcome::Ok(_)));
+    failed.map(|request| request.begun).max().map(|last| last.saturating_duration_since(failure))
+}
+
+#[test]
+fn a_host_whose_server_is_killed_gets_no_new_flows_and_comes_back() {
+    let mut site = site("l2", 3, &[("web", &[TCP, PACE])]);
+    let (web, tcp) = (requests(&site), connections(&site));
+    until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
+    let killed = Instant::now();
+    drop(site.nginx.remove(2));
+    std::thread::sleep(Duration::from_secs(4));
+    let last = last_failure(&web, killed).expect("a third of all failed at first");
+    println!("killed: the last new flow {last:?} after");
+    assert!(last <= INTERVAL * FALL + Duration::from_secs(1), "{last:?}");
+    let down = events(&site, "host_down");
+    assert_eq!(down.len(), 2, "one of each family's service: {down:?}");
+    assert!(
+        down.iter()
+            .all(|event| event["host"] == "h3" && event["why"].as_str().unwrap().starts_with("tcp :80: "))
+    );
+    let status = site.daemon.cli_ok(&["status"]).unwrap();
+    assert!(status.contains("DOWN for 2") && status.contains("h3 is down for web-v4: tcp :80: "), "{status}");
+    let report = site.daemon.cli_ok(&["health"]).unwrap();
+    assert!(report.contains("web-v4: h3 get no new flows"), "{report}");
+    let test = site.daemon.cli_ok(&["health", "test", "h3"]).unwrap();
+    assert!(test.contains("connecting to 10.77.1.3:80") && test.contains("failed: connect: "), "{test}");
+
+    let back = nginx(&site, 3);
+    until(&site, "h3 is up", || is(&site, "h3", "up"));
+    std::thread::sleep(Duration::from_secs(1));
+    let from = Instant::now();
+    std::thread::sleep(Duration::from_secs(2));
+    let answers = web.answered_between(from, Instant::now());
+    let own = answers.get("h3").copied().unwrap_or(0) as f64 / answers.values().sum::<u64>() as f64;
+    assert!((own - 1.0 / 3.0).abs() < 0.1, "{answers:?}");
+    assert_eq!(events(&site, "host_up").len(), 2);
+    let counts = tcp.finish().unwrap();
+    assert_eq!((counts.broken, counts.missing), (0, 0), "of a service that asks nothing: {counts:?}");
+    web.finish().unwrap();
+    assert_eq!(site.violations().unwrap(), "{}");
+    drop(back);
+}
+
+#[test]
+fn a_host_whose_server_is_stopped_gets_no_new_flows_and_its_flows_go_on_when_it_does() {
+    // A host that hangs is found by the timeout of a run, which is part of the second that is promised beside the runs.
+    let pace = PACE.replace("timeout = \"500ms\"", "timeout = \"300ms\"");
+    let site = site("l2", 3, &[("web", &[HTTP, &pace])]);
+    let web = requests(&site);
+    // Downloads that are under way on all hosts.
+    let slow = RequestsOptions {
+        path: "/slow?rate=1m".to_owned(),
+        count: 12,
+        rate: 0,
+        concurrency: 12,
+        patience: Duration::from_secs(60),
+        ..RequestsOptions::new(SocketAddr::new(site.vips()[0], WEB))
+    };
+    let slow = Requests::start(&site.topology.client().ns, &slow).unwrap();
+    until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
+    let stopped = Instant::now();
+    site.nginx[2].process().signal(Signal::SIGSTOP).unwrap();
+    std::thread::sleep(Duration::from_secs(5));
+    let last = last_failure(&web, stopped).expect("a third of all failed at first");
+    println!("stopped: the last new flow {last:?} after");
+    assert!(last <= INTERVAL * FALL + Duration::from_secs(1), "{last:?}");
+    assert!(is(&site, "h3", "down"));
+    site.nginx[2].process().signal(Signal::SIGCONT).unwrap();
+    until(&site, "h3 is up", || is(&site, "h3", "up"));
+    let counts = slow.finish().unwrap();
+    println!("{counts:?}");
+    assert_eq!((counts.ok, counts.failed), (12, 0), "{counts:?}");
+    assert!(counts.hosts.contains_key("h3"), "{counts:?}");
+    web.finish().unwrap();
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+#[test]
+fn the_clients_of_a_host_that_is_down_are_reset_if_the_service_says_so() {
+    let reset = "down_flows = \"reset\"\ndown_after = \"2s\"\n";
+    let site = site("l2", 3, &[("web", &[HTTP, PACE, reset])]);
+    let slow = RequestsOptions {
+        path: "/slow?rate=1m".to_owned(),
+        count: 12,
+        rate: 0,
+        concurrency: 12,
+        patience: Duration::from_secs(60),
+        ..RequestsOptions::new(SocketAddr::new(site.vips()[0], WEB))
+    };
+    let slow = Requests::start(&site.topology.client().ns, &slow).unwrap();
+    until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
+    // Deaf to requests, but its kernel still sends what is under way, so clients speak.
+    let rules = "table inet fault { chain input { type filter hook input priority 0; tcp dport 80 tcp flags syn drop; }; }";
+    site.topology.host(3).ns.shell(&format!("nft '{rules}'")).unwrap();
+    let counts = slow.finish().unwrap();
+    println!("{counts:?}");
+    let of_others: u64 = counts.hosts.iter().filter(|(host, _)| *host != "h3").map(|(_, count)| count).sum();
+    assert_eq!(counts.ok, of_others, "all on h3 were reset: {counts:?}");
+    assert!(counts.failed > 0 && counts.failed + counts.ok == 12, "{counts:?}");
+    assert!(site.reasons().unwrap().get("answer_reset").is_some_and(|count| *count > 0));
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+fn through_the_vip(forward: &'static str) {
+    const TCP_VIP: &str = "[[services.checks]]\ntype = \"tcp\"\nthrough = \"vip\"\n";
+    const UDP_VIP: &str =
+        "[[services.checks]]\ntype = \"udp\"\nthrough = \"vip\"\nsend = \"are you there\"\n";
+    let sections: [(&str, &[&str]); 2] = [("web", &[TCP, TCP_VIP, PACE]), ("echo-udp", &[UDP_VIP, PACE])];
+    let site = site(forward, 3, &sections);
+    until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
+    let text = site.daemon.cli_ok(&["health", "test", "h2"]).unwrap();
+    println!("{text}");
+    assert_eq!(text.matches("SYN and ACK came from").count(), 2, "{text}");
+    assert_eq!(text.matches("well: ").count(), 6, "{text}");
+    let host = &site.topology.host(2).ns;
+    if forward == "nat" {
+        // It has no VIP that could be missing; a firewall that knows the balancer's checks and not clients is as good a fault.
+        let rules = "table inet fault { chain input { type filter hook input priority 0; \
+                     tcp sport 61000-65000 tcp dport { 80, 8080 } drop; udp sport 61000-65000 drop; }; }";
+        host.shell(&format!("nft '{rules}'")).unwrap();
+    } else {
+        for vip in site.vips() {
+            let length = if vip.is_ipv4() { 32 } else { 128 };
+            host.shell(&format!("ip addr del {vip}/{length} dev lo")).unwrap();
+        }
+    }
+    until(&site, "h2 is down", || {
+        let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
+        let hosts = status["hosts"].as_array().unwrap();
+        hosts[1]["down_for"].as_array().is_some_and(|services| services.len() == 4)
+    });
+    for check in health(&site, "h2") {
+        let is_through = check["check"].as_str().unwrap().ends_with("through the VIP");
+        assert_eq!(check["oper"], if is_through { "down" } else { "up" }, "{check}");
+    }
+    for other in ["h1", "h3"] {
+        assert!(is(&site, other, "up"), "{:?}", health(&site, other));
+    }
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+#[test]
+fn a_missing_vip_is_found_through_the_vip_l2() {
+    through_the_vip("l2");
+}
+
+#[test]
+fn a_missing_vip_is_found_through_the_vip_ipip() {
+    through_the_vip("ipip");
+}
+
+#[test]
+fn a_missing_vip_is_found_through_the_vip_gue() {
+    through_the_vip("gue");
+}
+
+#[test]
+fn a_deaf_host_is_found_through_the_vip_nat() {
+    through_the_vip("nat");
+}
+
+/// Slots that a host owns in the ring of the service.
+fn slots(site: &Site, service: &str, host: &str) -> u64 {
+    let rings = site.daemon.cli_json(&["rings", "--json"]).unwrap();
+    let rings = rings["rings"].as_array().unwrap();
+    let has = |ring: &&Value| ring["services"].as_array().unwrap().iter().any(|of| *of == service);
+    let ring = rings.iter().find(has).unwrap();
+    let members = ring["members"].as_array().unwrap();
+    members.iter().find(|member| member["host"] == host).unwrap()["slots"].as_u64().unwrap()
+}
+
+#[test]
+fn with_all_hosts_down_all_are_used_and_one_that_comes_back_has_all() {
+    let mut site = site("l2", 3, &[("web", &[TCP, PACE])]);
+    until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
+    let before = ["h1", "h2", "h3"].map(|host| slots(&site, "web-v4", host));
+    site.nginx.clear();
+    until(&site, "all are down", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "down")));
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(["h1", "h2", "h3"].map(|host| slots(&site, "web-v4", host)), before);
+    let status = site.daemon.cli_ok(&["status"]).unwrap();
+    assert!(status.contains("so few hosts are up that those that are down are used, too"), "{status}");
+    let back = nginx(&site, 2);
+    until(&site, "h2 is up", || is(&site, "h2", "up"));
+    until(&site, "h2 has all", || slots(&site, "web-v4", "h1") + slots(&site, "web-v4", "h3") == 0);
+    // The echo service asks nothing, so nothing has changed for it.
+    assert!(slots(&site, "echo-v4", "h1") > 0);
+    drop(back);
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+#[test]
+fn a_restart_in_the_middle_turns_nobody() {
+    let mut site = site("l2", 3, &[("web", &[TCP, PACE])]);
+    let web = requests(&site);
+    until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
+    drop(site.nginx.remove(2));
+    until(&site, "h3 is down", || is(&site, "h3", "down"));
+    std::thread::sleep(Duration::from_secs(1));
+    let quiet = Instant::now();
+    for _ in 0..3 {
+        site.daemon.sigkill();
+        site.daemon.start_again().unwrap();
+        assert!(is(&site, "h3", "down"), "{:?}", health(&site, "h3"));
+        assert!(is(&site, "h1", "up") && is(&site, "h2", "up"));
+        assert_eq!(slots(&site, "web-v4", "h3"), 0);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    let late = web.log().into_iter().filter(|request| request.begun > quiet + Duration::from_millis(100));
+    let failed = late.filter(|request| !matches!(request.outcome, Outcome::Ok(_))).count();
+    assert_eq!(failed, 0, "no new flow reached the host that is down");
+    let told = events(&site, "host_down");
+    assert!(told.iter().all(|event| event["host"] == "h3"), "{told:?}");
+    assert_eq!(events(&site, "host_up").len(), 0);
+    let back = nginx(&site, 3);
+    until(&site, "h3 is up", || is(&site, "h3", "up"));
+    drop(back);
+    web.finish().unwrap();
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+#[test]
+fn a_drain_outranks_health() {
+    let mut site = site("l2", 3, &[("web", &[TCP, PACE])]);
+    until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
+    site.daemon.cli_ok(&["drain", "h1"]).unwrap();
+    drop(site.nginx.remove(2));
+    until(&site, "h3 is down", || is(&site, "h3", "down"));
+    until(&site, "h2 has all", || slots(&site, "web-v4", "h1") + slots(&site, "web-v4", "h3") == 0);
+    let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
+    assert_ne!(status["hosts"][0]["admin"], "active");
+    assert_eq!(status["hosts"][0]["oper"], "up", "a drained host is asked, too, and both axes are shown");
+    let refused = site.daemon.cli(&["drain", "h2"]).unwrap();
+    assert_eq!(refused.status.code(), Some(10), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert_eq!(slots(&site, "web-v4", "h1"), 0, "what checks say brings nobody back");
+    site.daemon.cli_ok(&["undrain", "h1"]).unwrap();
+    assert!(slots(&site, "web-v4", "h1") > 0);
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+#[test]
+fn checks_that_hang_hold_nobody_up_and_flapping_is_damped() {
+    const HANGS: &str = "[[services.checks]]\ntype = \"command\"\ncommand = \"sleep 1000\"\n";
+    let site = site("l2", 3, &[("web", &[TCP, PACE]), ("echo", &[HANGS, PACE])]);
+    let (web, tcp) = (requests(&site), connections(&site));
+    until(&site, "all are up for web", || {
+        ["h1", "h2", "h3"].iter().all(|host| {
+            health(&site, host).iter().all(|check| check["check"] != "tcp :80" || check["oper"] == "up")
+        })
+    });
+    let host = &site.topology.host(3).ns;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(24) {
+        let rules = "table inet fault { chain input { type filter hook input priority 0; tcp dport 80 tcp flags syn drop; }; }";
+        host.shell(&format!("nft '{rules}'")).unwrap();
+        std::thread::sleep(Duration::from_millis(2000));
+        host.shell("nft delete table inet fault").unwrap();
+        std::thread::sleep(Duration::from_millis(2000));
+    }
+    let downs = events(&site, "host_down");
+    let of_web = downs.iter().filter(|event| event["service"] == "web-v4").count();
+    println!("{of_web} times down in 24 s");
+    assert!((1..=3).contains(&of_web), "{downs:?}");
+    let held = health(&site, "h3").iter().any(|check| check["held_until"].is_u64());
+    assert!(held, "{:?}", health(&site, "h3"));
+    // All hosts hang for the echo service: panic, and nothing has changed for it.
+    assert!(slots(&site, "echo-v4", "h1") > 0 && slots(&site, "echo-v4", "h2") > 0);
+    let counts = tcp.finish().unwrap();
+    assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
+    web.finish().unwrap();
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+#[test]
+fn a_checker_short_of_files_turns_nobody_down() {
+    let site = site("l2", 3, &[("web", &[TCP, PACE])]);
+    until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
+    let pid = site.daemon.process().unwrap().pid();
+    // The lowest number that is free between runs, whose sockets are not to be counted: there is none below it.
+    let free = || {
+        std::thread::sleep(Duration::from_millis(50));
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let files: Vec<u64> =
+            files.map(|file| file.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+        (0..).find(|number| !files.contains(number)).unwrap()
+    };
+    let free = (0..40).map(|_| free()).min().unwrap();
+    let set = |soft: u64| {
+        let shell = format!("prlimit --pid {pid} --nofile={soft}:");
+        site.topology.balancer().ns.shell(&shell).unwrap();
+    };
+    set(free);
+    std::thread::sleep(Duration::from_secs(5));
+    set(1024);
+    let status = site.daemon.cli_ok(&["status"]).unwrap();
+    assert!(status.contains("checks could not be made by this machine"), "{status}\n{}", site.daemon.log());
+    assert_eq!(events(&site, "host_down").len(), 0, "{}", site.daemon.log());
+    assert!(["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
+}
+
+#[test]
+fn a_standby_host_joins_while_the_primary_is_down() {
+    let standby = "standby = [\"h2\"]\n";
+    let mut site = site("l2", 2, &[("web", &[standby, TCP, PACE])]);
+    until(&site, "all are up", || ["h1", "h2"].iter().all(|host| is(&site, host, "up")));
+    assert_eq!(slots(&site, "web-v4", "h2"), 0);
+    let web = requests(&site);
+    let killed = Instant::now();
+    drop(site.nginx.remove(0));
+    until(&site, "h1 is down", || is(&site, "h1", "down"));
+    until(&site, "h2 has all", || slots(&site, "web-v4", "h1") == 0 && slots(&site, "web-v4", "h2") > 0);
+    std::thread::sleep(Duration::from_secs(3));
+    let last = last_failure(&web, killed).expect("all failed at first");
+    assert!(last <= INTERVAL * FALL + Duration::from_secs(1), "{last:?}");
+    let back = nginx(&site, 1);
+    until(&site, "h1 has all again", || slots(&site, "web-v4", "h2") == 0);
+    // A planned change: who is drained is missing as well.
+    site.daemon.cli_ok(&["drain", "h1", "--force"]).unwrap();
+    until(&site, "h2 has joined", || slots(&site, "web-v4", "h2") > 0);
+    drop(back);
+    web.finish().unwrap();
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+/// All that the rings are: who owns how many slots, which generation last changed one, and handovers under way.
+fn rings(site: &Site) -> Vec<String> {
+    let rings = site.daemon.cli_json(&["rings", "--json"]).unwrap();
+    let ring = |ring: &Value| format!("{} {} {}", ring["generation"], ring["open_slots"], ring["members"]);
+    rings["rings"].as_array().unwrap().iter().map(ring).collect()
+}
+
+#[test]
+fn while_the_balancers_own_link_is_cut_no_slot_moves_and_nobody_is_reset() {
+    let plan =
+        Plan { sections: vec![("web", lines(&[TCP, PACE]))], timeouts: [4, 30, 2, 4], ..Plan::new("l2", 3) };
+    let site = Site::start(Topology::builder().layout(Layout::Routed), &plan).unwrap();
+    until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
+    let tcp = connections(&site);
+    // A SYN that is dropped is sent again after a second.
+    let options = RequestsOptions {
+        rate: 100,
+        concurrency: 512,
+        patience: Duration::from_secs(8),
+        ..RequestsOptions::new(SocketAddr::new(site.vips()[0], WEB))
+    };
+    let web = Requests::start(&site.topology.client().ns, &options).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let before = rings(&site);
+    let switch = site.topology.switch();
+    // The last cut is longer than all checks take to fail.
+    for (cut, length) in [500, 500, 4000].into_iter().enumerate() {
+        switch.shell("ip link set p-lb down").unwrap();
+        std::thread::sleep(Duration::from_millis(length));
+        if length > 500 {
+            let status = site.daemon.cli_ok(&["status"]).unwrap();
+            assert!(status.contains("no host can be reached"), "{status}");
+        }
+        assert_eq!(rings(&site), before, "cut {cut}\n{}", site.daemon.log());
+        switch.shell("ip link set p-lb up").unwrap();
+        let since = Instant::now();
+        let told = (cut + 1) * 3;
+        let of_links = |kind| events(&site, kind).iter().filter(|event| event["service"].is_null()).count();
+        until(&site, "all are found again", || of_links("host_up") == told);
+        assert_eq!(of_links("host_down"), told, "the daemon has noticed it");
+        println!("found again after {:?}", since.elapsed());
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(rings(&site), before, "cut {cut}\n{}", site.daemon.log());
+    }
+    assert!(["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")), "{:?}", health(&site, "h1"));
+    let reasons = site.reasons().unwrap();
+    assert!(reasons.get("drop_no_next_hop").is_some_and(|count| *count > 50), "{reasons:?}");
+    let answered = reasons.keys().filter(|reason| reason.starts_with("answer_re")).collect::<Vec<_>>();
+    assert!(answered.is_empty(), "{reasons:?}");
+    let counts = web.finish().unwrap();
+    assert_eq!(counts.failed, 0, "{counts:?}");
+    let counts = tcp.finish().unwrap();
+    assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+#[test]
+fn checks_come_and_go_with_configs() {
+    let checked =
+        Plan { sections: vec![("web", lines(&[TCP, PACE]))], timeouts: [4, 30, 2, 4], ..Plan::new("l2", 3) };
+    let mut site = Site::start(Topology::builder(), &checked).unwrap();
+    let apply = |site: &Site, plan: &Plan, more: &[&str]| -> Value {
+        let path = site.daemon.config_path().with_file_name("other.toml");
+        std::fs::write(&path, config(&site.topology, plan)).unwrap();
+        let args = [&["apply", path.to_str().unwrap()], more, &["--json"]].concat();
+        site.daemon.cli_json(&args).unwrap_or_else(|error| panic!("{error:#}\n{}", site.daemon.log()))
+    };
+    let results = |site: &Site| health(site, "h1")[0]["results"].as_array().unwrap().len();
+    let tcp = connections(&site);
+    until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
+    drop(site.nginx.remove(2));
+    until(&site, "h3 is down", || is(&site, "h3", "down") && slots(&site, "web-v4", "h3") == 0);
+
+    // What is only planned changes nothing, and what does not concern checks leaves what they know.
+    let without = Plan { sections: Vec::new(), ..checked.clone() };
+    let plan = apply(&site, &without, &["--dry-run"]);
+    let changes = plan["plan"]["changes"].to_string();
+    assert!(changes.contains("\"checks\"") && changes.contains("tcp :80"), "{plan}");
+    assert!(is(&site, "h3", "down") && results(&site) > 2);
+    apply(&site, &Plan { weights: vec![100, 50, 100], ..checked.clone() }, &[]);
+    assert!(is(&site, "h3", "down") && results(&site) > 2, "{:?}", health(&site, "h3"));
+    assert_eq!(slots(&site, "web-v4", "h3"), 0);
+
+    // Without checks nobody is down; with those of before, who was so is so at once.
+    apply(&site, &without, &["--confirm", "60s"]);
+    assert!(health(&site, "h3").is_empty());
+    assert!(slots(&site, "web-v4", "h3") > 0);
+    site.daemon.cli_ok(&["rollback"]).unwrap();
+    assert!(is(&site, "h3", "down"), "{:?}", health(&site, "h3"));
+    assert_eq!(slots(&site, "web-v4", "h3"), 0);
+    until(&site, "they are made again", || results(&site) > 1);
+
+    // Another check of the same hosts; one that fails for all is no reason to use nobody.
+    let http = "[[services.checks]]\ntype = \"http\"\npath = \"/none\"\nstatus = 200\n";
+    apply(&site, &Plan { sections: vec![("web", lines(&[http, PACE]))], ..checked.clone() }, &[]);
+    until(&site, "all are down", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "down")));
+    until(&site, "all are used", || slots(&site, "web-v4", "h1") > 0 && slots(&site, "web-v4", "h3") > 0);
+
+    // What was found of who has left is forgotten.
+    apply(&site, &without, &[]);
+    assert!(health(&site, "h3").is_empty());
+    apply(&site, &checked, &[]);
+    assert!(!is(&site, "h3", "down"), "{:?}", health(&site, "h3"));
+    until(&site, "h3 is down again", || is(&site, "h3", "down") && slots(&site, "web-v4", "h3") == 0);
+    assert!(is(&site, "h1", "up") && is(&site, "h2", "up"));
+    let counts = tcp.finish().unwrap();
+    assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
+    assert_eq!(site.violations().unwrap(), "{}");
+}
