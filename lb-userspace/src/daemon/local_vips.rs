@@ -17,46 +17,59 @@ use crate::netlink;
 
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Added {
+    /// As the config calls it.
     interface: String,
+    /// The kernel's number of it, which it keeps when it gets another name.
+    #[serde(default)]
+    index: u32,
     addresses: BTreeSet<IpAddr>,
 }
+
+/// In [`Added::index`]: of a note by a version that did not note it.
+const UNKNOWN: u32 = 0;
 
 /// The file that keeps what was added.
 struct Note {
     path: PathBuf,
 }
 
-/// Adds the VIPs where the config wants them, if the balancer wants their traffic; else takes them off.
-pub fn keep(instance: &str, model: &Model, wanted: bool) -> anyhow::Result<()> {
+/// Adds the VIPs where the config wants them, if the balancer wants their traffic; else takes them off. Returns the number of the
+/// interface that has them.
+pub fn keep(instance: &str, model: &Model, wanted: bool) -> anyhow::Result<Option<u32>> {
     match interface_of_vips(model).filter(|_| wanted) {
-        Some(interface) => add(&Note::of(instance), interface, model),
-        None => remove(instance).map(|_| ()),
+        Some(interface) => add(&Note::of(instance), interface, model).map(Some),
+        None => remove(instance).map(|_| None),
     }
 }
 
 /// Adds the VIPs that are not there yet, and takes others off.
-fn add(note: &Note, interface: &str, model: &Model) -> anyhow::Result<()> {
+fn add(note: &Note, interface: &str, model: &Model) -> anyhow::Result<u32> {
     // The config has no prefix then.
     let vips: BTreeSet<IpAddr> = model.services.iter().map(|service| service.vip.address()).collect();
-    let vips: Vec<IpAddr> = vips.into_iter().collect();
     let noted = note.read()?;
+    let index = noted.place(interface)?;
     let mut added = noted.clone();
-    if added.interface != interface {
-        netlink::remove_vips(&added.interface, &added.addresses.iter().copied().collect::<Vec<_>>())?;
-        added = Added { interface: interface.to_owned(), addresses: BTreeSet::new() };
+    if noted.interface != interface || noted.index()? != Some(index) {
+        noted.take_off(&noted.addresses)?;
+        added.addresses.clear();
     }
-    let gone: Vec<IpAddr> = added.addresses.iter().copied().filter(|vip| !vips.contains(vip)).collect();
-    netlink::remove_vips(interface, &gone)?;
+    (added.interface, added.index) = (interface.to_owned(), index);
+    let gone: BTreeSet<IpAddr> = added.addresses.difference(&vips).copied().collect();
+    added.take_off(&gone)?;
     added.addresses.retain(|vip| vips.contains(vip));
+    let there = netlink::addresses_on(index)?;
+    let missing: Vec<IpAddr> = vips.difference(&there).copied().collect();
     // Noted before they are there: a kill in between leaves a note of an address that is not, which does no harm.
-    let before: BTreeSet<IpAddr> =
-        netlink::addresses()?.into_iter().filter(|(name, _)| name == interface).map(|(_, vip)| vip).collect();
-    added.addresses.extend(vips.iter().filter(|vip| !before.contains(*vip)));
-    if added != noted {
-        note.write(&added)?;
+    added.addresses.extend(&missing);
+    note.keep(&noted, &added)?;
+    let new = netlink::add_vips(index, &missing)?;
+    if new != missing {
+        // Somebody else was faster with some of them, so those are theirs.
+        let before = added.clone();
+        added.addresses.retain(|vip| !missing.contains(vip) || new.contains(vip));
+        note.keep(&before, &added)?;
     }
-    netlink::add_vips(interface, &vips)?;
-    Ok(())
+    Ok(index)
 }
 
 /// Removes the VIPs that were added; whether there were any.
@@ -66,9 +79,42 @@ pub fn remove(instance: &str) -> anyhow::Result<bool> {
     if added.addresses.is_empty() {
         return Ok(false);
     }
-    netlink::remove_vips(&added.interface, &added.addresses.iter().copied().collect::<Vec<_>>())?;
+    added.take_off(&added.addresses)?;
     note.remove()?;
     Ok(true)
+}
+
+impl Added {
+    /// The number of an interface of the config. One that was renamed keeps the VIPs, as it keeps the program, for as long as no other takes
+    /// its name.
+    fn place(&self, interface: &str) -> anyhow::Result<u32> {
+        match netlink::index_of(interface) {
+            Err(netlink::Error::NoInterface { .. }) if self.interface == interface && self.is_there()? => {
+                Ok(self.index)
+            }
+            found => Ok(found?),
+        }
+    }
+
+    fn is_there(&self) -> anyhow::Result<bool> {
+        Ok(netlink::interfaces()?.iter().any(|there| there.index == self.index))
+    }
+
+    /// The number of the interface that has them; `None`: it is gone, and they with it.
+    fn index(&self) -> anyhow::Result<Option<u32>> {
+        if self.index != UNKNOWN {
+            return Ok(Some(self.index));
+        }
+        match netlink::index_of(&self.interface) {
+            Err(netlink::Error::NoInterface { .. }) => Ok(None),
+            found => Ok(Some(found?)),
+        }
+    }
+
+    fn take_off(&self, vips: &BTreeSet<IpAddr>) -> anyhow::Result<()> {
+        let Some(index) = self.index()?.filter(|_| !vips.is_empty()) else { return Ok(()) };
+        Ok(netlink::remove_vips(index, &vips.iter().copied().collect::<Vec<_>>())?)
+    }
 }
 
 impl Note {
@@ -90,6 +136,11 @@ impl Note {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Added::default()),
             Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
         }
+    }
+
+    /// Writes it if it has changed.
+    fn keep(&self, before: &Added, now: &Added) -> anyhow::Result<()> {
+        if before == now { Ok(()) } else { self.write(now) }
     }
 
     /// In one step: a kill, or a full file system, leaves the note as it was.
@@ -118,7 +169,11 @@ mod tests {
     use super::*;
 
     fn added() -> Added {
-        Added { interface: "lo".to_owned(), addresses: BTreeSet::from(["203.0.113.1".parse().unwrap()]) }
+        Added {
+            interface: "lo".to_owned(),
+            index: 1,
+            addresses: BTreeSet::from(["203.0.113.1".parse().unwrap()]),
+        }
     }
 
     #[test]

@@ -15,8 +15,8 @@ const BELOW: f64 = 1.0;
 /// A day.
 const LONGEST: u64 = 86_400;
 
-/// Puts the VIPs of a config where others see them, or takes them off.
-pub type Announcer = Box<dyn FnMut(&Model, bool) -> anyhow::Result<()> + Send>;
+/// Puts the VIPs of a config where others see them, or takes them off. Returns the number of the interface that has them.
+pub type Announcer = Box<dyn FnMut(&Model, bool) -> anyhow::Result<Option<u32>> + Send>;
 
 /// The balancer as others see it.
 #[derive(Default)]
@@ -26,6 +26,8 @@ pub(super) struct Itself {
     announcer: Option<Announcer>,
     /// What the announcer could not do, and is to be asked again.
     failed: Option<String>,
+    /// The number of the interface that has the VIPs.
+    interface: Option<u32>,
 }
 
 impl Engine {
@@ -46,14 +48,21 @@ impl Engine {
     /// What the announcer could not do now.
     pub fn announce_by(&mut self, announcer: Announcer) -> anyhow::Result<()> {
         let announcer = self.itself.announcer.insert(announcer);
-        announcer(&self.model, self.itself.drain.is_none())
+        self.itself.interface = announcer(&self.model, self.itself.drain.is_none())?;
+        Ok(())
     }
 
     /// Announces the VIPs or takes them off, as things stand. What fails is tried again with each round.
     pub(super) fn announce(&mut self) {
         let wanted = self.itself.drain.is_none();
         let Some(announcer) = &mut self.itself.announcer else { return };
-        let failed = announcer(&self.model, wanted).err().map(|error| format!("{error:#}"));
+        let failed = match announcer(&self.model, wanted) {
+            Ok(interface) => {
+                self.itself.interface = interface;
+                None
+            }
+            Err(error) => Some(format!("{error:#}")),
+        };
         if let Some(error) = failed.as_ref().filter(|error| self.itself.failed.as_ref() != Some(error)) {
             let what = if wanted { "announced" } else { "taken off" };
             log::error!("the VIPs cannot be {what}: {error}");
@@ -163,6 +172,7 @@ impl Engine {
             state,
             not_ready: self.not_ready(),
             interface: interface_of_vips(&self.model).map(str::to_owned),
+            vips_failed: itself.failed.clone(),
             packets_per_second: self.rates.packets_per_second(),
             live_flows: self.swept.as_ref().map_or(0, Swept::total),
             drain,
@@ -182,11 +192,14 @@ impl Engine {
     }
 
     /// What an operator should know of it.
-    pub(super) fn problems_of_self(&self) -> Option<String> {
-        let drain = self.itself.drain.as_ref();
-        drain.and_then(|_| Some(format!("{}: `sluice undrain self` ends that", self.not_ready()?))).or_else(
-            || self.itself.failed.as_ref().map(|failed| format!("the VIPs cannot be announced: {failed}")),
-        )
+    pub(super) fn problems_of_self(&self) -> Vec<String> {
+        let is_drained = self.itself.drain.is_some();
+        let drained = is_drained.then(|| self.not_ready()).flatten();
+        let drained = drained.map(|why| format!("{why}: `sluice undrain self` ends that"));
+        let what = if is_drained { "taken off, so others may still send traffic" } else { "announced" };
+        let failed = self.itself.failed.as_ref();
+        let failed = failed.map(|failed| format!("the VIPs cannot be {what}: {failed}"));
+        drained.into_iter().chain(failed).collect()
     }
 }
 
