@@ -52,7 +52,9 @@ pub fn run(instance: &str, socket: &Path, args: &RunArgs) -> anyhow::Result<()> 
         .format_target(false)
         .try_init()
         .map_err(|error| anyhow!(error))?;
-    let file = choice::of_file(&args.config)?;
+    let file = choice::of_file(&args.config);
+    // An instance that has been in force before has something else to go by.
+    let file = if journal_path(instance).exists() { file } else { Ok(file?) };
     privileges::check()?;
     bpffs::ensure_mounted(Path::new(Paths::BPFFS))?;
 
@@ -60,13 +62,20 @@ pub fn run(instance: &str, socket: &Path, args: &RunArgs) -> anyhow::Result<()> 
     runtime.block_on(serve(instance, socket, args, file))
 }
 
-async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> anyhow::Result<()> {
-    if let Some(key) = file.loaded.model.hash_key {
+async fn serve(
+    instance: &str,
+    socket: &Path,
+    args: &RunArgs,
+    file: anyhow::Result<Chosen>,
+) -> anyhow::Result<()> {
+    let of_file = file.as_ref().ok().map(|file| &file.loaded.model);
+    let key = of_file.and_then(|model| Some((model.hash_key?, model.ring_size)));
+    if let Some((key, ring_size)) = key {
         // The journal would take it for good.
-        dataplane::check_key(instance, data_path_key(key), file.loaded.model.ring_size)?;
+        dataplane::check_key(instance, data_path_key(key), ring_size)?;
     }
-    let journal = Journal::open(&journal_path(instance), file.loaded.model.hash_key, unix_now())?;
-    let Chosen { loaded, machine, text } = choice::choose(file, journal.applied()?, unix_now());
+    let journal = Journal::open(&journal_path(instance), key.map(|(key, _)| key), unix_now())?;
+    let Chosen { loaded, machine, text, problem } = choice::choose(file, journal.applied()?, unix_now())?;
     let model = loaded.model;
     let doors = Doors::of(&model.api)?;
     let _instance = InstanceLock::acquire(instance)?;
@@ -78,7 +87,8 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> a
     let hangup = signal(SignalKind::hangup())?;
 
     let surroundings = Surroundings::start(&model).await?;
-    let own_file = args.config.canonicalize().unwrap_or_else(|_| args.config.clone());
+    // A symbolic link is followed with each look: it may lead to another file then.
+    let own_file = std::path::absolute(&args.config).unwrap_or_else(|_| args.config.clone());
     let start = Start {
         instance: instance.to_owned(),
         config: own_file.clone(),
@@ -91,6 +101,7 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> a
         relay: surroundings.relay(),
     };
     let mut engine = start.start()?;
+    engine.note_reload(problem);
     let (table, rest) = engine.memory();
     log::info!(
         "flow table for {} pins: {} MiB; other maps: {} MiB; {}",

@@ -44,7 +44,7 @@ use tokio::sync::watch;
 
 pub use clock::Clock;
 use configs::InForce;
-pub use configs::{How, Resolved};
+pub use configs::{How, NOT_CONFIRMED, Resolved};
 pub use error::Error;
 pub use handle::{Ask, Handle, Running};
 pub use itself::{Announcer, interface_of_vips};

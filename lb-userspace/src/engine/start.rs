@@ -9,7 +9,7 @@ use lb_common::flow::{self, Phase, TIMEOUT_SETS};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::configs::{InForce, NOT_CONFIRMED};
+use super::configs::InForce;
 use super::edges::Edges;
 use super::house::House;
 use super::itself::Itself;
@@ -51,8 +51,8 @@ pub struct Text {
     pub text: String,
     /// The daemon's own file, as it is now.
     pub seen: String,
-    /// The revision whose config is taken back, as nobody has confirmed it in time.
-    pub takes_back: Option<u64>,
+    /// The revision whose config is taken back before anybody has confirmed it, and why.
+    pub takes_back: Option<(u64, &'static str)>,
 }
 
 impl Start {
@@ -187,14 +187,14 @@ impl Engine {
             self.journal.note_start(boot_id.trim(), None, &change, &detail)?;
             return Ok(());
         };
-        if let Some(about) = text.takes_back {
+        if let Some((about, why)) = text.takes_back {
             let new =
                 NewConfig { text: &text.text, seen: Some(&text.seen), confirm: None, about: Some(about) };
-            let reason = Some(NOT_CONFIRMED);
+            let reason = Some(why);
             let changes = applied.as_ref().map(|applied| self.changes_since(&applied.text));
             let detail = json!({ "changes": changes });
             self.journal.apply(Kind::Rollback, &new, &Change { reason, ..change }, &detail)?;
-            log::warn!("revision {about} was not confirmed in time: the config before it is in force again");
+            log::warn!("revision {about}: {why}: the config before it is in force again");
         }
         let applied = self.journal.applied()?;
         let is_new = applied.as_ref().is_none_or(|applied| applied.text != text.text);
