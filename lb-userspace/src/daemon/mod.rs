@@ -4,6 +4,7 @@ mod choice;
 mod local_vips;
 mod lock;
 mod machine;
+mod private;
 mod privileges;
 mod reload;
 mod supervisor;
@@ -74,6 +75,7 @@ async fn serve(
         // The journal would take it for good.
         dataplane::check_key(instance, data_path_key(key), ring_size)?;
     }
+    private::make_folder(Path::new(STATE)).with_context(|| format!("cannot make {STATE}"))?;
     let journal = Journal::open(&journal_path(instance), key.map(|(key, _)| key), unix_now())?;
     let Chosen { loaded, machine, text, problem } = choice::choose(file, journal.applied()?, unix_now())?;
     let model = loaded.model;
