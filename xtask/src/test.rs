@@ -18,8 +18,13 @@ use crate::workspace::Workspace;
 /// Packages with tests that need no rights.
 const HOST_PACKAGES: [&str; 4] = ["lb-common", "lb-laws", "lb-userspace", "xtask"];
 const INTEGRATION: &str = "sluice-tests";
+/// How many suites in the kernel run at once: some are one thread's work.
+const KERNEL_SUITES: usize = 2;
 /// How many suites over veth run at once: their tests wait for timeouts most of the time.
-const VETH_SUITES: usize = 2;
+const VETH_SUITES: usize = 3;
+/// Suites that take longest; they begin first, so that at the end none of them is what all wait for.
+const LONG_SUITES: [&str; 6] =
+    ["kernel_whole", "kernel_model", "veth_programs", "veth_upgrade", "veth_drain", "veth_timeouts"];
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -137,7 +142,7 @@ impl Run<'_> {
         steps.run("tests on the host", &self.test(packages)?)?;
         let rest = self.test(["-p", INTEGRATION, "--lib", "--bins"].into_iter().chain(named(&host)))?;
         steps.run("tests of the test tools", &rest)?;
-        self.tests_as_root(steps, "tests in the kernel", &kernel, 1, None)?;
+        self.tests_as_root(steps, "tests in the kernel", &kernel, KERNEL_SUITES, None)?;
         // Beside each other: the virtual machine keeps one processor busy, and tests over veth wait more than they work.
         let vm = self.virtual_machine(steps)?;
         self.tests_as_root(steps, "tests over veth", &veth, VETH_SUITES, vm)?;
@@ -174,7 +179,9 @@ impl Run<'_> {
             build.run_seeing(|_| ())?;
             let messages = build.clone().arg("--message-format=json").output()?;
             let mut all = Vec::from_iter(beside);
-            for name in suites {
+            let (long, short): (Vec<&String>, Vec<&String>) =
+                suites.iter().partition(|name| LONG_SUITES.contains(&name.as_str()));
+            for name in long.into_iter().chain(short) {
                 all.push(self.suite(name, &suites::executable(&messages, name)?)?);
             }
             suites::run(all, at_once, see)

@@ -76,7 +76,7 @@ pub struct Dataplane {
     pub(super) programs: Programs,
     /// What is still to be taken over from the data path that runs, see [`Dataplane::take_over`].
     pub(super) transition: Option<Transition>,
-    /// Nothing is known of what is published: the directory in use is another version's.
+    /// Nothing is known of what is published, as the directory in use is another version's; until the first publication.
     pub is_directory_new: bool,
     /// Log lines of the program; debug builds have some.
     logger: Option<EbpfLogger<&'static dyn log::Log>>,

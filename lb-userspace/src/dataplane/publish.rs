@@ -209,7 +209,9 @@ impl Dataplane {
         publisher.retire_rings(tables);
         publisher.forget_egress(maps, tables);
         publisher.ways.retain(&ways);
-        publisher.vips.retain(maps, tables)
+        publisher.vips.retain(maps, tables)?;
+        self.is_directory_new = false;
+        Ok(())
     }
 }
 

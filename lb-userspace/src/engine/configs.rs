@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use lb_common::layout::HostId;
 use serde_json::json;
 
-use super::edges::Edges;
 use super::rings::Rings;
 use super::start::{number, options_with};
+use super::way_back::WayBack;
 use super::{Engine, Error};
 use crate::api::types::{
     Applied, ConfigChange, ConfigPlan, ConfigStatus, Confirmed, EndingService, Happening, LeavingHost,
@@ -17,9 +17,9 @@ use crate::api::types::{
 };
 use crate::changes;
 use crate::config;
-use crate::dataplane::{Abilities, Attached, BackendTable, Dataplane, Options};
+use crate::dataplane::{Abilities, BackendTable, Dataplane, Options};
 use crate::drain::{State, Target};
-use crate::journal::{Change, Kind, NewConfig, TimeoutSets};
+use crate::journal::{self, Change, Kind, NewConfig, TimeoutSets};
 use crate::model::Model;
 use crate::netlink::NextHopState;
 use crate::plan::Ids;
@@ -59,13 +59,12 @@ pub struct How {
 #[derive(Debug, Clone, Default)]
 pub(super) struct InForce {
     pub status: ConfigStatus,
-    /// The config before is back in force, and the journal does not know it yet: the revision that failed, and its text.
-    owed: Option<(u64, String)>,
+    pub(super) way_back: WayBack,
     reload_problem: Option<String>,
 }
 
 /// What of the engine rests on the config, while another one is tried.
-struct Before {
+pub(super) struct Before {
     model: Model,
     ids: Ids,
     rings: Rings,
@@ -84,6 +83,7 @@ impl Engine {
     /// Puts a config in force, or says what it would do. When it returns, no packet is decided by the one before; when it fails, that one
     /// is in force as before.
     pub fn apply(&mut self, new: Resolved, how: &How) -> Result<Applied, Error> {
+        self.come_back()?;
         self.check_changeable(&new.model)?;
         self.check_confirmed(how)?;
         let plan = self.plan_config(&new.model)?;
@@ -110,15 +110,19 @@ impl Engine {
         };
         let change = Change { at: now, author: &how.author, reason: how.reason.as_deref() };
         let detail = json!({ "file": how.file, "changes": plan.changes, "slots_moved": plan.slots_moved, "confirm": how.confirm });
-        let text_before = applied.map(|applied| applied.text);
         let revision = self.journal.apply(how.kind, &config, &change, &detail)?;
         log::info!("revision {revision}: the config of {} is put in force for {}", how.file, how.author);
         let before = self.exchange(new.model, ids, new.relay, dataplane);
         if let Err(error) = self.settle().and_then(|()| self.enforce()) {
-            self.go_back(before, revision, text_before);
+            self.go_back(before, revision, applied);
             return Err(Error::NotApplied { revision, source: Box::new(error) });
         }
-        self.find_in_force()?;
+        // It is in force: what goes wrong from here on is no reason to say that it is not.
+        self.in_force.status.revision = revision;
+        self.in_force.status.confirm_by = how.confirm.map(|patience| now + patience);
+        if let Err(error) = self.find_in_force() {
+            log::warn!("{error}");
+        }
         self.announce();
         self.tell(Happening::ConfigApplied {
             revision,
@@ -128,12 +132,15 @@ impl Engine {
             confirm_by: self.in_force.status.confirm_by,
         });
         // Gauges of drains rest on the last sweep, which knows the rings of before.
-        self.sweep()?;
+        if let Err(error) = self.sweep() {
+            log::warn!("{error}");
+        }
         Ok(Applied { revision: Some(revision), confirm_by: self.in_force.status.confirm_by, plan })
     }
 
     /// The config in force is to stay.
     pub fn confirm(&mut self, author: &str, reason: Option<&str>) -> Result<Confirmed, Error> {
+        self.come_back()?;
         let confirmed = self.in_force.status.revision;
         let revision = self.journal.confirm(&Change { at: self.clock.now(), author, reason })?;
         log::info!("revision {confirmed} is confirmed by {author}");
@@ -153,7 +160,8 @@ impl Engine {
     }
 
     /// The config to go back to: that of a revision, or the one before that in force. With the revision whose config it was.
-    pub fn earlier_config(&self, revision: Option<u64>) -> Result<(u64, String), Error> {
+    pub fn earlier_config(&mut self, revision: Option<u64>) -> Result<(u64, String), Error> {
+        self.come_back()?;
         let last = self.journal.last_revision()?;
         let revision = match revision {
             Some(revision) if revision == 0 || revision > last => return Err(Error::NoRevision(revision)),
@@ -174,7 +182,8 @@ impl Engine {
     }
 
     /// The config to go back to as the time to confirm the one in force, of this revision, is over.
-    pub fn overdue(&self) -> Result<Option<(u64, String)>, Error> {
+    pub fn overdue(&mut self) -> Result<Option<(u64, String)>, Error> {
+        self.come_back()?;
         if self.time_to_confirm().is_none_or(|(_, left)| left > 0) {
             return Ok(None);
         }
@@ -246,7 +255,7 @@ impl Engine {
         match self.waiting().filter(|waiting| how.about != Some(*waiting)) {
             Some(revision) => {
                 let deadline = self.in_force.status.confirm_by.unwrap_or_default();
-                Err(crate::journal::Error::Unconfirmed { revision, deadline }.into())
+                Err(journal::Error::Unconfirmed { revision, deadline }.into())
             }
             None => Ok(()),
         }
@@ -256,7 +265,13 @@ impl Engine {
     fn plan_config(&mut self, model: &Model) -> Result<ConfigPlan, Error> {
         let changes = changes::between(&self.model, model);
         let sets = self.journal.timeout_sets(&model.all_timeouts(), self.clock.now())?;
-        let ids = number(model, &mut self.journal, sets, false)?;
+        let ids = match number(model, &mut self.journal, sets.clone(), false) {
+            Err(Error::Journal(journal::Error::IdsExhausted { .. })) => {
+                self.give_numbers_back()?;
+                number(model, &mut self.journal, sets, false)?
+            }
+            ids => ids?,
+        };
         let slots_before = self.slots();
         let (leaving, ending) = (self.flows_left_by(model)?, self.flows_ended_by(model)?);
         let relay = self.relay.clone();
@@ -360,7 +375,9 @@ impl Engine {
     fn other_dataplane(&self, new: &Resolved, sets: &TimeoutSets) -> Result<Option<Dataplane>, Error> {
         let current = &self.dataplane.options;
         let wanted = options_with(&self.instance, &new.model, &self.journal, &new.abilities, sets);
-        let wanted = Options { test_clock: current.test_clock, records: current.records, ..wanted };
+        // Sizes are as they were, see `check_changeable`.
+        let Options { sizes, test_clock, records, .. } = *current;
+        let wanted = Options { sizes, test_clock, records, ..wanted };
         if wanted == *current {
             return Ok(None);
         }
@@ -395,7 +412,7 @@ impl Engine {
     }
 
     /// Takes the things of before back; returns the data path that was loaded for nothing.
-    fn restore(&mut self, before: Before) -> Option<Dataplane> {
+    pub(super) fn restore(&mut self, before: Before) -> Option<Dataplane> {
         let Before {
             model,
             ids,
@@ -413,48 +430,6 @@ impl Engine {
         (self.drains, self.ramps, self.sealed, self.down) = (drains, ramps, sealed, down);
         (self.leaving, self.published_hops, self.relay) = (leaving, published_hops, relay);
         dataplane.map(|dataplane| std::mem::replace(&mut self.dataplane, dataplane))
-    }
-
-    /// A config could not be put in force: the one before is put in force again.
-    fn go_back(&mut self, before: Before, revision: u64, text_before: Option<String>) {
-        let attached: Vec<Attached> = self.attached.clone();
-        let unused = self.restore(before);
-        self.edges = Edges::default();
-        let again = self.find_again(unused.is_some()).and_then(|()| self.enforce());
-        if let Err(error) = again {
-            self.stale = true;
-            self.attached =
-                if self.attached.is_empty() { attached } else { std::mem::take(&mut self.attached) };
-            log::error!("the config before could not be put in force again yet: {error}");
-        }
-        self.tell(Happening::ConfigFailed { revision });
-        self.in_force.owed = text_before.map(|text| (revision, text));
-        self.settle_debt();
-    }
-
-    /// The data path that is gone back to knows nothing of what was published meanwhile.
-    fn find_again(&mut self, was_exchanged: bool) -> Result<(), Error> {
-        if was_exchanged {
-            self.dataplane = Dataplane::open(self.dataplane.options.clone())?;
-        }
-        Ok(())
-    }
-
-    /// Notes in the journal that a config has failed, as soon as that can be done.
-    pub(super) fn settle_debt(&mut self) {
-        let Some((revision, text)) = self.in_force.owed.clone() else { return };
-        let config = NewConfig { text: &text, seen: None, confirm: None, about: Some(revision) };
-        let change =
-            Change { at: self.clock.now(), author: "sluice", reason: Some("it could not be put in force") };
-        match self.journal.apply(Kind::Failed, &config, &change, &json!({})) {
-            Ok(_) => {
-                self.in_force.owed = None;
-                if let Err(error) = self.find_in_force() {
-                    log::warn!("{error}");
-                }
-            }
-            Err(error) => log::warn!("{error}"),
-        }
     }
 
     /// What an operator should know of the config in force.

@@ -92,9 +92,11 @@ impl Error {
             | Error::NoReceiptYet { .. } => "not_found",
             Error::Config(_) => "config",
             Error::Fixed(_)
-            | Error::Journal(journal::Error::Unconfirmed { .. } | journal::Error::NothingToConfirm) => {
-                "conflict"
-            }
+            | Error::Journal(
+                journal::Error::Unconfirmed { .. }
+                | journal::Error::NothingToConfirm
+                | journal::Error::IdsExhausted { .. },
+            ) => "conflict",
             Error::NotApplied { .. } | Error::Network(_) => "internal",
             Error::Quiet(_)
             | Error::NoHosts
@@ -187,6 +189,11 @@ impl Error {
             Error::Journal(journal::Error::NothingToConfirm) => {
                 Some("`sluice history` tells what became of it".to_owned())
             }
+            Error::Journal(journal::Error::IdsExhausted { .. }) => Some(
+                "what is not in the config gives its numbers back once its last flow has ended, its handovers are over and its drain is \
+                 undone: try again then, or name fewer"
+                    .to_owned(),
+            ),
             Error::Journal(error) if error.mend().is_some() => error.mend().map(str::to_owned),
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => {
                 Some("see the daemon's log; nothing that was in force has been taken out of force".to_owned())

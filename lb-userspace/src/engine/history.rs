@@ -278,8 +278,18 @@ fn between(before: &str, after: &str) -> Vec<ConfigChange> {
     }
 }
 
-/// The text with its hash key left out: who may read the history need not know it.
+/// The text with its hash key left out: who may read the history need not know it. So is a key that a comment tells of.
 fn without_key(text: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Secret {
+        hash_key: Option<toml::Spanned<toml::Value>>,
+    }
+    // It may be of several lines, and its name may be written in other ways.
+    let key = toml::from_str::<Secret>(text).ok().and_then(|secret| secret.hash_key);
+    let text = match key.map(|key| key.span()) {
+        Some(span) => format!("{}\"\"{}", &text[..span.start], &text[span.end..]),
+        None => text.to_owned(),
+    };
     let line = |line: &str| {
         if line.contains("hash_key") { "# hash_key = (not shown)".to_owned() } else { line.to_owned() }
     };
@@ -310,7 +320,15 @@ mod tests {
     #[test]
     fn a_key_is_not_shown() {
         let text = "hash_key = \"00112233445566778899aabbccddeeff\" # secret\ninterfaces = [\"eth0\"]";
-        assert_eq!(without_key(text), "# hash_key = (not shown)\ninterfaces = [\"eth0\"]\n");
+        let shown = "# hash_key = (not shown)\ninterfaces = [\"eth0\"]\n";
+        assert_eq!(without_key(text), shown);
+        let lines =
+            "hash_key = \"\"\"\\\n00112233445566778899aabbccddeeff\"\"\" # secret\ninterfaces = [\"eth0\"]";
+        assert_eq!(without_key(lines), shown);
+        let escaped = "\"hash\\u005fkey\" = \"00112233445566778899aabbccddeeff\"\n";
+        assert_eq!(without_key(escaped), "\"hash\\u005fkey\" = \"\"\n");
+        let commented = "# hash_key = \"00112233445566778899aabbccddeeff\"\n";
+        assert_eq!(without_key(commented), "# hash_key = (not shown)\n");
     }
 
     #[test]

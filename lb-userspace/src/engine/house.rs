@@ -46,6 +46,9 @@ impl Engine {
         self.house.pruned = Some(now);
         let retention = self.model.journal;
         let keep = Keep { time: retention.keep_for, revisions: u64::from(retention.keep_revisions) };
+        if let Err(error) = self.give_numbers_back() {
+            log::warn!("{error}");
+        }
         match self.journal.prune(keep, self.clock.now()) {
             Ok(0) => {}
             Ok(count) => log::info!("{count} old revisions are deleted"),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{Engine, Error};
-use crate::dataplane::Attached;
+use crate::dataplane::{self, Attached};
 use crate::model::Interface;
 use crate::netlink;
 
@@ -66,7 +66,7 @@ impl Engine {
                 let new = match self.dataplane.attach(&name, *xdp_mode) {
                     Ok(new) => new,
                     Err(error) => {
-                        let note = Some(format!("it has no program: {error}"));
+                        let note = without_program(&name, &error).note;
                         // Tried again with each look; told once.
                         if self.attached[number].note != note {
                             self.attached[number].note = note;
@@ -97,6 +97,17 @@ impl Engine {
             }
         }
         self.follow_vips();
+    }
+}
+
+/// One that is yet to be attached to.
+pub(super) fn without_program(interface: &str, error: &dataplane::Error) -> Attached {
+    Attached {
+        interface: interface.to_owned(),
+        named: interface.to_owned(),
+        ifindex: GONE,
+        mode: "no",
+        note: Some(format!("it has no program: {error}")),
     }
 }
 

@@ -18,6 +18,7 @@ mod interfaces;
 mod itself;
 mod kicks;
 mod listing;
+mod numbers;
 mod own;
 mod progress;
 mod publication;
@@ -32,6 +33,7 @@ mod status;
 mod summary;
 mod telling;
 mod tick;
+mod way_back;
 mod ways_out;
 mod whatif;
 

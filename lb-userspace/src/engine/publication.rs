@@ -14,6 +14,7 @@ impl Engine {
     /// Publishes rings and tables by the present state of drains, hosts and next hops. When it returns, no packet is
     /// decided by anything older.
     pub(super) fn publish(&mut self) -> Result<(), Error> {
+        self.find_published()?;
         self.take_in_hops();
         if let Some(relay) = &mut self.relay {
             self.path_mtus = relay.paths.borrow_and_update().clone();
@@ -97,6 +98,7 @@ impl Engine {
 
     /// Publishes tables alone: states of hosts and next hops, with the rings as they are.
     pub(super) fn publish_tables(&mut self) -> Result<(), Error> {
+        self.find_published()?;
         let rings = self.rings.clone();
         self.put_in_force(rings)
     }

@@ -188,6 +188,11 @@ impl Rings {
         closed
     }
 
+    /// Names of the hosts that the history of a ring names.
+    pub fn remembered(&self) -> BTreeSet<&str> {
+        self.rings.values().flat_map(|ring| ring.lineage.hosts()).collect()
+    }
+
     /// What the journal is to keep, by key.
     pub fn kept(&self) -> serde_json::Result<BTreeMap<String, Value>> {
         let body = |ring: &Ring| {

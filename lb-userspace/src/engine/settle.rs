@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::layout::{BackendFlags, HostState};
 
+use super::interfaces::without_program;
 use super::rings::Rings;
 use super::{Engine, Error};
 use crate::dataplane::grace_period;
@@ -164,16 +165,27 @@ impl Engine {
 
     fn attach(&mut self) -> Result<(), Error> {
         self.dataplane.take_over()?;
-        self.attached.clear();
+        let (mut all, mut keep) = (Vec::new(), Vec::new());
         for Interface { name: interface, xdp_mode } in &self.model.interfaces {
-            let attached = self.dataplane.attach(interface, *xdp_mode)?;
+            let attached = match self.dataplane.attach(interface, *xdp_mode) {
+                // Nothing else may wait for it, and it is tried again with each round.
+                Err(error) if self.in_force.way_back.is_open() => {
+                    log::error!("{error}");
+                    let before = self.attached.iter().filter(|before| before.interface == *interface);
+                    keep.extend(before.map(|before| before.ifindex));
+                    without_program(interface, &error)
+                }
+                attached => attached?,
+            };
             match &attached.note {
                 Some(note) => log::warn!("{interface}: {} mode: {note}", attached.mode),
                 None => log::info!("{interface}: {} mode", attached.mode),
             }
-            self.attached.push(attached);
+            keep.push(attached.ifindex);
+            all.push(attached);
         }
-        let keep: Vec<u32> = self.attached.iter().map(|attached| attached.ifindex).collect();
-        Ok(self.dataplane.detach_others(&keep)?)
+        self.dataplane.detach_others(&keep)?;
+        self.attached = all;
+        Ok(())
     }
 }

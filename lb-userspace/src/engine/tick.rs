@@ -16,7 +16,9 @@ impl Engine {
     /// One round.
     pub(super) fn tick(&mut self) -> Result<(), Error> {
         self.dataplane.log();
-        self.settle_debt();
+        if let Err(error) = self.settle_debt() {
+            log::warn!("{error}");
+        }
         // Pins end and drains go on, whether or not something can be published.
         let interfaces = self.follow_interfaces();
         let own = self.follow_own();
@@ -43,6 +45,7 @@ impl Engine {
 
     /// Publishes what an earlier attempt could not, or what changed by itself.
     pub(super) fn catch_up(&mut self) -> Result<(), Error> {
+        self.put_back()?;
         if self.stale {
             self.publish()?;
         } else {

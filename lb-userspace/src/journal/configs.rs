@@ -42,7 +42,7 @@ pub struct NewConfig<'a> {
     pub text: &'a str,
     /// The daemon's own file, if it was looked at.
     pub seen: Option<&'a str>,
-    /// Seconds in which somebody has to confirm it.
+    /// Seconds in which somebody has to confirm it; else the last one that did not wait for that comes back.
     pub confirm: Option<u64>,
     /// The revision that it takes back.
     pub about: Option<u64>,
@@ -88,6 +88,29 @@ impl Journal {
         detail: &Value,
     ) -> Result<u64> {
         self.write("note a config", |tx| put_in_force(tx, kind, new, change, detail))
+    }
+
+    /// Notes that a config could not be put in force, and that the one before is in force as it was: if it waited to be confirmed it does
+    /// so still.
+    pub fn take_back(
+        &mut self,
+        failed: u64,
+        before: &Applied,
+        change: &Change<'_>,
+        detail: &Value,
+    ) -> Result<u64> {
+        let config = NewConfig { text: &before.text, seen: None, confirm: None, about: Some(failed) };
+        self.write("note a config that failed", |tx| {
+            let revision = put_in_force(tx, Kind::Failed, &config, change, detail)?;
+            if let Some(Pending { back_to, deadline, patience }) = &before.pending {
+                let back_to = number(tx, back_to)?;
+                tx.execute(
+                    "UPDATE applied SET back_to = ?1, deadline = ?2, patience = ?3",
+                    params![back_to, to_sql(*deadline), to_sql(*patience)],
+                )?;
+            }
+            Ok(revision)
+        })
     }
 
     /// Notes that the config in force is to stay; returns the number of the revision.
@@ -150,12 +173,13 @@ pub(super) fn put_in_force(
     change: &Change<'_>,
     detail: &Value,
 ) -> std::result::Result<u64, Fault> {
-    let before: Option<(i64, i64, Option<i64>, i64)> = tx
-        .query_row("SELECT config, revision, deadline, seen FROM applied", [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+    type Before = (i64, i64, Option<i64>, i64, Option<i64>);
+    let before: Option<Before> = tx
+        .query_row("SELECT config, revision, deadline, seen, back_to FROM applied", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
         })
         .optional()?;
-    if let Some((_, waiting, Some(deadline), _)) = before
+    if let Some((_, waiting, Some(deadline), ..)) = before
         && new.about != Some(from_sql(waiting))
     {
         let (revision, deadline) = (from_sql(waiting), from_sql(deadline));
@@ -164,12 +188,13 @@ pub(super) fn put_in_force(
     let config = number(tx, new.text)?;
     let seen = match (new.seen, before) {
         (Some(seen), _) => number(tx, seen)?,
-        (None, Some((_, _, _, seen))) => seen,
+        (None, Some((_, _, _, seen, _))) => seen,
         (None, None) => config,
     };
     let pending = match (new.confirm, before) {
-        (Some(patience), Some((before, ..))) => {
-            Some((before, to_sql(change.at.saturating_add(patience)), to_sql(patience)))
+        // What nobody has confirmed is nothing to go back to.
+        (Some(patience), Some((before, .., back_to))) => {
+            Some((back_to.unwrap_or(before), to_sql(change.at.saturating_add(patience)), to_sql(patience)))
         }
         _ => None,
     };

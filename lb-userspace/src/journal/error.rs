@@ -56,7 +56,8 @@ pub enum Error {
     Random { source: io::Error },
 
     #[error(
-        "all {max} {kind} ids are in use: remove {kind}s that are no longer configured, then release their ids"
+        "there are numbers for {max} {} only, and all are taken, by those of the config and by others that were in it before",
+        .kind.words()
     )]
     IdsExhausted { kind: IdKind, max: u32 },
 
@@ -65,9 +66,6 @@ pub enum Error {
         crate::config::limits::MAX_OWN_TIMEOUTS
     )]
     TooManyTimeouts,
-
-    #[error("host {host} cannot give its id back while drain {drain} is in force: undrain it first")]
-    HostInUse { host: String, drain: u64 },
 
     #[error("host {host} is out of service by drain {drain} already: undrain it first")]
     DrainInForce { host: String, drain: u64 },

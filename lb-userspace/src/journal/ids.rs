@@ -1,15 +1,16 @@
 //! The numbers that the data path knows hosts, services and their pairs by.
 //!
-//! A pin names its host by number, so a name keeps its number for ever: also while it is not configured, and until the
-//! caller says that no pin can name it any more. Then the number may go to another name.
+//! A pin names its host by number, so a name keeps its number also while it is not configured, until the caller says that no pin can
+//! name it any more. Then the number may go to another name.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use lb_common::layout::{BACKENDS, SERVICES};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::Journal;
 use super::error::{Error, Fault, Result};
-use super::{Journal, from_sql};
 
 /// What a number stands for; each kind counts from 1 by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +22,22 @@ pub enum IdKind {
 }
 
 impl IdKind {
-    /// The greatest number of the kind: a pin's word has 12 bits for its host, of which all zeros and all ones are taken.
+    /// The greatest number of the kind: a pin's word has 12 bits for its host, of which all zeros and all ones are taken; the others are
+    /// indices of the data path's arrays.
     pub const fn max(self) -> u32 {
         match self {
             IdKind::Host => 4094,
-            IdKind::Service => u16::MAX as u32,
-            IdKind::Stat => u32::MAX,
+            IdKind::Service => SERVICES as u32 - 1,
+            IdKind::Stat => BACKENDS as u32 / 2,
+        }
+    }
+
+    /// What has such numbers.
+    pub fn words(self) -> &'static str {
+        match self {
+            IdKind::Host => "hosts",
+            IdKind::Service => "services",
+            IdKind::Stat => "pairs of a service and a host",
         }
     }
 }
@@ -115,46 +126,37 @@ impl Journal {
         self.known(IdKind::Host)
     }
 
-    /// Every service that has a number, configured or not.
-    pub fn known_services(&self) -> Result<BTreeMap<String, u16>> {
-        self.known(IdKind::Service)
+    /// Every number that is kept.
+    pub fn all_numbers(&self) -> Result<Numbers> {
+        let (hosts, services) = (self.known(IdKind::Host)?, self.known(IdKind::Service)?);
+        let stats = self.read("read ids", |db| {
+            let mut query = db.prepare_cached("SELECT name, part, id FROM ids WHERE kind = 'stat'")?;
+            let rows = query.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })?;
+        Ok(Numbers { hosts, services, stats })
     }
 
-    /// Gives the numbers of a host and of its pairs back; says whether it had one. Only for a host that is not
-    /// configured and that no pin, slot or record of the data path names any more.
-    ///
-    /// # Errors
-    /// [`Error::HostInUse`] while a drain of the host is in force.
-    pub fn release_host(&mut self, name: &str) -> Result<bool> {
-        self.write("release the id of a host", |tx| {
-            let drain: Option<i64> = tx
-                .query_row("SELECT id FROM drains WHERE host = ?1 AND in_force = 1", [name], |row| row.get(0))
-                .optional()?;
-            if let Some(drain) = drain {
-                return Err(Error::HostInUse { host: name.to_owned(), drain: from_sql(drain) }.into());
-            }
-            tx.execute("DELETE FROM ids WHERE kind = 'stat' AND part = ?1", [name])?;
-            Ok(tx.execute("DELETE FROM ids WHERE kind = 'host' AND name = ?1", [name])? > 0)
-        })
-    }
-
-    /// Gives the numbers of a service and of its pairs back; says whether it had one. Only for a service that is not
-    /// configured and that no pin or record of the data path names any more.
-    pub fn release_service(&mut self, name: &str) -> Result<bool> {
-        self.write("release the id of a service", |tx| {
-            tx.execute("DELETE FROM ids WHERE kind = 'stat' AND name = ?1", [name])?;
-            Ok(tx.execute("DELETE FROM ids WHERE kind = 'service' AND name = ?1", [name])? > 0)
-        })
-    }
-
-    /// Gives the number of a pair back, for a host that left a service; says whether it had one.
-    pub fn release_stat(&mut self, service: &str, host: &str) -> Result<bool> {
-        self.write("release the id of a pair of service and host", |tx| {
-            let gone = tx.execute(
-                "DELETE FROM ids WHERE kind = 'stat' AND name = ?1 AND part = ?2",
-                [service, host],
+    /// Gives numbers back, all or none; those of hosts that have a drain in force stay. Only those that are not configured and that no pin,
+    /// slot or record of the data path names any more, nor a lineage.
+    pub fn release(&mut self, numbers: &Numbers) -> Result<()> {
+        self.write("release numbers", |tx| {
+            let mut host = tx.prepare_cached(
+                "DELETE FROM ids WHERE kind = 'host' AND name = ?1
+                 AND NOT EXISTS (SELECT 1 FROM drains WHERE host = ?1 AND in_force = 1)",
             )?;
-            Ok(gone > 0)
+            for name in numbers.hosts.keys() {
+                host.execute([name])?;
+            }
+            let mut other =
+                tx.prepare_cached("DELETE FROM ids WHERE kind = ?1 AND name = ?2 AND part = ?3")?;
+            for name in numbers.services.keys() {
+                other.execute([&IdKind::Service.to_string(), name, ""])?;
+            }
+            for (service, host) in numbers.stats.keys() {
+                other.execute([&IdKind::Stat.to_string(), service, host])?;
+            }
+            Ok::<_, Fault>(())
         })
     }
 
@@ -207,8 +209,16 @@ fn number(
         .prepare_cached("SELECT id FROM ids WHERE kind = ?1 AND name = ?2 AND part = ?3")?
         .query_row(params![kind.to_string(), name, part], |row| row.get(0))
         .optional()?;
-    if let Some(id) = kept {
-        return Ok(id);
+    match kept {
+        Some(id) if id <= kind.max() => return Ok(id),
+        // Versions before gave numbers that the data path has no place for.
+        Some(_) => {
+            tx.execute(
+                "DELETE FROM ids WHERE kind = ?1 AND name = ?2 AND part = ?3",
+                params![kind.to_string(), name, part],
+            )?;
+        }
+        None => {}
     }
     let id = lowest_free(tx, kind, free.from.saturating_add(1))?;
     tx.prepare_cached("INSERT INTO ids (kind, name, part, id) VALUES (?1, ?2, ?3, ?4)")?.execute(params![

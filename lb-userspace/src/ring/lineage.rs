@@ -133,6 +133,11 @@ impl Lineage {
         last.iter().filter(|member| member.share > 0).map(|member| member.name.clone()).collect()
     }
 
+    /// Names of all hosts that are remembered.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.generations.iter().flat_map(|generation| &generation.members).map(|member| member.name.as_str())
+    }
+
     /// How many generations are remembered.
     pub fn len(&self) -> usize {
         self.generations.len()

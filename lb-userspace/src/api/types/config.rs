@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::line::line;
+
 /// What happened to a part of the config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -100,7 +102,7 @@ pub struct ApplyRequest {
     /// The config's text (TOML).
     pub config: String,
     /// How problems and the journal call it. If it is the path of the daemon's own file, the next start takes that for known.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub file: Option<String>,
     /// Seconds, 1 to 86400: unless it is confirmed in that time, the config before comes back.
     #[serde(default)]
@@ -108,10 +110,10 @@ pub struct ApplyRequest {
     /// Only say what it would do.
     #[serde(default)]
     pub dry_run: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks, if not the user that does.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub by: Option<String>,
 }
 
@@ -128,10 +130,10 @@ pub struct RollbackRequest {
     /// Only say what it would do.
     #[serde(default)]
     pub dry_run: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks, if not the user that does.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub by: Option<String>,
 }
 
@@ -139,10 +141,10 @@ pub struct RollbackRequest {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfirmRequest {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks, if not the user that does.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub by: Option<String>,
 }
 

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::line::line;
 use super::{LiveFlows, Progress, RampStatus, Receipt};
 
 /// What becomes of the flows that are left at a drain's deadline.
@@ -76,10 +77,10 @@ pub struct DrainStatus {
 pub struct DrainRequest {
     /// Names, `@GROUP` or `@zone:ZONE`.
     pub hosts: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks; the daemon notes the peer's user name where it is missing.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub by: Option<String>,
     /// Seconds from now; 0: at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,10 +107,10 @@ pub struct DrainRequest {
 pub struct UndrainRequest {
     /// Names, `@GROUP` or `@zone:ZONE`.
     pub hosts: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks; the daemon notes the peer's user name where it is missing.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub by: Option<String>,
     /// The only service to take the hosts back for; null: all for which they are out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

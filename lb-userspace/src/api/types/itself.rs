@@ -3,14 +3,16 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::line::line;
+
 /// `POST /v1/self/drain`. A drain that is under way goes on, with what is given.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SelfDrainRequest {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks; the daemon notes the peer's user name where it is missing.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub by: Option<String>,
     /// Seconds for which little must have come, 0 to 86400; null: 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,10 +26,10 @@ pub struct SelfDrainRequest {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SelfUndrainRequest {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks; the daemon notes the peer's user name where it is missing.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub by: Option<String>,
 }
 

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::line::line;
+
 /// `POST /v1/kick`: ends live flows of a host, so many a second. All that is given must hold for a flow.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -22,10 +24,10 @@ pub struct KickRequest {
     /// Flows a second; default: 50.
     #[serde(default)]
     pub rate: Option<u32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks; the daemon notes the peer's user name where it is missing.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "line")]
     pub by: Option<String>,
 }
 

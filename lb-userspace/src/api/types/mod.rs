@@ -10,6 +10,7 @@ mod flows;
 mod history;
 mod itself;
 mod kick;
+mod line;
 mod plan;
 mod progress;
 mod ramp;

@@ -39,6 +39,16 @@ impl Inherited {
         [part(0), part(1)]
     }
 
+    /// The number goes to others.
+    pub fn forget(&self, index: u32) {
+        let Some(stats) = &self.stats else { return };
+        for record in index * PARTS..(index + 1) * PARTS {
+            if record < stats.len() {
+                stats.set(record, BackendStats::default());
+            }
+        }
+    }
+
     pub fn reason(&self, reason: Reason) -> u64 {
         match &self.reasons {
             Some(counts) if (reason as u32) < counts.len() => counts.load(reason as u32),

@@ -75,6 +75,34 @@ fn one_config_at_a_time_waits_and_is_settled_by_a_revision() {
 }
 
 #[test]
+fn what_nobody_has_confirmed_does_not_come_back() {
+    let (_dir, path) = place();
+    let mut journal = open(&path);
+    apply(&mut journal, &config("one")).expect("noted");
+    let waiting = apply(&mut journal, &NewConfig { confirm: Some(60), ..config("two") }).expect("noted");
+    let back = NewConfig { about: Some(waiting), confirm: Some(30), ..config("three") };
+    journal.apply(Kind::Rollback, &back, &by("ann"), &json!({})).expect("noted");
+    let pending = Pending { back_to: "one".to_owned(), deadline: NOW + 30, patience: 30 };
+    assert_eq!(applied(&journal).pending, Some(pending));
+}
+
+#[test]
+fn a_config_that_waited_does_so_still_when_the_next_one_has_failed() {
+    let (_dir, path) = place();
+    let mut journal = open(&path);
+    apply(&mut journal, &config("one")).expect("noted");
+    let waiting = apply(&mut journal, &NewConfig { confirm: Some(60), ..config("two") }).expect("noted");
+    let before = applied(&journal);
+    let back = NewConfig { about: Some(waiting), ..config("one") };
+    let failed = journal.apply(Kind::Rollback, &back, &by("ann"), &json!({})).expect("noted");
+    let noted = journal.take_back(failed, &before, &by("sluice"), &json!({})).expect("noted");
+    let expected = Applied { revision: noted, seen: "one".to_owned(), ..before };
+    assert_eq!(applied(&journal), expected);
+    let refused = apply(&mut journal, &config("four"));
+    assert!(matches!(refused, Err(Error::Unconfirmed { revision, .. }) if revision == noted));
+}
+
+#[test]
 fn nothing_can_be_waited_for_where_there_is_nothing_to_go_back_to() {
     let (_dir, path) = place();
     let mut journal = open(&path);

@@ -4,12 +4,14 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use lb_common::layout::{Control, HOST_NONE, HostId, HostState, Slot};
-use lb_userspace::api::types::{DrainRequest, Status, UndrainRequest};
+use lb_userspace::api::types::{Applied, DrainRequest, Status, UndrainRequest};
 use lb_userspace::dataplane::{Abilities, Dataplane, Sizes};
-use lb_userspace::engine::{self, Clock, Engine, Start, by_phase};
-use lb_userspace::journal::Journal;
+use lb_userspace::engine::{self, Clock, Engine, How, Resolved, Start, by_phase};
+use lb_userspace::journal::{Journal, Kind};
+use lb_userspace::model::{Interface, XdpMode};
 use lb_userspace::netlink::{NextHop, NextHopState};
 use sluice_tests::packets::Packet;
 use tokio::sync::watch;
@@ -102,6 +104,13 @@ impl Balancer {
         self.live(plane, setup)
     }
 
+    /// As [`Self::restart`], by a daemon of another version, whose directory is new to it.
+    pub fn upgrade(&mut self, setup: &Setup) -> Result<(), engine::Error> {
+        let mut plane = self.die().open_again(true)?;
+        plane.is_directory_new = true;
+        self.live(plane, setup)
+    }
+
     fn die(&mut self) -> Dataplane {
         self.life.take().map(Engine::die).or_else(|| self.dead.take()).expect("alive or dead")
     }
@@ -109,8 +118,7 @@ impl Balancer {
     fn live(&mut self, plane: Dataplane, setup: &Setup) -> Result<(), engine::Error> {
         SECONDS.set(self.now);
         let clock = Clock::moved_by(seconds, self.epoch);
-        let path = self.folder.path().join(format!("{}.db", self.lives));
-        let mut journal = Journal::open(&path, Some(key()), clock.now())?;
+        let mut journal = Journal::open(&self.journal(), Some(key()), clock.now())?;
         let mut names: Vec<String> = (1..=HOSTS).map(name).collect();
         if self.backwards {
             names.reverse();
@@ -129,6 +137,11 @@ impl Balancer {
         };
         self.life = Some(start.start_on(plane, clock)?);
         Ok(())
+    }
+
+    /// The journal's file.
+    pub fn journal(&self) -> PathBuf {
+        self.folder.path().join(format!("{}.db", self.lives))
     }
 
     pub fn engine(&mut self) -> &mut Engine {
@@ -175,6 +188,31 @@ impl Balancer {
             };
             hops.insert(backend(host), state);
         });
+    }
+
+    /// Another config while the daemon runs, under a text that stands for it; with an interface that is not there it cannot be put in
+    /// force, which is found out last.
+    pub fn apply(
+        &mut self,
+        setup: &Setup,
+        text: &str,
+        interface: Option<&str>,
+    ) -> Result<Applied, engine::Error> {
+        let mut model = setup.model();
+        let named = |name: &str| Interface { name: name.to_owned(), xdp_mode: XdpMode::Native };
+        model.interfaces = interface.map(named).into_iter().collect();
+        let how = How {
+            kind: Kind::Apply,
+            file: text.to_owned(),
+            is_own: false,
+            confirm: None,
+            about: None,
+            dry_run: false,
+            author: "test".to_owned(),
+            reason: None,
+        };
+        let new = Resolved { text: text.to_owned(), model, abilities: Abilities::default(), relay: None };
+        self.engine().apply(new, &how)
     }
 
     pub fn drain(&mut self, hosts: &BTreeSet<HostId>) -> Result<(), engine::Error> {

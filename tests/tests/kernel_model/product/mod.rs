@@ -10,12 +10,13 @@
 //! - [`parts`]: drains of a part of the slots.
 //! - [`ramps`]: hosts that come back share by share.
 //! - [`random`]: thousands of sequences; [`cases`]: those that once failed; [`two`]: two balancers; [`joined`]: a
-//!   service that is new.
+//!   service that is new; [`configs`]: configs that come while the daemon runs.
 
 mod balancer;
 mod bounds;
 mod cases;
 mod compare;
+mod configs;
 mod handovers;
 mod joined;
 mod parts;
