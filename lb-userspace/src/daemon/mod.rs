@@ -24,7 +24,7 @@ use crate::api::server::{self, Doors};
 use crate::bpffs;
 use crate::cli::run::RunArgs;
 use crate::dataplane::{self, Paths};
-use crate::engine::{Engine, Handle, Running, Start, data_path_key};
+use crate::engine::{Clock, Engine, Handle, Running, Start, data_path_key};
 use crate::events::hooks::Runner;
 use crate::journal::{Journal, Lock};
 use crate::netlink::{self, NextHopState};
@@ -76,7 +76,13 @@ async fn serve(
         dataplane::check_key(instance, data_path_key(key), ring_size)?;
     }
     private::make_folder(Path::new(STATE)).with_context(|| format!("cannot make {STATE}"))?;
-    let journal = Journal::open(&journal_path(instance), key.map(|(key, _)| key), unix_now())?;
+    let mut journal = Journal::open(&journal_path(instance), key.map(|(key, _)| key), unix_now())?;
+    let set = journal.follow_clock(&Clock::start().boot())?;
+    if set != 0 {
+        log::warn!(
+            "the wall clock was set by {set} s since the daemon before: deadlines and all else that is open moves with it"
+        );
+    }
     let Chosen { loaded, machine, text, problem } = choice::choose(file, journal.applied()?, unix_now())?;
     let model = loaded.model;
     let doors = Doors::of(&model.api)?;

@@ -216,6 +216,7 @@ fn summary(revision: &journal::Revision) -> String {
         "kick" => {
             format!("{} flows of {}", detail["flows"], detail["request"]["host"].as_str().unwrap_or_default())
         }
+        "clock" => format!("the wall clock was set by {} s: what is open is dated anew", detail["seconds"]),
         _ => String::new(),
     }
 }

@@ -175,7 +175,7 @@ pub(super) fn options_with(
 
 impl Engine {
     fn note_start(&mut self, text: Option<&Text>) -> Result<(), Error> {
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot_id = self.clock.boot().to_string();
         let change = Change { at: self.clock.now(), author: "sluice", reason: None };
         let mut detail = json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -184,7 +184,7 @@ impl Engine {
         });
         let applied = self.journal.applied()?;
         let Some(text) = text else {
-            self.journal.note_start(boot_id.trim(), None, &change, &detail)?;
+            self.journal.note_start(&boot_id, None, &change, &detail)?;
             return Ok(());
         };
         if let Some((about, why)) = text.takes_back {
@@ -206,9 +206,9 @@ impl Engine {
             let about =
                 applied.as_ref().and_then(|applied| applied.pending.as_ref().map(|_| applied.revision));
             let new = NewConfig { text: &text.text, seen: Some(&text.seen), confirm: None, about };
-            self.journal.note_start(boot_id.trim(), Some(&new), &change, &detail)?;
+            self.journal.note_start(&boot_id, Some(&new), &change, &detail)?;
         } else {
-            self.journal.note_start(boot_id.trim(), None, &change, &detail)?;
+            self.journal.note_start(&boot_id, None, &change, &detail)?;
             self.journal.note_seen(&text.seen)?;
         }
         self.find_in_force()
