@@ -38,7 +38,7 @@ struct Note {
 pub fn keep(instance: &str, model: &Model, wanted: bool) -> anyhow::Result<Option<u32>> {
     match interface_of_vips(model).filter(|_| wanted) {
         Some(interface) => add(&Note::of(instance), interface, model).map(Some),
-        None => remove(instance).map(|_| None),
+        None => take_off(&Note::of(instance)).map(|()| None),
     }
 }
 
@@ -72,16 +72,20 @@ fn add(note: &Note, interface: &str, model: &Model) -> anyhow::Result<u32> {
     Ok(index)
 }
 
-/// Removes the VIPs that were added; whether there were any.
+/// The interface stays noted: it may have another name when the VIPs come back.
+fn take_off(note: &Note) -> anyhow::Result<()> {
+    let noted = note.read()?;
+    noted.take_off(&noted.addresses)?;
+    note.keep(&noted, &Added { addresses: BTreeSet::new(), ..noted.clone() })
+}
+
+/// Removes the VIPs that were added, and the note; whether there were any.
 pub fn remove(instance: &str) -> anyhow::Result<bool> {
     let note = Note::of(instance);
     let added = note.read()?;
-    if added.addresses.is_empty() {
-        return Ok(false);
-    }
     added.take_off(&added.addresses)?;
     note.remove()?;
-    Ok(true)
+    Ok(!added.addresses.is_empty())
 }
 
 impl Added {
@@ -160,7 +164,12 @@ impl Note {
     }
 
     fn remove(&self) -> anyhow::Result<()> {
-        fs::remove_file(&self.path).with_context(|| format!("cannot remove {}", self.path.display()))
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.path.display()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
