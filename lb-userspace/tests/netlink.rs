@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use lb_userspace::netlink::{
-    Error, NextHop, NextHopState, Resolver, add_vips, addresses, index_of, interfaces, remove_vips,
+    Error, NextHop, NextHopState, Resolver, add_vips, addresses, addresses_on, index_of, interfaces,
+    remove_vips,
 };
 use nix::sched::{CloneFlags, setns};
 
@@ -481,9 +482,10 @@ fn vips_come_and_go_and_the_operators_own_stay() {
     net.run(|| async {
         let vips = ["10.0.0.100", "10.0.0.101", "10.0.0.102", "fd00::100"].map(a);
         let have = |address: &str| addresses().unwrap().contains(&("eth0".into(), a(address)));
-        let added = add_vips("eth0", &vips).unwrap();
+        let eth0 = index_of("eth0").unwrap();
+        let added = add_vips(eth0, &vips).unwrap();
         assert_eq!(added, [a("10.0.0.101"), a("fd00::100")]);
-        assert!(add_vips("eth0", &vips).unwrap().is_empty(), "a second time there is nothing to add");
+        assert!(add_vips(eth0, &vips).unwrap().is_empty(), "a second time there is nothing to add");
         assert!(have("10.0.0.101") && have("fd00::100"));
         let shown = Command::new("ip").args(["address", "show", "dev", "eth0"]).output().unwrap();
         let shown = String::from_utf8(shown.stdout).unwrap();
@@ -499,20 +501,26 @@ fn vips_come_and_go_and_the_operators_own_stay() {
         let resolver = Resolver::spawn([a("fd00::2")]).unwrap();
         assert_eq!(until_mac(&resolver, "fd00::2", MAC_A).await.source, a("fd00::1"));
 
-        remove_vips("eth0", &added).unwrap();
-        remove_vips("eth0", &added).unwrap();
+        remove_vips(eth0, &added).unwrap();
+        remove_vips(eth0, &added).unwrap();
         assert!(!have("10.0.0.101") && !have("fd00::100"));
         assert!(have("10.0.0.1") && have("10.0.0.100") && have("10.0.0.102") && have("fd00::1"));
         // An address with a prefix was not made by us, even if it is named.
-        remove_vips("eth0", &[a("10.0.0.100")]).unwrap();
+        remove_vips(eth0, &[a("10.0.0.100")]).unwrap();
         assert!(have("10.0.0.100"));
 
         // All or nothing: a multicast address cannot be had.
-        let error = add_vips("eth0", &[a("10.0.0.103"), a("ff02::9")]).unwrap_err();
+        let error = add_vips(eth0, &[a("10.0.0.103"), a("ff02::9")]).unwrap_err();
         assert!(matches!(&error, Error::AddVip { address, .. } if *address == a("ff02::9")), "{error}");
         assert!(!have("10.0.0.103"));
-        assert!(matches!(add_vips("eth9", &vips), Err(Error::NoInterface { .. })));
-        remove_vips("eth9", &vips).unwrap();
+        assert!(error.to_string().ends_with(" to eth0"), "{error}");
+        let nowhere = 4711;
+        assert!(matches!(add_vips(nowhere, &vips), Err(Error::AddVip { .. })));
+        remove_vips(nowhere, &vips).unwrap();
+        assert!(
+            addresses_on(nowhere).unwrap().is_empty()
+                && addresses_on(eth0).unwrap().contains(&a("10.0.0.100"))
+        );
     });
 }
 

@@ -220,6 +220,41 @@ fn the_next_daemon_takes_the_rest() {
     let (_rig, _killed) = (ManuallyDrop::new(rig), ManuallyDrop::new(killed));
 }
 
+/// A daemon that is killed between the renaming of the maps and the first swap, and is away for longer than UDP flows may be silent.
+#[test]
+fn the_next_daemon_learns_what_the_program_before_has_seen_since() {
+    let mut rig = Rig::open(sizes(1024));
+    let open = setup(&rig, Slot::open(1, 2));
+    rig.publish(&open);
+    let udp = |number| Packet::udp(client(number), vip()).build();
+    let tcp = |number| Packet::tcp(client(number), vip());
+    for number in 0..20 {
+        host(&mut rig, &udp(number));
+        host(&mut rig, &tcp(number).syn(number).build());
+    }
+    let mut killed = beside(&rig, 4096).unwrap();
+    killed.publish(&open);
+    drop(killed.dataplane.switch(None).unwrap());
+    let silent = timeout::UDP / 2 + 1;
+    for _ in 0..3 {
+        rig.pass(silent);
+        for number in 0..20 {
+            host(&mut rig, &udp(number));
+            host(&mut rig, &tcp(number).ack(2).build());
+        }
+    }
+    let before = pins(&rig);
+    assert_eq!(before.len(), 40);
+    let mut next = beside(&rig, 4096).unwrap();
+    next.publish(&open);
+    let program = rig.program_fd().as_fd().try_clone_to_owned().unwrap();
+    let transition = next.dataplane.switch(Some(program)).unwrap().unwrap();
+    next.dataplane.take_the_rest(transition).unwrap();
+    assert_eq!(pins(&next), before);
+    next.audit();
+    let (_rig, _killed) = (ManuallyDrop::new(rig), ManuallyDrop::new(killed));
+}
+
 /// Deadlines are in the directory, which is used on.
 #[test]
 fn the_state_of_a_host_outlives_the_switch() {

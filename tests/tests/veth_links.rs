@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
-use sluice_tests::topology::{Namespace, Node, Topology, XdpProgram};
+use sluice_tests::topology::{Namespace, Node, Topology, VipRoutes, XdpProgram};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, Requests, RequestsOptions};
 
 /// What the daemon may take, and the kernel and this machine some more.
@@ -65,10 +65,31 @@ fn nothing_broke(site: &Site, connections: Connections) {
     assert_eq!(site.violations().unwrap(), "{}");
 }
 
+/// Where the balancer answers for its VIPs itself.
+fn local(hosts: usize) -> Site {
+    let plan = Plan { vip_mode: "local", ..Plan::new("l2", hosts) };
+    let site = Site::start(Topology::builder().vip_routes(VipRoutes::OnLink), &plan).unwrap();
+    has_vips(&site, "eth0");
+    site
+}
+
+/// Waits until all VIPs are on the interface, and then that it is ready.
+fn has_vips(site: &Site, interface: &str) {
+    let begun = Instant::now();
+    let shown = || site.topology.balancer().ns.shell(&format!("ip -o addr show dev {interface}")).unwrap();
+    while let Some(vip) = site.vips().iter().find(|vip| !shown().contains(&format!(" {vip}/"))) {
+        assert!(begun.elapsed() < SOON * 2, "no {vip}: {}\n{}", shown(), site.daemon.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    while site.daemon.cli_json(&["status", "--json"]).unwrap()["problems"].to_string().contains("VIPs") {
+        assert!(begun.elapsed() < SOON * 3, "{}", site.daemon.log());
+    }
+}
+
 /// A veth that is deleted and made again under its name, with the addresses of the old one.
 #[test]
 fn a_nic_that_goes_and_comes_back_is_attached_again() {
-    let site = Site::start(Topology::builder(), &Plan::new("l2", 2)).unwrap();
+    let site = local(2);
     let balancer = site.topology.balancer();
     let before = interface(&site, 0);
     assert_eq!(before["mode"], "native");
@@ -79,6 +100,8 @@ fn a_nic_that_goes_and_comes_back_is_attached_again() {
     while interface(&site, 0)["note"].is_null() {
         assert!(gone.elapsed() < SOON, "{}", site.daemon.log());
     }
+    let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
+    assert!(status["problems"].to_string().contains("the VIPs cannot be announced"), "{status}");
     let queues = "numtxqueues 1 numrxqueues 1";
     let switch = site.topology.switch();
     let lb = balancer.ns.name();
@@ -95,25 +118,34 @@ fn a_nic_that_goes_and_comes_back_is_attached_again() {
     let after = interface(&site, 0);
     assert!(after["note"].is_null() && after["mode"] == "native", "{after}");
     assert_ne!(after["ifindex"], before["ifindex"]);
+    has_vips(&site, "eth0");
     nothing_broke(&site, connections);
 }
 
 /// Renamed, and renamed back.
 #[test]
 fn a_renamed_interface_keeps_the_program() {
-    let site = Site::start(Topology::builder(), &Plan::new("l2", 2)).unwrap();
+    let site = local(2);
     let ns = &site.topology.balancer().ns;
     let name = &site.topology.balancer().interfaces[0];
     let connections = long_connections(&site, 50);
     for (from, to) in [(name.as_str(), "wan7"), ("wan7", name.as_str())] {
         ns.shell(&format!("ip link set {from} down && ip link set {from} name {to}")).unwrap();
         set_up(ns, site.topology.balancer(), to);
-        let begun = Instant::now();
         is_soon(&site);
-        // The kernel moves packets on before the daemon has looked at its interfaces.
+        // Packets go on all the while, so the daemon may not have seen it yet.
+        let renamed = Instant::now();
         while interface(&site, 0)["note"].is_null() != (to == name) {
-            assert!(begun.elapsed() < SOON * 3, "{}\n{}", interface(&site, 0), site.daemon.log());
+            assert!(renamed.elapsed() < SOON * 2, "{}", interface(&site, 0));
         }
+        has_vips(&site, to);
+        // They are taken off it, whatever its name is.
+        let said = site.daemon.cli_ok(&["drain", "self"]).unwrap();
+        assert!(said.contains("its VIPs are off"), "{said}");
+        let shown = ns.shell(&format!("ip -o addr show dev {to}")).unwrap();
+        assert!(site.vips().iter().all(|vip| !shown.contains(&format!(" {vip}/"))), "{shown}");
+        site.daemon.cli_ok(&["undrain", "self"]).unwrap();
+        has_vips(&site, to);
     }
     nothing_broke(&site, connections);
 }
@@ -162,7 +194,7 @@ fn a_changed_route_is_followed() {
 /// Down and up again.
 #[test]
 fn a_link_that_goes_down_and_up_is_followed() {
-    let site = Site::start(Topology::builder(), &Plan::new("l2", 2)).unwrap();
+    let site = local(2);
     let connections = long_connections(&site, 50);
     let ns = &site.topology.balancer().ns;
     let name = &site.topology.balancer().interfaces[0];
@@ -177,5 +209,6 @@ fn a_link_that_goes_down_and_up_is_followed() {
     }
     set_up(ns, site.topology.balancer(), name);
     is_soon(&site);
+    has_vips(&site, name);
     nothing_broke(&site, connections);
 }

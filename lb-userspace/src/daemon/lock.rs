@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::bpffs;
+use super::private;
 use crate::dataplane::Paths;
 
-/// The exclusive `flock(2)` on the folder of the instance's pins, held until this is dropped or the process ends.
+/// The exclusive `flock(2)` on the folder of the instance's pins, held until this is dropped or the process ends. The folder is its owner's
+/// alone, as whoever may read a folder may lock it.
 #[derive(Debug)]
 pub struct InstanceLock {
     path: PathBuf,
@@ -40,7 +41,7 @@ impl InstanceLock {
     fn on(path: &Path) -> anyhow::Result<InstanceLock> {
         // Who removes the last pin removes the folder as well: then it is another one that must be locked.
         for _ in 0..100 {
-            bpffs::make_folder(path).with_context(|| format!("cannot make {}", path.display()))?;
+            private::make_folder(path).with_context(|| format!("cannot make {}", path.display()))?;
             let Ok(folder) = File::open(path) else { continue };
             match folder.try_lock() {
                 Ok(()) => {}
@@ -87,6 +88,11 @@ mod tests {
         let first = InstanceLock::on(&path).unwrap();
         let error = InstanceLock::on(&path).unwrap_err().to_string();
         assert!(error.contains(&format!("process {} holds", std::process::id())), "{error}");
+        assert_eq!(
+            path.metadata().unwrap().st_mode() & 0o7777,
+            0o700,
+            "nobody else may open it, and so lock it"
+        );
         drop(first);
         assert!(!path.exists(), "empty, so nobody's");
         drop(InstanceLock::on(&path).unwrap());

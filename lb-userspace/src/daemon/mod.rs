@@ -5,6 +5,7 @@ mod health;
 mod local_vips;
 mod lock;
 mod machine;
+mod private;
 mod privileges;
 mod reload;
 mod supervisor;
@@ -24,7 +25,7 @@ use crate::api::server::{self, Doors};
 use crate::bpffs;
 use crate::cli::run::RunArgs;
 use crate::dataplane::{self, Paths};
-use crate::engine::{Engine, Handle, Running, Start, data_path_key};
+use crate::engine::{Clock, Engine, Handle, Running, Start, data_path_key};
 use crate::events::hooks::Runner;
 use crate::journal::{Journal, Lock};
 use crate::netlink::{self, NextHopState};
@@ -53,7 +54,9 @@ pub fn run(instance: &str, socket: &Path, args: &RunArgs) -> anyhow::Result<()> 
         .format_target(false)
         .try_init()
         .map_err(|error| anyhow!(error))?;
-    let file = choice::of_file(&args.config)?;
+    let file = choice::of_file(&args.config);
+    // An instance that has been in force before has something else to go by.
+    let file = if journal_path(instance).exists() { file } else { Ok(file?) };
     privileges::check()?;
     bpffs::ensure_mounted(Path::new(Paths::BPFFS))?;
 
@@ -61,13 +64,27 @@ pub fn run(instance: &str, socket: &Path, args: &RunArgs) -> anyhow::Result<()> 
     runtime.block_on(serve(instance, socket, args, file))
 }
 
-async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> anyhow::Result<()> {
-    if let Some(key) = file.loaded.model.hash_key {
+async fn serve(
+    instance: &str,
+    socket: &Path,
+    args: &RunArgs,
+    file: anyhow::Result<Chosen>,
+) -> anyhow::Result<()> {
+    let of_file = file.as_ref().ok().map(|file| &file.loaded.model);
+    let key = of_file.and_then(|model| Some((model.hash_key?, model.ring_size)));
+    if let Some((key, ring_size)) = key {
         // The journal would take it for good.
-        dataplane::check_key(instance, data_path_key(key), file.loaded.model.ring_size)?;
+        dataplane::check_key(instance, data_path_key(key), ring_size)?;
     }
-    let journal = Journal::open(&journal_path(instance), file.loaded.model.hash_key, unix_now())?;
-    let Chosen { loaded, machine, text } = choice::choose(file, journal.applied()?, unix_now());
+    private::make_folder(Path::new(STATE)).with_context(|| format!("cannot make {STATE}"))?;
+    let mut journal = Journal::open(&journal_path(instance), key.map(|(key, _)| key), unix_now())?;
+    let set = journal.follow_clock(&Clock::start().boot())?;
+    if set != 0 {
+        log::warn!(
+            "the wall clock was set by {set} s since the daemon before: deadlines and all else that is open moves with it"
+        );
+    }
+    let Chosen { loaded, machine, text, problem } = choice::choose(file, journal.applied()?, unix_now())?;
     let model = loaded.model;
     let doors = Doors::of(&model.api)?;
     let _instance = InstanceLock::acquire(instance)?;
@@ -79,7 +96,8 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> a
     let hangup = signal(SignalKind::hangup())?;
 
     let surroundings = Surroundings::start(&model).await?;
-    let own_file = args.config.canonicalize().unwrap_or_else(|_| args.config.clone());
+    // A symbolic link is followed with each look: it may lead to another file then.
+    let own_file = std::path::absolute(&args.config).unwrap_or_else(|_| args.config.clone());
     let start = Start {
         instance: instance.to_owned(),
         config: own_file.clone(),
@@ -92,6 +110,7 @@ async fn serve(instance: &str, socket: &Path, args: &RunArgs, file: Chosen) -> a
         relay: surroundings.relay(),
     };
     let mut engine = start.start()?;
+    engine.note_reload(problem);
     let (table, rest) = engine.memory();
     log::info!(
         "flow table for {} pins: {} MiB; other maps: {} MiB; {}",

@@ -83,7 +83,7 @@ impl Reloader {
         let file = request.file.unwrap_or_else(|| "the request".to_owned());
         let how = How {
             kind: Kind::Apply,
-            is_own: Path::new(&file) == self.file,
+            is_own: is_same(&self.file, Path::new(&file)),
             file: file.clone(),
             confirm: request.confirm,
             about: None,
@@ -196,5 +196,34 @@ impl Reloader {
         work: impl FnOnce(&mut Engine) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.engine.ask(work).await.map_err(|ending| Error::Network(ending.to_string()))?
+    }
+}
+
+/// Whether a file that is named by its absolute path is the daemon's own, which may be a symbolic link.
+fn is_same(own: &Path, named: &Path) -> bool {
+    own == named || own.canonicalize().is_ok_and(|own| own == named)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn the_daemons_own_file_is_what_its_link_leads_to_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().canonicalize().unwrap().join(name);
+        let (own, one, other) = (path("sluice.toml"), path("41.toml"), path("42.toml"));
+        std::fs::write(&one, "").unwrap();
+        std::fs::write(&other, "").unwrap();
+        let look = || [&own, &one, &other].map(|named| is_same(&own, named));
+        assert_eq!(look(), [true, false, false], "it is gone for a moment");
+        symlink(&one, &own).unwrap();
+        assert_eq!(look(), [true, true, false]);
+        std::fs::remove_file(&own).unwrap();
+        symlink("42.toml", &own).unwrap();
+        assert_eq!(look(), [true, false, true]);
+        assert!(!is_same(&own, Path::new("the request")));
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use super::{journal_path, machine, privileges, unix_now};
 use crate::bpffs;
@@ -31,5 +32,46 @@ pub fn check(instance: &str, config: &Path) -> anyhow::Result<Option<Rehearsal>>
     let copy = Copy::of(&path, "check.db").context("cannot read the journal of what runs")?;
     let journal = Journal::open(copy.path(), model.hash_key, unix_now())?;
     let options = engine::options(instance, &model, &journal, &abilities(&model, &machine))?;
+    let _held = Held::new().context("cannot hold signals back")?;
     Ok(dataplane::rehearse(options)?)
+}
+
+/// While this lives, signals that would end the process wait: what is pinned for a try goes first, else a second flow table would stay.
+struct Held {
+    before: SigSet,
+}
+
+impl Held {
+    fn new() -> nix::Result<Self> {
+        let ending = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+        Ok(Held { before: ending.thread_swap_mask(SigmaskHow::SIG_BLOCK)? })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // The mask was in force before, so it is no wrong one.
+        let _ = self.before.thread_set_mask();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::raise;
+
+    use super::*;
+
+    #[test]
+    fn an_end_waits_for_what_was_begun() {
+        let is_held = || SigSet::thread_get_mask().unwrap().contains(Signal::SIGINT);
+        let mut own = SigSet::empty();
+        own.add(Signal::SIGINT);
+        let held = Held::new().unwrap();
+        assert!(is_held());
+        // It would have ended this thread's process.
+        raise(Signal::SIGINT).unwrap();
+        assert_eq!(own.wait().unwrap(), Signal::SIGINT);
+        drop(held);
+        assert!(!is_held());
+    }
 }

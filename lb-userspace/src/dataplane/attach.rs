@@ -8,6 +8,7 @@ use aya::programs::xdp::{XdpLink, XdpMode as Hook};
 use aya::programs::{ProgramError, Xdp};
 
 use super::{Dataplane, Error, Paths};
+use crate::decap::sys as links;
 use crate::model::XdpMode;
 
 const NATIVE: &str = "native";
@@ -49,7 +50,8 @@ impl Dataplane {
             }
             match replace(program, &pin) {
                 Ok(()) => return Ok(attached(mode, kept(wanted, mode))),
-                // The link of an interface that is gone: its index was given to another.
+                // The link of an interface that is gone: its index was given to another. Any other link runs what it ran.
+                Err(error) if !is_of_a_gone_interface(&pin) => return Err(error),
                 Err(error) => {
                     log::warn!("{error}; attaching anew");
                     fs::remove_file(&pin).map_err(Error::path(&pin))?;
@@ -149,6 +151,11 @@ fn replace(program: &mut Xdp, pin: &Path) -> Result<(), Error> {
     let taken = program.take_link(id)?;
     drop(FdLink::try_from(taken));
     Ok(())
+}
+
+/// One that cannot be looked at counts as in use: to remove its pin would take the program off its interface.
+fn is_of_a_gone_interface(pin: &Path) -> bool {
+    links::open_pinned(pin).and_then(links::link_info).is_ok_and(|info| info.ifindex == 0)
 }
 
 fn new_link(

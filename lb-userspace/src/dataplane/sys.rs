@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, IterableMap, MapData};
-use aya_obj::generated::{bpf_attr, bpf_cmd};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
 
 use super::Error;
 
@@ -43,6 +43,31 @@ pub fn grace_period() -> Result<(), Error> {
         return Err(Error::Syscall { call: "membarrier", source: io::Error::last_os_error() });
     }
     Ok(())
+}
+
+/// The numbers of the maps that a program uses (Linux 4.15).
+pub(super) fn maps_of(program: impl AsFd) -> io::Result<Vec<u32>> {
+    let mut maps = vec![0u32; 64];
+    loop {
+        // SAFETY: integers only.
+        let (mut info, mut attr): (bpf_prog_info, bpf_attr) = unsafe { std::mem::zeroed() };
+        (info.nr_map_ids, info.map_ids) = (maps.len() as u32, maps.as_mut_ptr() as u64);
+        attr.info.bpf_fd = program.as_fd().as_raw_fd() as u32;
+        attr.info.info_len = size_of::<bpf_prog_info>() as u32;
+        attr.info.info = &raw mut info as u64;
+        let command = bpf_cmd::BPF_OBJ_GET_INFO_BY_FD as libc::c_uint;
+        // SAFETY: `info` and `maps` are as long as said and outlive the call.
+        let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attr, size_of::<bpf_attr>()) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let count = info.nr_map_ids as usize;
+        let is_whole = count <= maps.len();
+        maps.resize(count, 0);
+        if is_whole {
+            return Ok(maps);
+        }
+    }
 }
 
 /// Seconds of the clock that the data path reads: `CLOCK_MONOTONIC_COARSE`.

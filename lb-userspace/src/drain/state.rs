@@ -50,7 +50,7 @@ pub struct Observation {
     pub gauges: Gauges,
     /// Live pins that name the host, counted by the sweep itself.
     pub counted: u64,
-    /// Seconds of a clock that nobody sets (`CLOCK_BOOTTIME`) at the end of the sweep. A wall clock that is put
+    /// Seconds of a clock that nobody sets (`CLOCK_MONOTONIC_COARSE`, the data path's) at the end of the sweep. A wall clock that is put
     /// forward would end drains too early.
     pub clock: u64,
     /// Seconds of the same clock: since when no live pin of the host was dropped and every packet of its flows was

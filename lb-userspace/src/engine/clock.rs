@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::dataplane::monotonic_seconds;
+use crate::journal::Boot;
 
 /// Unix time as it was at the start plus the seconds since: a wall clock that is set meanwhile moves nothing.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +26,12 @@ impl Clock {
     /// It began as the wall clock; a test's may be any.
     pub fn is_wall(&self) -> bool {
         std::ptr::fn_addr_eq(self.seconds, monotonic_seconds as fn() -> u32)
+    }
+
+    /// What the times of this clock are counted by.
+    pub fn boot(&self) -> Boot {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Boot { id: id.trim().to_owned(), at: self.offset }
     }
 
     /// Unix seconds.

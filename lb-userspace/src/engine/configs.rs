@@ -29,7 +29,7 @@ use crate::ramp::Ramp;
 use crate::relay;
 
 /// Why a config is taken back at its deadline.
-pub(super) const NOT_CONFIRMED: &str = "not confirmed in time";
+pub const NOT_CONFIRMED: &str = "not confirmed in time";
 
 /// A config that is right in itself and for this machine, and what the network's side of the daemon has made ready for it.
 pub struct Resolved {

@@ -217,6 +217,7 @@ fn summary(revision: &journal::Revision) -> String {
             format!("{} flows of {}", detail["flows"], detail["request"]["host"].as_str().unwrap_or_default())
         }
         "health" => health_words(detail["changes"].as_array().map(Vec::as_slice).unwrap_or_default()),
+        "clock" => format!("the wall clock was set by {} s: what is open is dated anew", detail["seconds"]),
         _ => String::new(),
     }
 }

@@ -96,6 +96,7 @@ impl Engine {
                 log::error!("{error}");
             }
         }
+        self.follow_vips();
     }
 }
 

@@ -7,7 +7,8 @@ use crate::api::types::{
 use crate::dataplane::Swept;
 use crate::drain::{Quiet, SelfDrain};
 use crate::journal::{Change, Kind};
-use crate::model::{Model, VipMode};
+use crate::model::{Model, Service, VipMode};
+use crate::netlink;
 
 /// Seconds, and packets a second, that are meant where none are given.
 const QUIET_FOR: u64 = 30;
@@ -15,8 +16,8 @@ const BELOW: f64 = 1.0;
 /// A day.
 const LONGEST: u64 = 86_400;
 
-/// Puts the VIPs of a config where others see them, or takes them off.
-pub type Announcer = Box<dyn FnMut(&Model, bool) -> anyhow::Result<()> + Send>;
+/// Puts the VIPs of a config where others see them, or takes them off. Returns the number of the interface that has them.
+pub type Announcer = Box<dyn FnMut(&Model, bool) -> anyhow::Result<Option<u32>> + Send>;
 
 /// The balancer as others see it.
 #[derive(Default)]
@@ -26,6 +27,8 @@ pub(super) struct Itself {
     announcer: Option<Announcer>,
     /// What the announcer could not do, and is to be asked again.
     failed: Option<String>,
+    /// The number of the interface that has the VIPs.
+    interface: Option<u32>,
 }
 
 impl Engine {
@@ -46,19 +49,38 @@ impl Engine {
     /// What the announcer could not do now.
     pub fn announce_by(&mut self, announcer: Announcer) -> anyhow::Result<()> {
         let announcer = self.itself.announcer.insert(announcer);
-        announcer(&self.model, self.itself.drain.is_none())
+        self.itself.interface = announcer(&self.model, self.itself.drain.is_none())?;
+        Ok(())
     }
 
-    /// Announces the VIPs or takes them off, as things stand. What fails is tried again with each round.
+    /// Announces the VIPs or takes them off, as things stand. What fails is tried again by [`Self::follow_vips`].
     pub(super) fn announce(&mut self) {
         let wanted = self.itself.drain.is_none();
         let Some(announcer) = &mut self.itself.announcer else { return };
-        let failed = announcer(&self.model, wanted).err().map(|error| format!("{error:#}"));
+        let failed = match announcer(&self.model, wanted) {
+            Ok(interface) => {
+                self.itself.interface = interface;
+                None
+            }
+            Err(error) => Some(format!("{error:#}")),
+        };
         if let Some(error) = failed.as_ref().filter(|error| self.itself.failed.as_ref() != Some(error)) {
             let what = if wanted { "announced" } else { "taken off" };
             log::error!("the VIPs cannot be {what}: {error}");
         }
         self.itself.failed = failed;
+    }
+
+    /// Announces the VIPs again if they are not where they should be: with an interface they go, and with its link those of IPv6.
+    pub(super) fn follow_vips(&mut self) {
+        let is_missing = self.itself.drain.is_none()
+            && interface_of_vips(&self.model).is_some_and(|name| {
+                let interfaces = self.own.borrow();
+                !has_vips(&self.model, name, self.itself.interface, &interfaces)
+            });
+        if is_missing || self.itself.failed.is_some() {
+            self.announce();
+        }
     }
 
     /// The balancer wants no traffic any more: it is not ready, and its VIPs are not announced.
@@ -117,11 +139,8 @@ impl Engine {
         Ok(self.self_status())
     }
 
-    /// Looks at the traffic of the last second, and whether the VIPs are where they should be.
+    /// Looks at the traffic of the last second.
     pub(super) fn advance_self(&mut self) -> Result<(), Error> {
-        if self.itself.failed.is_some() {
-            self.announce();
-        }
         let now = self.clock.now();
         let (Some(drain), Some(rate)) = (&self.itself.drain, self.rates.packets_per_second()) else {
             return Ok(());
@@ -163,6 +182,7 @@ impl Engine {
             state,
             not_ready: self.not_ready(),
             interface: interface_of_vips(&self.model).map(str::to_owned),
+            vips_failed: itself.failed.clone(),
             packets_per_second: self.rates.packets_per_second(),
             live_flows: self.swept.as_ref().map_or(0, Swept::total),
             drain,
@@ -182,11 +202,14 @@ impl Engine {
     }
 
     /// What an operator should know of it.
-    pub(super) fn problems_of_self(&self) -> Option<String> {
-        let drain = self.itself.drain.as_ref();
-        drain.and_then(|_| Some(format!("{}: `sluice undrain self` ends that", self.not_ready()?))).or_else(
-            || self.itself.failed.as_ref().map(|failed| format!("the VIPs cannot be announced: {failed}")),
-        )
+    pub(super) fn problems_of_self(&self) -> Vec<String> {
+        let is_drained = self.itself.drain.is_some();
+        let drained = is_drained.then(|| self.not_ready()).flatten();
+        let drained = drained.map(|why| format!("{why}: `sluice undrain self` ends that"));
+        let what = if is_drained { "taken off, so others may still send traffic" } else { "announced" };
+        let failed = self.itself.failed.as_ref();
+        let failed = failed.map(|failed| format!("the VIPs cannot be {what}: {failed}"));
+        drained.into_iter().chain(failed).collect()
     }
 }
 
@@ -195,5 +218,43 @@ pub fn interface_of_vips(model: &Model) -> Option<&str> {
     match model.vip_mode {
         VipMode::Local => model.interfaces.first().map(|interface| interface.name.as_str()),
         VipMode::External => model.announce.as_deref(),
+    }
+}
+
+/// Whether the interface with this name has all VIPs; or, if none has the name, that with this number, which had it.
+fn has_vips(model: &Model, name: &str, before: Option<u32>, interfaces: &netlink::Own) -> bool {
+    let named = interfaces.values().find(|interface| interface.name == name);
+    let interface = named.or_else(|| interfaces.get(&before?));
+    let has =
+        |service: &Service| interface.is_some_and(|interface| interface.all.contains(&service.vip.address()));
+    model.services.iter().all(has)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::OwnInterface;
+
+    #[test]
+    fn vips_are_missed_that_went_with_their_interface_or_its_link() {
+        let toml = "interfaces = [\"eth0\"]\nvip_mode = \"local\"\n[hosts.a]\naddresses = [\"10.0.0.9\", \"2001:db8::9\"]\n\
+                    [[services]]\nname = \"s\"\nvip = \"198.51.100.1\"\nprotocol = \"tcp\"\nport = 80\n\
+                    [[services]]\nname = \"t\"\nvip = \"2001:db8:ff::1\"\nprotocol = \"tcp\"\nport = 80\n";
+        let model = crate::config::parse(toml, "f").unwrap().model;
+        let interface = |name: &str, all: &[&str]| OwnInterface {
+            name: name.to_owned(),
+            all: all.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Default::default()
+        };
+        let vips = ["10.0.0.1", "198.51.100.1", "2001:db8:ff::1"];
+        let look = |interfaces: &[(u32, OwnInterface)]| {
+            has_vips(&model, "eth0", Some(2), &interfaces.iter().cloned().collect())
+        };
+        assert!(look(&[(2, interface("eth0", &vips))]));
+        assert!(!look(&[(2, interface("eth0", &vips[..2]))]), "the link was down");
+        assert!(!look(&[(1, interface("lo", &vips))]), "it is gone");
+        assert!(!look(&[(3, interface("eth0", &vips[..1]))]), "and is there again");
+        assert!(look(&[(2, interface("wan", &vips))]), "it has another name");
+        assert!(!look(&[(2, interface("wan", &vips)), (3, interface("eth0", &[]))]));
     }
 }

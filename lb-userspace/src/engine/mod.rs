@@ -49,7 +49,7 @@ use tokio::sync::watch;
 
 pub use clock::Clock;
 use configs::InForce;
-pub use configs::{How, Resolved};
+pub use configs::{How, NOT_CONFIRMED, Resolved};
 use cut_off::CutOff;
 pub use error::Error;
 pub use handle::{Ask, Handle, Running};

@@ -83,7 +83,7 @@ mod tests {
         let interface = |name: &str, addresses: &[&str]| netlink::OwnInterface {
             name: name.to_owned(),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
-            bond: None,
+            ..Default::default()
         };
         let in_bond = |name: &str, bond| netlink::OwnInterface { bond: Some(bond), ..interface(name, &[]) };
         let interfaces = netlink::Own::from([

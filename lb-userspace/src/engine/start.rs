@@ -9,7 +9,7 @@ use lb_common::flow::{self, Phase, TIMEOUT_SETS};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::configs::{InForce, NOT_CONFIRMED};
+use super::configs::InForce;
 use super::cut_off::CutOff;
 use super::edges::Edges;
 use super::health::Health;
@@ -53,8 +53,8 @@ pub struct Text {
     pub text: String,
     /// The daemon's own file, as it is now.
     pub seen: String,
-    /// The revision whose config is taken back, as nobody has confirmed it in time.
-    pub takes_back: Option<u64>,
+    /// The revision whose config is taken back before anybody has confirmed it, and why.
+    pub takes_back: Option<(u64, &'static str)>,
 }
 
 impl Start {
@@ -181,7 +181,7 @@ pub(super) fn options_with(
 
 impl Engine {
     fn note_start(&mut self, text: Option<&Text>) -> Result<(), Error> {
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot_id = self.clock.boot().to_string();
         let change = Change { at: self.clock.now(), author: "sluice", reason: None };
         let mut detail = json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -190,17 +190,17 @@ impl Engine {
         });
         let applied = self.journal.applied()?;
         let Some(text) = text else {
-            self.journal.note_start(boot_id.trim(), None, &change, &detail)?;
+            self.journal.note_start(&boot_id, None, &change, &detail)?;
             return Ok(());
         };
-        if let Some(about) = text.takes_back {
+        if let Some((about, why)) = text.takes_back {
             let new =
                 NewConfig { text: &text.text, seen: Some(&text.seen), confirm: None, about: Some(about) };
-            let reason = Some(NOT_CONFIRMED);
+            let reason = Some(why);
             let changes = applied.as_ref().map(|applied| self.changes_since(&applied.text));
             let detail = json!({ "changes": changes });
             self.journal.apply(Kind::Rollback, &new, &Change { reason, ..change }, &detail)?;
-            log::warn!("revision {about} was not confirmed in time: the config before it is in force again");
+            log::warn!("revision {about}: {why}: the config before it is in force again");
         }
         let applied = self.journal.applied()?;
         let is_new = applied.as_ref().is_none_or(|applied| applied.text != text.text);
@@ -212,9 +212,9 @@ impl Engine {
             let about =
                 applied.as_ref().and_then(|applied| applied.pending.as_ref().map(|_| applied.revision));
             let new = NewConfig { text: &text.text, seen: Some(&text.seen), confirm: None, about };
-            self.journal.note_start(boot_id.trim(), Some(&new), &change, &detail)?;
+            self.journal.note_start(&boot_id, Some(&new), &change, &detail)?;
         } else {
-            self.journal.note_start(boot_id.trim(), None, &change, &detail)?;
+            self.journal.note_start(&boot_id, None, &change, &detail)?;
             self.journal.note_seen(&text.seen)?;
         }
         self.find_in_force()?;

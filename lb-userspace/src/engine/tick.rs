@@ -23,6 +23,7 @@ impl Engine {
         // Pins end and drains go on, whether or not something can be published.
         let interfaces = self.follow_interfaces();
         let own = self.follow_own();
+        self.follow_vips();
         let published = self.catch_up().and(own).and(interfaces);
         let leased = self.end_leases();
         let ramped = self.advance_ramps();

@@ -1,15 +1,18 @@
 //! One daemon per instance: a lock file beside the journal.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, Result};
 
+/// Mode of the file.
+const PRIVATE: u32 = 0o600;
+
 /// The exclusive `flock(2)` on `<directory>/<instance>.lock`, held until this is dropped or the process ends, however
 /// it ends. The file holds the pid of its holder as text and stays behind: removing it would let two daemons hold
-/// locks on two files of the same name.
+/// locks on two files of the same name. It is its owner's alone, as whoever may read a file may lock it.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -35,9 +38,11 @@ impl Lock {
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(0o644)
+            .mode(PRIVATE)
             .open(&path)
             .map_err(failed("open the lock file"))?;
+        // One of a version that let others read it. Another user's file, which root may lock, stays as that user has it.
+        let _ = file.set_permissions(Permissions::from_mode(PRIVATE));
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -41,7 +41,7 @@ impl Journal {
         )
     }
 
-    /// Notes that the daemon has started, under the kernel with `boot_id`, by which config; call it when the data path is in line with
+    /// Notes that the daemon has started, under the kernel with `boot_id` (a [`Boot`](super::Boot) as text), by which config; call it when the data path is in line with
     /// the journal. Returns the number of the revision.
     pub fn note_start(
         &mut self,

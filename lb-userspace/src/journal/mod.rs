@@ -10,6 +10,7 @@
 //!
 //! The calls are synchronous and short (a write is one or two disk flushes).
 
+mod clock;
 mod configs;
 mod copy;
 mod drains;
@@ -36,6 +37,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+pub use clock::Boot;
 pub use configs::{Applied, NewConfig, Pending};
 pub use copy::Copy;
 pub use drains::{Amended, DrainRow, TakenBack};

@@ -54,6 +54,8 @@ pub enum Kind {
     SelfDrained,
     /// The balancer is in use again.
     SelfUndrain,
+    /// The wall clock was set, and what is open dated anew.
+    Clock,
 }
 
 impl fmt::Display for Kind {
@@ -77,6 +79,7 @@ impl fmt::Display for Kind {
             Kind::SelfDrain => "self-drain",
             Kind::SelfDrained => "self-drained",
             Kind::SelfUndrain => "self-undrain",
+            Kind::Clock => "clock",
         })
     }
 }

@@ -81,7 +81,7 @@ pub(super) fn open() -> Result<Requests, Error> {
     Requests::open().map_err(Error::Socket)
 }
 
-pub(super) fn index_by(requests: &mut Requests, name: &str) -> Result<u32, Error> {
+fn index_by(requests: &mut Requests, name: &str) -> Result<u32, Error> {
     let found = links(requests)?.into_iter().find(|link| link.name == name);
     found.map(|link| link.index).ok_or_else(|| Error::NoInterface { name: name.to_owned() })
 }

@@ -22,7 +22,7 @@ pub use interfaces::{Interface, addresses, index_of, interfaces};
 pub use own::{Own, OwnInterface};
 pub use redirect::takes_redirects;
 pub use resolver::Resolver;
-pub use vips::{add_vips, remove_vips};
+pub use vips::{add_vips, addresses_on, remove_vips};
 
 /// How frames for a backend leave this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The addresses that this machine may speak from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::decode::{Address, Link};
@@ -13,16 +13,23 @@ pub type Own = BTreeMap<u32, OwnInterface>;
 pub struct OwnInterface {
     pub name: String,
     pub addresses: Vec<IpAddr>,
+    /// Those and all others that it has.
+    pub all: BTreeSet<IpAddr>,
     /// Index of the bond that it belongs to.
     pub bond: Option<u32>,
 }
 
-/// All interfaces, with those of their addresses that others can answer to and that are to last: of global scope, neither tentative
+/// All interfaces, with their addresses, and apart those that others can answer to and that are to last: of global scope, neither tentative
 /// nor deprecated, and temporary ones (RFC 8981) last. Else in the kernel's order.
 pub(super) fn own<'a>(links: impl IntoIterator<Item = &'a Link>, addresses: &[Address]) -> Own {
     let interface =
-        |link: &Link| OwnInterface { name: link.name.clone(), addresses: Vec::new(), bond: link.bond };
+        |link: &Link| OwnInterface { name: link.name.clone(), bond: link.bond, ..OwnInterface::default() };
     let mut own: Own = links.into_iter().map(|link| (link.index, interface(link))).collect();
+    for found in addresses {
+        if let Some(interface) = own.get_mut(&found.ifindex) {
+            interface.all.insert(found.address);
+        }
+    }
     let (temporary, lasting): (Vec<&Address>, _) =
         addresses.iter().filter(|address| is_good(address)).partition(|address| is_temporary(address));
     for found in lasting.into_iter().chain(temporary) {
@@ -93,5 +100,6 @@ mod tests {
         assert_eq!(texts(&own, 1), [""; 0]);
         assert_eq!(texts(&own, 2), ["10.0.0.1", "10.0.0.2", "2001:db8::4", "2001:db8::77"]);
         assert_eq!(texts(&own, 3), [""; 0]);
+        assert_eq!([1, 2, 3].map(|index| own[&index].all.len()), [1, 9, 0]);
     }
 }

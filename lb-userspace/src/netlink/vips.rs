@@ -1,5 +1,6 @@
 //! Virtual addresses on an interface of this machine.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -9,13 +10,13 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
 
 use super::Error;
-use super::interfaces::{index_by, open, own_addresses};
+use super::interfaces::{links, open, own_addresses};
 use super::wire::Requests;
 
 /// A lifetime without end, in seconds (`INFINITY_LIFE_TIME` of net/addrconf.h).
 const FOREVER: u32 = u32::MAX;
 
-/// Puts virtual addresses on an interface, as /32 and /128 without a route for a prefix and without duplicate
+/// Puts virtual addresses on the interface with this number, as /32 and /128 without a route for a prefix and without duplicate
 /// address detection (several balancers may hold the same one).
 ///
 /// Returns the addresses that were really added: those, and no others, are for [`remove_vips`]. An address that the
@@ -23,9 +24,8 @@ const FOREVER: u32 = u32::MAX;
 ///
 /// # Errors
 /// Changes nothing when it fails: what this call had added is removed again.
-pub fn add_vips(interface: &str, vips: &[IpAddr]) -> Result<Vec<IpAddr>, Error> {
+pub fn add_vips(index: u32, vips: &[IpAddr]) -> Result<Vec<IpAddr>, Error> {
     let mut requests = open()?;
-    let index = index_by(&mut requests, interface)?;
     let present = own_addresses(&mut requests)?;
     let mut added = Vec::new();
     for &address in vips {
@@ -39,12 +39,13 @@ pub fn add_vips(interface: &str, vips: &[IpAddr]) -> Result<Vec<IpAddr>, Error> 
             // Somebody else was faster, so it is theirs.
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
             Err(source) => {
+                let interface = name_of(&mut requests, index);
                 for &address in &added {
                     if let Err(error) = remove(&mut requests, index, address) {
                         log::warn!("cannot remove {address} from {interface} again: {error}");
                     }
                 }
-                return Err(Error::AddVip { address, interface: interface.to_owned(), source });
+                return Err(Error::AddVip { address, interface, source });
             }
         }
     }
@@ -56,12 +57,8 @@ pub fn add_vips(interface: &str, vips: &[IpAddr]) -> Result<Vec<IpAddr>, Error> 
 ///
 /// # Errors
 /// The first failure, after all addresses have been tried.
-pub fn remove_vips(interface: &str, vips: &[IpAddr]) -> Result<(), Error> {
+pub fn remove_vips(index: u32, vips: &[IpAddr]) -> Result<(), Error> {
     let mut requests = open()?;
-    let index = match index_by(&mut requests, interface) {
-        Err(Error::NoInterface { .. }) => return Ok(()),
-        index => index?,
-    };
     let present = own_addresses(&mut requests)?;
     let mut failure = Ok(());
     for own in present {
@@ -72,12 +69,25 @@ pub fn remove_vips(interface: &str, vips: &[IpAddr]) -> Result<(), Error> {
         match remove(&mut requests, index, address) {
             Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {}
             Err(source) if failure.is_ok() => {
-                failure = Err(Error::RemoveVip { address, interface: interface.to_owned(), source });
+                let interface = name_of(&mut requests, index);
+                failure = Err(Error::RemoveVip { address, interface, source });
             }
             _ => {}
         }
     }
     failure
+}
+
+/// The addresses that an interface has, of whatever kind.
+pub fn addresses_on(index: u32) -> Result<BTreeSet<IpAddr>, Error> {
+    let own = own_addresses(&mut open()?)?;
+    Ok(own.into_iter().filter(|own| own.ifindex == index).map(|own| own.address).collect())
+}
+
+/// For people.
+fn name_of(requests: &mut Requests, index: u32) -> String {
+    let found = links(requests).ok().and_then(|links| links.into_iter().find(|link| link.index == index));
+    found.map_or_else(|| format!("interface {index}"), |link| link.name)
 }
 
 fn add(requests: &mut Requests, index: u32, address: IpAddr) -> io::Result<()> {

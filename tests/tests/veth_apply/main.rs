@@ -237,6 +237,47 @@ fn a_signal_reloads_the_file_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
+fn the_daemons_file_may_be_a_link_and_a_broken_one_keeps_nothing_from_a_start() {
+    let plan = Plan::new("l2", 2);
+    let mut site = Site::start(Topology::builder(), &plan).unwrap();
+    let (own, good) = (site.daemon.config_path(), site::config(&site.topology, &plan));
+    let release = |name: &str, weight: &str| {
+        let (file, link) = (own.with_file_name(name), own.with_file_name("link"));
+        std::fs::write(&file, good.replacen("weight = 100", &format!("weight = {weight}"), 1)).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        std::fs::rename(&link, &own).unwrap();
+    };
+    let weight = |site: &Site| status(site)["hosts"][0]["weight"].clone();
+    site.daemon.terminate().unwrap();
+    release("41.toml", "100");
+    site.daemon.start_again().unwrap();
+    release("42.toml", "300");
+    site.daemon.process().unwrap().signal(Signal::SIGHUP).unwrap();
+    wait_for("the reload is in force", || weight(&site) == 300);
+    // It is the daemon's own that waits to be confirmed, so it is no news for a start.
+    release("43.toml", "200");
+    site.daemon.cli_ok(&["apply", own.to_str().unwrap(), "--confirm", "5m"]).unwrap();
+    site.daemon.sigkill();
+    site.daemon.start_again().unwrap();
+    assert_eq!(weight(&site), 200);
+    assert!(status(&site)["config_in_force"]["confirm_by"].is_u64(), "{}", status(&site)["config_in_force"]);
+    site.daemon.cli_ok(&["confirm"]).unwrap();
+
+    release("44.toml", "zero");
+    site.daemon.sigkill();
+    site.daemon.start_again().unwrap();
+    assert_eq!(weight(&site), 200, "it goes on by what was in force");
+    let problems = status(&site)["problems"].to_string();
+    assert!(problems.contains("the file was refused at the start"), "{problems}");
+    assert!(site.daemon.log().contains("weight = zero"), "the line is shown: {}", site.daemon.log());
+    release("45.toml", "250");
+    site.daemon.process().unwrap().signal(Signal::SIGHUP).unwrap();
+    wait_for("the reload is in force", || weight(&site) == 250);
+    assert!(!status(&site)["problems"].to_string().contains("refused"), "{}", status(&site)["problems"]);
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+#[test]
 fn what_operators_want_outlives_reloads() {
     let plan = Plan::new("l2", 4);
     let mut site = Site::start(Topology::builder(), &plan).unwrap();

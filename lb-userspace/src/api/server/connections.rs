@@ -66,11 +66,13 @@ async fn converse(
     router: Router,
     mut ending: watch::Receiver<bool>,
 ) {
-    let peer = match Peer::of(&stream, doors).await {
+    let peer = match Peer::of(&stream, doors) {
         Ok(peer) => peer,
         Err(error) => return log::warn!("refused somebody, as the kernel does not say who it is: {error}"),
     };
+    // Before its name is asked for, which may take long: so many may wait for theirs, and no more.
     let Some(_seat) = seat(&meter, &peer, &stream) else { return };
+    let peer = peer.with_name().await;
     let caller = Caller { peer: peer.clone(), meter: meter.clone() };
     let service =
         TowerToHyperService::new(router.layer(Extension(ConnectInfo(peer.clone()))).layer(Extension(caller)));

@@ -8,6 +8,8 @@ pub const CONNECTIONS: usize = 256;
 pub const RESERVED: usize = 64;
 /// Connections of one other user.
 pub const OF_A_USER: usize = 32;
+/// Connections of all users together who may do nothing, and are only told so.
+pub const OF_STRANGERS: usize = 16;
 
 /// Requests a second of one other user, and how many may come at once after a pause.
 pub const RATE: Rate = Rate { a_second: 50.0, at_once: 100.0 };

@@ -17,6 +17,8 @@ pub struct Meter(Arc<Mutex<Users>>);
 #[derive(Default)]
 struct Users {
     connections: usize,
+    /// Of these, those of users who may do nothing.
+    strangers: usize,
     by_uid: HashMap<u32, User>,
 }
 
@@ -33,6 +35,7 @@ struct User {
 pub struct Seat {
     meter: Meter,
     uid: u32,
+    is_strangers: bool,
 }
 
 /// A token bucket.
@@ -64,10 +67,13 @@ impl Meter {
         let now = Instant::now();
         let mut users = self.users();
         users.by_uid.retain(|_, user| user.connections > 0 || now.duration_since(user.seen) < MEMORY);
-        let is_own = peer.access == Access::Own;
+        let (is_own, is_strangers) = (peer.access == Access::Own, peer.access == Access::None);
         let places = limits::CONNECTIONS - if is_own { 0 } else { limits::RESERVED };
         if users.connections >= places {
             return Err("there are too many connections");
+        }
+        if is_strangers && users.strangers >= limits::OF_STRANGERS {
+            return Err("there are too many connections of users who may do nothing here");
         }
         let user = users.user(peer.uid, now);
         if !is_own && user.connections >= limits::OF_A_USER {
@@ -75,7 +81,8 @@ impl Meter {
         }
         user.connections += 1;
         users.connections += 1;
-        Ok(Seat { meter: self.clone(), uid: peer.uid })
+        users.strangers += usize::from(is_strangers);
+        Ok(Seat { meter: self.clone(), uid: peer.uid, is_strangers })
     }
 
     /// Whether one more request is within the user's rate.
@@ -125,6 +132,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut users = self.meter.users();
         users.connections -= 1;
+        users.strangers -= usize::from(self.is_strangers);
         if let Some(user) = users.by_uid.get_mut(&self.uid) {
             user.connections -= 1;
         }
@@ -144,7 +152,7 @@ mod tests {
         // Whoever comes, with as many connections as they get.
         while let Ok(seat) = meter.seat(&somebody(1000 + users, Access::Read)) {
             seats.push(seat);
-            while let Ok(seat) = meter.seat(&somebody(1000 + users, Access::None)) {
+            while let Ok(seat) = meter.seat(&somebody(1000 + users, Access::Change)) {
                 seats.push(seat);
             }
             users += 1;
@@ -158,6 +166,22 @@ mod tests {
         assert!(meter.seat(&somebody(1000, Access::Read)).is_ok());
         drop(root);
         assert_eq!(meter.users().connections, 0);
+    }
+
+    #[test]
+    fn strangers_have_one_small_share_together() {
+        let meter = Meter::default();
+        let strangers: Vec<_> =
+            (0..1000).map_while(|n| meter.seat(&somebody(2000 + n % 50, Access::None)).ok()).collect();
+        assert_eq!(strangers.len(), limits::OF_STRANGERS);
+        let mut seats = Vec::new();
+        for user in 0.. {
+            let Ok(seat) = meter.seat(&somebody(1000 + user / 32, Access::Read)) else { break };
+            seats.push(seat);
+        }
+        assert_eq!(seats.len(), limits::CONNECTIONS - limits::RESERVED - limits::OF_STRANGERS);
+        drop(strangers);
+        assert!(meter.seat(&somebody(2000, Access::None)).is_ok());
     }
 
     #[test]

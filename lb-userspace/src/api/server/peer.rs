@@ -75,15 +75,24 @@ impl Doors {
 }
 
 impl Peer {
-    /// Its name may take a while to look up.
-    pub async fn of(stream: &UnixStream, doors: Doors) -> io::Result<Peer> {
+    /// With a number for a name.
+    pub fn of(stream: &UnixStream, doors: Doors) -> io::Result<Peer> {
         let credentials = stream.peer_cred()?;
         let (uid, gid) = (credentials.uid(), credentials.gid());
         let mut groups = supplementary_groups(stream.as_raw_fd())?;
         groups.push(gid);
-        let name = tokio::task::spawn_blocking(move || name_of(uid)).await.map_err(io::Error::other)?;
         let access = doors.access(uid, &groups);
-        Ok(Peer { uid, gid, pid: credentials.pid().unwrap_or(0), access, name })
+        Ok(Peer { uid, gid, pid: credentials.pid().unwrap_or(0), access, name: number(uid) })
+    }
+
+    /// With its name, which may take a while to look up.
+    pub async fn with_name(self) -> Peer {
+        let uid = self.uid;
+        match tokio::task::spawn_blocking(move || name_of(uid)).await {
+            Ok(Some(name)) => Peer { name, ..self },
+            // It has none.
+            _ => self,
+        }
     }
 
     /// Who is noted as the author of a change. Only root and the daemon's user may speak for another without being named.
@@ -102,9 +111,12 @@ impl fmt::Display for Peer {
     }
 }
 
-fn name_of(uid: u32) -> String {
-    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-    user.map_or_else(|| format!("uid {uid}"), |user| user.name)
+fn name_of(uid: u32) -> Option<String> {
+    Some(User::from_uid(Uid::from_raw(uid)).ok()??.name)
+}
+
+fn number(uid: u32) -> String {
+    format!("uid {uid}")
 }
 
 /// `SO_PEERGROUPS`, since Linux 4.13.
@@ -181,7 +193,10 @@ pub(super) mod tests {
     #[tokio::test]
     async fn the_kernel_says_who_has_connected() {
         let (near, _far) = UnixStream::pair().unwrap();
-        let peer = Peer::of(&near, Doors::default()).await.unwrap();
+        let peer = Peer::of(&near, Doors::default()).unwrap();
+        assert_eq!(peer.name, format!("uid {}", peer.uid));
+        let peer = peer.with_name().await;
+        assert_eq!(peer.name, name_of(peer.uid).unwrap_or_else(|| number(peer.uid)));
         assert_eq!((peer.uid, peer.gid), (geteuid().as_raw(), nix::unistd::getegid().as_raw()));
         assert_eq!((peer.pid, peer.access), (std::process::id() as i32, Access::Own));
         let mut groups = supplementary_groups(near.as_raw_fd()).unwrap();

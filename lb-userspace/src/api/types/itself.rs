@@ -41,6 +41,9 @@ pub struct SelfStatus {
     pub not_ready: Option<String>,
     /// The interface that has the VIPs when it is ready; null: none has.
     pub interface: Option<String>,
+    /// Why the VIPs could not be put there, or taken off it; it is tried again. Null: they are as they should be.
+    #[serde(default)]
+    pub vips_failed: Option<String>,
     /// Packets that are forwarded in a second; null: not known yet.
     pub packets_per_second: Option<f64>,
     pub live_flows: u64,

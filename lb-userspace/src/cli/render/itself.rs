@@ -8,9 +8,10 @@ use super::text::clean;
 
 /// After `sluice drain self`.
 pub fn began(status: &SelfStatus, style: Style) -> String {
-    let announced = match &status.interface {
-        Some(interface) => format!("its VIPs are off {interface}"),
-        None => "nobody is told where its VIPs are, so that is to be done elsewhere".to_owned(),
+    let announced = match (&status.interface, &status.vips_failed) {
+        (_, Some(why)) => format!("its VIPs could NOT be taken off yet, which is tried again: {why}"),
+        (Some(interface), None) => format!("its VIPs are off {interface}"),
+        (None, None) => "nobody is told where its VIPs are, so that is to be done elsewhere".to_owned(),
     };
     let who = status.drain.as_ref().map(asked).unwrap_or_default();
     clean(
@@ -93,6 +94,7 @@ mod tests {
             state: SelfState::Draining,
             not_ready: Some("this balancer is drained".to_owned()),
             interface: Some("lo".to_owned()),
+            vips_failed: None,
             packets_per_second: Some(0.5),
             live_flows: 1,
             drain: Some(drain),
@@ -106,6 +108,9 @@ mod tests {
             began(&status, Style::PLAIN),
             "the balancer is drained (by alice: kernel\\u{1b}): it is not ready, and its VIPs are off lo. It forwards what comes\n"
         );
+        let failed = SelfStatus { vips_failed: Some("no room".to_owned()), ..status.clone() };
+        let said = began(&failed, Style::PLAIN);
+        assert!(said.contains("could NOT be taken off yet, which is tried again: no room."), "{said}");
         let said = progress(&status, Style::PLAIN);
         assert!(
             said.starts_with("45s: ") && said.ends_with(" packets/s, 1 live flow; quiet for 12s of 30s\n"),

@@ -180,7 +180,8 @@ impl Transition {
             is_in_use,
         };
         let mut figures = Figures::default();
-        let is_first = self.figures.pins == 0 && !is_in_use;
+        // Of that one [`Self::copy`] looks at the figures.
+        let is_first = self.next.is_some() && self.figures.pins == 0 && !is_in_use;
         for (number, (source, put)) in self.sources.iter_mut().zip(&mut self.put).enumerate() {
             source.changed(terms, |index, pin| {
                 let last = index.map(|index| put[index as usize]).filter(|word| *word != 0).map(Word);

@@ -4,6 +4,9 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use aya::maps::MapData;
+
+use super::super::sys::maps_of;
 use super::super::{Dataplane, Error, grace_period};
 use super::{Transition, books};
 use crate::decap::sys as links;
@@ -36,12 +39,12 @@ impl Dataplane {
     #[doc(hidden)]
     pub fn switch(&mut self, before: Option<OwnedFd>) -> Result<Option<Transition>, Error> {
         let Some(mut transition) = self.transition.take() else { return Ok(None) };
-        if transition.next.is_some() {
+        let links = find_links(&self.paths.links(), &self.paths.programs())?;
+        if transition.next.is_some() || self.is_unused(before.as_ref(), &links)? {
             for _ in 0..PASSES {
                 self.copy_again(&mut transition, false)?;
             }
         }
-        let links = find_links(&self.paths.links(), &self.paths.programs())?;
         self.programs.keep(&self.paths, &mut self.ebpf, &self.options)?;
         let predecessor = before.as_ref().or_else(|| links.iter().find_map(|link| link.before.as_ref()));
         let has_predecessor = match predecessor {
@@ -63,6 +66,21 @@ impl Dataplane {
             return Err(error);
         }
         Ok(Some(transition))
+    }
+
+    /// A daemon was killed between step 3's renaming and its first swap: no packet goes by the new table, so what the one before says of a
+    /// flow still counts. A program that cannot be had may go by either.
+    fn is_unused(&self, before: Option<&OwnedFd>, links: &[Link]) -> Result<bool, Error> {
+        let table = MapData::from_pin(self.paths.map("HOT")).and_then(|table| table.info());
+        let table = table.map_err(Error::map("HOT"))?.id();
+        let programs: Vec<Option<&OwnedFd>> = match before {
+            Some(program) => vec![Some(program)],
+            None => links.iter().map(|link| link.before.as_ref()).collect(),
+        };
+        let goes_by_another = |program: &Option<&OwnedFd>| {
+            program.is_some_and(|program| maps_of(program).is_ok_and(|maps| !maps.contains(&table)))
+        };
+        Ok(!programs.is_empty() && programs.iter().all(goes_by_another))
     }
 
     /// From here on the new maps are the instance's.

@@ -1,3 +1,4 @@
+mod clock;
 mod configs;
 mod drains;
 mod every_write;
