@@ -12,7 +12,7 @@ use super::rings::Wanted;
 use super::{Engine, Intents};
 use crate::drain::{State, Target};
 use crate::model::{Service, WhenEmpty};
-use crate::plan::{Kind, Pair, audience};
+use crate::plan::{Pair, audience};
 use crate::ring::HostId;
 
 /// Those of a service that go by one ring, for the sweep.
@@ -104,11 +104,11 @@ impl Engine {
     pub(super) fn wanted(&self, intents: &Intents) -> BTreeMap<String, Wanted> {
         let wanted = |service: &Service, name: &String| {
             let without = intents.pairs.keys().filter(|(of, _)| of == name).map(|(_, host)| host.clone());
-            let shares = self.health.shares.get(&service.name).cloned().unwrap_or_default();
             Wanted {
                 hosts: service.hosts.clone(),
                 keeps_last: service.when_empty == WhenEmpty::Last,
-                kind: Kind { without: without.collect(), shares },
+                without: without.collect(),
+                shares: self.shares_of(name),
             }
         };
         let services = self.model.services.iter();
@@ -121,6 +121,11 @@ impl Engine {
             }
         }
         all
+    }
+
+    /// How many rings there can be.
+    pub(super) fn room(&self) -> usize {
+        self.dataplane.options.sizes.rings()
     }
 
     /// By number of the service, the longest prefix of clients first.

@@ -19,7 +19,7 @@ use crate::api::types::{
 };
 use crate::changes;
 use crate::config;
-use crate::dataplane::{Abilities, BackendTable, Dataplane, Options, Sizes};
+use crate::dataplane::{Abilities, BackendTable, Dataplane, Options};
 use crate::drain::{State, Target};
 use crate::journal::{self, Change, Kind, NewConfig, TimeoutSets};
 use crate::model::Model;
@@ -295,7 +295,7 @@ impl Engine {
             self.resume_shares();
             let mut rings = self.rings.clone();
             let intents = self.intents();
-            rings.regroup(&self.wanted(&intents), Sizes::RINGS as usize);
+            rings.regroup(&self.wanted(&intents), &intents.needed, self.room());
             let moved = self.with_making(|making| rings.publish(making));
             self.rings = rings;
             (moved as u64, self.slots(), notes)

@@ -143,10 +143,8 @@ impl Engine {
             return Err(Error::TooManyBackends(backends, APART));
         }
         let mut rings = self.rings.clone();
-        rings.regroup(&wanted, Sizes::RINGS as usize);
-        rings.join();
-        rings.forget_clients(&intents.needed);
-        if rings.rings.len() > self.dataplane.options.sizes.rings() {
+        rings.regroup(&wanted, &intents.needed, self.room());
+        if rings.rings.len() > self.room() {
             return Err(Error::NoRing { target: new[0].to_string() });
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::plan::{Kind, Shares, audience};
+use crate::plan::audience;
 use crate::ring::{Base, HostId, Lineage, Member, SlotSet, Slots};
 
 /// One ring.
@@ -17,7 +17,10 @@ pub struct Ring {
     pub hosts: Vec<String>,
     /// The hosts that were in use last keep their slots when all are out.
     keeps_last: bool,
-    pub kind: Kind,
+    /// Hosts that are out for these services alone.
+    without: BTreeSet<String>,
+    /// Members with less than their full share by these services' health, in 256ths; 0: out of use.
+    pub shares: Shares,
     pub members: Vec<Member>,
     base: std::sync::Arc<Base>,
     lineage: Lineage,
@@ -43,20 +46,28 @@ pub struct Rings {
     pub rings: BTreeMap<u32, Ring>,
 }
 
+/// Shares by name of the host.
+pub type Shares = BTreeMap<String, u16>;
+
 /// What a ring is asked to be: services that ask for the same can share one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wanted {
     /// Names of the member hosts, sorted.
     pub hosts: Vec<String>,
     pub keeps_last: bool,
-    pub kind: Kind,
+    /// Hosts that are out for who asks alone.
+    pub without: BTreeSet<String>,
+    /// As [`Ring::shares`].
+    pub shares: Shares,
 }
 
 /// How the journal's keys of rings begin; the number follows.
 const KEY: &str = "ring-";
 
-/// By names of hosts, of those that were in use last, whether these serve on when all are out, and by the kind of the ring.
-pub type MakeMembers<'a> = dyn Fn(&[String], Option<&BTreeSet<String>>, bool, &Kind) -> Vec<Member> + 'a;
+/// By names of hosts, of those that were in use last, whether these serve on when all are out, of those that are out for the ring's services
+/// alone, and by the shares that health leaves hosts.
+pub type MakeMembers<'a> =
+    dyn Fn(&[String], Option<&BTreeSet<String>>, bool, &BTreeSet<String>, &Shares) -> Vec<Member> + 'a;
 
 /// What made the rings: the same on every balancer with the same config.
 pub struct Making<'a> {
@@ -135,16 +146,21 @@ impl Rings {
         self.rings.values().flat_map(|ring| &ring.services)
     }
 
-    /// Lets those part ways for whom other hosts are out, or whose health leaves hosts other shares: each ring has one kind afterwards. Who
-    /// is new goes by the ring from which it parts. Services for whose health there is no room for another ring stay as they were;
-    /// their names.
-    pub fn regroup(&mut self, wanted: &BTreeMap<String, Wanted>, room: usize) -> BTreeSet<String> {
+    /// Gives those rings of their own for whom other hosts are out, or whose health leaves their hosts other shares, and lets those share one
+    /// that want the same and have come to the same. Who is new goes by the ring from which it parts. Clients that are not `needed` any
+    /// more are forgotten once they go by the ring that they would go by without. Names of those for whose health there is no room for
+    /// another ring: they go by that of others.
+    pub fn regroup(
+        &mut self,
+        wanted: &BTreeMap<String, Wanted>,
+        needed: &BTreeSet<String>,
+        room: usize,
+    ) -> BTreeSet<String> {
         self.take_in_clients(wanted);
-        let mut stuck = BTreeSet::new();
         let numbers: Vec<u32> = self.rings.keys().copied().collect();
-        for number in numbers {
-            stuck.extend(self.split(number, wanted, room));
-        }
+        let stuck = numbers.into_iter().flat_map(|number| self.split(number, wanted, room)).collect();
+        self.join();
+        self.forget_clients(needed);
         stuck
     }
 
@@ -159,40 +175,41 @@ impl Rings {
         }
     }
 
-    /// The services that would have to part from others of the ring, and cannot.
+    /// Those for whom the same hosts are out as before keep the ring, and of these the most, so that few change it; all others get copies.
     fn split(&mut self, number: u32, wanted: &BTreeMap<String, Wanted>, room: usize) -> BTreeSet<String> {
-        let Some(ring) = self.rings.get(&number).cloned() else { return BTreeSet::new() };
-        let mut kinds: BTreeMap<&Kind, BTreeSet<String>> = BTreeMap::new();
-        for name in &ring.services {
-            let kind = wanted.get(name).map_or(&ring.kind, |wanted| &wanted.kind);
-            kinds.entry(kind).or_default().insert(name.clone());
-        }
-        // The largest part keeps the number, so that few change it, or the one that is as it was.
-        let mut kinds: Vec<(&Kind, BTreeSet<String>)> = kinds.into_iter().collect();
-        kinds.sort_by_key(|(kind, names)| (std::cmp::Reverse(names.len()), **kind != ring.kind));
-        let mut kinds = kinds.into_iter();
-        let Some((kind, services)) = kinds.next() else { return BTreeSet::new() };
-        let mut own = Ring { services, kind: kind.clone(), ..ring.clone() };
         let mut stuck = BTreeSet::new();
-        for (kind, services) in kinds {
+        let Some(before) = self.rings.get(&number).cloned() else { return stuck };
+        let mut kinds: BTreeMap<(&BTreeSet<String>, &Shares), BTreeSet<String>> = BTreeMap::new();
+        for name in &before.services {
+            let kind = wanted.get(name).map(|wanted| (&wanted.without, &wanted.shares));
+            kinds.entry(kind.unwrap_or((&before.without, &before.shares))).or_default().insert(name.clone());
+        }
+        let is_other = |without: &BTreeSet<String>| *without != before.without;
+        let mut kinds: Vec<_> = kinds.into_iter().collect();
+        kinds.sort_by_key(|((without, _), services)| (is_other(without), std::cmp::Reverse(services.len())));
+        let mut kinds = kinds.into_iter();
+        let Some(((without, shares), services)) = kinds.next() else { return stuck };
+        let mut kept = Ring { services, without: without.clone(), shares: shares.clone(), ..before.clone() };
+        for ((without, shares), services) in kinds {
             // A drain is an operator's will: it fails aloud where there is no room.
-            let has_room = kind.without != own.kind.without || self.rings.len() < room;
+            let has_room = *without != kept.without || self.rings.len() < room;
             match (0..).find(|number| !self.rings.contains_key(number)).filter(|_| has_room) {
                 Some(free) => {
-                    self.rings.insert(free, Ring { services, kind: kind.clone(), ..ring.clone() });
+                    let (without, shares) = (without.clone(), shares.clone());
+                    self.rings.insert(free, Ring { services, without, shares, ..before.clone() });
                 }
                 None => {
-                    own.services.extend(services.iter().cloned());
-                    stuck.extend(services.into_iter().filter(|name| audience::parse(name).1.is_none()));
+                    kept.services.extend(services.iter().cloned());
+                    stuck.extend(services);
                 }
             }
         }
-        self.rings.insert(number, own);
+        self.rings.insert(number, kept);
         stuck
     }
 
-    /// Lets rings be one that have come to the same.
-    pub fn join(&mut self) {
+    /// Lets rings be one that want the same and have come to the same.
+    fn join(&mut self) {
         let numbers: Vec<u32> = self.rings.keys().copied().collect();
         for &number in &numbers {
             let Some(ring) = self.rings.get(&number) else { continue };
@@ -211,8 +228,7 @@ impl Rings {
         }
     }
 
-    /// Forgets clients that are not `needed` any more once they go by the ring that they would go by without.
-    pub fn forget_clients(&mut self, needed: &BTreeSet<String>) {
+    fn forget_clients(&mut self, needed: &BTreeSet<String>) {
         let mut names: Vec<String> = self.names().cloned().collect();
         let length = |name: &String| audience::parse(name).1.map(|clients| clients.prefix_len());
         names.sort_by_key(|name| std::cmp::Reverse(length(name)));
@@ -226,12 +242,10 @@ impl Rings {
         self.rings.retain(|_, ring| !ring.services.is_empty());
     }
 
-    /// The shares of services whose rings leave some host less than the full one by health.
+    /// The shares of those whose rings leave some host less than the full one by health.
     pub fn shares(&self) -> BTreeMap<String, Shares> {
-        let rings = self.rings.values().filter(|ring| !ring.kind.shares.is_empty());
-        let services = rings.flat_map(|ring| ring.services.iter().map(|name| (name, &ring.kind.shares)));
-        let services = services.filter(|(name, _)| audience::parse(name).1.is_none());
-        services.map(|(name, shares)| (name.clone(), shares.clone())).collect()
+        let rings = self.rings.values().filter(|ring| !ring.shares.is_empty());
+        rings.flat_map(|ring| ring.services.iter().map(|name| (name.clone(), ring.shares.clone()))).collect()
     }
 
     /// Publishes the present members to every ring. The slots that changed hands, over all rings.
@@ -303,7 +317,7 @@ impl Rings {
     pub fn serving_on(&self, out: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<String>> {
         let mut serving = BTreeMap::new();
         for ring in self.rings.values().filter(|ring| ring.keeps_last) {
-            let is_out = |host: &String| out.contains(host) || ring.kind.without.contains(host);
+            let is_out = |host: &String| out.contains(host) || ring.without.contains(host);
             let members = ring.members.iter().filter(|member| member.share > 0 && is_out(&member.name));
             let hosts: BTreeSet<String> = members.map(|member| member.name.clone()).collect();
             if !hosts.is_empty() {
@@ -350,11 +364,11 @@ impl Ring {
     fn continued(
         making: &Making<'_>,
         services: BTreeSet<String>,
-        Wanted { hosts, keeps_last, kind }: Wanted,
+        Wanted { hosts, keeps_last, without, shares }: Wanted,
         lineage: Option<Lineage>,
     ) -> Self {
         let in_use = lineage.as_ref().map(Lineage::in_use);
-        let members = (making.members)(&hosts, in_use.as_ref(), keeps_last, &kind);
+        let members = (making.members)(&hosts, in_use.as_ref(), keeps_last, &without, &shares);
         let base = Base::build(making.key, making.size, &members);
         let replayed = lineage.and_then(|lineage| {
             let slots = lineage.replay(making.key, making.size, making.ids, making.now);
@@ -365,7 +379,8 @@ impl Ring {
             services,
             hosts,
             keeps_last,
-            kind,
+            without,
+            shares,
             members,
             base: base.into(),
             lineage,
@@ -378,14 +393,16 @@ impl Ring {
 
     /// Whether both want the same and have come to the same, and no handover of this one closes earlier.
     fn can_take(&self, other: &Ring) -> bool {
-        (&self.hosts, self.keeps_last, &self.kind) == (&other.hosts, other.keeps_last, &other.kind)
-            && self.members == other.members
-            && self.slots.covers(&other.slots)
+        let wanted = |ring: &Ring| {
+            (&ring.hosts, ring.keeps_last, &ring.without, &ring.shares)
+                == (&self.hosts, self.keeps_last, &self.without, &self.shares)
+        };
+        wanted(other) && self.members == other.members && self.slots.covers(&other.slots)
     }
 
     fn next_members(&self, making: &Making<'_>) -> Vec<Member> {
         let in_use = self.lineage.in_use();
-        (making.members)(&self.hosts, Some(&in_use), self.keeps_last, &self.kind)
+        (making.members)(&self.hosts, Some(&in_use), self.keeps_last, &self.without, &self.shares)
     }
 
     fn publish(&mut self, making: &Making<'_>) -> usize {

@@ -167,12 +167,12 @@ impl Engine {
 
     fn continue_rings(&mut self) -> Result<(), Error> {
         let lineages = if self.journal.key_replaced() { BTreeMap::new() } else { self.journal.lineages()? };
+        self.resume_shares();
         let mut intents = self.intents();
         // Handovers of drains that are over may still be open.
         intents
             .clients
             .extend(rings::names(&lineages).into_iter().filter(|name| audience::parse(name).1.is_some()));
-        self.resume_shares();
         let services = self.wanted(&intents);
         self.rings = self.with_making(|making| Rings::continued(making, services, &lineages));
         Ok(())

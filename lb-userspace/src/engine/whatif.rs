@@ -9,7 +9,6 @@ use super::drains::near;
 use super::rings::{Ring, Rings};
 use super::{Engine, Error};
 use crate::api::types::{BrokenRule, DrainPlan, DrainStatus, LiveFlows, Order, PlanRequest};
-use crate::dataplane::Sizes;
 use crate::drain::{self, Target, Wish};
 use crate::plan::audience;
 use crate::whatif::{self, Input, RingChange, rules};
@@ -61,7 +60,7 @@ impl Engine {
             }
         }
         let mut after = self.rings.clone();
-        after.regroup(&self.wanted(&intents), Sizes::RINGS as usize);
+        after.regroup(&self.wanted(&intents), &intents.needed, self.room());
         self.with_making_of(&intents, |making| after.publish(making));
         let only: Option<BTreeSet<String>> = (!in_part.is_empty()).then(|| match clients {
             Some(clients) => {

@@ -66,18 +66,6 @@ pub struct Pair {
     pub tally: u32,
 }
 
-/// Hosts with less than their full share, in 256ths; 0: out of use.
-pub type Shares = BTreeMap<String, u16>;
-
-/// What the services and clients of one ring have in common, beside the hosts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Kind {
-    /// Hosts that are out for them alone.
-    pub without: BTreeSet<String>,
-    /// What their health leaves hosts.
-    pub shares: Shares,
-}
-
 /// What a service's health leaves a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Left {
@@ -88,12 +76,10 @@ pub struct Left {
 }
 
 impl Inputs<'_> {
-    /// Clients have the health of their service.
-    fn left(&self, audience: &str, host: &str) -> Option<&Left> {
+    fn left(&self, service: &str, host: &str) -> Option<&Left> {
         if self.health.is_empty() {
             return None;
         }
-        let (service, _) = audience::parse(audience);
         self.health.get(&(service.to_owned(), host.to_owned()))
     }
 
@@ -146,14 +132,17 @@ impl Inputs<'_> {
 
     /// The members of a ring: all of them always, and whether they are in use by their share. `in_use`: those that were until now; `None`: the
     /// ring is new. `keeps_last`: of these the last ones serve on when all are out.
+    /// `without`: hosts that are out for the services of this ring alone. `by_health`: shares of hosts that health leaves less than the full
+    /// one.
     pub fn members(
         &self,
         hosts: &[String],
         in_use: Option<&BTreeSet<String>>,
         keeps_last: bool,
-        kind: &Kind,
+        without: &BTreeSet<String>,
+        by_health: &BTreeMap<String, u16>,
     ) -> Vec<Member> {
-        let is_out = |name: &String| self.out.contains(name) || kind.without.contains(name);
+        let is_out = |name: &String| self.out.contains(name) || without.contains(name);
         let is_down = |name: &str| self.down.contains(name);
         let (out, active): (Vec<&String>, Vec<&String>) = hosts.iter().partition(|name| is_out(name));
         let is_last = |name: &&&String| keeps_last && in_use.is_some_and(|in_use| in_use.contains(**name));
@@ -167,7 +156,7 @@ impl Inputs<'_> {
                 id: *self.ids.hosts.get(name)?,
                 name: name.clone(),
                 weight: host.weight,
-                share: if is_used { share(self.shares).min(share(&kind.shares)) } else { 0 },
+                share: if is_used { share(self.shares).min(share(by_health)) } else { 0 },
             })
         };
         let mut members: Vec<Member> = hosts.iter().filter_map(member).collect();

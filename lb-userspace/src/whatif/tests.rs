@@ -211,7 +211,7 @@ impl Site {
                 &self.out,
                 &BTreeSet::new(),
                 &self.down,
-                &Default::default(),
+                &Unwell::new(),
                 &hosts,
                 None,
             ),

@@ -11,7 +11,7 @@ use super::*;
 use crate::api::types::{AdminState, Load};
 use crate::config::parse;
 use crate::model::{Model, Service, WhenEmpty};
-use crate::plan::{Ids, Inputs, Kind};
+use crate::plan::{Ids, Inputs};
 use crate::ramp::Ramp;
 
 const HOSTS: usize = 6;
@@ -90,7 +90,9 @@ impl Site {
             size: self.model.ring_size,
             now: self.now,
             ids: &|name| self.ids.known_hosts.get(name).copied(),
-            members: &|hosts, in_use, keeps_last, kind| inputs.members(hosts, in_use, keeps_last, kind),
+            members: &|hosts, in_use, keeps_last, without, shares| {
+                inputs.members(hosts, in_use, keeps_last, without, shares)
+            },
         })
     }
 
@@ -110,7 +112,8 @@ impl Site {
         let wanted = |service: &Service| Wanted {
             hosts: service.hosts.clone(),
             keeps_last: service.when_empty == WhenEmpty::Last,
-            kind: Kind::default(),
+            without: BTreeSet::new(),
+            shares: BTreeMap::new(),
         };
         let services: Vec<_> =
             self.model.services.iter().map(|service| (service.name.clone(), wanted(service))).collect();
