@@ -106,7 +106,7 @@ fn a_host_whose_server_is_killed_gets_no_new_flows_and_comes_back() {
     until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
     let killed = Instant::now();
     drop(site.nginx.remove(2));
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(Duration::from_secs(3));
     let last = last_failure(&web, killed).expect("a third of all failed at first");
     println!("killed: the last new flow {last:?} after");
     assert!(last <= INTERVAL * FALL + Duration::from_secs(1), "{last:?}");
@@ -125,7 +125,7 @@ fn a_host_whose_server_is_killed_gets_no_new_flows_and_comes_back() {
 
     let back = nginx(&site, 3);
     until(&site, "h3 is up", || is(&site, "h3", "up"));
-    std::thread::sleep(Duration::from_secs(1));
+    until(&site, "h3 has its slots", || slots(&site, "web-v4", "h3") > 0);
     let from = Instant::now();
     std::thread::sleep(Duration::from_secs(2));
     let answers = web.answered_between(from, Instant::now());
@@ -147,7 +147,7 @@ fn a_host_whose_server_is_stopped_gets_no_new_flows_and_its_flows_go_on_when_it_
     let web = requests(&site);
     // Downloads that are under way on all hosts.
     let slow = RequestsOptions {
-        path: "/slow?rate=1m".to_owned(),
+        path: "/slow?rate=2m".to_owned(),
         count: 12,
         rate: 0,
         concurrency: 12,
@@ -158,7 +158,7 @@ fn a_host_whose_server_is_stopped_gets_no_new_flows_and_its_flows_go_on_when_it_
     until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
     let stopped = Instant::now();
     site.nginx[2].process().signal(Signal::SIGSTOP).unwrap();
-    std::thread::sleep(Duration::from_secs(5));
+    std::thread::sleep(Duration::from_secs(4));
     let last = last_failure(&web, stopped).expect("a third of all failed at first");
     println!("stopped: the last new flow {last:?} after");
     assert!(last <= INTERVAL * FALL + Duration::from_secs(1), "{last:?}");
@@ -178,7 +178,7 @@ fn the_clients_of_a_host_that_is_down_are_reset_if_the_service_says_so() {
     let reset = "down_flows = \"reset\"\ndown_after = \"2s\"\n";
     let site = site("l2", 3, &[("web", &[HTTP, PACE, reset])]);
     let slow = RequestsOptions {
-        path: "/slow?rate=1m".to_owned(),
+        path: "/slow?rate=2m".to_owned(),
         count: 12,
         rate: 0,
         concurrency: 12,
@@ -304,7 +304,7 @@ fn a_restart_in_the_middle_turns_nobody() {
         assert_eq!(slots(&site, "web-v4", "h3"), 0);
         std::thread::sleep(Duration::from_millis(300));
     }
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(2));
     let late = web.log().into_iter().filter(|request| request.begun > quiet + Duration::from_millis(100));
     let failed = late.filter(|request| !matches!(request.outcome, Outcome::Ok(_))).count();
     assert_eq!(failed, 0, "no new flow reached the host that is down");
@@ -348,18 +348,34 @@ fn checks_that_hang_hold_nobody_up_and_flapping_is_damped() {
         })
     });
     let host = &site.topology.host(3).ns;
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(24) {
-        let rules = "table inet fault { chain input { type filter hook input priority 0; tcp dport 80 tcp flags syn drop; }; }";
+    let cut = || {
+        let rules = "table inet fault { chain input { type filter hook input priority 0; tcp dport 80 reject with tcp reset; }; }";
         host.shell(&format!("nft '{rules}'")).unwrap();
-        std::thread::sleep(Duration::from_millis(2000));
-        host.shell("nft delete table inet fault").unwrap();
-        std::thread::sleep(Duration::from_millis(2000));
+    };
+    let mend = || host.shell("nft delete table inet fault").unwrap();
+    let of_web = |oper: &str| {
+        let checks = health(&site, "h3");
+        checks.iter().filter(|check| check["check"] == "tcp :80").all(|check| check["oper"] == oper)
+    };
+    for time in 1..=3 {
+        cut();
+        until(&site, "h3 is down", || of_web("down"));
+        mend();
+        if time < 3 {
+            until(&site, "h3 is up", || of_web("up"));
+        }
+    }
+    // By now it is held, however well its checks go, and goes down no further time.
+    for _ in 0..2 {
+        std::thread::sleep(INTERVAL * 4);
+        assert!(of_web("down"), "{:?}", health(&site, "h3"));
+        cut();
+        std::thread::sleep(INTERVAL * 3);
+        mend();
     }
     let downs = events(&site, "host_down");
     let of_web = downs.iter().filter(|event| event["service"] == "web-v4").count();
-    println!("{of_web} times down in 24 s");
-    assert!((1..=3).contains(&of_web), "{downs:?}");
+    assert_eq!(of_web, 3, "{downs:?}");
     let held = health(&site, "h3").iter().any(|check| check["held_until"].is_u64());
     assert!(held, "{:?}", health(&site, "h3"));
     // All hosts hang for the echo service: panic, and nothing has changed for it.
@@ -389,7 +405,7 @@ fn a_checker_short_of_files_turns_nobody_down() {
         site.topology.balancer().ns.shell(&shell).unwrap();
     };
     set(free);
-    std::thread::sleep(Duration::from_secs(5));
+    std::thread::sleep(INTERVAL * 2 * FALL);
     set(1024);
     let status = site.daemon.cli_ok(&["status"]).unwrap();
     assert!(status.contains("checks could not be made by this machine"), "{status}\n{}", site.daemon.log());
@@ -408,7 +424,7 @@ fn a_standby_host_joins_while_the_primary_is_down() {
     drop(site.nginx.remove(0));
     until(&site, "h1 is down", || is(&site, "h1", "down"));
     until(&site, "h2 has all", || slots(&site, "web-v4", "h1") == 0 && slots(&site, "web-v4", "h2") > 0);
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(2));
     let last = last_failure(&web, killed).expect("all failed at first");
     assert!(last <= INTERVAL * FALL + Duration::from_secs(1), "{last:?}");
     let back = nginx(&site, 1);
@@ -447,7 +463,7 @@ fn while_the_balancers_own_link_is_cut_no_slot_moves_and_nobody_is_reset() {
     let before = rings(&site);
     let switch = site.topology.switch();
     // The last cut is longer than all checks take to fail.
-    for (cut, length) in [500, 500, 4000].into_iter().enumerate() {
+    for (cut, length) in [500, 3000].into_iter().enumerate() {
         switch.shell("ip link set p-lb down").unwrap();
         std::thread::sleep(Duration::from_millis(length));
         if length > 500 {
@@ -462,7 +478,7 @@ fn while_the_balancers_own_link_is_cut_no_slot_moves_and_nobody_is_reset() {
         until(&site, "all are found again", || of_links("host_up") == told);
         assert_eq!(of_links("host_down"), told, "the daemon has noticed it");
         println!("found again after {:?}", since.elapsed());
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(Duration::from_secs(1));
         assert_eq!(rings(&site), before, "cut {cut}\n{}", site.daemon.log());
     }
     assert!(["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")), "{:?}", health(&site, "h1"));
