@@ -130,6 +130,18 @@ pub fn stats(index: u32) -> Option<&'static mut BackendStats> {
     maps::BACKEND_STATS.get_ptr_mut(index).map(|stats| unsafe { &mut *stats })
 }
 
+/// One more packet, by a record that has further counters: see `Backend::tally`.
+#[inline(always)]
+pub fn tally_packet(record: &Record, bytes: u64) {
+    let tally = record.get().tally;
+    if tally != 0
+        && let Some(stats) = stats(tally)
+    {
+        stats.packets += 1;
+        stats.bytes += bytes;
+    }
+}
+
 /// One more packet of so many bytes went to the backend.
 #[inline(always)]
 pub fn count_packet(record: &Record, bytes: u64) {

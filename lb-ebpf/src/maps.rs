@@ -7,8 +7,8 @@ use aya_ebpf::maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArra
 use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key as HashKey;
 use lb_common::layout::{
-    BackendStats, Cold, DecisionRecord, Directory, HOST_MAX, Overflow, Own, PREFIXES, Prefix, SLOTS_A_BLOCK,
-    Settings, Tuple, VipFlags, state,
+    BackendStats, ClientKey, ClientRing, Cold, DecisionRecord, Directory, HOST_MAX, Overflow, Own, PREFIXES,
+    Prefix, SLOTS_A_BLOCK, Settings, Tuple, VipFlags, state,
 };
 use lb_common::reason::REASONS;
 
@@ -32,6 +32,9 @@ pub static EGRESS: DevMapHash = DevMapHash::with_max_entries(64, 0);
 /// Addresses and prefixes that are VIPs: `lb_common::layout::VipFlags` of each. IPv4 as `::ffff:a.b.c.d`.
 #[map]
 pub static VIPS: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+/// Clients of services that go by rings of their own; asked only for services with `Service::SPLIT`. 4096: see `Sizes::CLIENTS`.
+#[map]
+pub static CLIENTS: LpmTrie<ClientKey, ClientRing> = LpmTrie::with_max_entries(4096, BPF_F_NO_PREALLOC);
 /// Packets in fragments: where the first one went.
 #[map]
 pub static FRAGMENTS: LruHashMap<Tuple, u64> = LruHashMap::with_max_entries(16_384, 0);
@@ -164,6 +167,12 @@ pub fn features() -> u32 {
 #[inline(always)]
 pub fn vip(address: [u64; 2]) -> u32 {
     VIPS.get(Key::new(128, address)).copied().unwrap_or(0)
+}
+
+/// What a client of a service goes by, if that is not what all others do.
+#[inline(always)]
+pub fn client_ring(service: u16, client: [u64; 2]) -> Option<&'static ClientRing> {
+    CLIENTS.get(Key::new(ClientKey::SERVICE + 128, ClientKey::new(service, client)))
 }
 
 /// The interface that routes know where a packet came in by this one: the bond, if it belongs to one.

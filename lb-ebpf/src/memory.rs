@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lb_common::bits::opaque;
 use lb_common::flow::{Phase, Timeouts};
-use lb_common::layout::{BackendStats, Cold, HostId, Overflow, PHASES_COUNTED, Tuple, state};
+use lb_common::layout::{BackendStats, Cold, HostId, Overflow, PHASES_COUNTED, Service, Tuple, state};
 use lb_common::table::{self, Table};
 
 use crate::backend::stats;
@@ -83,11 +83,14 @@ impl Table for Memory {
     }
 
     #[inline(always)]
-    fn is_settled(&self, service: u16, slot: u32) -> bool {
+    fn is_settled(&self, service: u16, slot: u32, client: &[u64; 2]) -> bool {
         let Some(directory) = maps::DIRECTORY.get_ptr(0) else { return false };
         let Some(record) = by_number(directory, service) else { return false };
         // SAFETY: a record of the map; an aligned word.
-        let block = unsafe { (&raw const (*record).block).read_volatile() };
+        let mut block = unsafe { (&raw const (*record).block).read_volatile() };
+        if block & Service::SPLIT != 0 {
+            block = block_of_client(service as u32, client[0], client[1], block & !Service::SPLIT);
+        }
         find_slot(block, slot).is_some_and(|slot| !slot.is_open())
     }
 
@@ -107,7 +110,17 @@ impl Table for Memory {
     }
 }
 
-/// A global function, so that the verifier walks it once.
+/// First block of the ring that a client goes by, or that of all `others`. Global functions, this and the next two, so that the verifier
+/// walks each once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn block_of_client(service: u32, upper: u64, lower: u64, others: u32) -> u32 {
+    match maps::client_ring(service as u16, [upper, lower]) {
+        Some(ring) => ring.block,
+        None => others,
+    }
+}
+
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn victim_of(bucket: u32, hand: u32, now: u32) -> u64 {

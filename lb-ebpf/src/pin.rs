@@ -3,7 +3,7 @@
 use lb_common::decide::{Decision, Pin, PinAction, View, stateless};
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::FlowHash;
-use lb_common::layout::{Cold, HostId, HostState, Policy, Slot, Window};
+use lb_common::layout::{BackendStats, Cold, HostId, HostState, Policy, Slot, Window};
 use lb_common::parse::{Packet, Segment, Signal};
 use lb_common::reason::Reason;
 use lb_common::table::{self, Found, IN_OVERFLOW, Inserted};
@@ -136,13 +136,15 @@ pub struct Flow {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Made {
-    /// Number of its counters.
+    /// Number of its counters, and of further ones, see `Backend::tally`.
     stats: u32,
+    tally: u32,
     host: HostId,
     /// The flow's stateless answer.
     home: HostId,
-    /// Number of the counters of the host that the flow moves away from; [`NOBODY`].
+    /// Number of the counters of the host that the flow moves away from; [`NOBODY`]. And of further ones, 0 or that.
     moved_from: u32,
+    moved_tally: u32,
     /// A new flow begins with it (0 or 1).
     begins: u8,
     /// The flow's host is draining (0 or 1).
@@ -185,7 +187,13 @@ pub fn apply(flow: &mut Flow, kept: &Kept, decision: &Decision, backends: &Backe
             if new == found.word {
                 return Applied::Done;
             }
-            if table::update(&Memory, found, new) || is_kept(found) {
+            if table::update(&Memory, found, new) {
+                if phase as u8 == Phase::Reset as u8 && found.word.phase() as u8 != Phase::Reset as u8 {
+                    tally(backends.get(found.word.host()).get().tally, |stats| stats.reset += 1);
+                }
+                return Applied::Done;
+            }
+            if is_kept(found) {
                 return Applied::Done;
             }
             flow.made.moved_from = NOBODY;
@@ -193,12 +201,23 @@ pub fn apply(flow: &mut Flow, kept: &Kept, decision: &Decision, backends: &Backe
             make(flow, kept, found.word.host(), phase, false, backends)
         }
         PinAction::Make => {
-            flow.made.moved_from = match decision.reason {
-                Reason::ForwardMoved => backends.get(found.word.host()).get().stats,
-                _ => NOBODY,
-            };
+            flow.made.moved_from = NOBODY;
+            if let Reason::ForwardMoved = decision.reason {
+                let from = backends.get(found.word.host());
+                (flow.made.moved_from, flow.made.moved_tally) = (from.get().stats, from.get().tally);
+            }
             make(flow, kept, decision.pin.host, phase, found.is_some(), backends)
         }
+    }
+}
+
+/// Books in further counters, if there are some: see `Backend::tally`.
+#[inline(always)]
+fn tally(index: u32, book: impl FnOnce(&mut BackendStats)) {
+    if index != 0
+        && let Some(stats) = stats(index)
+    {
+        book(stats);
     }
 }
 
@@ -279,7 +298,7 @@ fn make(
         #[cfg(feature = "layout-next")]
         more: 0,
     };
-    flow.made.stats = stats;
+    (flow.made.stats, flow.made.tally) = (stats, backend.get().tally);
     flow.made.host = host;
     flow.made.begins = matches!(phase, Phase::HalfOpen | Phase::Udp) as u8;
     if replaces {
@@ -305,10 +324,16 @@ pub fn conclude_made(flow: &Flow, inserted: u32) -> u32 {
         if begins && let Some(stats) = stats(made.stats) {
             stats.new_flows += 1;
         }
+        if begins {
+            tally(made.tally, |stats| stats.new_flows += 1);
+        }
         if made.moved_from != NOBODY
             && let Some(stats) = stats(made.moved_from)
         {
             stats.moved += 1;
+        }
+        if made.moved_from != NOBODY {
+            tally(made.moved_tally, |stats| stats.moved += 1);
         }
     } else if flow.slot.is_open() && matches!(flow.packet.signal, Signal::Syn) {
         return NO_PLACE;

@@ -42,6 +42,8 @@ pub fn balance_plain<const FRAGS: bool>(ctx: &XdpContext) -> Verdict {
         Ok(routed) => routed,
         // The client is to be told, by the whole program, which decides the same once more.
         Err(Reason::AnswerReset | Reason::AnswerReject) => return call_whole(ctx),
+        // Some clients go by a ring of their own, and who they are takes a look-up in a trie.
+        Err(Reason::PassUnhandled) => return call_whole(ctx),
         Err(reason) => return Verdict::drop(reason),
     };
     let leaving = Leaving { frame: &frame, len, packet: &packet, hash: routed.hash, is_flow: true };

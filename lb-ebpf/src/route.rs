@@ -3,7 +3,9 @@
 use aya_ebpf::programs::XdpContext;
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::FlowHash;
-use lb_common::layout::{Directory, HOST_NONE, HostId, HostState, Policy, SLOTS_A_BLOCK, Slot, Way, Window};
+use lb_common::layout::{
+    Directory, HOST_NONE, HostId, HostState, Policy, SLOTS_A_BLOCK, Service, Slot, Way, Window,
+};
 use lb_common::parse::{Frame, Packet, Segment, Signal};
 use lb_common::reason::Reason;
 use lb_common::table::Home;
@@ -35,7 +37,8 @@ impl Routed {
 }
 
 /// Decides about a packet of the service, the shortest way that will do; `Err` is why it is dropped. With `ONLY`, where no way but the
-/// exact one will do, it is [`Reason::PassUnhandled`], and nothing has been done.
+/// exact one will do, it is [`Reason::PassUnhandled`], and nothing has been done; without, where some clients of the service go by a
+/// ring of their own, which is for the whole program.
 #[inline(always)]
 pub fn shortly<const ONLY: bool>(
     ctx: &XdpContext,
@@ -43,7 +46,13 @@ pub fn shortly<const ONLY: bool>(
     packet: &Packet,
     found: &Found,
 ) -> Result<Routed, Reason> {
-    let (block, window) = found.ring_and_window();
+    let (mut block, mut window) = found.ring_and_window();
+    if block & Service::SPLIT != 0 {
+        if !ONLY {
+            return Err(Reason::PassUnhandled);
+        }
+        (block, window) = found.ring_and_window_of(packet.tuple.source, (block, window));
+    }
     let (directory, policy) = (found.directory, found.policy);
     let hash = found.destination.flow(&packet.tuple, maps::key());
     let slot_number = found.slot_hash(&packet.tuple, hash).slot(maps::ring_size());
@@ -101,7 +110,10 @@ pub fn exactly<const RECORDS: bool>(
     packet: &Packet,
     found: &Found,
 ) -> Result<Noted, Reason> {
-    let (block, window) = found.ring_and_window();
+    let (mut block, mut window) = found.ring_and_window();
+    if block & Service::SPLIT != 0 {
+        (block, window) = found.ring_and_window_of(packet.tuple.source, (block, window));
+    }
     let hash = found.destination.flow(&packet.tuple, maps::key());
     let slot_number = found.slot_hash(&packet.tuple, hash).slot(maps::ring_size());
     let slot = find_slot(block, slot_number).ok_or(Reason::DropInternal)?;

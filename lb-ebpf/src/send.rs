@@ -6,7 +6,7 @@ use lb_common::nat::{self, Endpoint, Headers, Transport};
 use lb_common::parse::{Frame, What};
 use lb_common::reason::Reason;
 
-use crate::backend::numbered;
+use crate::backend::{numbered, tally_packet};
 use crate::forward::{Leaving, Out, forward, refuse_hairpin, refused, room};
 use crate::hand::{Hand, Step, context, frame, hand};
 use crate::maps;
@@ -46,8 +46,10 @@ extern "C" fn send_on(ctx: *mut xdp_md, reason: u32) -> Step {
             refuse_hairpin(hand.packet(), Reason::from_number(reason & 0xff))?;
             translate(&frame, hand, to)
         });
-        if let Err(Reason::DropTooBig) = sent {
-            hand.mtu = room(record.get());
+        match sent {
+            Ok(_) => tally_packet(&record, hand.len as u64),
+            Err(Reason::DropTooBig) => hand.mtu = room(record.get()),
+            Err(_) => {}
         }
         sent
     });

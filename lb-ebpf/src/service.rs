@@ -40,7 +40,7 @@ impl Found {
         Found { directory, record, place, policy, destination: DestinationHash(destination) }
     }
 
-    /// First block of the valid copy of the service's ring, and where its backends are. The ring before the window: windows widen
+    /// First block of the valid copy of the service's ring, with [`Service::SPLIT`], and where its backends are. The ring before the window: windows widen
     /// before rings name new hosts, so a packet that sees a ring sees its hosts.
     #[inline(always)]
     pub fn ring_and_window(&self) -> (u32, Window) {
@@ -48,6 +48,15 @@ impl Found {
         unsafe {
             let block = (&raw const (*self.record).block).read_volatile();
             (block, Window::unpack((&raw const (*self.record).window).read_volatile()))
+        }
+    }
+
+    /// The same for this client, of a service whose ring has [`Service::SPLIT`].
+    #[inline(always)]
+    pub fn ring_and_window_of(&self, client: [u64; 2], (block, window): (u32, Window)) -> (u32, Window) {
+        match maps::client_ring(self.number(), client) {
+            Some(ring) => (ring.block, Window::unpack(ring.window)),
+            None => (block & !Service::SPLIT, window),
         }
     }
 

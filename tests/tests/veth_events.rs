@@ -79,6 +79,7 @@ fn a_drain_is_told_from_its_beginning_to_its_end_and_hooks_run() {
     assert!(matches!(events[1].happening, Happening::Published { .. }), "{events:?}");
     let expected = Happening::Drained {
         service: None,
+        clients: None,
         host: host.clone(),
         drain: *drain,
         by: by.clone(),

@@ -28,7 +28,8 @@ fn lines(parts: &[&str]) -> &'static str {
 
 fn site(forward: &'static str, hosts: usize, sections: &[(&'static str, &[&str])]) -> Site {
     let sections = sections.iter().map(|(name, parts)| (*name, lines(parts))).collect();
-    let plan = Plan { sections, timeouts: [4, 30, 2, 4], ..Plan::new(forward, hosts) };
+    // A small table, so that flows that are ended take turns for a second alone.
+    let plan = Plan { sections, timeouts: [4, 30, 2, 4], pins: 4096, ..Plan::new(forward, hosts) };
     let layout = if matches!(forward, "ipip" | "nat") { Layout::Routed } else { Layout::Flat };
     Site::start(Topology::builder().layout(layout), &plan).unwrap()
 }

@@ -37,7 +37,10 @@ pub struct Backend {
     pub mode: u8,
     /// [`BackendFlags`]
     pub flags: u8,
-    pub pad: [u8; 12],
+    /// Index of further counters, of a drain for some clients alone: of packets and flows that go by this record. 0: none. What is live
+    /// counts where the pin was made, see `stats`.
+    pub tally: u32,
+    pub pad: [u8; 8],
 }
 layout!(Backend, 64, 8);
 

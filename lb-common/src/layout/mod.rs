@@ -3,6 +3,7 @@
 //! Whoever changes the size, the order or the meaning of any of them raises [`LAYOUT_VERSION`].
 
 mod backend;
+mod clients;
 mod cold;
 mod decision;
 mod directory;
@@ -18,6 +19,7 @@ mod vip;
 pub use backend::{
     AtDeadline, Backend, BackendFlags, Control, Deadline, HostState, MODE_GUE, MODE_IPIP, MODE_L2, MODE_NAT,
 };
+pub use clients::{ClientKey, ClientRing};
 pub use cold::{Cold, Overflow, Tuple};
 pub use decision::{DecisionRecord, Way};
 pub use directory::{BACKENDS, Directory, PAIRS, PLACES, SERVICES};
@@ -33,7 +35,7 @@ pub use stats::{BackendStats, PHASES_COUNTED};
 pub use vip::VipFlags;
 
 /// Compared when a daemon finds maps of another one: what differs is migrated or refused.
-pub const LAYOUT_VERSION: u32 = 5 + NEXT as u32;
+pub const LAYOUT_VERSION: u32 = 6 + NEXT as u32;
 
 /// 1 in the other version that tests of upgrades and downgrades need.
 const NEXT: usize = cfg!(feature = "layout-next") as usize;

@@ -129,7 +129,7 @@ pub struct Service {
     /// [`Service::FREE`] or [`Service::GONE`].
     pub transport: u32,
     /// First block of the valid copy of the service's ring, in the array of rings. One store flips it, so a packet, which
-    /// reads it once, sees one generation (C5).
+    /// reads it once, sees one generation (C5). With [`Service::SPLIT`].
     pub block: u32,
     /// [`Window`]: where the backends of this service are.
     pub window: u64,
@@ -141,6 +141,9 @@ impl Service {
     pub const FREE: u32 = 0;
     /// No record any more; a search goes on.
     pub const GONE: u32 = u32::MAX;
+    /// In `block`: some clients go by a ring of their own, see [`super::ClientKey`]. In this word, so that it changes together with the
+    /// ring of all others.
+    pub const SPLIT: u32 = 1 << 31;
     /// The part of `transport` that is compared.
     pub const TRANSPORT: u32 = 0x00ff_ffff;
 

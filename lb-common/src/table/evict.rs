@@ -121,7 +121,7 @@ fn may_go(table: &impl Table, index: u32, word: Word, now: u32) -> bool {
 fn is_settled(table: &impl Table, index: u32) -> bool {
     match table.cold(index) {
         // SAFETY: the map's memory; if the record changes meanwhile, the swap of its word will fail.
-        Some(cold) => unsafe { table.is_settled((*cold).service(), (*cold).slot) },
+        Some(cold) => unsafe { table.is_settled((*cold).service(), (*cold).slot, &(*cold).source) },
         None => false,
     }
 }
@@ -140,7 +140,7 @@ fn begins_elsewhere(table: &impl Table, bucket: u32, i: u32, now: u32) -> bool {
 #[inline(always)]
 fn is_answered(table: &impl Table, entry: &Overflow) -> bool {
     Word(entry.word).phase() as u8 != Phase::Udp as u8
-        && table.is_settled(entry.cold.service(), entry.cold.slot)
+        && table.is_settled(entry.cold.service(), entry.cold.slot, &entry.cold.source)
 }
 
 /// How little a half-open pin is missed: for long without an answer, or while there are too many; 0: it must stay, or is none.

@@ -75,7 +75,7 @@ pub trait Table {
     /// Books a live pin that had to go.
     fn evicted(&self, stats: u32, host: HostId);
     /// Whether the slot of a pin is settled, so that its flow finds its host without it (C3).
-    fn is_settled(&self, service: u16, slot: u32) -> bool;
+    fn is_settled(&self, service: u16, slot: u32, client: &[u64; 2]) -> bool;
     /// Whether half-open pins exceed their quota of the table.
     fn half_open_over_quota(&self) -> bool;
     /// [`victim`], where it is worth a function of its own.

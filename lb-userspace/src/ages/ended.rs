@@ -28,6 +28,8 @@ pub struct Pair {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
     pub pair: Pair,
+    /// Its client's address, as in a tuple.
+    pub client: [u64; 2],
     /// Second of the data path's clock of its last packet.
     pub at: u32,
     /// Seconds from its first packet to its last.
@@ -201,7 +203,7 @@ mod tests {
     const PAIR: Pair = Pair { service: 3, host: 7, is_udp: false };
 
     fn ends(n: u32, at: u32, duration: u32, is_silent: bool) -> Vec<End> {
-        (0..n).map(|_| End { pair: PAIR, at, duration, is_silent }).collect()
+        (0..n).map(|_| End { pair: PAIR, client: [0; 2], at, duration, is_silent }).collect()
     }
 
     fn deaths(ended: &Ended, now: u32) -> f64 {
@@ -229,7 +231,7 @@ mod tests {
         let mut ended = Ended::new(0);
         for number in 0..70_000u32 {
             let pair = Pair { service: (number / 64) as u16, host: (number % 64) as u16, ..PAIR };
-            ended.take(&[End { pair, at: 5, duration: 1, is_silent: false }], 6);
+            ended.take(&[End { pair, client: [0; 2], at: 5, duration: 1, is_silent: false }], 6);
         }
         assert_eq!(ended.pairs.len(), MOST_PAIRS);
     }

@@ -66,7 +66,13 @@ fn host(kind: Kind, rate: f64, watched: u32, silent: f64, pause: f64, seed: u64)
         let gone = last + if is_silent { 901.0 } else { 31.0 };
         if gone <= f64::from(NOW) {
             if gone >= f64::from(NOW - watched) {
-                let end = End { pair: PAIR, at: last as u32, duration: (last - start) as u32, is_silent };
+                let end = End {
+                    pair: PAIR,
+                    client: [0; 2],
+                    at: last as u32,
+                    duration: (last - start) as u32,
+                    is_silent,
+                };
                 ends.push((gone as u32, end));
             }
             continue;
@@ -161,7 +167,7 @@ fn clients_that_vanish_count_until_their_idle_timeout() {
 fn what_is_not_known_is_not_said() {
     // 29 flows have ended: one less than it takes.
     let mut ended = Ended::new(NOW - 1000);
-    let end = End { pair: PAIR, at: NOW - 50, duration: 10, is_silent: false };
+    let end = End { pair: PAIR, client: [0; 2], at: NOW - 50, duration: 10, is_silent: false };
     ended.take(&[end; 29], NOW - 10);
     let mut survey = Survey::default();
     let live = Live { pair: PAIR, phase: Phase::Established, set: 0, age: 3, idle: 0 };

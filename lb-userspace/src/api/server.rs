@@ -140,12 +140,14 @@ async fn undrain(
 }
 
 async fn drains(State(engine): State<Handle>, request: Request<Body>) -> Result<Json<Drains>, Failure> {
-    let Asked { hosts, service, blockers, share } = Asked::of(&request)?;
+    let Asked { hosts, service, clients, blockers, share } = Asked::of(&request)?;
     if share.is_some() {
         return Err(Failure::bad_request("there is no parameter share here"));
     }
     ask(&engine, move |engine| {
-        Ok(Drains { drains: engine.drain_statuses(&hosts, service.as_deref(), blockers)? })
+        Ok(Drains {
+            drains: engine.drain_statuses(&hosts, service.as_deref(), clients.as_deref(), blockers)?,
+        })
     })
     .await
 }
@@ -159,22 +161,26 @@ async fn drain_of(
     let asked = Asked::of(&request)?;
     if !asked.hosts.is_empty() || asked.share.is_some() {
         return Err(Failure::bad_request(
-            "the path names the host: there is no parameter but service and blockers here",
+            "the path names the host: there is no parameter but service, clients and blockers here",
         ));
     }
     let blockers = asked.blockers.unwrap_or(engine::BLOCKERS);
-    ask(&engine, move |engine| engine.drain_status(&host, asked.service.as_deref(), blockers)).await
+    ask(&engine, move |engine| {
+        let Asked { service, clients, .. } = &asked;
+        engine.drain_status(&host, service.as_deref(), clients.as_deref(), blockers)
+    })
+    .await
 }
 
 async fn plan_asked(
     State(engine): State<Handle>,
     request: Request<Body>,
 ) -> Result<Json<DrainPlan>, Failure> {
-    let Asked { hosts, service, blockers, share } = Asked::of(&request)?;
+    let Asked { hosts, service, clients, blockers, share } = Asked::of(&request)?;
     if blockers.is_some() {
         return Err(Failure::bad_request("a plan has no blockers"));
     }
-    let request = PlanRequest { hosts, service, share };
+    let request = PlanRequest { hosts, service, clients, share };
     ask(&engine, move |engine| engine.plan_drain(&request)).await
 }
 
@@ -191,6 +197,7 @@ async fn plan_drain(
 struct Asked {
     hosts: Vec<String>,
     service: Option<String>,
+    clients: Option<String>,
     /// The oldest flows, so many of each host.
     blockers: Option<usize>,
     /// Of a plan: percent of the slots.
@@ -206,6 +213,7 @@ impl Asked {
             match name.as_str() {
                 "host" => asked.hosts.push(value),
                 "service" => asked.service = Some(value),
+                "clients" => asked.clients = Some(value),
                 "blockers" => match value.parse() {
                     Ok(n) if n <= engine::MOST_BLOCKERS => asked.blockers = Some(n),
                     _ => {

@@ -47,6 +47,9 @@ pub struct DrainArgs {
     /// Drain the hosts for this service alone. Default: for all
     #[arg(long, value_name = "NAME", conflicts_with = "share", value_parser = NonEmptyStringValueParser::new())]
     pub service: Option<String>,
+    /// Drain the hosts for these clients alone, an address or a prefix. Default: for all
+    #[arg(long, value_name = "CIDR", conflicts_with = "share", value_parser = NonEmptyStringValueParser::new())]
+    pub clients: Option<String>,
     /// Take the hosts back after so long, drained or not, unless another lease is given before. Default:
     /// they stay out until they are undrained
     #[arg(long, value_name = "DURATION", value_parser = duration_arg)]
@@ -77,7 +80,7 @@ pub struct DrainArgs {
 
 const EXAMPLES: &str = "  \
   sluice drain web-3 web-4 --wait --timeout 10m --service api
-  sluice drain web-3 --deadline 10m --at-deadline reset --wait --json
+  sluice drain web-3 --clients 10.0.0.0/8 --deadline 10m --at-deadline reset --wait --json
   sluice drain self --wait --quiet-for 1m --reason update";
 
 /// Time between two looks at the drains.
@@ -140,6 +143,7 @@ impl From<&DrainArgs> for DrainRequest {
             at_deadline: args.at_deadline,
             lease: args.lease.map(|time| time.as_secs()),
             service: args.service.clone(),
+            clients: args.clients.clone(),
             share: args.share,
             force: args.force,
         }
@@ -168,7 +172,9 @@ async fn wait(
     let mut waiter = Waiter::new(&began, progress, err_style, args.timeout, global.command());
     let client = global.client().with_timeout(LOOK);
     let hosts = began.drains.iter().map(|d| ("host", d.host.clone()));
-    let asked: Vec<_> = hosts.chain(args.service.iter().map(|name| ("service", name.clone()))).collect();
+    let service = args.service.iter().map(|name| ("service", name.clone()));
+    let clients = args.clients.iter().map(|prefix| ("clients", prefix.clone()));
+    let asked: Vec<_> = hosts.chain(service).chain(clients).collect();
     let look = target("/v1/drains", asked.clone());
     let with_blockers = target("/v1/drains", asked.into_iter().chain([("blockers", MANY.to_string())]));
 

@@ -23,6 +23,9 @@ pub struct DrainsArgs {
     /// Only drains for this service alone
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub service: Option<String>,
+    /// Only drains for these clients alone
+    #[arg(long, value_name = "CIDR", value_parser = NonEmptyStringValueParser::new())]
+    pub clients: Option<String>,
     /// Show so many of the oldest flows of each host, 100 at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub blockers: Option<u32>,
@@ -40,7 +43,8 @@ pub fn run(global: &Global, args: &DrainsArgs) -> Result<(), Failure> {
     super::block_on(async {
         let (client, mut out) = (global.client(), Out::stdout());
         let blockers = args.blockers.map(|n| ("blockers", n.to_string()));
-        let asked = args.service.iter().map(|name| ("service", name.clone())).chain(blockers);
+        let clients = args.clients.iter().map(|prefix| ("clients", prefix.clone()));
+        let asked = args.service.iter().map(|name| ("service", name.clone())).chain(clients).chain(blockers);
         let drains = if let Some(host) = &args.host {
             let path = format!("/v1/drains/{}", encoded(host));
             let drain: DrainStatus = client.get(&target(&path, asked)).await?;

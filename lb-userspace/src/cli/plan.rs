@@ -37,6 +37,9 @@ pub struct PlanDrainArgs {
     /// For this service alone. Default: for all
     #[arg(long, value_name = "NAME", conflicts_with = "share", value_parser = NonEmptyStringValueParser::new())]
     pub service: Option<String>,
+    /// For these clients alone, an address or a prefix. Default: for all
+    #[arg(long, value_name = "CIDR", conflicts_with = "share", value_parser = NonEmptyStringValueParser::new())]
+    pub clients: Option<String>,
     /// Of so much of the hosts' slots only, 1% to 99%. Default: of all
     #[arg(long, value_name = "PERCENT", value_parser = percent_arg)]
     pub share: Option<u8>,
@@ -48,14 +51,18 @@ pub struct PlanDrainArgs {
 const EXAMPLES: &str = "  \
   sluice plan drain web-3 web-4
   sluice plan drain @rack-7 --json
-  sluice plan drain web-3 --service api";
+  sluice plan drain web-3 --service api --clients 10.0.0.0/8";
 
 pub fn run(global: &Global, args: &PlanArgs) -> Result<(), Failure> {
     let PlanCommand::Drain(args) = &args.command;
     super::block_on(async {
         let (mut out, style) = (Out::stdout(), Style::stdout());
-        let body =
-            PlanRequest { hosts: args.hosts.clone(), service: args.service.clone(), share: args.share };
+        let body = PlanRequest {
+            hosts: args.hosts.clone(),
+            service: args.service.clone(),
+            clients: args.clients.clone(),
+            share: args.share,
+        };
         let plan: DrainPlan = global.client().post("/v1/plan/drain", &body).await?;
         if args.json {
             out.json(&plan, true)?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use ipnet::IpNet;
 
 use crate::api::client::ClientError;
 use crate::api::types::{AdminState, HostStatus, OperState};
@@ -69,8 +70,9 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Waiting {
     hosts: Vec<String>,
-    /// Only as far as this service is concerned.
+    /// Only as far as this service and these clients are concerned.
     pub service: Option<String>,
+    pub clients: Option<IpNet>,
     wanted: Wanted,
     timeout: Option<Duration>,
     command: String,
@@ -86,6 +88,7 @@ impl Waiting {
         Waiting {
             hosts,
             service: None,
+            clients: None,
             wanted,
             timeout,
             command,
@@ -184,7 +187,7 @@ impl Waiting {
         let flows = matches!(self.wanted, Wanted::Drained) && host.live_flows.total > 0;
         let flows =
             if flows { format!(", {}", plural(host.live_flows.total, "flow")) } else { String::new() };
-        let name = Target::of(&host.name, self.service.as_deref());
+        let name = Target::of(&host.name, self.service.as_deref()).with_clients(self.clients);
         format!("{name} ({state}{flows})")
     }
 }

@@ -26,6 +26,9 @@ pub struct UndrainArgs {
     /// Put the hosts back for this service alone. Default: for all
     #[arg(long, value_name = "NAME", conflicts_with = "ramp", value_parser = NonEmptyStringValueParser::new())]
     pub service: Option<String>,
+    /// Put the hosts back for these clients alone, as their drain names them. Default: for all
+    #[arg(long, value_name = "CIDR", conflicts_with = "ramp", value_parser = NonEmptyStringValueParser::new())]
+    pub clients: Option<String>,
     /// Give the share back step by step within this time, as long as the host's new flows do not fail: then
     /// the share stays and, if it goes on, the host is drained again. Default: all at once
     #[arg(long, value_name = "DURATION", value_parser = duration_arg)]
@@ -42,8 +45,8 @@ pub struct UndrainArgs {
 }
 
 const EXAMPLES: &str = "  \
-  sluice undrain web-3
   sluice undrain web-3 --ramp 5m
+  sluice undrain web-3 --clients 10.0.0.0/8
   sluice undrain web-3 web-4 --reason done --json";
 
 pub fn run(global: &Global, args: &UndrainArgs) -> Result<(), Failure> {
@@ -57,6 +60,7 @@ pub fn run(global: &Global, args: &UndrainArgs) -> Result<(), Failure> {
             reason: args.reason.clone(),
             by: args.by.clone(),
             service: args.service.clone(),
+            clients: args.clients.clone(),
             ramp: args.ramp.map(|time| time.as_secs()),
         };
         let answer: Drains = global.client().post("/v1/undrain", &body).await?;

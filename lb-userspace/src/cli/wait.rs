@@ -77,9 +77,9 @@ fn told(drain: &DrainStatus) -> Told {
     (drain.state.clone(), drain.live_flows, drain.waiting_for.clone(), drain.overdue_since)
 }
 
-/// The same host, for the same service.
+/// The same host, for the same service and clients.
 fn is_same(drain: &DrainStatus, other: &DrainStatus) -> bool {
-    (&drain.host, &drain.service) == (&other.host, &other.service)
+    drain.target() == other.target()
 }
 
 /// Done means that the gauge is 0, not only that the daemon calls the drain so.
@@ -293,9 +293,13 @@ impl Waiter {
         let left: Vec<&DrainStatus> = self.last.drains.iter().filter(|d| !is_done(d)).collect();
         let hosts: Vec<&str> = left.iter().map(|d| d.host.as_str()).collect();
         let service = left.iter().find_map(|d| d.service.as_ref());
+        let clients = left.iter().find_map(|d| d.clients);
         let (command, mut left) = (&self.command, hosts.join(" "));
         if let Some(service) = service {
             let _ = write!(left, " --service {service}");
+        }
+        if let Some(clients) = clients {
+            let _ = write!(left, " --clients {clients}");
         }
         failure
             .hint(format!("wait on with `{command} drain {left} --wait`"))

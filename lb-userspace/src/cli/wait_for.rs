@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use crate::api::types::{AdminState, BackendStatus, HostStatus, Status};
+use crate::drain::{self, Target};
 
 use super::drain::once;
 use super::output::Out;
@@ -31,6 +33,9 @@ pub struct WaitArgs {
     /// As far as this service is concerned: out for it alone, or for all
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub service: Option<String>,
+    /// As far as these clients are concerned, as their drain names them: out for them alone, or for all
+    #[arg(long, value_name = "CIDR", value_parser = clients_arg)]
+    pub clients: Option<IpNet>,
     /// The state
     #[arg(long = "for", value_name = "STATE")]
     pub wanted: Wanted,
@@ -51,6 +56,27 @@ const EXAMPLES: &str = "  \
 const POLL: Duration = Duration::from_millis(500);
 /// Bound of one look; a daemon that takes longer counts as away.
 const LOOK: Duration = Duration::from_secs(5);
+
+fn clients_arg(text: &str) -> Result<IpNet, String> {
+    drain::clients(text).map_err(|unclear| format!("{unclear}; {}", unclear.mend()))
+}
+
+/// The hosts as they stand for a service, for some clients, or for all.
+fn of(mut status: Status, service: Option<&str>, clients: Option<IpNet>) -> Result<Vec<HostStatus>, Failure> {
+    let drains = std::mem::take(&mut status.drains_of_clients);
+    let mut hosts = match service {
+        Some(service) => of_service(status, service)?,
+        None => status.hosts,
+    };
+    for host in hosts.iter_mut().filter(|host| clients.is_some() && host.admin == AdminState::Active) {
+        let target = Target::of(&host.name, service).with_clients(clients);
+        if let Some(drain) = drains.iter().find(|drain| drain.target() == target) {
+            host.admin = if drain.state == "drained" { AdminState::Drained } else { AdminState::Draining };
+            host.live_flows = drain.live_flows;
+        }
+    }
+    Ok(hosts)
+}
 
 /// The hosts of a service, as they stand for it.
 fn of_service(status: Status, service: &str) -> Result<Vec<HostStatus>, Failure> {
@@ -84,6 +110,7 @@ pub fn run(global: &Global, args: &WaitArgs) -> Result<(), Failure> {
         let client = global.client().with_timeout(LOOK);
         let mut waiting = Waiting::new(once(&args.hosts), args.wanted, args.timeout, global.command());
         waiting.service.clone_from(&args.service);
+        waiting.clients = args.clients;
         let (start, mut pause) = (Instant::now(), Duration::ZERO);
         let result = loop {
             let left = args.timeout.map_or(Duration::MAX, |t| t.saturating_sub(start.elapsed()));
@@ -95,10 +122,7 @@ pub fn run(global: &Global, args: &WaitArgs) -> Result<(), Failure> {
                 biased;
                 _ = interrupts.recv() => Event::Interrupted,
                 answer = look => match answer {
-                    Ok(status) => Event::Hosts(match &args.service {
-                        Some(service) => of_service(status, service)?,
-                        None => status.hosts,
-                    }),
+                    Ok(status) => Event::Hosts(of(status, args.service.as_deref(), args.clients)?),
                     Err(e) if e.is_unreachable() => Event::Unreachable(e),
                     Err(e) => return Err(e.into()),
                 },

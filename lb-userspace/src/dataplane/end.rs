@@ -2,7 +2,7 @@
 
 use lb_common::atomic;
 use lb_common::flow::{Phase, Word};
-use lb_common::layout::{BackendStats, HostId, Overflow, Tuple};
+use lb_common::layout::{BackendStats, Cold, HostId, Overflow, Tuple};
 
 use super::sweep::{book_end, unmark, unmark_overflow};
 use super::sys::take;
@@ -37,9 +37,20 @@ pub enum EndCause {
 }
 
 impl Dataplane {
-    /// Ends every pin of the host, of one service or all, that is counted as a live flow; packets go on meanwhile, and what one of them changes at that
-    /// moment is left to it.
+    /// Ends every pin of the host that is counted as a live flow, of one service or all; packets go on meanwhile, and what one of them changes
+    /// at that moment is left to it.
     pub fn end(&mut self, service: Option<u16>, host: HostId, cause: EndCause) -> Result<Ended, Error> {
+        self.end_those(host, |cold| service.is_none_or(|service| service == cold.service()), cause, 0)
+    }
+
+    /// The same for those that are meant. What ended them is booked in further counters, too, if their number is not 0.
+    pub fn end_those(
+        &mut self,
+        host: HostId,
+        is_meant: impl Fn(&Cold) -> bool,
+        cause: EndCause,
+        tally: u32,
+    ) -> Result<Ended, Error> {
         let now = self.now();
         let mut ended = Ended::default();
         for index in 0..self.maps.sizes.words() {
@@ -50,7 +61,7 @@ impl Dataplane {
                 continue;
             }
             let cold = self.maps.cold.get(index);
-            if service.is_some_and(|service| service != cold.service()) {
+            if !is_meant(&cold) {
                 continue;
             }
             let after = after(word, cause, now);
@@ -59,24 +70,23 @@ impl Dataplane {
                 if after == Word::EMPTY {
                     unmark(&self.maps, index, word, &cold);
                 }
-                book(&self.maps, cold.stats, word.phase(), after, cause);
+                book(&self.maps, cold.stats, word.phase(), after, cause, tally);
                 ended.pins += 1;
             }
         }
         for (tuple, entry) in self.maps.overflow.iter().flatten().collect::<Vec<_>>() {
-            let is_meant = service.is_none_or(|service| service == entry.cold.service());
-            if is_meant && is_counted(Word(entry.word), host) {
-                ended.overflow += u64::from(self.end_in_overflow(&tuple, host, cause, now)?);
+            if is_meant(&entry.cold) && is_counted(Word(entry.word), host) {
+                ended.overflow += u64::from(self.end_in_overflow(&tuple, host, cause, tally, now)?);
             }
         }
         Ok(ended)
     }
 
     /// Ends one flow that was listed, as [`Self::end`] does, if it still is what it was. Whether it was ended.
-    pub fn end_flow(&mut self, flow: &FlowRecord, cause: EndCause) -> Result<bool, Error> {
+    pub fn end_flow(&mut self, flow: &FlowRecord, cause: EndCause, tally: u32) -> Result<bool, Error> {
         let now = self.now();
         let Some(index) = flow.index else {
-            return self.end_in_overflow(&flow.tuple, flow.host, cause, now);
+            return self.end_in_overflow(&flow.tuple, flow.host, cause, tally, now);
         };
         let place = self.maps.word(index);
         // SAFETY: a word of the mapped array.
@@ -93,7 +103,7 @@ impl Dataplane {
         if after == Word::EMPTY {
             unmark(&self.maps, index, word, &cold);
         }
-        book(&self.maps, cold.stats, word.phase(), after, cause);
+        book(&self.maps, cold.stats, word.phase(), after, cause, tally);
         Ok(true)
     }
 
@@ -103,6 +113,7 @@ impl Dataplane {
         tuple: &Tuple,
         host: HostId,
         cause: EndCause,
+        tally: u32,
         now: u32,
     ) -> Result<bool, Error> {
         let Some(entry) = take(&self.maps.overflow, tuple)? else { return Ok(false) };
@@ -122,7 +133,7 @@ impl Dataplane {
             unmark_overflow(&self.maps, self.options.key, tuple);
         }
         if is_ours {
-            book(&self.maps, entry.cold.stats, word.phase(), after, cause);
+            book(&self.maps, entry.cold.stats, word.phase(), after, cause, tally);
         } else if after == Word::EMPTY {
             book_end(&self.maps, entry.cold.stats, word.phase());
         }
@@ -147,8 +158,15 @@ fn after(word: Word, cause: EndCause, now: u32) -> Word {
 }
 
 /// Books the pin's end, and what ended it, in counters that outlive the daemon.
-fn book(maps: &Maps, stats: u32, phase: Phase, after: Word, cause: EndCause) {
+fn book(maps: &Maps, stats: u32, phase: Phase, after: Word, cause: EndCause, tally: u32) {
     book_end(maps, stats, phase);
+    book_cause(maps, stats, after, cause);
+    if tally != 0 {
+        book_cause(maps, tally, after, cause);
+    }
+}
+
+fn book_cause(maps: &Maps, stats: u32, after: Word, cause: EndCause) {
     if stats < maps.user_stats.len() {
         let stats = maps.user_stats.at(stats);
         // SAFETY: the daemon is the only writer of these counters.

@@ -3,7 +3,9 @@
 use aya::Ebpf;
 use aya::maps::{HashMap, LpmTrie, Map, MapData, PerCpuArray};
 use lb_common::hash::Key;
-use lb_common::layout::{BackendStats, Cold, DecisionRecord, HOST_MAX, Overflow, Own, Tuple, state};
+use lb_common::layout::{
+    BackendStats, ClientKey, ClientRing, Cold, DecisionRecord, HOST_MAX, Overflow, Own, Tuple, state,
+};
 
 use super::upgrade::Inherited;
 use super::{Error, Mapped, Services, Sizes};
@@ -16,6 +18,7 @@ pub struct Maps {
     pub egress: aya::maps::xdp::DevMapHash<MapData>,
     pub own: HashMap<MapData, u32, Own>,
     pub vips: LpmTrie<MapData, [u8; 16], u32>,
+    pub clients: LpmTrie<MapData, ClientKey, ClientRing>,
     pub hot: Mapped<[u64; 8]>,
     pub cold: Mapped<Cold>,
     pub marks: Mapped<[u32; 16]>,
@@ -60,6 +63,7 @@ impl Maps {
             egress: typed!("EGRESS"),
             own: typed!("OWN"),
             vips: typed!("VIPS"),
+            clients: typed!("CLIENTS"),
             hot: mapped!("HOT", sizes.buckets),
             cold: mapped!("COLD", sizes.words()),
             marks: mapped!("MARKS", sizes.buckets / 16),
@@ -77,13 +81,14 @@ impl Maps {
     }
 
     /// Names of the maps that are pinned, as in the object.
-    pub const NAMES: [&'static str; 17] = [
+    pub const NAMES: [&'static str; 18] = [
         "DIRECTORY",
         "GATE",
         "RINGS",
         "EGRESS",
         "OWN",
         "VIPS",
+        "CLIENTS",
         "FRAGMENTS",
         "HOT",
         "COLD",

@@ -3,6 +3,7 @@
 
 mod alloc;
 mod attach;
+mod clients;
 mod counters;
 mod directory;
 mod end;
@@ -41,7 +42,7 @@ pub use paths::Paths;
 pub use sizes::Sizes;
 pub use sweep::{ResetPin, SweepInput, Swept};
 pub use sys::{grace_period, monotonic_seconds};
-pub use tables::{BackendTable, ServiceTable, Tables, Vip, VipKey};
+pub use tables::{Audience, BackendTable, ClientTable, ServiceTable, Tables, Vip, VipKey};
 #[doc(hidden)]
 pub use upgrade::Transition;
 pub use upgrade::{Rehearsal, Treatment, rehearse};

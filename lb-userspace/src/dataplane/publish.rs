@@ -7,18 +7,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::layout::{
-    BACKENDS, Backend, Control, Egress, HostId, HostState, PAIRS, SLOTS_A_BLOCK, Service, ServiceKey, Window,
+    BACKENDS, Backend, ClientRing, Control, Egress, HostId, HostState, PAIRS, SLOTS_A_BLOCK, Service,
+    ServiceKey, Window,
 };
 
 use super::alloc::Numbers;
+use super::clients::Clients;
 use super::mapped::{store32, store64};
 use super::vips::Vips;
 use super::ways::{Ways, way};
-use super::{BackendTable, Dataplane, Error, Maps, ServiceTable, Tables, grace_period};
+use super::{Audience, BackendTable, Dataplane, Error, Maps, ServiceTable, Tables, VipKey, grace_period};
 
 /// What is published, and what is free.
 pub(super) struct Publisher {
-    services: BTreeMap<u16, Published>,
+    services: BTreeMap<Who, Published>,
+    clients: Clients,
     rings: BTreeMap<u32, PublishedRing>,
     records: Numbers,
     pairs: Numbers,
@@ -31,6 +34,12 @@ pub(super) struct Publisher {
     vips: Vips,
 }
 
+/// A service, all of it or some of its clients.
+type Who = (u16, Option<VipKey>);
+
+/// The backends of either, by host.
+type Backends = BTreeMap<HostId, BackendTable>;
+
 struct Published {
     keys: Vec<ServiceKey>,
     window: Window,
@@ -40,21 +49,21 @@ struct Published {
 
 impl Published {
     /// Whether hosts, records and window are as the table has them, but for states; nearly all services of a publication are.
-    fn has_backends_of(&self, maps: &Maps, ways: &Ways, table: &ServiceTable) -> bool {
+    fn has_backends_of(&self, maps: &Maps, ways: &Ways, table: &Backends) -> bool {
         let is_same =
             |((host, &record), (wanted_host, wanted)): ((&HostId, &u32), (&HostId, &BackendTable))| {
                 host == wanted_host
                     && self.window.pair(*host).is_some()
                     && is_but_for_control(backend(maps, record), ways.record(wanted))
             };
-        self.records.len() == table.backends.len()
+        self.records.len() == table.len()
             && self.window.count != 0
-            && self.records.iter().zip(&table.backends).all(is_same)
+            && self.records.iter().zip(table).all(is_same)
     }
 
     /// States that let hosts do more than before.
-    fn open_controls(&self, maps: &Maps, table: &ServiceTable) {
-        for (&record, wanted) in self.records.values().zip(table.backends.values()) {
+    fn open_controls(&self, maps: &Maps, table: &Backends) {
+        for (&record, wanted) in self.records.values().zip(table.values()) {
             let wanted = wanted.record.control;
             if opens(Control(control(maps, record)), Control(wanted)) {
                 set_control(maps, record, wanted);
@@ -86,6 +95,7 @@ impl Publisher {
     pub fn new(maps: &Maps) -> Self {
         let mut publisher = Publisher {
             services: BTreeMap::new(),
+            clients: Clients::find(maps),
             rings: BTreeMap::new(),
             records: Numbers::new(BACKENDS as u32),
             pairs: Numbers::new(PAIRS as u32),
@@ -101,25 +111,40 @@ impl Publisher {
         for (key, number, service) in maps.services.all() {
             publisher.find_service(maps, key, number, service);
         }
+        for ((number, prefix), ring) in publisher.clients.all().collect::<Vec<_>>() {
+            let who = (number, Some(prefix));
+            publisher.find_copy(maps, ring.block);
+            publisher.find_backends(maps, who, Window::unpack(ring.window));
+        }
         publisher
     }
 
     /// One record of a service; a service may have several, which lead to the same backends.
     fn find_service(&mut self, maps: &Maps, key: ServiceKey, number: u16, service: Service) {
-        let window = Window::unpack(service.window);
-        // The first publication writes all rings anew; after it nobody goes by this copy.
-        let copy = service.block / maps.sizes.blocks_a_ring();
+        self.find_copy(maps, service.block & !Service::SPLIT);
+        let who = (number, None);
+        self.find_backends(maps, who, Window::unpack(service.window));
+        if let Some(published) = self.services.get_mut(&who) {
+            published.keys.push(key);
+        }
+    }
+
+    /// The first publication writes all rings anew; after it nobody goes by this copy.
+    fn find_copy(&mut self, maps: &Maps, block: u32) {
+        let copy = block / maps.sizes.blocks_a_ring();
         if !self.retired.copies.contains(&copy) {
             self.copies.claim(copy, 1);
             self.retired.copies.push(copy);
         }
-        let published = self.services.entry(number).or_insert(Published {
+    }
+
+    fn find_backends(&mut self, maps: &Maps, who: Who, window: Window) {
+        let is_first = !self.services.contains_key(&who);
+        let published = self.services.entry(who).or_insert(Published {
             keys: Vec::new(),
             window,
             records: BTreeMap::new(),
         });
-        published.keys.push(key);
-        let is_first = published.keys.len() == 1;
         if !is_first && published.window == window {
             return;
         }
@@ -146,9 +171,9 @@ impl Publisher {
 impl Dataplane {
     /// The backends that are published, by (service, host): those of an earlier daemon after an adoption.
     pub fn published_backends(&self) -> BTreeMap<(u16, HostId), BackendTable> {
-        let services = self.publisher.services.iter();
+        let services = self.publisher.services.iter().filter(|((_, clients), _)| clients.is_none());
         services
-            .flat_map(|(&number, service)| {
+            .flat_map(|(&(number, _), service)| {
                 let records = service.records.iter();
                 records.map(move |(&host, &record)| ((number, host), self.published(record)))
             })
@@ -157,7 +182,7 @@ impl Dataplane {
 
     /// One of them.
     pub fn published_backend(&self, service: u16, host: HostId) -> Option<BackendTable> {
-        let record = self.publisher.services.get(&service)?.records.get(&host)?;
+        let record = self.publisher.services.get(&(service, None))?.records.get(&host)?;
         Some(self.published(*record))
     }
 
@@ -192,9 +217,19 @@ impl Dataplane {
                 publisher.retired.copies.push(old.copy);
             }
         }
-        for (&number, table) in &tables.services {
-            publisher.point_to_ring(maps, number, table)?;
+        // Those of single clients first, so that they are there when their services say that there are some.
+        for (&audience, table) in &tables.clients {
+            publisher.point_clients_to_ring(maps, audience, table.ring)?;
         }
+        for (&number, table) in &tables.services {
+            let is_split = tables
+                .clients
+                .range((number, VipKey::default())..)
+                .next()
+                .is_some_and(|(who, _)| who.0 == number);
+            publisher.point_to_ring(maps, number, table, is_split)?;
+        }
+        publisher.clients.retain(maps, |audience| tables.clients.contains_key(audience))?;
         publisher.forget_keys(maps, tables);
         // What was taken out of use until here is free after the grace period; what follows waits for the next one.
         grace_period()?;
@@ -202,8 +237,8 @@ impl Dataplane {
         maps.services.free_gone();
         // 3. Nobody decides by the old rings any more: hosts that get no new flow may say so, and what only old
         //    rings named may go.
-        for (&number, table) in &tables.services {
-            publisher.settle_controls(maps, number, table);
+        for (who, table) in backends_of(tables) {
+            publisher.settle_controls(maps, who, table);
         }
         publisher.remove_services(tables);
         publisher.retire_rings(tables);
@@ -234,7 +269,12 @@ impl Publisher {
                     maps.services.place_for(key)?;
                 }
             }
-            self.write_service(maps, number, table)?;
+        }
+        for (who, table) in backends_of(tables) {
+            if let (number, Some(prefix)) = who {
+                self.clients.check_room(&(number, prefix))?;
+            }
+            self.write_service(maps, who, table)?;
         }
         Ok(())
     }
@@ -255,8 +295,8 @@ impl Publisher {
     /// another.
     fn forget_keys(&mut self, maps: &mut Maps, tables: &Tables) {
         maps.services.retain(&tables.services.values().flat_map(|table| &table.keys).copied().collect());
-        for (number, service) in &mut self.services {
-            if let Some(table) = tables.services.get(number) {
+        for ((number, clients), service) in &mut self.services {
+            if let Some(table) = tables.services.get(number).filter(|_| clients.is_none()) {
                 service.keys.clone_from(&table.keys);
             }
         }
@@ -286,22 +326,22 @@ impl Publisher {
     }
 
     /// Records and window of a service; hosts that come back into use do so here, before the rings name them.
-    fn write_service(&mut self, maps: &mut Maps, number: u16, table: &ServiceTable) -> Result<(), Error> {
-        let mut service = self.services.remove(&number).unwrap_or(Published {
-            keys: table.keys.clone(),
+    fn write_service(&mut self, maps: &mut Maps, who: Who, table: &Backends) -> Result<(), Error> {
+        let mut service = self.services.remove(&who).unwrap_or(Published {
+            keys: Vec::new(),
             window: Window { base: 0, first: 0, count: 0 },
             records: BTreeMap::new(),
         });
-        let written = self.write_backends(maps, number, table, &mut service);
-        self.services.insert(number, service);
+        let written = self.write_backends(maps, who, table, &mut service);
+        self.services.insert(who, service);
         written
     }
 
     fn write_backends(
         &mut self,
         maps: &mut Maps,
-        number: u16,
-        table: &ServiceTable,
+        who: Who,
+        table: &Backends,
         service: &mut Published,
     ) -> Result<(), Error> {
         if service.has_backends_of(maps, &self.ways, table) {
@@ -311,7 +351,7 @@ impl Publisher {
         let current: BTreeMap<HostId, Backend> =
             service.records.iter().map(|(&host, &record)| (host, backend(maps, record))).collect();
         let wanted: BTreeMap<HostId, Backend> =
-            table.backends.iter().map(|(&host, table)| (host, self.ways.record(table))).collect();
+            table.iter().map(|(&host, table)| (host, self.ways.record(table))).collect();
         let is_same = |host: &HostId, wanted: &Backend| {
             current.get(host).is_some_and(|old| is_but_for_control(*old, *wanted))
         };
@@ -354,7 +394,7 @@ impl Publisher {
             }
         }
         if let Some(window) = window {
-            self.move_window(maps, number, service, window);
+            self.move_window(maps, who, service, window)?;
         }
         Ok(())
     }
@@ -376,8 +416,8 @@ impl Publisher {
     }
 
     /// A wider window, if the service's does not cover its old and new hosts.
-    fn window_for(&mut self, service: &Published, table: &ServiceTable) -> Result<Option<Window>, Error> {
-        let hosts: BTreeSet<HostId> = service.records.keys().chain(table.backends.keys()).copied().collect();
+    fn window_for(&mut self, service: &Published, table: &Backends) -> Result<Option<Window>, Error> {
+        let hosts: BTreeSet<HostId> = service.records.keys().chain(table.keys()).copied().collect();
         let (Some(&first), Some(&last)) = (hosts.first(), hosts.last()) else { return Ok(None) };
         let is_covered = hosts.iter().all(|&host| service.window.pair(host).is_some());
         if is_covered && service.window.count != 0 {
@@ -390,7 +430,13 @@ impl Publisher {
     }
 
     /// Fills a window before the service points to it.
-    fn move_window(&mut self, maps: &Maps, number: u16, service: &mut Published, window: Window) {
+    fn move_window(
+        &mut self,
+        maps: &mut Maps,
+        (number, clients): Who,
+        service: &mut Published,
+        window: Window,
+    ) -> Result<(), Error> {
         for offset in 0..window.count {
             let record = service.records.get(&(window.first + offset)).copied().unwrap_or(0);
             // SAFETY: a word of the mapped array.
@@ -403,14 +449,40 @@ impl Publisher {
         for key in &service.keys {
             maps.services.set_window(key, number, window);
         }
+        let audience = clients.map(|prefix| (number, prefix));
+        match audience.and_then(|audience| Some((audience, self.clients.get(&audience)?))) {
+            Some((audience, ring)) => {
+                self.clients.set(maps, audience, ClientRing { window: window.pack(), ..ring })
+            }
+            None => Ok(()),
+        }
     }
 
-    /// The service's ring, and the service itself if it is new or has a new address.
-    fn point_to_ring(&mut self, maps: &mut Maps, number: u16, table: &ServiceTable) -> Result<(), Error> {
-        let (Some(service), Some(ring)) = (self.services.get(&number), self.rings.get(&table.ring)) else {
+    /// The ring of some clients, and these themselves if they are new.
+    fn point_clients_to_ring(&mut self, maps: &mut Maps, audience: Audience, ring: u32) -> Result<(), Error> {
+        let who = (audience.0, Some(audience.1));
+        let (Some(clients), Some(ring)) = (self.services.get(&who), self.rings.get(&ring)) else {
             return Ok(());
         };
         let block = ring.copy * maps.sizes.blocks_a_ring();
+        let ring = ClientRing { window: clients.window.pack(), block, pad: 0 };
+        self.clients.set(maps, audience, ring)
+    }
+
+    /// The service's ring, and the service itself if it is new or has a new address.
+    fn point_to_ring(
+        &mut self,
+        maps: &mut Maps,
+        number: u16,
+        table: &ServiceTable,
+        is_split: bool,
+    ) -> Result<(), Error> {
+        let (Some(service), Some(ring)) = (self.services.get(&(number, None)), self.rings.get(&table.ring))
+        else {
+            return Ok(());
+        };
+        let split = if is_split { Service::SPLIT } else { 0 };
+        let block = (ring.copy * maps.sizes.blocks_a_ring()) | split;
         for &key in &table.keys {
             maps.services.insert(key, table.policy, number, block, service.window)?;
         }
@@ -418,19 +490,18 @@ impl Publisher {
     }
 
     /// States that close a host to something, and backends that are gone.
-    fn settle_controls(&mut self, maps: &Maps, number: u16, table: &ServiceTable) {
-        let Some(service) = self.services.get_mut(&number) else { return };
-        for (host, wanted) in &table.backends {
+    fn settle_controls(&mut self, maps: &Maps, who: Who, table: &Backends) {
+        let Some(service) = self.services.get_mut(&who) else { return };
+        for (host, wanted) in table {
             if let Some(&record) = service.records.get(host) {
                 set_control(maps, record, wanted.record.control);
             }
         }
         // All of the table's are there by now.
-        if service.records.len() == table.backends.len() {
+        if service.records.len() == table.len() {
             return;
         }
-        let gone: Vec<_> =
-            service.records.keys().copied().filter(|host| !table.backends.contains_key(host)).collect();
+        let gone: Vec<_> = service.records.keys().copied().filter(|host| !table.contains_key(host)).collect();
         for host in gone {
             if let (Some(record), Some(pair)) = (service.records.remove(&host), service.window.pair(host)) {
                 // SAFETY: a word of the mapped array.
@@ -441,8 +512,11 @@ impl Publisher {
     }
 
     fn remove_services(&mut self, tables: &Tables) {
-        let gone: Vec<_> =
-            self.services.keys().copied().filter(|number| !tables.services.contains_key(number)).collect();
+        let is_there = |(number, clients): &Who| match clients {
+            Some(prefix) => tables.clients.contains_key(&(*number, *prefix)),
+            None => tables.services.contains_key(number),
+        };
+        let gone: Vec<_> = self.services.keys().copied().filter(|who| !is_there(who)).collect();
         for number in gone {
             if let Some(service) = self.services.remove(&number) {
                 self.retired.records.extend(service.records.values());
@@ -476,8 +550,15 @@ impl Publisher {
     }
 }
 
+/// The backends of services, and of the clients that they treat apart.
+fn backends_of(tables: &Tables) -> impl Iterator<Item = (Who, &Backends)> {
+    let services = tables.services.iter().map(|(&number, table)| ((number, None), &table.backends));
+    let clients = tables.clients.iter();
+    services.chain(clients.map(|(&(number, prefix), table)| ((number, Some(prefix)), &table.backends)))
+}
+
 fn ways_of(tables: &Tables) -> BTreeSet<Egress> {
-    let backends = tables.services.values().flat_map(|service| service.backends.values());
+    let backends = backends_of(tables).flat_map(|(_, backends)| backends.values());
     backends.map(|backend| backend.egress).collect()
 }
 

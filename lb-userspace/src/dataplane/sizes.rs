@@ -9,7 +9,7 @@ pub struct Sizes {
     pub ring_size: u32,
     /// Copies of rings that the array has room for, old and new ones.
     pub ring_copies: u32,
-    /// Backends that have counters.
+    /// Backends that have counters, and behind them [`Self::TALLIES`].
     pub stats: u32,
     pub buckets: u32,
     pub overflow: u32,
@@ -20,6 +20,10 @@ impl Sizes {
     pub const SERVICES: u32 = lb_common::layout::SERVICES as u32;
     /// Distinct rings at most.
     pub const RINGS: u32 = 64;
+    /// Prefixes of clients that services treat apart, at most: see `CLIENTS` of the data path.
+    pub const CLIENTS: u32 = 4096;
+    /// Drains for some clients alone that may be under way at once: each has counters of its own.
+    pub const TALLIES: u32 = 64;
     /// Backends at most. There are twice as many records: a changed backend gets a new one before the old one goes.
     pub const BACKENDS: u32 = lb_common::layout::BACKENDS as u32 / 2;
 
@@ -31,11 +35,21 @@ impl Sizes {
             ring_size,
             // All may change at once; and a daemon that was killed in the middle of that left two copies of each in use.
             ring_copies: Self::RINGS * 3,
-            // Numbers begin at 1.
-            stats: Self::BACKENDS + 1,
+            // Numbers begin at 1. Behind those of backends are the tallies.
+            stats: Self::BACKENDS + 1 + Self::TALLIES,
             buckets,
             overflow: (pins / 25).max(1024),
         }
+    }
+
+    /// Rings that there is room for.
+    pub fn rings(&self) -> usize {
+        self.ring_copies as usize / 3
+    }
+
+    /// Number of the counters of the first drain for some clients.
+    pub fn first_tally(&self) -> u32 {
+        self.stats - Self::TALLIES
     }
 
     /// Blocks that one copy of a ring takes.

@@ -19,15 +19,17 @@ use crate::ages::{End, Pair};
 
 /// What the sweep is told of what is published.
 pub struct SweepInput<'a> {
-    /// Ring of each service, by service number.
-    pub ring_of: &'a dyn Fn(u16) -> Option<u32>,
+    /// Ring of a pin's service, or of its client.
+    pub ring_of: &'a dyn Fn(&Cold) -> Option<u32>,
     /// Slots of a ring.
     pub slots: &'a dyn Fn(u32) -> Option<&'a [u32]>,
-    /// What packets of a service may do with a host. Of the service, as a packet sees it: not all services of a ring have the same
-    /// backends, once hosts have left the config.
-    pub state: &'a dyn Fn(u16, HostId) -> HostState,
+    /// What packets of a pin's flow may do with a host. Of its service and client, as a packet sees it: not all services of a ring have
+    /// the same backends, once hosts have left the config.
+    pub state: &'a dyn Fn(&Cold, HostId) -> HostState,
     /// Hosts that may have pins in slots that another host owns, or that leave a service: only their pins are looked at closely.
     pub losers: &'a dyn Fn(HostId) -> bool,
+    /// Number of the drain for some clients alone that a pin on a host is one of, from 0 on; of the hosts that `losers` names.
+    pub drain_of: &'a dyn Fn(&Cold, HostId) -> Option<usize>,
     /// Whether a host leaves a service.
     pub leaving: &'a dyn Fn(u16, HostId) -> bool,
 }
@@ -38,6 +40,8 @@ pub struct Swept {
     pub live: Vec<[u64; PHASES_COUNTED]>,
     /// Those of them in slots that another host owns, by service and host.
     pub live_foreign: HashMap<(u16, HostId), [u64; PHASES_COUNTED]>,
+    /// Live pins by number of the drain for some clients that they are of.
+    pub live_of_drains: HashMap<usize, [u64; PHASES_COUNTED]>,
     /// (ring, slot) of live pins whose host is not the slot's owner; may repeat.
     pub foreign: Vec<(u32, u32)>,
     /// Pins of (service, host), of hosts that leave the service; also those that this sweep has ended.
@@ -118,6 +122,7 @@ impl Dataplane {
         let swept = Swept {
             live: vec![[0; PHASES_COUNTED]; usize::from(HOST_MAX) + 1],
             live_foreign: HashMap::new(),
+            live_of_drains: HashMap::new(),
             foreign: Vec::new(),
             leaving: BTreeMap::new(),
             resets: Vec::new(),
@@ -216,7 +221,7 @@ impl<'i> Sweep<'_, 'i> {
         }
         let cold = cold();
         let Some((_, slot)) = self.slot(&cold) else { return false };
-        stateless(slot, |host| (self.input.state)(cold.service(), host)) != word.host()
+        stateless(slot, |host| (self.input.state)(&cold, host)) != word.host()
     }
 
     /// Whether the pin's host leaves the service and is lost to it, so that packets go by this pin no more. Counts pins of all
@@ -225,17 +230,18 @@ impl<'i> Sweep<'_, 'i> {
         if !(self.input.losers)(word.host()) {
             return false;
         }
-        let pair = (cold().service(), word.host());
+        let cold = cold();
+        let pair = (cold.service(), word.host());
         if !(self.input.leaving)(pair.0, pair.1) {
             return false;
         }
         *self.swept.leaving.entry(pair).or_default() += 1;
-        (self.input.state)(pair.0, pair.1) == HostState::Lost
+        (self.input.state)(&cold, pair.1) == HostState::Lost
     }
 
     /// A pin's slot, as published, and the number of its ring.
     fn slot(&self, cold: &Cold) -> Option<(u32, Slot)> {
-        let ring = (self.input.ring_of)(cold.service())?;
+        let ring = (self.input.ring_of)(cold)?;
         Some((ring, Slot(*(self.input.slots)(ring)?.get(cold.slot as usize)?)))
     }
 
@@ -253,6 +259,9 @@ impl<'i> Sweep<'_, 'i> {
             let foreign = self.slot(&cold).filter(|(_, slot)| slot.owner() != word.host());
             if let (Some(_), Some(gauge)) = (foreign, gauge) {
                 self.swept.live_foreign.entry((cold.service(), word.host())).or_default()[gauge] += 1;
+            }
+            if let (Some(drain), Some(gauge)) = ((self.input.drain_of)(&cold, word.host()), gauge) {
+                self.swept.live_of_drains.entry(drain).or_default()[gauge] += 1;
             }
             // A flow that has been ended needs no handover: nobody is to be kept anywhere.
             if gauge.is_some() {
@@ -306,6 +315,7 @@ fn end(word: Word, cold: &Cold, now: u32, timeouts: &Timeouts) -> Option<End> {
     let at = now.wrapping_sub(word.idle(now));
     Some(End {
         pair: Pair { service: cold.service(), host: word.host(), is_udp: phase == Phase::Udp },
+        client: cold.source,
         at,
         // Clocks of two CPUs may differ.
         duration: (at.wrapping_sub(cold.start) as i32).max(0) as u32,

@@ -12,6 +12,8 @@ use lb_common::layout::{
 pub struct Tables {
     /// By number.
     pub services: BTreeMap<u16, ServiceTable>,
+    /// Clients that a service treats apart: by its number and their prefix. The longest prefix counts.
+    pub clients: BTreeMap<Audience, ClientTable>,
     /// By number: slots as in [`lb_common::layout::Slot`].
     pub rings: BTreeMap<u32, Vec<u32>>,
     /// Addresses that packets are told to be ours by, where a service's record is not asked.
@@ -24,6 +26,17 @@ pub struct ServiceTable {
     pub keys: Vec<ServiceKey>,
     pub policy: Policy,
     pub ring: u32,
+    pub backends: BTreeMap<HostId, BackendTable>,
+}
+
+/// A service's number, and those of its clients that are meant, by their prefix as in [`VipKey`].
+pub type Audience = (u16, VipKey);
+
+/// What clients that are treated apart go by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientTable {
+    pub ring: u32,
+    /// The same hosts as the service has, in other states.
     pub backends: BTreeMap<HostId, BackendTable>,
 }
 

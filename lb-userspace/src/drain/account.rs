@@ -161,6 +161,7 @@ impl Tally {
             drain: drain.id,
             host: drain.host.clone(),
             service: drain.service.clone(),
+            clients: drain.clients,
             outcome,
             by: drain.by.clone(),
             reason: drain.reason.clone(),

@@ -68,8 +68,8 @@ pub fn step(target: &Target, state: State, event: Event, now: u64) -> (State, Ve
             step(target, active, Event::Drain { id, by, reason, order, gauges }, now)
         }
         (State::Active { .. }, Event::Drain { id, by, reason, order, gauges }) => {
-            let Target { host, service } = target.clone();
-            let drain = Drain { id, host, service, started_at: now, by, reason, order, start: None };
+            let Target { host, service, clients } = target.clone();
+            let drain = Drain { id, host, service, clients, started_at: now, by, reason, order, start: None };
             let actions = vec![Action::Begin(drain.clone()), Action::PublishRings];
             let draining = Draining {
                 drain,

@@ -33,6 +33,7 @@
 //! the actions of the step before were carried out.
 
 mod account;
+mod clients;
 mod itself;
 mod machine;
 mod order;
@@ -44,6 +45,7 @@ mod waiting;
 mod tests;
 
 pub use account::Tally;
+pub use clients::{Unclear, clients};
 pub use itself::{Quiet, SelfDrain};
 pub use machine::{Action, Event, resume, step};
 pub use order::{Refusal, Wish};

@@ -45,8 +45,10 @@ pub enum Refusal {
     PartAlready,
     #[error("it is drained for some of its services already")]
     ServicesAlready,
-    #[error("a part of the slots is given up for all services")]
+    #[error("a part of the slots is given up for all services and clients")]
     PartOfService,
+    #[error("it is drained for some of these clients already")]
+    ClientsAlready,
     #[error("it is on its way back, with less than its full share")]
     Ramping,
 }
@@ -72,7 +74,10 @@ impl Refusal {
             Refusal::WholeAlready | Refusal::Ramping | Refusal::PartAlready | Refusal::ServicesAlready => {
                 "undrain it first, or drain the whole host"
             }
-            Refusal::PartOfService => "give a share or a service",
+            Refusal::PartOfService => "give a share, or a service or clients",
+            Refusal::ClientsAlready => {
+                "undrain it for these first, as `sluice drains` names them, or drain the whole host"
+            }
             Refusal::LeaseBeforeDeadline => {
                 "give a longer lease, or a nearer deadline, or keep the flows at it"
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::api::types::{DrainStatus, LiveFlows, Order, Percentiles, Receipt};
@@ -13,6 +14,8 @@ use super::account::Tally;
 /// The totals only grow; they begin again at 0 when the counters are lost (reboot).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gauges {
+    /// Number of the counters that are meant, of a drain for some clients; 0: those of the host.
+    pub tally: u32,
     /// Live pins that name the host: the exact gauge, not an estimate.
     pub live: LiveFlows,
     /// Live pins of the host that were dropped for want of space.
@@ -81,6 +84,9 @@ impl Observation {
 pub struct Start {
     /// Of the publication that made it so.
     pub generation: u64,
+    /// Number of the counters that are meant, of a drain for some clients; 0: those of the host.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tally: u32,
     /// Live flows.
     pub flows: u64,
     pub evicted_total: u64,
@@ -96,10 +102,15 @@ pub struct Start {
     pub violations: BTreeMap<String, u64>,
 }
 
+fn is_zero(tally: &u32) -> bool {
+    *tally == 0
+}
+
 impl Start {
     pub fn new(gauges: &Gauges, generation: u64) -> Self {
         Start {
             generation,
+            tally: gauges.tally,
             flows: gauges.live.total,
             evicted_total: gauges.evicted_total,
             new_flows_total: gauges.new_flows_total,
@@ -115,11 +126,13 @@ impl Start {
     }
 }
 
-/// What is drained: a host, or a host for one service alone.
+/// What is drained: a host, or a host for one service or some clients alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
     pub host: String,
     pub service: Option<String>,
+    /// Of a prefix.
+    pub clients: Option<IpNet>,
 }
 
 impl Target {
@@ -128,37 +141,57 @@ impl Target {
     }
 
     pub fn of(host: &str, service: Option<&str>) -> Self {
-        Target { host: host.to_owned(), service: service.map(str::to_owned) }
+        Target { host: host.to_owned(), service: service.map(str::to_owned), clients: None }
     }
 
-    /// The host for all its services.
+    /// The same for some clients alone.
+    pub fn with_clients(self, clients: Option<IpNet>) -> Self {
+        Target { clients, ..self }
+    }
+
+    /// The host for all its services and clients.
     pub fn is_whole(&self) -> bool {
-        self.service.is_none()
+        self.service.is_none() && self.clients.is_none()
     }
 
-    /// (service, host), if it is for one service alone.
+    /// Whether some flows of the host are of both.
+    pub fn overlaps(&self, other: &Target) -> bool {
+        let is_one = |a: &Option<String>, b: &Option<String>| a.is_none() || b.is_none() || a == b;
+        let meet = |(a, b): (&IpNet, &IpNet)| a.contains(b) || b.contains(a);
+        self.host == other.host
+            && is_one(&self.service, &other.service)
+            && self.clients.as_ref().zip(other.clients.as_ref()).is_none_or(meet)
+    }
+
+    /// (service, host), if it is for one service and all clients.
     pub fn pair(&self) -> Option<(String, String)> {
+        if self.clients.is_some() {
+            return None;
+        }
         Some((self.service.clone()?, self.host.clone()))
     }
 }
 
 impl DrainStatus {
     pub fn target(&self) -> Target {
-        Target::of(&self.host, self.service.as_deref())
+        Target::of(&self.host, self.service.as_deref()).with_clients(self.clients)
     }
 }
 
 impl Receipt {
     pub fn target(&self) -> Target {
-        Target::of(&self.host, self.service.as_deref())
+        Target::of(&self.host, self.service.as_deref()).with_clients(self.clients)
     }
 }
 
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.service {
-            Some(service) => write!(f, "{} for {service}", self.host),
-            None => f.write_str(&self.host),
+        f.write_str(&self.host)?;
+        match (&self.service, &self.clients) {
+            (Some(service), None) => write!(f, " for {service}"),
+            (None, Some(clients)) => write!(f, " for clients {clients}"),
+            (Some(service), Some(clients)) => write!(f, " for {service}, clients {clients}"),
+            (None, None) => Ok(()),
         }
     }
 }
@@ -171,6 +204,8 @@ pub struct Drain {
     pub host: String,
     /// `None`: all of them.
     pub service: Option<String>,
+    /// `None`: all of them.
+    pub clients: Option<IpNet>,
     /// Unix seconds.
     pub started_at: u64,
     pub by: String,
@@ -183,7 +218,7 @@ pub struct Drain {
 
 impl Drain {
     pub fn target(&self) -> Target {
-        Target::of(&self.host, self.service.as_deref())
+        Target::of(&self.host, self.service.as_deref()).with_clients(self.clients)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::api::types::{
 };
 use crate::changes;
 use crate::config;
-use crate::dataplane::{Abilities, BackendTable, Dataplane, Options, Sizes};
+use crate::dataplane::{Abilities, BackendTable, Dataplane, Options};
 use crate::drain::{State, Target};
 use crate::journal::{self, Change, Kind, NewConfig, TimeoutSets};
 use crate::model::Model;
@@ -71,6 +71,7 @@ pub(super) struct Before {
     ids: Ids,
     rings: Rings,
     drains: BTreeMap<Target, State>,
+    tallies: BTreeMap<Target, u32>,
     ramps: BTreeMap<String, Ramp>,
     sealed: BTreeSet<Target>,
     down: BTreeSet<String>,
@@ -293,7 +294,8 @@ impl Engine {
             self.note_down(down);
             self.resume_shares();
             let mut rings = self.rings.clone();
-            rings.regroup(&self.wanted(), Sizes::RINGS as usize);
+            let intents = self.intents();
+            rings.regroup(&self.wanted(&intents), &intents.needed, self.room());
             let moved = self.with_making(|making| rings.publish(making));
             self.rings = rings;
             (moved as u64, self.slots(), notes)
@@ -412,6 +414,7 @@ impl Engine {
             ids: replace(&mut self.ids, ids),
             rings: self.rings.clone(),
             drains: self.drains.clone(),
+            tallies: self.tallies.clone(),
             ramps: self.ramps.clone(),
             sealed: self.sealed.clone(),
             down: replace(&mut self.down, down),
@@ -431,6 +434,7 @@ impl Engine {
             ids,
             rings,
             drains,
+            tallies,
             ramps,
             sealed,
             down,
@@ -442,8 +446,9 @@ impl Engine {
             dataplane,
         } = before;
         (self.model, self.ids, self.rings) = (model, ids, rings);
-        (self.drains, self.ramps, self.sealed, self.down) = (drains, ramps, sealed, down);
-        (self.cut_off, self.health, self.leaving) = (cut_off, health, leaving);
+        (self.drains, self.tallies, self.ramps) = (drains, tallies, ramps);
+        (self.sealed, self.down, self.cut_off) = (sealed, down, cut_off);
+        (self.health, self.leaving) = (health, leaving);
         (self.published_hops, self.relay) = (published_hops, relay);
         dataplane.map(|dataplane| std::mem::replace(&mut self.dataplane, dataplane))
     }

@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
+
 use super::whatif::explained;
 use super::{Engine, Error, telling};
 use crate::api::types::{DrainRequest, DrainStatus, Happening, LiveFlows, Order, UndrainRequest};
 use crate::dataplane::Sizes;
+use crate::drain;
 use crate::drain::{Action, Event, Gauges, Refusal, State, Target, Wish, step};
 use crate::journal::{Amended, Change, TakenBack};
 use crate::ramp;
+
+/// Backends that may be kept apart for some clients: an eighth of those that there may be.
+const APART: usize = 2048;
 
 /// Drains that give way to one of the whole host.
 #[derive(Default)]
@@ -24,10 +30,12 @@ impl Engine {
     pub fn drain(&mut self, request: &DrainRequest, author: &str) -> Result<Vec<DrainStatus>, Error> {
         let hosts = self.named(&request.hosts)?;
         let service = request.service.as_deref();
-        let targets = self.targets(&hosts, service)?;
+        let clients = request.clients.as_deref().map(drain::clients).transpose()?;
+        let targets = self.targets(&hosts, service, clients)?;
         if request.share.is_none() {
-            self.check_rules(&hosts, service, request.force)?;
+            self.check_rules(&targets, request.force)?;
         }
+        self.check_room(&targets)?;
         let now = self.clock.now();
         let mut id = self.journal.next_drain_id()?;
         let (mut begun, mut amended, mut superseded) = (Vec::new(), Vec::new(), Vec::new());
@@ -69,10 +77,16 @@ impl Engine {
             self.journal.drain_instead(&begun, &amended, &superseded, &change)?;
             self.drains.extend(states);
             self.sealed.retain(|target| !unsealed.contains(target));
-            let hosts = begun.iter().filter(|drain| drain.service.is_none());
+            self.tallies.retain(|target, _| self.drains.get(target).is_some_and(State::is_out));
+            let hosts = begun.iter().filter(|drain| drain.target().is_whole());
             self.take_in_ramps(hosts.map(|drain| (drain.host.clone(), None)).collect());
             self.stale = true;
             for drain in &begun {
+                if drain.clients.is_some() {
+                    // There is one, as `check_room` has looked.
+                    let tally = self.free_tally();
+                    self.tallies.extend(tally.map(|tally| (drain.target(), tally)));
+                }
                 self.durations.begin(drain);
                 log::info!("drain {} of {} by {author}", drain.id, drain.target());
             }
@@ -85,8 +99,13 @@ impl Engine {
         self.statuses(&targets, None)
     }
 
-    /// Hosts, or hosts for one service, which must be among those that serve it.
-    pub(super) fn targets(&self, hosts: &[String], service: Option<&str>) -> Result<Vec<Target>, Error> {
+    /// Hosts, or hosts for one service, which must be among those that serve it, or for some clients.
+    pub(super) fn targets(
+        &self,
+        hosts: &[String],
+        service: Option<&str>,
+        clients: Option<IpNet>,
+    ) -> Result<Vec<Target>, Error> {
         if let Some(name) = service {
             let found = self.model.services.iter().find(|service| service.name == name);
             let found = found.ok_or_else(|| Error::NoService {
@@ -96,22 +115,55 @@ impl Engine {
             if let Some(host) = hosts.iter().find(|host| !found.hosts.contains(host)) {
                 return Err(Error::NotOfService { host: host.clone(), service: name.to_owned() });
             }
-            let shares_ring =
-                self.rings.rings.values().any(|ring| ring.services.len() > 1 && ring.services.contains(name));
-            if shares_ring && self.rings.rings.len() >= Sizes::RINGS as usize {
-                return Err(Error::NoRing { service: name.to_owned() });
-            }
         }
-        Ok(hosts.iter().map(|host| Target::of(host, service)).collect())
+        Ok(hosts.iter().map(|host| Target::of(host, service).with_clients(clients)).collect())
     }
 
-    /// The drains of the host for single services that are in force.
-    fn in_force_for_services(&self, host: &str) -> Vec<Target> {
+    /// Whether the data path has room for drains of single services or some clients.
+    fn check_room(&self, targets: &[Target]) -> Result<(), Error> {
+        let new =
+            |target: &&Target| !target.is_whole() && !self.drains.get(target).is_some_and(State::is_out);
+        let new: Vec<Target> = targets.iter().filter(new).cloned().collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let of_clients = |target: &&Target| target.clients.is_some();
+        let in_force =
+            self.drains.iter().filter(|(target, state)| target.clients.is_some() && state.is_out());
+        if new.iter().any(|target| of_clients(&target))
+            && in_force.count() + new.iter().filter(of_clients).count() > Sizes::TALLIES as usize
+        {
+            return Err(Error::TooManyOfClients(Sizes::TALLIES));
+        }
+        let intents = self.intents_with(&new);
+        let wanted = self.wanted(&intents);
+        let apart = intents.clients.iter().filter_map(|name| wanted.get(name));
+        let backends = apart.map(|wanted| wanted.hosts.len()).sum();
+        if backends > APART {
+            return Err(Error::TooManyBackends(backends, APART));
+        }
+        let mut rings = self.rings.clone();
+        rings.regroup(&wanted, &intents.needed, self.room());
+        if rings.rings.len() > self.room() {
+            return Err(Error::NoRing { target: new[0].to_string() });
+        }
+        Ok(())
+    }
+
+    /// Number of counters that no drain for some clients has.
+    pub(super) fn free_tally(&self) -> Option<u32> {
+        let first = self.dataplane.options.sizes.first_tally();
+        let mut all = first..first + Sizes::TALLIES;
+        all.find(|number| !self.tallies.values().any(|used| used == number))
+    }
+
+    /// The drains of the host for single services or some clients that are in force.
+    fn in_force_in_part(&self, host: &str) -> Vec<Target> {
         let own = self.drains.iter().filter(|(target, state)| target.host == host && state.is_out());
-        own.map(|(target, _)| target.clone()).filter(|target| target.service.is_some()).collect()
+        own.map(|(target, _)| target.clone()).filter(|target| !target.is_whole()).collect()
     }
 
-    /// The drains of a host for single services, as they end when the whole host is drained instead, by `author`.
+    /// The drains of a host for single services or clients, as they end when the whole host is drained instead, by `author`.
     pub(super) fn superseded(
         &self,
         host: &str,
@@ -119,7 +171,7 @@ impl Engine {
         reason: Option<&str>,
     ) -> Result<Superseded, Error> {
         let mut superseded = Superseded::default();
-        for target in self.in_force_for_services(host) {
+        for target in self.in_force_in_part(host) {
             let event = Event::Undrain { gauges: self.drain_gauges(&target)? };
             let before = self.drains[&target].clone();
             let drain = before.drain().cloned();
@@ -139,14 +191,20 @@ impl Engine {
 
     /// The order that the drain of a host is to have.
     pub(super) fn order(&self, target: &Target, wish: &Wish, now: u64, live: u64) -> Result<Order, Error> {
-        let (host, is_part, is_pair) = (&target.host, wish.share.is_some(), target.service.is_some());
+        let (host, is_part, is_pair) = (&target.host, wish.share.is_some(), !target.is_whole());
+        // Of one service and of some clients, at most one drain may be about a flow; the latter may be about many services.
+        let is_met = |(other, state): (&Target, &State)| {
+            let of_clients = target.clients.is_some() || other.clients.is_some();
+            other != target && !other.is_whole() && of_clients && state.is_out() && other.overlaps(target)
+        };
         let is_host_out = self.host_state(host).is_some_and(State::is_out);
         let new = State::Active { last: None };
         let order = match self.drains.get(target).unwrap_or(&new) {
             _ if is_part && is_pair => Err(Refusal::PartOfService),
             _ if is_pair && is_host_out => Err(Refusal::WholeAlready),
             _ if is_pair && self.part(host).is_some() => Err(Refusal::PartAlready),
-            _ if is_part && !self.in_force_for_services(host).is_empty() => Err(Refusal::ServicesAlready),
+            _ if is_part && !self.in_force_in_part(host).is_empty() => Err(Refusal::ServicesAlready),
+            _ if is_pair && self.drains.iter().any(is_met) => Err(Refusal::ClientsAlready),
             State::Active { .. } if is_part && self.ramps.contains_key(host) => Err(Refusal::Ramping),
             state if is_part && state.is_out() => Err(Refusal::WholeAlready),
             State::Drained(finished) if finished.drain.order.share != wish.share => {
@@ -166,14 +224,19 @@ impl Engine {
             return Err(Error::Disabled(host.clone()));
         }
         request.ramp.map_or(Ok(()), ramp::check)?;
-        if request.ramp.is_some() && request.service.is_some() {
+        let clients = request.clients.as_deref().map(drain::clients).transpose()?;
+        let is_whole = request.service.is_none() && clients.is_none();
+        if request.ramp.is_some() && !is_whole {
             return Err(Error::RampOfService);
         }
-        let mut targets = self.targets(&hosts, request.service.as_deref())?;
-        if request.service.is_none() {
+        let mut targets = self.targets(&hosts, request.service.as_deref(), clients)?;
+        if is_whole {
             for host in &hosts {
-                targets.extend(self.in_force_for_services(host));
+                targets.extend(self.in_force_in_part(host));
             }
+        }
+        if let Some(target) = targets.iter().find(|target| !self.drains.contains_key(target)) {
+            return Err(Error::NoDrainOf(target.to_string()));
         }
         let event = |gauges| Event::Undrain { gauges };
         self.take_back(&targets, event, request.ramp, author, request.reason.as_deref())?;
@@ -222,7 +285,7 @@ impl Engine {
             }
             states.push((target.clone(), state));
         }
-        let whole = |target: &&Target| target.service.is_none();
+        let whole = |target: &&Target| target.is_whole();
         let hosts: Vec<String> = targets.iter().filter(whole).map(|target| target.host.clone()).collect();
         let hosts_back = back.iter().filter(whole).map(|target| target.host.clone()).collect();
         let ramps = self.new_ramps(&hosts, &hosts_back, ramp, author, reason);
@@ -241,6 +304,7 @@ impl Engine {
         told.into_iter().for_each(|happening| self.tell(happening));
         for target in &back {
             self.sealed.remove(target);
+            self.tallies.remove(target);
             log::info!(
                 "{target} is taken back by {author}{}",
                 reason.map(|r| format!(": {r}")).unwrap_or_default()
@@ -258,20 +322,25 @@ impl Engine {
         self.note_starts()
     }
 
-    /// The drains of these hosts, or all drains that there are; `service`: only those for this one alone. With so many of the flows that
-    /// each waits for.
+    /// The drains of these hosts, or all drains that there are; `service` and `clients`: only those for these alone. With so many of
+    /// the flows that each waits for.
     pub fn drain_statuses(
         &self,
         hosts: &[String],
         service: Option<&str>,
+        clients: Option<&str>,
         blockers: Option<usize>,
     ) -> Result<Vec<DrainStatus>, Error> {
-        let is_meant = |target: &&Target| service.is_none() || target.service.as_deref() == service;
+        let clients = clients.map(drain::clients).transpose()?;
+        let is_meant = |target: &&Target| {
+            (service.is_none() || target.service.as_deref() == service)
+                && (clients.is_none() || target.clients == clients)
+        };
         if hosts.is_empty() {
             return self.statuses(self.drains.keys().filter(is_meant), blockers);
         }
         let hosts = self.named(hosts)?;
-        self.targets(&hosts, service)?;
+        self.targets(&hosts, service, clients)?;
         let mut targets: Vec<&Target> = Vec::new();
         for host in &hosts {
             targets.extend(self.drains.keys().filter(is_meant).filter(|target| target.host == *host));
@@ -303,6 +372,9 @@ impl Engine {
     pub(super) fn live_of(&self, target: &Target) -> Result<LiveFlows, Error> {
         let (host, service) = (&target.host, target.service.as_deref());
         let has_edges = service.map_or_else(|| self.has_edges(host), |name| self.is_of_edges(name));
+        if target.clients.is_some() {
+            return Ok(self.marked(self.live_of_clients(target), host, has_edges));
+        }
         let live = self.marked(self.sum(target)?.live(), host, has_edges);
         Ok(if target.is_whole() { self.drain_live(host, live) } else { live })
     }
@@ -312,12 +384,14 @@ impl Engine {
         &self,
         host: &str,
         service: Option<&str>,
+        clients: Option<&str>,
         blockers: usize,
     ) -> Result<DrainStatus, Error> {
         if !self.model.hosts.contains_key(host) {
             return Err(Error::NoHost { name: host.to_owned(), near: near(host, self.model.hosts.keys()) });
         }
-        let targets = self.targets(&[host.to_owned()], service)?;
+        let clients = clients.map(drain::clients).transpose()?;
+        let targets = self.targets(&[host.to_owned()], service, clients)?;
         let statuses = self.statuses(&targets, Some(blockers))?;
         statuses.into_iter().next().ok_or_else(|| Error::NoDrainOf(targets[0].to_string()))
     }
@@ -326,17 +400,18 @@ impl Engine {
     pub(super) fn note_starts(&mut self) -> Result<(), Error> {
         let now = self.clock.now();
         let is_new = |state: &State| matches!(state, State::Draining(draining) if draining.tally.is_none());
-        let parts = self.drains.iter().filter(|(_, state)| state.part().is_some() && is_new(state));
-        let parts: Vec<Target> = parts.map(|(target, _)| target.clone()).collect();
-        if !parts.is_empty() {
-            // Which flows are in slots that were given up, only a sweep tells.
+        let new = self.drains.iter().filter(|(_, state)| is_new(state));
+        let is_part = |(_, state): &(&Target, &State)| state.part().is_some();
+        let parts: Vec<Target> = new.clone().filter(is_part).map(|(target, _)| target.clone()).collect();
+        if new.clone().any(|(target, _)| target.clients.is_some()) || !parts.is_empty() {
+            // Which flows are in slots that were given up, or of these clients, only a sweep tells.
             self.sweep()?;
         }
         // New flows still reach a host that serves on.
         let serving_on = self.serving_on();
         let serves_on = |target: &Target| {
-            let is_meant = |service: &String| target.service.as_ref().is_none_or(|only| only == service);
-            serving_on.iter().any(|(service, hosts)| is_meant(service) && hosts.contains(&target.host))
+            let names = self.audiences_of(target);
+            serving_on.iter().any(|(name, hosts)| names.contains(name) && hosts.contains(&target.host))
         };
         let out = self.drains.iter().filter(|(target, state)| state.is_out() && !serves_on(target));
         let out: Vec<Target> = out.map(|(target, _)| target.clone()).chain(parts).collect();

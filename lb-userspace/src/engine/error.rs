@@ -23,10 +23,14 @@ pub enum Error {
     NotOfService { host: String, service: String },
     #[error("a ramp is for all services of a host")]
     RampOfService,
-    #[error("there are as many rings as there can be, and {service} would need one of its own")]
-    NoRing { service: String },
-    #[error("{0:?} is neither an address nor a prefix")]
-    NoPrefix(String),
+    #[error("there are as many rings as there can be, and the drain of {target} would need one more")]
+    NoRing { target: String },
+    #[error("{0}")]
+    Clients(#[from] drain::Unclear),
+    #[error("there are {0} drains for some clients alone, and no more can be under way at once")]
+    TooManyOfClients(u32),
+    #[error("{0} backends would have to be kept apart for these clients, and there is room for {1}")]
+    TooManyBackends(usize, usize),
     #[error("{0} is disabled in the config, so it would get no new flows")]
     Disabled(String),
     #[error("no host is named in the request")]
@@ -101,13 +105,14 @@ impl Error {
             Error::Quiet(_)
             | Error::NoHosts
             | Error::NoRate
-            | Error::NoPrefix(_)
+            | Error::Clients(_)
+            | Error::TooManyBackends(..)
             | Error::Order { .. }
             | Error::Ramp(_)
             | Error::RampOfService
             | Error::NoRing { .. } => "bad_request",
             Error::Rules(_) => "rule",
-            Error::Disabled(_) | Error::TooManyKicked => "conflict",
+            Error::Disabled(_) | Error::TooManyKicked | Error::TooManyOfClients(_) => "conflict",
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => "internal",
         }
     }
@@ -144,7 +149,11 @@ impl Error {
             Error::NoHost { .. } | Error::NoService { .. } | Error::Unknown { .. } => {
                 Some("`sluice status` lists hosts and services".to_owned())
             }
-            Error::NoPrefix(_) => Some("write it like 198.51.100.7, 10.0.0.0/8 or 2001:db8::/32".to_owned()),
+            Error::Clients(unclear) => Some(unclear.mend().to_owned()),
+            Error::TooManyOfClients(_) => {
+                Some("undrain one of them, drain for a wider prefix, or drain whole hosts".to_owned())
+            }
+            Error::TooManyBackends(..) => Some("name a service, or drain the whole host".to_owned()),
             Error::TooManyKicked => {
                 Some("choose fewer with --service, --clients, --older-than or --idle, or let the kicks under way end".to_owned())
             }
@@ -162,11 +171,14 @@ impl Error {
                 Some(format!("{}; or give --force", mends.join("; ")))
             }
             Error::Order { refusal, .. } => Some(refusal.mend().to_owned()),
+            Error::NoDrainOf(target) if target.contains(' ') => {
+                Some("`sluice drains` lists what hosts are drained for: name the same service and clients".to_owned())
+            }
             Error::NoDrainOf(host) => Some(format!("`sluice plan drain {host}` says what a drain would do")),
             Error::Ramp(refusal) => Some(refusal.mend().to_owned()),
             Error::NotOfService { .. } => Some("`sluice rings` lists services with their hosts".to_owned()),
             Error::RampOfService => Some("leave the ramp or the service out".to_owned()),
-            Error::NoRing { .. } => Some("drain the host for all services".to_owned()),
+            Error::NoRing { .. } => Some("undrain others that are for single services or clients, or drain the whole host; a ring is free again when its handovers are over".to_owned()),
             Error::NoDrain(_) => Some("`sluice receipts` lists the drains that are over".to_owned()),
             Error::NoReceiptYet { host, .. } => {
                 Some(format!("`sluice drain {host} --wait` waits for its end and shows the receipt"))

@@ -1,6 +1,8 @@
 //! Gauges and counters of hosts, summed over their services.
 
-use lb_common::layout::PHASES_COUNTED;
+use std::net::IpAddr;
+
+use lb_common::layout::{BackendStats, PHASES_COUNTED};
 use lb_common::reason::{Class, Reason};
 
 use super::{Engine, Error};
@@ -58,12 +60,14 @@ impl Engine {
     /// Numbers of those counters.
     pub(super) fn stats_of(&self, target: &Target) -> Vec<u32> {
         match target.pair() {
+            _ if target.clients.is_some() => self.tallies.get(target).copied().into_iter().collect(),
             Some(pair) => self.ids.stats.get(&pair).copied().into_iter().collect(),
             None => self.ids.stats_of_host(&target.host).collect(),
         }
     }
 
     fn gauges(&self, target: &Target) -> Result<Gauges, Error> {
+        let tally = self.tallies.get(target).copied().unwrap_or(0);
         let sum = self.sum(target)?;
         let reasons = self.dataplane.counters([])?.reasons;
         let misrouted = reasons
@@ -72,7 +76,8 @@ impl Engine {
             .map(|(_, n)| n)
             .sum();
         Ok(Gauges {
-            live: sum.live(),
+            tally,
+            live: if target.clients.is_some() { self.live_of_clients(target) } else { sum.live() },
             evicted_total: sum.evicted,
             new_flows_total: sum.new_flows,
             misrouted_total: misrouted,
@@ -91,7 +96,10 @@ impl Engine {
     /// Flows that were ended, of what is drained, and whose end the host could not be told yet.
     fn unconfirmed(&self, target: &Target) -> u64 {
         let service = target.service.as_ref().map(|name| self.ids.services.get(name).copied());
-        let is_meant = |of: u16| service.is_none_or(|service| service == Some(of));
+        let is_meant = |of: u16, client: IpAddr| {
+            service.is_none_or(|service| service == Some(of))
+                && target.clients.is_none_or(|clients| clients.contains(&client))
+        };
         self.ids.hosts.get(&target.host).map_or(0, |&id| self.resets.unconfirmed(id, is_meant))
     }
 
@@ -99,7 +107,7 @@ impl Engine {
     /// not own. What ended them no counter tells.
     pub(super) fn drain_gauges(&self, target: &Target) -> Result<Gauges, Error> {
         let all = self.gauges(target)?;
-        if target.service.is_some() || self.part(&target.host).is_none() {
+        if !target.is_whole() || self.part(&target.host).is_none() {
             return Ok(all);
         }
         let Gauges { misrouted_total, packets_total, bytes_total, violations, .. } = all;
@@ -113,6 +121,28 @@ impl Engine {
             return all;
         }
         let [half_open, established, closing, udp] = self.foreign(&Target::host(host));
+        let total = half_open + established + closing + udp;
+        LiveFlows { half_open, established, closing, udp, total, hidden: false }
+    }
+
+    /// Live flows of a drain for some clients: as the last sweep has counted them, or counted now.
+    pub(super) fn live_of_clients(&self, target: &Target) -> LiveFlows {
+        let counted = self.of_clients.get(target).copied();
+        let [half_open, established, closing, udp] = counted.unwrap_or_else(|| {
+            let mut live = [0; PHASES_COUNTED];
+            if let Some(watched) = self.watched_target(target, None) {
+                self.dataplane.each_live(
+                    |host| host == watched.host,
+                    |flow| {
+                        let is_meant = watched.is_of(flow.host, flow.service, flow.tuple.source);
+                        if let Some(gauge) = BackendStats::gauge_of(flow.phase).filter(|_| is_meant) {
+                            live[gauge] += 1;
+                        }
+                    },
+                );
+            }
+            live
+        });
         let total = half_open + established + closing + udp;
         LiveFlows { half_open, established, closing, udp, total, hidden: false }
     }

@@ -11,14 +11,14 @@ use serde_json::json;
 use super::drains::near;
 use super::publication::CUT_OFF;
 use super::rings::{Rings, Shares};
-use super::{Engine, Error};
+use super::{Engine, Error, Intents};
 use crate::api::types::{self, Happening, OperState};
 use crate::health::choose::{Choice, Member, choose};
 use crate::health::{self, Board, CheckId, Entry, Kept, Oper, Run, Target, Way, sum};
 use crate::journal::{Change, HealthRows};
 use crate::model::{DownFlows, Model, Service, Through, WhenEmpty};
 use crate::netlink::NextHopState;
-use crate::plan::Left;
+use crate::plan::{Left, audience};
 use crate::ramp::Ramp;
 use crate::ring::SHARE_FULL;
 use crate::whatif::rules::Unwell;
@@ -55,7 +55,7 @@ pub(super) struct Health {
     pub joined: BTreeSet<String>,
     /// Who is used, by service; of services that choose.
     pub choices: BTreeMap<String, Choice>,
-    /// Shares as the rings have them.
+    /// Shares as the rings have them, by service or some clients of it.
     pub shares: BTreeMap<String, Shares>,
     /// Services for which there was no room for a ring of their own.
     pub stuck: BTreeSet<String>,
@@ -137,6 +137,11 @@ fn targets(model: &Model, instance: &str) -> Vec<Target> {
         }
     }
     targets
+}
+
+fn is_clients_of(name: &str, service: &Service) -> bool {
+    let (of, clients) = audience::parse(name);
+    of == service.name && clients.is_some()
 }
 
 impl Engine {
@@ -254,14 +259,15 @@ impl Engine {
         let mut shares = self.wanted_shares(&choices);
         shares.retain(|service, _| !self.health.stuck.contains(service));
         let is_stuck = |service: &String| self.health.stuck.contains(service);
-        let have: BTreeMap<&String, &Shares> =
-            self.health.shares.iter().filter(|(service, _)| !is_stuck(service)).collect();
+        let known: BTreeSet<&String> = self.rings.names().collect();
+        let have = self.health.shares.iter().filter(|(name, _)| known.contains(name) && !is_stuck(name));
+        let have: BTreeMap<&String, &Shares> = have.collect();
         choices != self.health.choices || shares.iter().collect::<BTreeMap<_, _>>() != have
     }
 
     /// Who of each service is used, and the services whose standby hosts have joined.
     fn choose(&self) -> (BTreeMap<String, Choice>, BTreeSet<String>) {
-        let (out, pairs) = (self.out(), self.pairs());
+        let Intents { out, pairs, .. } = self.intents();
         let mut choices = BTreeMap::new();
         for service in self.model.services.iter().filter(|service| service.chooses()) {
             let tier = |host: &String| u8::from(service.standby.contains(host));
@@ -317,14 +323,28 @@ impl Engine {
         service.hosts.iter().filter_map(share).collect()
     }
 
-    /// Shares by service, of services whose health leaves some host less than the full one.
+    /// Shares by service, and by clients that are treated apart, of services whose health leaves some host less than the full one.
     pub(super) fn wanted_shares(&self, choices: &BTreeMap<String, Choice>) -> BTreeMap<String, Shares> {
         let now = self.clock.now();
         let services = self.model.services.iter().filter(|service| service.chooses());
-        let shares = services
-            .map(|service| (service.name.clone(), self.shares_by_health(service, choices, now)))
-            .filter(|(_, shares)| !shares.is_empty());
-        shares.collect()
+        let mut wanted = BTreeMap::new();
+        for service in services {
+            let shares = self.shares_by_health(service, choices, now);
+            if !shares.is_empty() {
+                let clients = self.rings.names().filter(|name| is_clients_of(name, service));
+                wanted.extend(clients.map(|name| (name.clone(), shares.clone())));
+                wanted.insert(service.name.clone(), shares);
+            }
+        }
+        wanted
+    }
+
+    /// The shares that a service's hosts are to have by its health, or for some clients of it; those that are yet to be treated apart have
+    /// what all have.
+    pub(super) fn shares_of(&self, name: &str) -> Shares {
+        let is_known = self.rings.names().any(|known| known == name);
+        let name = if is_known { name } else { audience::parse(name).0 };
+        self.health.shares.get(name).cloned().unwrap_or_default()
     }
 
     /// Before a publication: chooses anew.
@@ -388,14 +408,16 @@ impl Engine {
     /// What health leaves hosts, as the data path is to have it: by the rings, whatever was wished.
     pub(super) fn left_by_health(&self) -> BTreeMap<(String, String), Left> {
         let mut left = BTreeMap::new();
-        for (service, shares) in &self.health.shares {
-            let Some(model) = self.model.services.iter().find(|of| of.name == *service) else { continue };
+        for (name, shares) in &self.health.shares {
+            let service = audience::parse(name).0;
+            let Some(model) = self.model.services.iter().find(|of| of.name == service) else { continue };
             for (host, _) in shares.iter().filter(|(_, share)| **share == 0) {
-                let pair = (service.clone(), host.clone());
-                let Some(known) = self.health.pairs.get(&pair).filter(|pair| pair.oper == Oper::Down) else {
+                let known = self.health.pairs.get(&(service.to_owned(), host.clone()));
+                let Some(known) = known.filter(|pair| pair.oper == Oper::Down) else {
                     continue;
                 };
-                left.insert(pair, Left { is_down: true, deadline: self.deadline_by_health(model, known) });
+                let left_of = Left { is_down: true, deadline: self.deadline_by_health(model, known) };
+                left.insert((name.clone(), host.clone()), left_of);
             }
         }
         left

@@ -7,6 +7,7 @@ use lb_common::flow::Phase;
 use serde_json::json;
 
 use super::edges::tracks_edges;
+use super::progress::Watched;
 use super::{Engine, Error};
 use crate::api::types::{FlowQuery, Happening, Kick, KickRequest, Kicks as Listed};
 use crate::dataplane::{EndCause, FlowRecord};
@@ -102,10 +103,11 @@ impl Engine {
         let filter = self.filter(&query)?;
         // Of a host that is in use, datagrams begin a flow anew, which would be the same host's; and of services that track edges the data path
         // does not look at pins.
-        let (is_host_out, pairs) = (self.out().contains(&request.host), self.pairs());
-        let is_out = |service: u16| {
-            let is_pair = |name: &str| pairs.contains_key(&(name.to_owned(), request.host.clone()));
-            is_host_out || self.ids.service_name(service).is_some_and(is_pair)
+        let is_host_out = self.out().contains(&request.host);
+        let out: Vec<Watched> = self.out_in_part(&request.host).map(|(watched, _)| watched).collect();
+        let is_out = |flow: &FlowRecord| {
+            let is_of = |watched: &Watched| watched.is_of(flow.host, flow.service, flow.tuple.source);
+            is_host_out || out.iter().any(is_of)
         };
         let edges: BTreeSet<u16> = self
             .model
@@ -114,9 +116,8 @@ impl Engine {
             .filter(|service| tracks_edges(service))
             .filter_map(|service| self.ids.services.get(&service.name).copied())
             .collect();
-        let can_be = |flow: &FlowRecord| {
-            is_out(flow.service) || flow.phase != Phase::Udp && !edges.contains(&flow.service)
-        };
+        let can_be =
+            |flow: &FlowRecord| is_out(flow) || flow.phase != Phase::Udp && !edges.contains(&flow.service);
         let (mut flows, mut cursor) = (Vec::new(), Some(0));
         while let Some(at) = cursor {
             let page = self.dataplane.flows(&filter, at, PAGE);
@@ -130,10 +131,32 @@ impl Engine {
         Ok(flows.into())
     }
 
+    /// Flows for which the host is out alone, of one service or some clients; and the counters of these.
+    fn out_in_part(&self, host: &str) -> impl Iterator<Item = (Watched, u32)> {
+        let own = self
+            .drains
+            .iter()
+            .filter(move |(target, state)| target.host == host && !target.is_whole() && state.is_out());
+        own.filter_map(|(target, _)| {
+            let tally = self.tallies.get(target).copied().unwrap_or(0);
+            Some((self.watched_target(target, None)?, tally))
+        })
+    }
+
     /// Ends the flows whose turn has come.
     pub(super) fn advance_kicks(&mut self) -> Result<(), Error> {
         let now = self.clock.now();
         let mut overflowed = BTreeSet::new();
+        let hosts: BTreeSet<String> =
+            self.kicks.all.iter().map(|running| running.kick.host.clone()).collect();
+        let tallied: Vec<(Watched, u32)> = hosts.iter().flat_map(|host| self.out_in_part(host)).collect();
+        let tally_of = |flow: &FlowRecord| {
+            let is_of = |watched: &Watched| watched.is_of(flow.host, flow.service, flow.tuple.source);
+            tallied
+                .iter()
+                .find(|(watched, tally)| *tally != 0 && is_of(watched))
+                .map_or(0, |(_, tally)| *tally)
+        };
         let mut over = Vec::new();
         for running in &mut self.kicks.all {
             let Running { kick, flows, began } = running;
@@ -144,7 +167,7 @@ impl Engine {
                 if flow.index.is_none() {
                     overflowed.insert(kick.host.clone());
                 }
-                *(if self.dataplane.end_flow(&flow, EndCause::Kicked)? {
+                *(if self.dataplane.end_flow(&flow, EndCause::Kicked, tally_of(&flow))? {
                     &mut kick.kicked
                 } else {
                     &mut kick.missed

@@ -9,6 +9,7 @@ use super::drains::near;
 use super::{Engine, Error};
 use crate::api::types::{Flow, FlowPhase, FlowQuery, Flows, Ring, RingMember, Rings};
 use crate::dataplane::{FlowFilter, FlowRecord};
+use crate::drain;
 use crate::plan::address_of;
 
 impl Engine {
@@ -38,7 +39,7 @@ impl Engine {
                 .as_deref()
                 .map(|name| self.ids.services.get(name).copied().ok_or_else(|| no_service(name)))
                 .transpose()?,
-            client: query.client.as_deref().map(clients).transpose()?,
+            client: query.client.as_deref().map(flow_clients).transpose()?,
             phase: query.phase.map(|phase| match phase {
                 FlowPhase::HalfOpen => Phase::HalfOpen,
                 FlowPhase::Established => Phase::Established,
@@ -93,8 +94,10 @@ impl Engine {
     }
 }
 
-/// An address, or a prefix.
-fn clients(text: &str) -> Result<IpNet, Error> {
-    let address = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse::<IpNet>().or_else(|_| address()).map_err(|_| Error::NoPrefix(text.to_owned()))
+/// An address, or a prefix. Of a listing all IPv6 clients can be meant: who they are is asked here.
+fn flow_clients(text: &str) -> Result<IpNet, Error> {
+    match drain::clients(text) {
+        Err(drain::Unclear::BothFamilies(prefix)) => Ok(prefix.into()),
+        clients => Ok(clients?),
+    }
 }

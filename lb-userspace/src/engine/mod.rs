@@ -4,6 +4,7 @@
 //! Decisions are made by pure code elsewhere (`plan`, `ring`, `drain`); here their results are carried out in an order
 //! that survives a kill at any point: first the journal, then the data path.
 
+mod audience;
 mod clock;
 mod configs;
 mod cut_off;
@@ -43,7 +44,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use lb_common::layout::{AtDeadline, Deadline, HostId, Own};
+use lb_common::layout::{AtDeadline, Deadline, HostId, Own, PHASES_COUNTED};
 use tokio::sync::watch;
 
 pub use clock::Clock;
@@ -63,7 +64,7 @@ use crate::api::types;
 use crate::dataplane::{Attached, BackendTable, Dataplane, Swept};
 use crate::drain::{State, Target};
 use crate::journal::Journal;
-use crate::model::{Model, Service, WhenEmpty};
+use crate::model::Model;
 use crate::netlink::{self, NextHopState};
 use crate::plan::{Ids, Inputs, Pair};
 use crate::ramp::Ramp;
@@ -77,17 +78,21 @@ use progress::Durations;
 use ramps::Watch;
 use rates::Rates;
 use resets::Resets;
-use rings::{Rings, Wanted};
+use rings::Rings;
 use telling::Telling;
 
 /// What operators want of hosts, as far as rings and states go by it.
 struct Intents {
     /// Hosts that get no new flows.
     out: BTreeSet<String>,
-    /// (service, host) that is out for this service alone.
+    /// (service, host) that is out for this service alone, or for some clients of it.
     pairs: BTreeMap<(String, String), Pair>,
     /// Hosts with less than their full share, in 256ths.
     shares: BTreeMap<String, u16>,
+    /// Clients that are treated apart, by name.
+    clients: BTreeSet<String>,
+    /// Those of them that a drain is for.
+    needed: BTreeSet<String>,
 }
 
 /// Everything that the daemon knows.
@@ -102,8 +107,12 @@ pub struct Engine {
     dataplane: Dataplane,
     attached: Vec<Attached>,
     rings: Rings,
-    /// Of each host of the config, and of a host for one service where it is or was drained for this one.
+    /// Of each host of the config, and of a host for one service or some clients where it is or was drained for these.
     drains: BTreeMap<Target, State>,
+    /// Numbers of the counters of drains for some clients that are under way.
+    tallies: BTreeMap<Target, u32>,
+    /// Their live flows, as the last sweep has counted them.
+    of_clients: BTreeMap<Target, [u64; PHASES_COUNTED]>,
     /// Hosts that come back share by share; none of them is out.
     ramps: BTreeMap<String, Ramp>,
     watch: Watch,
@@ -150,7 +159,7 @@ pub struct Engine {
 impl Engine {
     /// Hosts that get no new flows: operators took them out, as a whole, or the config disables them.
     fn out(&self) -> BTreeSet<String> {
-        let hosts = self.drains.keys().filter(|target| target.service.is_none()).map(|target| &target.host);
+        let hosts = self.drains.keys().filter(|target| target.is_whole()).map(|target| &target.host);
         hosts.filter(|host| self.admin(host) != types::AdminState::Active).cloned().collect()
     }
 
@@ -164,19 +173,9 @@ impl Engine {
         }
     }
 
-    /// (service, host) that operators took out for this service alone.
-    fn pairs(&self) -> BTreeMap<(String, String), Pair> {
-        let pairs = self.drains.iter().filter(|(_, state)| state.is_out());
-        let pairs = pairs.filter_map(|(target, state)| {
-            let (deadline, is_sealed) = (self.deadline(state), self.sealed.contains(target));
-            Some((target.pair()?, Pair { deadline, is_sealed }))
-        });
-        pairs.collect()
-    }
-
     /// The bounds of hosts' drains as the data path enforces them.
     fn deadlines(&self) -> BTreeMap<String, Deadline> {
-        let hosts = self.drains.iter().filter(|(target, _)| target.service.is_none());
+        let hosts = self.drains.iter().filter(|(target, _)| target.is_whole());
         hosts.filter_map(|(target, state)| Some((target.host.clone(), self.deadline(state)?))).collect()
     }
 
@@ -201,25 +200,9 @@ impl Engine {
         self.host_state(host).and_then(State::part)
     }
 
-    /// What ring each service is to have.
-    fn wanted(&self) -> BTreeMap<String, Wanted> {
-        self.wanted_with(&self.pairs())
-    }
-
-    /// As [`Self::wanted`], if these hosts were out for single services.
-    fn wanted_with(&self, pairs: &BTreeMap<(String, String), Pair>) -> BTreeMap<String, Wanted> {
-        let wanted = |service: &Service| Wanted {
-            hosts: service.hosts.clone(),
-            keeps_last: service.when_empty == WhenEmpty::Last,
-            alone: pairs.keys().any(|(of, _)| *of == service.name).then(|| service.name.clone()),
-            shares: self.health.shares.get(&service.name).cloned().unwrap_or_default(),
-        };
-        self.model.services.iter().map(|service| (service.name.clone(), wanted(service))).collect()
-    }
-
     /// Hosts that operators took out and that serve on as the last in use, by service.
     fn serving_on(&self) -> BTreeMap<String, BTreeSet<String>> {
-        self.rings.serving_on(&self.out(), &self.pairs())
+        self.rings.serving_on(&self.out())
     }
 
     /// The daemon's clock.
@@ -230,11 +213,6 @@ impl Engine {
     /// Runs `work` with what a publication rests on.
     fn with_inputs<T>(&self, work: impl FnOnce(&Inputs<'_>) -> T) -> T {
         self.with_inputs_of(&self.intents(), work)
-    }
-
-    /// What operators want.
-    fn intents(&self) -> Intents {
-        Intents { out: self.out(), pairs: self.pairs(), shares: self.partial_shares() }
     }
 
     /// As [`Self::with_inputs`], if operators wanted this.
@@ -248,6 +226,7 @@ impl Engine {
             serving_on: &self.serving_on(),
             sealed: &self.sealed_hosts(),
             pairs: &intents.pairs,
+            clients: &intents.clients,
             down: self.cut_off.missing(),
             health: &self.left_by_health(),
             next_hops: &self.published_hops,
@@ -258,7 +237,7 @@ impl Engine {
 
     /// Hosts, as a whole, that no stateless answer may name.
     fn sealed_hosts(&self) -> BTreeSet<String> {
-        let hosts = self.sealed.iter().filter(|target| target.service.is_none());
+        let hosts = self.sealed.iter().filter(|target| target.is_whole());
         hosts.map(|target| target.host.clone()).collect()
     }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use lb_common::flow::Phase;
 use lb_common::layout::HostId;
 
@@ -12,6 +13,7 @@ use crate::ages::{Ended, Expected, Histogram, Live, Pair, Survey, expected};
 use crate::api::types::{DrainStatus, ExpectedEnd, Order, Percentiles, PhaseProgress, Progress as Listed};
 use crate::dataplane::{Dataplane, FlowRecord};
 use crate::drain::{Drain, Draining, State, Tally, Target};
+use crate::plan::address_of;
 
 /// Blockers that are told unless it is said how many, and at most.
 pub const BLOCKERS: usize = 5;
@@ -36,12 +38,13 @@ struct Look {
     drains: HashMap<u64, Seen>,
 }
 
-/// Flows to look at: those of a host, of one service or all.
+/// Flows to look at: those of a host, of one service or all, of some clients or all.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watched {
     pub host: HostId,
     pub service: Option<u16>,
+    pub clients: Option<IpNet>,
     /// Seconds after which a deadline has ended all.
     pub bound: Option<u64>,
 }
@@ -114,7 +117,10 @@ impl Engine {
             self.durations.during.retain(|drain, (_, histogram)| {
                 let watched = watched.get(drain);
                 if let Some(watched) = watched {
-                    let own = swept.ended.iter().filter(|end| watched.is_of(end.pair.host, end.pair.service));
+                    let own = swept
+                        .ended
+                        .iter()
+                        .filter(|end| watched.is_of(end.pair.host, end.pair.service, end.client));
                     own.for_each(|end| histogram.add(end.duration));
                 }
                 watched.is_some()
@@ -143,7 +149,7 @@ impl Engine {
         self.watched_target(&draining.drain.target(), Some(draining.drain.order))
     }
 
-    fn watched_target(&self, target: &Target, order: Option<Order>) -> Option<Watched> {
+    pub(super) fn watched_target(&self, target: &Target, order: Option<Order>) -> Option<Watched> {
         let end = order.and_then(|order| order.silent_ended_at());
         let service = match &target.service {
             Some(name) => Some(*self.ids.services.get(name)?),
@@ -152,6 +158,7 @@ impl Engine {
         Some(Watched {
             host: *self.ids.hosts.get(&target.host)?,
             service,
+            clients: target.clients,
             bound: end.map(|end| end.saturating_sub(self.clock.now())),
         })
     }
@@ -246,8 +253,11 @@ impl Engine {
 }
 
 impl Watched {
-    fn is_of(&self, host: HostId, service: u16) -> bool {
-        self.host == host && self.service.is_none_or(|only| only == service)
+    /// `client` as in a tuple.
+    pub(super) fn is_of(&self, host: HostId, service: u16, client: [u64; 2]) -> bool {
+        self.host == host
+            && self.service.is_none_or(|only| only == service)
+            && self.clients.is_none_or(|clients| clients.contains(&address_of(client)))
     }
 }
 
@@ -274,7 +284,7 @@ pub fn look(
         |flow| {
             let mut place = last[usize::from(flow.host)];
             while place != usize::MAX {
-                if watched[place].is_of(flow.host, flow.service) {
+                if watched[place].is_of(flow.host, flow.service, flow.tuple.source) {
                     let seen = &mut seen[place];
                     seen.survey.add(&live(&flow), timeouts);
                     seen.oldest.add(flow);

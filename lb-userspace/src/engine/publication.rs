@@ -8,7 +8,6 @@ use lb_common::layout::FEATURE_TAGS;
 use super::rings::{Making, Rings};
 use super::{Engine, Error, Intents};
 use crate::api::types::Happening;
-use crate::dataplane::Sizes;
 use crate::netlink::NextHopState;
 
 /// Why a host is down that nothing can be sent to.
@@ -47,7 +46,8 @@ impl Engine {
         self.published_shares = self.partial_shares();
         let mut rings = self.rings.clone();
         self.take_in_health()?;
-        let stuck = rings.regroup(&self.wanted(), Sizes::RINGS as usize);
+        let intents = self.intents();
+        let stuck = rings.regroup(&self.wanted(&intents), &intents.needed, self.room());
         self.note_shares(&rings, stuck);
         let moved = self.with_making(|making| rings.publish(making));
         if moved != 0 {
@@ -93,7 +93,8 @@ impl Engine {
         // The journal first: a restart after a kill right here replays what the data path has not seen yet, and
         // publishes it.
         self.stale = true;
-        rings.join();
+        let intents = self.intents();
+        rings.regroup(&self.wanted(&intents), &intents.needed, self.room());
         let kept = rings.kept()?;
         let known = self.journal.lineages()?;
         let done: Vec<&String> = known.keys().filter(|key| !kept.contains_key(*key)).collect();
@@ -142,8 +143,8 @@ impl Engine {
                 size: self.model.ring_size,
                 now: self.clock.now(),
                 ids: &|name| self.ids.known_hosts.get(name).copied(),
-                members: &|hosts, in_use, keeps_last, alone, shares| {
-                    inputs.members(hosts, in_use, keeps_last, alone, shares)
+                members: &|hosts, in_use, keeps_last, without, shares| {
+                    inputs.members(hosts, in_use, keeps_last, without, shares)
                 },
             })
         })

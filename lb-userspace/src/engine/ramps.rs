@@ -209,7 +209,7 @@ impl Engine {
 
     /// Without the host a service would have none: half a host is more than none.
     fn would_be_last(&self, host: &str) -> bool {
-        let broken = self.broken_rules(&[host.to_owned()], None);
+        let broken = self.broken_rules(&[host.to_owned()]);
         broken.iter().any(|rule| rule.rule == "last_host")
     }
 

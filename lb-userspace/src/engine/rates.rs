@@ -36,7 +36,7 @@ impl Engine {
             return Ok(());
         }
         let mut sample = BTreeMap::new();
-        for &index in self.ids.stats.values() {
+        for &index in self.ids.stats.values().chain(self.tallies.values()) {
             let mut sum = Sum::default();
             sum.add(&self.dataplane.pair_counters(index)?);
             sample.insert(index, sum);

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 
 use lb_common::hash::FlowHash;
 use lb_common::layout::{HostId, Tuple};
@@ -41,9 +42,9 @@ struct Told {
 
 impl Resets {
     /// Flows of the host that were ended, of services that are meant, and whose end it has not been told yet.
-    pub fn unconfirmed(&self, host: HostId, is_meant: impl Fn(u16) -> bool) -> u64 {
-        let told = self.told.values().filter(|told| told.host == host && is_meant(told.service));
-        told.filter(|told| !told.is_host_told).count() as u64
+    pub fn unconfirmed(&self, host: HostId, is_meant: impl Fn(u16, IpAddr) -> bool) -> u64 {
+        let told = self.told.iter().filter(|(_, told)| told.host == host && !told.is_host_told);
+        told.filter(|(tuple, told)| is_meant(told.service, address_of(tuple.source))).count() as u64
     }
 
     /// Of all pins in phase `reset`, as a sweep has found them. The first error of many, as one end that cannot be reached must not keep
@@ -134,7 +135,7 @@ mod tests {
         let of = |tuple: u32, told| (Tuple { ports: tuple, ..Tuple::default() }, told);
         let all = HashMap::from([of(1, told(false, 6)), of(2, told(true, 1)), of(3, told(false, 0))]);
         let resets = Resets { told: all, ..Resets::default() };
-        let of = |host, service| resets.unconfirmed(host, |of| of == service);
+        let of = |host, service| resets.unconfirmed(host, |of, _| of == service);
         assert_eq!((of(7, 1), of(7, 2), of(8, 1)), (2, 0, 0));
     }
 }

@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::plan::Pair;
+use crate::plan::audience;
 use crate::ring::{Base, HostId, Lineage, Member, SlotSet, Slots};
 
 /// One ring.
 #[derive(Clone)]
 pub struct Ring {
-    /// The services that use it.
+    /// The services that use it, and clients that are treated apart, by their names: see [`audience`].
     pub services: BTreeSet<String>,
     /// Names of the member hosts, sorted.
     pub hosts: Vec<String>,
     /// The hosts that were in use last keep their slots when all are out.
     keeps_last: bool,
-    /// The only service, where hosts are out for this one.
-    pub alone: Option<String>,
+    /// Hosts that are out for these services alone.
+    without: BTreeSet<String>,
     /// Members with less than their full share by these services' health, in 256ths; 0: out of use.
     pub shares: Shares,
     pub members: Vec<Member>,
@@ -55,8 +55,8 @@ pub struct Wanted {
     /// Names of the member hosts, sorted.
     pub hosts: Vec<String>,
     pub keeps_last: bool,
-    /// The service that asks, where hosts are out for this one.
-    pub alone: Option<String>,
+    /// Hosts that are out for who asks alone.
+    pub without: BTreeSet<String>,
     /// As [`Ring::shares`].
     pub shares: Shares,
 }
@@ -64,10 +64,10 @@ pub struct Wanted {
 /// How the journal's keys of rings begin; the number follows.
 const KEY: &str = "ring-";
 
-/// By names of hosts, of those that were in use last, whether these serve on when all are out, of the only service where hosts are out for
-/// this one, and by the shares that health leaves hosts.
+/// By names of hosts, of those that were in use last, whether these serve on when all are out, of those that are out for the ring's services
+/// alone, and by the shares that health leaves hosts.
 pub type MakeMembers<'a> =
-    dyn Fn(&[String], Option<&BTreeSet<String>>, bool, Option<&str>, &Shares) -> Vec<Member> + 'a;
+    dyn Fn(&[String], Option<&BTreeSet<String>>, bool, &BTreeSet<String>, &Shares) -> Vec<Member> + 'a;
 
 /// What made the rings: the same on every balancer with the same config.
 pub struct Making<'a> {
@@ -79,6 +79,12 @@ pub struct Making<'a> {
     pub ids: &'a dyn Fn(&str) -> Option<HostId>,
     /// Members of the ring of these hosts.
     pub members: &'a MakeMembers<'a>,
+}
+
+/// Names of all that used rings, by the journal.
+pub fn names(journal: &BTreeMap<String, Value>) -> BTreeSet<String> {
+    let kept = journal.values().filter_map(|body| serde_json::from_value::<Kept>(body.clone()).ok());
+    kept.flat_map(|kept| kept.services).collect()
 }
 
 impl Rings {
@@ -102,7 +108,10 @@ impl Rings {
         // What is wanted and index of the lineage → services.
         let mut groups: BTreeMap<(Wanted, Option<usize>), BTreeSet<String>> = BTreeMap::new();
         for (name, wanted) in services {
-            let history = kept.iter().position(|(_, kept)| kept.services.contains(&name));
+            let of = |name: &String| kept.iter().position(|(_, kept)| kept.services.contains(name));
+            // Clients that are treated apart from now on went by another ring until now.
+            let names = kept.iter().flat_map(|(_, kept)| &kept.services);
+            let history = of(&name).or_else(|| of(&audience::around(&name, names)));
             groups.entry((wanted, history)).or_default().insert(name);
         }
         // A new service joins a ring of its members that has a history.
@@ -132,52 +141,78 @@ impl Rings {
         rings
     }
 
-    /// Lets services part ways that want rings of their own, or whose health leaves their hosts other shares: each ring has one kind
-    /// afterwards. A service for whose health there is no room for another ring stays as it was; their names.
-    pub fn regroup(&mut self, wanted: &BTreeMap<String, Wanted>, room: usize) -> BTreeSet<String> {
-        let mut stuck = BTreeSet::new();
+    /// Names of all that use rings.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.rings.values().flat_map(|ring| &ring.services)
+    }
+
+    /// Gives those rings of their own for whom other hosts are out, or whose health leaves their hosts other shares, and lets those share one
+    /// that want the same and have come to the same. Who is new goes by the ring from which it parts. Clients that are not `needed` any
+    /// more are forgotten once they go by the ring that they would go by without. Names of those for whose health there is no room for
+    /// another ring: they go by that of others.
+    pub fn regroup(
+        &mut self,
+        wanted: &BTreeMap<String, Wanted>,
+        needed: &BTreeSet<String>,
+        room: usize,
+    ) -> BTreeSet<String> {
+        self.take_in_clients(wanted);
         let numbers: Vec<u32> = self.rings.keys().copied().collect();
-        for number in numbers {
-            let Some(mut ring) = self.rings.get(&number).cloned() else { continue };
-            let before = (ring.alone.clone(), ring.shares.clone());
-            let mut kinds: BTreeMap<(&Option<String>, &Shares), BTreeSet<String>> = BTreeMap::new();
-            for service in &ring.services {
-                let kind = match wanted.get(service) {
-                    Some(wanted) => (&wanted.alone, &wanted.shares),
-                    None => (&before.0, &before.1),
-                };
-                kinds.entry(kind).or_default().insert(service.clone());
-            }
-            // The largest part keeps the number, so that few services change it.
-            let mut kinds: Vec<_> = kinds.into_iter().collect();
-            kinds.sort_by_key(|(_, services)| std::cmp::Reverse(services.len()));
-            for (index, ((alone, shares), services)) in kinds.into_iter().enumerate() {
-                if index == 0 {
-                    ring.alone.clone_from(alone);
-                    ring.shares.clone_from(shares);
-                    continue;
-                }
-                // A drain is an operator's will: it fails aloud where there is no room.
-                let has_room = alone.is_some() || self.rings.len() < room;
-                match (0..).find(|number| !self.rings.contains_key(number)).filter(|_| has_room) {
-                    Some(free) => {
-                        ring.services.retain(|service| !services.contains(service));
-                        let (alone, shares) = (alone.clone(), shares.clone());
-                        self.rings.insert(free, Ring { services, alone, shares, ..ring.clone() });
-                    }
-                    None => stuck.extend(services),
-                }
-            }
-            self.rings.insert(number, ring);
-        }
+        let stuck = numbers.into_iter().flat_map(|number| self.split(number, wanted, room)).collect();
+        self.join();
+        self.forget_clients(needed);
         stuck
     }
 
-    /// Lets rings be one that have come to the same.
-    pub fn join(&mut self) {
+    fn take_in_clients(&mut self, wanted: &BTreeMap<String, Wanted>) {
+        let known: BTreeSet<String> = self.names().cloned().collect();
+        let is_new = |name: &&String| !known.contains(*name) && audience::parse(name).1.is_some();
+        for name in wanted.keys().filter(is_new) {
+            let before = audience::around(name, known.iter());
+            if let Some(ring) = self.rings.values_mut().find(|ring| ring.services.contains(&before)) {
+                ring.services.insert(name.clone());
+            }
+        }
+    }
+
+    /// Those for whom the same hosts are out as before keep the ring, and of these the most, so that few change it; all others get copies.
+    fn split(&mut self, number: u32, wanted: &BTreeMap<String, Wanted>, room: usize) -> BTreeSet<String> {
+        let mut stuck = BTreeSet::new();
+        let Some(before) = self.rings.get(&number).cloned() else { return stuck };
+        let mut kinds: BTreeMap<(&BTreeSet<String>, &Shares), BTreeSet<String>> = BTreeMap::new();
+        for name in &before.services {
+            let kind = wanted.get(name).map(|wanted| (&wanted.without, &wanted.shares));
+            kinds.entry(kind.unwrap_or((&before.without, &before.shares))).or_default().insert(name.clone());
+        }
+        let is_other = |without: &BTreeSet<String>| *without != before.without;
+        let mut kinds: Vec<_> = kinds.into_iter().collect();
+        kinds.sort_by_key(|((without, _), services)| (is_other(without), std::cmp::Reverse(services.len())));
+        let mut kinds = kinds.into_iter();
+        let Some(((without, shares), services)) = kinds.next() else { return stuck };
+        let mut kept = Ring { services, without: without.clone(), shares: shares.clone(), ..before.clone() };
+        for ((without, shares), services) in kinds {
+            // A drain is an operator's will: it fails aloud where there is no room.
+            let has_room = *without != kept.without || self.rings.len() < room;
+            match (0..).find(|number| !self.rings.contains_key(number)).filter(|_| has_room) {
+                Some(free) => {
+                    let (without, shares) = (without.clone(), shares.clone());
+                    self.rings.insert(free, Ring { services, without, shares, ..before.clone() });
+                }
+                None => {
+                    kept.services.extend(services.iter().cloned());
+                    stuck.extend(services);
+                }
+            }
+        }
+        self.rings.insert(number, kept);
+        stuck
+    }
+
+    /// Lets rings be one that want the same and have come to the same.
+    fn join(&mut self) {
         let numbers: Vec<u32> = self.rings.keys().copied().collect();
         for &number in &numbers {
-            let Some(ring) = self.rings.get(&number).filter(|ring| ring.alone.is_none()) else { continue };
+            let Some(ring) = self.rings.get(&number) else { continue };
             let others = self.rings.iter().filter(|(of, other)| **of != number && ring.can_take(other));
             let taken: Vec<u32> = others.map(|(of, _)| *of).collect();
             if taken.is_empty() {
@@ -193,12 +228,24 @@ impl Rings {
         }
     }
 
-    /// The shares of services whose rings leave some host less than the full one by health.
+    fn forget_clients(&mut self, needed: &BTreeSet<String>) {
+        let mut names: Vec<String> = self.names().cloned().collect();
+        let length = |name: &String| audience::parse(name).1.map(|clients| clients.prefix_len());
+        names.sort_by_key(|name| std::cmp::Reverse(length(name)));
+        for name in names.iter().filter(|name| length(name).is_some() && !needed.contains(*name)) {
+            let around = audience::around(name, self.names());
+            let own = self.rings.values_mut().find(|ring| ring.services.contains(name));
+            if let Some(ring) = own.filter(|ring| ring.services.contains(&around)) {
+                ring.services.remove(name);
+            }
+        }
+        self.rings.retain(|_, ring| !ring.services.is_empty());
+    }
+
+    /// The shares of those whose rings leave some host less than the full one by health.
     pub fn shares(&self) -> BTreeMap<String, Shares> {
         let rings = self.rings.values().filter(|ring| !ring.shares.is_empty());
-        rings
-            .flat_map(|ring| ring.services.iter().map(|service| (service.clone(), ring.shares.clone())))
-            .collect()
+        rings.flat_map(|ring| ring.services.iter().map(|name| (name.clone(), ring.shares.clone()))).collect()
     }
 
     /// Publishes the present members to every ring. The slots that changed hands, over all rings.
@@ -213,7 +260,7 @@ impl Rings {
         t: u64,
         lost_at: u64,
         foreign: &[(u32, u32)],
-        gone: impl Fn(Option<&str>, HostId) -> bool,
+        gone: impl Fn(&BTreeSet<String>, HostId) -> bool,
     ) -> usize {
         let mut closed = 0;
         for (&number, ring) in &mut self.rings {
@@ -224,7 +271,7 @@ impl Rings {
             for &(_, slot) in foreign.iter().filter(|(of, _)| *of == number) {
                 set.insert(slot);
             }
-            closed += ring.slots.close(now, t, lost_at, &set, |host| gone(ring.alone.as_deref(), host));
+            closed += ring.slots.close(now, t, lost_at, &set, |host| gone(&ring.services, host));
             ring.lineage.observe(&ring.slots);
             if ring.slots.open().is_empty() {
                 ring.losers = Some(BTreeSet::new());
@@ -267,19 +314,10 @@ impl Rings {
     }
 
     /// Hosts that operators took `out` and that serve on as the last in use, by service.
-    pub fn serving_on(
-        &self,
-        out: &BTreeSet<String>,
-        pairs: &BTreeMap<(String, String), Pair>,
-    ) -> BTreeMap<String, BTreeSet<String>> {
+    pub fn serving_on(&self, out: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<String>> {
         let mut serving = BTreeMap::new();
         for ring in self.rings.values().filter(|ring| ring.keeps_last) {
-            let is_out_alone = |host: &String| {
-                ring.alone
-                    .as_ref()
-                    .is_some_and(|service| pairs.contains_key(&(service.clone(), host.clone())))
-            };
-            let is_out = |host: &String| out.contains(host) || is_out_alone(host);
+            let is_out = |host: &String| out.contains(host) || ring.without.contains(host);
             let members = ring.members.iter().filter(|member| member.share > 0 && is_out(&member.name));
             let hosts: BTreeSet<String> = members.map(|member| member.name.clone()).collect();
             if !hosts.is_empty() {
@@ -297,27 +335,28 @@ impl Rings {
         })
     }
 
-    /// Whether every slot handed over from the host, of one service or all, has been open for more than `t`.
+    /// Whether every slot handed over from the host, of some services and clients or all, has been open for more than `t`.
     pub fn open_long_enough(
         &self,
-        service: Option<&str>,
+        of: Option<&BTreeSet<String>>,
         host: HostId,
         now: u64,
         t: u64,
         lost_at: u64,
     ) -> bool {
-        let is_meant = |ring: &&Ring| service.is_none_or(|service| ring.services.contains(service));
+        let is_meant = |ring: &&Ring| of.is_none_or(|names| !ring.services.is_disjoint(names));
         self.rings
             .values()
             .filter(is_meant)
             .all(|ring| ring.slots.all_open_longer_than(host, now, t, lost_at))
     }
 
-    /// Whether the host is the previous owner of an open slot of the service.
+    /// Whether the host is the previous owner of an open slot of the service, for any of its clients.
     pub fn is_previous_of(&self, service: &str, host: HostId) -> bool {
         let names =
             |ring: &Ring| ring.slots.open().iter().any(|slot| ring.slots.previous(slot) == Some(host));
-        self.rings.values().find(|ring| ring.services.contains(service)).is_some_and(names)
+        let is_of = |ring: &&Ring| ring.services.iter().any(|name| audience::parse(name).0 == service);
+        self.rings.values().filter(is_of).any(names)
     }
 }
 
@@ -325,11 +364,11 @@ impl Ring {
     fn continued(
         making: &Making<'_>,
         services: BTreeSet<String>,
-        Wanted { hosts, keeps_last, alone, shares }: Wanted,
+        Wanted { hosts, keeps_last, without, shares }: Wanted,
         lineage: Option<Lineage>,
     ) -> Self {
         let in_use = lineage.as_ref().map(Lineage::in_use);
-        let members = (making.members)(&hosts, in_use.as_ref(), keeps_last, alone.as_deref(), &shares);
+        let members = (making.members)(&hosts, in_use.as_ref(), keeps_last, &without, &shares);
         let base = Base::build(making.key, making.size, &members);
         let replayed = lineage.and_then(|lineage| {
             let slots = lineage.replay(making.key, making.size, making.ids, making.now);
@@ -340,7 +379,7 @@ impl Ring {
             services,
             hosts,
             keeps_last,
-            alone,
+            without,
             shares,
             members,
             base: base.into(),
@@ -354,15 +393,16 @@ impl Ring {
 
     /// Whether both want the same and have come to the same, and no handover of this one closes earlier.
     fn can_take(&self, other: &Ring) -> bool {
-        other.alone.is_none()
-            && (&self.hosts, self.keeps_last, &self.shares) == (&other.hosts, other.keeps_last, &other.shares)
-            && self.members == other.members
-            && self.slots.covers(&other.slots)
+        let wanted = |ring: &Ring| {
+            (&ring.hosts, ring.keeps_last, &ring.without, &ring.shares)
+                == (&self.hosts, self.keeps_last, &self.without, &self.shares)
+        };
+        wanted(other) && self.members == other.members && self.slots.covers(&other.slots)
     }
 
     fn next_members(&self, making: &Making<'_>) -> Vec<Member> {
         let in_use = self.lineage.in_use();
-        (making.members)(&self.hosts, Some(&in_use), self.keeps_last, self.alone.as_deref(), &self.shares)
+        (making.members)(&self.hosts, Some(&in_use), self.keeps_last, &self.without, &self.shares)
     }
 
     fn publish(&mut self, making: &Making<'_>) -> usize {

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use lb_common::layout::{BackendFlags, HostState};
 
 use super::interfaces::without_program;
-use super::rings::Rings;
+use super::rings::{self, Rings};
 use super::{Engine, Error};
 use crate::dataplane::grace_period;
 use crate::drain::{State, Target, resume};
 use crate::model::Interface;
-use crate::plan::state_of_leaving;
+use crate::plan::{audience, state_of_leaving};
 
 impl Engine {
     /// Takes up what is known of the hosts of the model: by memory, and of those that are new to it by the journal. Nothing changes for
@@ -25,6 +25,8 @@ impl Engine {
         drains.extend(new.iter().map(|host| (Target::host(host), State::Active { last: None })));
         self.drains = drains;
         self.sealed.retain(|target| self.drains.contains_key(target));
+        self.tallies.retain(|target, _| self.drains.contains_key(target));
+        self.of_clients.retain(|target, _| self.drains.contains_key(target));
         self.ramps.retain(|host, _| self.model.hosts.contains_key(host));
         self.resume_drains(&new)?;
         self.resume_ramps(&new)?;
@@ -79,6 +81,11 @@ impl Engine {
                 self.sealed.insert(target.clone());
             }
             log::info!("{target} stays {:?} by the journal", state.admin());
+            if let (Some(_), State::Draining(draining)) = (target.clients, &state) {
+                let noted = draining.drain.start.as_ref().map(|start| start.tally);
+                let tally = noted.filter(|tally| *tally != 0).or_else(|| self.free_tally());
+                self.tallies.extend(tally.map(|tally| (target.clone(), tally)));
+            }
             self.drains.insert(target, state);
         }
         Ok(())
@@ -161,7 +168,12 @@ impl Engine {
     fn continue_rings(&mut self) -> Result<(), Error> {
         let lineages = if self.journal.key_replaced() { BTreeMap::new() } else { self.journal.lineages()? };
         self.resume_shares();
-        let services = self.wanted();
+        let mut intents = self.intents();
+        // Handovers of drains that are over may still be open.
+        intents
+            .clients
+            .extend(rings::names(&lineages).into_iter().filter(|name| audience::parse(name).1.is_some()));
+        let services = self.wanted(&intents);
         self.rings = self.with_making(|making| Rings::continued(making, services, &lineages));
         Ok(())
     }

@@ -95,6 +95,8 @@ impl Start {
             dataplane,
             attached: Vec::new(),
             rings: Rings::default(),
+            tallies: BTreeMap::new(),
+            of_clients: BTreeMap::new(),
             ramps: BTreeMap::new(),
             watch: Watch::default(),
             published_shares: BTreeMap::new(),

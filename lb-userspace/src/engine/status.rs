@@ -8,8 +8,8 @@ use super::gauges::Sum;
 use super::whatif::explained;
 use super::{Engine, Error};
 use crate::api::types::{
-    AdminState, BackendStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows, PathErrors,
-    ServiceStatus, Status,
+    AdminState, BackendStatus, DrainStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows,
+    PathErrors, ServiceStatus, Status,
 };
 use crate::drain::{State, Target};
 use crate::model::{Host, Service, VipMode};
@@ -30,9 +30,15 @@ impl Engine {
             self.host(host, share, edges.contains(host.name.as_str()), &serving_on)
         });
         let mut hosts: Vec<_> = hosts.collect::<Result<_, _>>()?;
+        let of_clients =
+            self.drains.iter().filter(|(target, state)| target.clients.is_some() && state.is_out());
+        let of_clients: Vec<_> =
+            of_clients.map(|(target, _)| self.status_of(target)).collect::<Result<_, _>>()?;
+        let mut drains_of_clients: Vec<DrainStatus> = of_clients.into_iter().flatten().collect();
         let backends = services.iter_mut().flat_map(|service| &mut service.backends);
         let drains = backends.filter_map(|backend| backend.drain.as_mut());
         let drains = drains.chain(hosts.iter_mut().filter_map(|host| host.drain.as_mut()));
+        let drains = drains.chain(&mut drains_of_clients);
         self.add_progress(drains.collect(), None)?;
         Ok(Status {
             instance: self.instance.clone(),
@@ -63,6 +69,7 @@ impl Engine {
             problems: self.problems(&violations),
             services,
             hosts,
+            drains_of_clients,
             flow_table: self.flow_table(),
             path_errors: self.relay.as_ref().map(|relay| PathErrors::from(&*relay.counts)),
             reasons: reasons.map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),

@@ -71,7 +71,8 @@ impl Engine {
                 continue;
             }
             let live = self.live_of(target)?;
-            let (Target { host, service }, number, left) = (target.clone(), drain.id, live.total);
+            let (number, left) = (drain.id, live.total);
+            let (host, service, clients) = parts(target.clone());
             let (by, reason) = (drain.by.clone(), drain.reason.clone());
             match drain.order.at_deadline {
                 // The last flow may be gone, and only a last look missing.
@@ -80,6 +81,7 @@ impl Engine {
                     self.tell(Happening::DrainOverdue {
                         host,
                         service,
+                        clients,
                         drain: number,
                         by,
                         reason,
@@ -91,6 +93,7 @@ impl Engine {
                     self.tell(Happening::Deadline {
                         host,
                         service,
+                        clients,
                         drain: number,
                         by,
                         reason,
@@ -118,10 +121,17 @@ impl Engine {
     }
 }
 
+/// Host, service and clients.
+fn parts(target: Target) -> (String, Option<String>, Option<String>) {
+    let Target { host, service, clients } = target;
+    (host, service, clients.map(|clients| clients.to_string()))
+}
+
 pub(super) fn began(drain: &Drain) -> Happening {
     Happening::DrainBegan {
         host: drain.host.clone(),
         service: drain.service.clone(),
+        clients: drain.clients.map(|clients| clients.to_string()),
         drain: drain.id,
         by: drain.by.clone(),
         reason: drain.reason.clone(),
@@ -137,14 +147,15 @@ pub(super) fn amended(
     reason: Option<&str>,
 ) -> Happening {
     let (by, reason) = (by.to_owned(), reason.map(str::to_owned));
-    let Target { host, service } = target.clone();
-    Happening::DrainAmended { host, service, drain, by, reason, order }
+    let (host, service, clients) = parts(target.clone());
+    Happening::DrainAmended { host, service, clients, drain, by, reason, order }
 }
 
 pub(super) fn drained(receipt: &Receipt) -> Happening {
     Happening::Drained {
         host: receipt.host.clone(),
         service: receipt.service.clone(),
+        clients: receipt.clients.map(|clients| clients.to_string()),
         drain: receipt.drain,
         by: receipt.by.clone(),
         reason: receipt.reason.clone(),
@@ -159,15 +170,15 @@ pub(super) fn taken_back(
     author: Option<(&str, Option<&str>)>,
 ) -> Happening {
     let (number, left) = (drain.id, receipt.map(|receipt| receipt.left));
-    let Target { host, service } = drain.target();
+    let (host, service, clients) = parts(drain.target());
     match author {
         Some((by, reason)) => {
             let (by, reason) = (by.to_owned(), reason.map(str::to_owned));
-            Happening::Undrained { host, service, drain: number, by, reason, left }
+            Happening::Undrained { host, service, clients, drain: number, by, reason, left }
         }
         None => {
             let (by, reason) = (drain.by.clone(), drain.reason.clone());
-            Happening::LeaseOver { host, service, drain: number, by, reason, left }
+            Happening::LeaseOver { host, service, clients, drain: number, by, reason, left }
         }
     }
 }

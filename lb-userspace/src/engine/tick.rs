@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use lb_common::layout::{HostId, HostState};
+use lb_common::layout::{Cold, HostId, HostState};
 use serde_json::json;
 
+use super::progress::Watched;
 use super::{Engine, Error, telling};
 use crate::api::types::{AtDeadline, Happening};
 use crate::dataplane::{BackendTable, EndCause, SweepInput};
 use crate::drain::{Action, Event, Observation, State, Target, step};
 use crate::journal::{Change, Kind};
-use crate::plan::state_of_leaving;
+use crate::plan::{address_of, state_of_leaving};
 
 impl Engine {
     /// One round.
@@ -89,43 +90,54 @@ impl Engine {
 
     pub(super) fn sweep(&mut self) -> Result<(), Error> {
         let rings = &self.rings.rings;
-        let ring_of: HashMap<u16, u32> = self
-            .rings
-            .by_service()
-            .into_iter()
-            .filter_map(|(service, number)| Some((*self.ids.services.get(service)?, number)))
-            .collect();
-        let sealed: BTreeSet<(Option<u16>, HostId)> = self
-            .sealed
-            .iter()
-            .filter_map(|Target { host, service }| {
-                let service = service.as_ref().map(|name| self.ids.services.get(name).copied());
-                Some((service.map_or(Some(None), |number| number.map(Some))?, *self.ids.hosts.get(host)?))
-            })
-            .collect();
+        let audiences = self.audiences();
+        let audience_of = |cold: &Cold| match audiences.get(&cold.service())?.as_slice() {
+            [all] => Some(all),
+            some => {
+                let client = address_of(cold.source);
+                some.iter().find(|audience| audience.clients.is_none_or(|prefix| prefix.contains(&client)))
+            }
+        };
+        let sealed: BTreeSet<HostId> =
+            self.sealed_hosts().iter().filter_map(|host| self.ids.hosts.get(host).copied()).collect();
         // A host that the config names no more has a backend only where it leaves one; after a reboot it has none.
         let members: HashMap<u32, BTreeSet<HostId>> = rings
             .iter()
             .map(|(&number, ring)| (number, ring.members.iter().map(|member| member.id).collect()))
             .collect();
         let leaves: BTreeSet<HostId> = self.leaving.keys().map(|&(_, host)| host).collect();
+        let of_clients: Vec<(Target, Watched)> = self
+            .drains
+            .iter()
+            .filter(|(target, state)| target.clients.is_some() && matches!(state, State::Draining(_)))
+            .filter_map(|(target, _)| Some((target.clone(), self.watched_target(target, None)?)))
+            .collect();
+        let counted: BTreeSet<HostId> = of_clients.iter().map(|(_, watched)| watched.host).collect();
         let input = SweepInput {
-            ring_of: &|service| ring_of.get(&service).copied(),
+            ring_of: &|cold| audience_of(cold).map(|audience| audience.ring),
             slots: &|number| rings.get(&number).map(|ring| ring.words.as_slice()),
-            state: &|service, host| match self.leaving.get(&(service, host)) {
-                Some(backend) => state_of_leaving(&backend.record),
-                None if sealed.contains(&(None, host)) || sealed.contains(&(Some(service), host)) => {
-                    HostState::Drained
-                }
-                None if ring_of.get(&service).is_some_and(|ring| members[ring].contains(&host)) => {
-                    HostState::Up
-                }
-                None => HostState::Gone,
+            state: &|cold, host| match (self.leaving.get(&(cold.service(), host)), audience_of(cold)) {
+                (Some(backend), _) => state_of_leaving(&backend.record),
+                _ if sealed.contains(&host) => HostState::Drained,
+                (None, Some(audience)) if audience.sealed.contains(&host) => HostState::Drained,
+                (None, Some(audience)) if members[&audience.ring].contains(&host) => HostState::Up,
+                (None, _) => HostState::Gone,
             },
-            losers: &|host| leaves.contains(&host) || self.rings.may_have_foreign_pins(host),
+            losers: &|host| {
+                leaves.contains(&host) || counted.contains(&host) || self.rings.may_have_foreign_pins(host)
+            },
+            drain_of: &|cold, host| {
+                let is_of =
+                    |(_, watched): &(Target, Watched)| watched.is_of(host, cold.service(), cold.source);
+                of_clients.iter().position(is_of)
+            },
             leaving: &|service, host| self.leaving.contains_key(&(service, host)),
         };
-        self.swept = Some(self.dataplane.sweep(&input)?);
+        let swept = self.dataplane.sweep(&input)?;
+        let live = |number| swept.live_of_drains.get(&number).copied().unwrap_or_default();
+        self.of_clients =
+            of_clients.into_iter().enumerate().map(|(number, (target, _))| (target, live(number))).collect();
+        self.swept = Some(swept);
         self.note_durations();
         Ok(())
     }
@@ -133,18 +145,22 @@ impl Engine {
     fn close_handovers(&mut self) -> Result<(), Error> {
         // What the data path does not know yet is not over.
         let Some(swept) = self.swept.as_ref().filter(|_| !self.stale) else { return Ok(()) };
-        let gone: BTreeSet<(Option<&str>, HostId)> = self
-            .drains
-            .iter()
-            .filter(|(_, state)| matches!(state, State::Drained(_)) && state.is_out())
-            .filter_map(|(target, _)| Some((target.service.as_deref(), *self.ids.hosts.get(&target.host)?)))
-            .collect();
+        let done = self.drains.iter().filter(|(target, state)| {
+            target.is_whole() && matches!(state, State::Drained(_)) && state.is_out()
+        });
+        let done: BTreeSet<HostId> =
+            done.filter_map(|(target, _)| self.ids.hosts.get(&target.host).copied()).collect();
+        let pairs = self.intents().pairs;
+        let is_done = |name: &String, host: HostId| {
+            let mut own = pairs.iter().filter(|((of, _), pair)| of == name && pair.is_done);
+            own.any(|((_, of), _)| self.ids.hosts.get(of) == Some(&host))
+        };
         let mut rings = self.rings.clone();
         // Without pins that would hold a slot open, the second in which packets learnt of it counts in full.
         let t = self.idle_timeout() + u64::from(self.any_edges());
         let (now, lost_at) = (self.clock.now(), self.lost_at());
-        let closed = rings.close(now, t, lost_at, &swept.foreign, |alone, host| {
-            gone.contains(&(None, host)) || alone.is_some() && gone.contains(&(alone, host))
+        let closed = rings.close(now, t, lost_at, &swept.foreign, |names, host| {
+            done.contains(&host) || names.iter().all(|name| is_done(name, host))
         });
         if closed == 0 {
             return Ok(());
@@ -181,20 +197,30 @@ impl Engine {
     }
 
     fn observe(&self, target: &Target) -> Result<Observation, Error> {
-        let (host, service) = (&target.host, target.service.as_deref());
+        let host = &target.host;
         let id = self.ids.hosts[host];
         let (now, t) = (self.clock.now(), self.idle_timeout());
         let gauges = self.drain_gauges(target)?;
-        if service.is_some() || self.part(host).is_some() {
+        if !target.is_whole() || self.part(host).is_some() {
             // The host's other slots may be settled, where flows need no pins, so its pins may never be complete. Those handed over are.
             let t = t + u64::from(self.any_edges());
+            let names = (!target.is_whole()).then(|| self.audiences_of(target));
             return Ok(Observation {
                 // All pins of a host that has no slot of a service are in slots of others.
-                counted: self.foreign(target).iter().sum(),
+                counted: match target.clients {
+                    Some(_) => gauges.live.total,
+                    None => self.foreign(target).iter().sum(),
+                },
                 gauges,
                 clock: self.clock.monotonic(),
                 complete_since: self.dataplane.incomplete_since(id),
-                slots_open_long_enough: self.rings.open_long_enough(service, id, now, t, self.lost_at()),
+                slots_open_long_enough: self.rings.open_long_enough(
+                    names.as_ref(),
+                    id,
+                    now,
+                    t,
+                    self.lost_at(),
+                ),
                 idle_timeout: t,
             });
         }
@@ -240,6 +266,9 @@ impl Engine {
         if publish {
             self.publish_tables()?;
         }
+        if !matches!(state, State::Draining(_)) {
+            self.tallies.remove(target);
+        }
         self.drains.insert(target.clone(), state);
         Ok(())
     }
@@ -247,9 +276,11 @@ impl Engine {
     /// Ends the flows of a host that have said nothing since its deadline. The sums of the drain learn of them by the counters.
     fn end_silent(&mut self, target: &Target, action: AtDeadline) -> Result<(), Error> {
         let Some(&id) = self.ids.hosts.get(&target.host) else { return Ok(()) };
-        let service = target.service.as_ref().and_then(|name| self.ids.services.get(name).copied());
+        let Some(watched) = self.watched_target(target, None) else { return Ok(()) };
+        let tally = self.tallies.get(target).copied().unwrap_or(0);
         let cause = if action == AtDeadline::Reset { EndCause::Reset } else { EndCause::Moved };
-        let ended = self.dataplane.end(service, id, cause)?;
+        let is_meant = |cold: &Cold| watched.is_of(id, cold.service(), cold.source);
+        let ended = self.dataplane.end_those(id, is_meant, cause, tally)?;
         if ended.overflow > 0 {
             self.uncounted.extend(self.ids.stats_of_host(&target.host));
         }

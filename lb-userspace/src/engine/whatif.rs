@@ -2,26 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use ipnet::IpNet;
 use lb_common::flow::Phase;
 
 use super::drains::near;
 use super::rings::{Ring, Rings};
 use super::{Engine, Error};
 use crate::api::types::{BrokenRule, DrainPlan, DrainStatus, LiveFlows, Order, PlanRequest};
-use crate::dataplane::Sizes;
-use crate::drain::Wish;
+use crate::drain::{self, Target, Wish};
+use crate::plan::audience;
 use crate::whatif::{self, Input, RingChange, rules};
 
 #[cfg(test)]
 mod tests;
 
-/// What became of each ring, or of that of the only service that is meant. A service that gets a ring of its own had the slots of the one
-/// that it shared.
-fn changes<'a>(before: &'a Rings, after: &'a Rings, only: Option<&str>) -> Vec<RingChange<'a>> {
-    let is_meant = |ring: &&Ring| only.is_none_or(|only| ring.services.contains(only));
+/// What became of each ring, or of those of the only services or clients that are meant. Who gets a ring of its own had the slots of the one
+/// before.
+fn changes<'a>(before: &'a Rings, after: &'a Rings, only: Option<&BTreeSet<String>>) -> Vec<RingChange<'a>> {
+    let is_meant = |ring: &&Ring| only.is_none_or(|only| !ring.services.is_disjoint(only));
     let rings = after.rings.values().filter(is_meant).filter_map(|after| {
-        let of = |ring: &&Ring| !ring.services.is_disjoint(&after.services);
-        Some((before.rings.values().find(of)?, after))
+        // Clients that would be treated apart go by the ring around theirs until then.
+        let name = after.services.first()?;
+        let has = |name: &String| before.rings.values().find(|ring| ring.services.contains(name));
+        Some((has(name).or_else(|| has(&audience::around(name, before.names())))?, after))
     });
     rings
         .map(|(before, after)| RingChange {
@@ -38,32 +41,35 @@ impl Engine {
     pub fn plan_drain(&self, request: &PlanRequest) -> Result<DrainPlan, Error> {
         let hosts = self.named(&request.hosts)?;
         let service = request.service.as_deref();
-        let targets = self.targets(&hosts, service)?;
+        let clients = request.clients.as_deref().map(drain::clients).transpose()?;
+        let targets = self.targets(&hosts, service, clients)?;
         let wish = Wish { share: request.share, ..Wish::default() };
-        if service.is_some() || request.share.is_some() {
+        if service.is_some() || clients.is_some() || request.share.is_some() {
             for target in &targets {
                 self.order(target, &wish, self.clock.now(), 0)?;
             }
         }
-        let mut intents = self.intents();
-        for target in &targets {
-            match (target.pair(), request.share) {
-                (Some(pair), _) => {
-                    intents.pairs.entry(pair).or_default();
-                }
-                (None, Some(share)) => {
-                    let keeps = Order { share: Some(share), ..Order::default() }.keeps();
-                    intents.shares.insert(target.host.clone(), keeps);
-                }
-                (None, None) => {
-                    intents.out.insert(target.host.clone());
-                }
+        let in_part: Vec<Target> = targets.iter().filter(|target| !target.is_whole()).cloned().collect();
+        let mut intents = self.intents_with(&in_part);
+        for target in targets.iter().filter(|target| target.is_whole()) {
+            if let Some(share) = request.share {
+                let keeps = Order { share: Some(share), ..Order::default() }.keeps();
+                intents.shares.insert(target.host.clone(), keeps);
+            } else {
+                intents.out.insert(target.host.clone());
             }
         }
         let mut after = self.rings.clone();
-        after.regroup(&self.wanted_with(&intents.pairs), Sizes::RINGS as usize);
+        after.regroup(&self.wanted(&intents), &intents.needed, self.room());
         self.with_making_of(&intents, |making| after.publish(making));
-        let rings = changes(&self.rings, &after, service);
+        let only: Option<BTreeSet<String>> = (!in_part.is_empty()).then(|| match clients {
+            Some(clients) => {
+                let services = in_part.iter().flat_map(|target| self.services_of(target));
+                services.map(|service| audience::name(&service.name, clients)).collect()
+            }
+            None => service.iter().map(|name| (*name).to_owned()).collect(),
+        });
+        let rings = changes(&self.rings, &after, only.as_ref());
         let mut live: BTreeMap<&str, LiveFlows> = BTreeMap::new();
         for target in &targets {
             let flows = match request.share {
@@ -76,11 +82,11 @@ impl Engine {
             model: &self.model,
             hosts: &hosts,
             service,
+            clients,
             share: request.share,
             admin: &|host| self.admin(host),
             down: &self.down,
-            unwell: &self.unwell(),
-            pairs: &self.pairs().into_keys().collect(),
+            rules: self.broken_by(&targets),
             rings: &rings,
             load: &|service, host| self.load(&service.name, host),
             live: &|host| live.get(host).copied().unwrap_or_default(),
@@ -117,15 +123,65 @@ impl Engine {
         live
     }
 
-    /// The rules that a drain would break, of one service alone or of all.
-    pub(super) fn broken_rules(&self, hosts: &[String], only: Option<&str>) -> Vec<BrokenRule> {
-        let pairs = self.pairs().into_keys().collect();
-        rules::broken(&self.model, &self.out(), &pairs, &self.down, &self.unwell(), hosts, only)
+    /// The rules that draining whole hosts would break.
+    pub(super) fn broken_rules(&self, hosts: &[String]) -> Vec<BrokenRule> {
+        let targets: Vec<Target> = hosts.iter().map(|host| Target::host(host)).collect();
+        self.broken_by(&targets)
     }
 
-    /// Refuses a drain that would break a rule, unless it is forced.
-    pub(super) fn check_rules(&self, hosts: &[String], only: Option<&str>, force: bool) -> Result<(), Error> {
-        let broken = self.broken_rules(hosts, only);
+    /// The rules that these drains, all for the same service and clients, would break. Some clients alone are not to be left without a
+    /// host, neither by a drain for them nor by one for more; what else a service has to keep is a matter of all its clients.
+    fn broken_by(&self, targets: &[Target]) -> Vec<BrokenRule> {
+        let Some(first) = targets.first() else { return Vec::new() };
+        let hosts: Vec<String> = targets.iter().map(|target| target.host.clone()).collect();
+        let out = self.out();
+        let in_force: Vec<&Target> = self
+            .drains
+            .iter()
+            .filter(|(target, state)| state.is_out() && !target.is_whole())
+            .map(|(target, _)| target)
+            .collect();
+        let within = |clients: &IpNet| first.clients.is_none_or(|around| around.contains(clients));
+        let apart: BTreeSet<IpNet> =
+            in_force.iter().filter_map(|target| target.clients).filter(within).chain(first.clients).collect();
+        let of_all = first.clients.is_none().then_some(None);
+        let mut broken: Vec<BrokenRule> = Vec::new();
+        for clients in of_all.into_iter().chain(apart.into_iter().map(Some)) {
+            let is_of = |target: &&&Target| match (target.clients, clients) {
+                (None, _) => true,
+                (Some(around), Some(clients)) => around.contains(&clients),
+                (Some(_), None) => false,
+            };
+            let pairs: BTreeSet<(String, String)> = in_force
+                .iter()
+                .filter(is_of)
+                .flat_map(|target| {
+                    self.services_of(target).map(|service| (service.name.clone(), target.host.clone()))
+                })
+                .collect();
+            let only = first.service.as_deref();
+            let rules = rules::broken(&self.model, &out, &pairs, &self.down, &self.unwell(), &hosts, only);
+            broken.extend(rules.into_iter().filter_map(|rule| match clients {
+                None => Some(rule),
+                Some(clients) => (rule.rule == "last_host").then(|| BrokenRule {
+                    message: format!("{}, for clients {clients}", rule.message),
+                    ..rule
+                }),
+            }));
+        }
+        // Who has no host at all needs not be said of some clients as well.
+        let all = broken.clone();
+        broken.retain(|rule| {
+            let is_part = |other: &BrokenRule| other.rule == rule.rule && other.service == rule.service;
+            !rule.message.contains(", for clients ")
+                || !all.iter().any(|other| is_part(other) && !other.message.contains(", for clients "))
+        });
+        broken
+    }
+
+    /// Refuses drains that would break a rule, unless it is forced.
+    pub(super) fn check_rules(&self, targets: &[Target], force: bool) -> Result<(), Error> {
+        let broken = self.broken_by(targets);
         if broken.is_empty() {
             return Ok(());
         }
@@ -161,7 +217,10 @@ pub(super) fn explained(
 ) -> DrainStatus {
     if let Some(why) = &mut status.waiting_for {
         let services = serving_on.iter().filter(|(service, hosts)| {
-            hosts.contains(&status.host) && status.service.as_ref().is_none_or(|only| only == *service)
+            let (service, clients) = audience::parse(service);
+            hosts.contains(&status.host)
+                && status.service.as_ref().is_none_or(|only| only == service)
+                && status.clients.is_none_or(|of| clients.is_some_and(|clients| of.contains(&clients)))
         });
         let services: Vec<&str> = services.map(|(service, _)| service.as_str()).collect();
         if !services.is_empty() {

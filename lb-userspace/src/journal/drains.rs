@@ -1,5 +1,6 @@
 //! The operators' drains: begun, amended, done, taken back, each together with its revision.
 
+use ipnet::IpNet;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::{Value, json};
 
@@ -39,7 +40,7 @@ pub struct TakenBack {
     pub receipt: Option<Receipt>,
 }
 
-const COLUMNS: &str = "id, host, state, in_force, started_at, author, reason, bounds, counters_at_start, ended_at, receipt, service";
+const COLUMNS: &str = "id, host, state, in_force, started_at, author, reason, bounds, counters_at_start, ended_at, receipt, service, clients";
 
 impl Journal {
     /// The number that the next drain has to take; several at once take the following ones.
@@ -81,7 +82,8 @@ impl Journal {
             for drain in begun {
                 begin(tx, drain)?;
                 noted.push(json!({
-                    "id": drain.id, "host": drain.host, "service": drain.service, "order": drain.order
+                    "id": drain.id, "host": drain.host, "service": drain.service, "clients": drain.clients,
+                    "order": drain.order
                 }));
             }
             let mut revision = 0;
@@ -176,25 +178,26 @@ fn begin(tx: &Transaction<'_>, drain: &Drain) -> std::result::Result<(), Fault> 
     // One of a part of the slots that is done gives way.
     tx.execute(
         "UPDATE drains SET in_force = 0
-         WHERE host = ?1 AND service IS NULL AND in_force = 1 AND state = 'drained' AND json_extract(bounds, '$.share') IS NOT NULL",
+         WHERE host = ?1 AND service IS NULL AND clients IS NULL AND in_force = 1 AND state = 'drained' AND json_extract(bounds, '$.share') IS NOT NULL",
         [&drain.host],
     )?;
+    let clients = drain.clients.map(|clients| clients.to_string());
     let in_force: Option<i64> = tx
         .query_row(
-            "SELECT id FROM drains WHERE host = ?1 AND service IS ?2 AND in_force = 1",
-            params![drain.host, drain.service],
+            "SELECT id FROM drains WHERE host = ?1 AND service IS ?2 AND clients IS ?3 AND in_force = 1",
+            params![drain.host, drain.service, clients],
             |row| row.get(0),
         )
         .optional()?;
     if let Some(id) = in_force {
         return Err(Error::DrainInForce { host: drain.host.clone(), drain: from_sql(id) }.into());
     }
-    if drain.service.is_none() {
+    if drain.target().is_whole() {
         tx.execute("DELETE FROM ramps WHERE host = ?1", [&drain.host])?;
     }
     tx.execute(
-        "INSERT INTO drains (id, host, state, in_force, started_at, author, reason, bounds, counters_at_start, service)
-         VALUES (?1, ?2, 'draining', 1, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO drains (id, host, state, in_force, started_at, author, reason, bounds, counters_at_start, service, clients)
+         VALUES (?1, ?2, 'draining', 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             to_sql(drain.id),
             drain.host,
@@ -204,6 +207,7 @@ fn begin(tx: &Transaction<'_>, drain: &Drain) -> std::result::Result<(), Fault> 
             to_json(&drain.order)?,
             drain.start.as_ref().map(to_json).transpose()?,
             drain.service,
+            clients,
         ],
     )?;
     Ok(())
@@ -296,6 +300,7 @@ fn of_row(row: &Row<'_>) -> std::result::Result<DrainRow, Fault> {
             id,
             host: row.get(1)?,
             service: row.get(11)?,
+            clients: of_text(id, row.get(12)?)?,
             started_at: from_sql(row.get(4)?),
             by: row.get(5)?,
             reason: row.get(6)?,
@@ -307,6 +312,11 @@ fn of_row(row: &Row<'_>) -> std::result::Result<DrainRow, Fault> {
         ended_at: row.get::<_, Option<i64>>(9)?.map(from_sql),
         receipt: of_json(id, "receipt", row.get(10)?)?,
     })
+}
+
+fn of_text(drain: u64, text: Option<String>) -> std::result::Result<Option<IpNet>, Fault> {
+    let read = text.map(|text| text.parse()).transpose();
+    read.map_err(|_| Fault::Content(format!("the clients of drain {drain} are no prefix")))
 }
 
 fn of_json<T: serde::de::DeserializeOwned>(

@@ -113,7 +113,7 @@ fn nat_hosts(model: &Model) -> impl Iterator<Item = (VipKey, dataplane::Vip)> {
     addresses.map(|address| (vip_key(address.into()), dataplane::Vip(VipFlags::NAT_HOST)))
 }
 
-fn vip_key(vip: Vip) -> VipKey {
+pub fn vip_key(vip: Vip) -> VipKey {
     let address = match vip.address() {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,

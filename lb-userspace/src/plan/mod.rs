@@ -1,6 +1,7 @@
 //! From what should be and what is known to what the data path is to do. Pure: the same inputs give the same tables.
 
 mod abilities;
+pub mod audience;
 mod backend;
 mod ids;
 mod keys;
@@ -14,15 +15,15 @@ use std::net::IpAddr;
 
 use lb_common::layout::{Backend, BackendFlags, Control, Deadline, HostId, HostState, Policy, Tuple};
 
-use crate::dataplane::{BackendTable, ServiceTable, Tables};
-use crate::model::{Affinity, FlowPolicy, Model, Service, Tracking, UdpHandover, WhenEmpty};
+use crate::dataplane::{BackendTable, ClientTable, ServiceTable, Tables};
+use crate::model::{Affinity, FlowPolicy, Model, Service, Tracking, UdpHandover, Vip, WhenEmpty};
 use crate::netlink::NextHopState;
 use crate::relay::PathMtus;
 use crate::ring::{Member, SHARE_FULL};
 
 pub use abilities::abilities;
 pub use ids::Ids;
-use keys::{keys_of, keys_of_leaving, vips};
+use keys::{keys_of, keys_of_leaving, vip_key, vips};
 
 /// Everything that a publication rests on, the rings aside.
 pub struct Inputs<'a> {
@@ -32,8 +33,10 @@ pub struct Inputs<'a> {
     pub out: &'a BTreeSet<String>,
     /// The bounds of drains that have some.
     pub deadlines: &'a BTreeMap<String, Deadline>,
-    /// (service, host) that operators took out for this service alone.
+    /// (service, host) that operators took out for this service alone, or for some clients of it: see [`audience`].
     pub pairs: &'a BTreeMap<(String, String), Pair>,
+    /// Clients that are treated apart, by name.
+    pub clients: &'a BTreeSet<String>,
     /// Hosts in use with less than their full share, in 256ths.
     pub shares: &'a BTreeMap<String, u16>,
     /// Hosts that are out and that no stateless answer may name any more.
@@ -57,6 +60,10 @@ pub struct Pair {
     pub deadline: Option<Deadline>,
     /// No stateless answer may name the host any more.
     pub is_sealed: bool,
+    /// The drain is done.
+    pub is_done: bool,
+    /// Number of the counters that a drain for some clients has; 0: none.
+    pub tally: u32,
 }
 
 /// What a service's health leaves a host.
@@ -125,19 +132,17 @@ impl Inputs<'_> {
 
     /// The members of a ring: all of them always, and whether they are in use by their share. `in_use`: those that were until now; `None`: the
     /// ring is new. `keeps_last`: of these the last ones serve on when all are out.
-    /// `alone`: the only service of the ring, where hosts are out for this one. `by_health`: shares of hosts that health leaves less than the
-    /// full one.
+    /// `without`: hosts that are out for the services of this ring alone. `by_health`: shares of hosts that health leaves less than the full
+    /// one.
     pub fn members(
         &self,
         hosts: &[String],
         in_use: Option<&BTreeSet<String>>,
         keeps_last: bool,
-        alone: Option<&str>,
+        without: &BTreeSet<String>,
         by_health: &BTreeMap<String, u16>,
     ) -> Vec<Member> {
-        let is_out = |name: &String| {
-            self.out.contains(name) || alone.is_some_and(|service| self.pair(service, name).is_some())
-        };
+        let is_out = |name: &String| self.out.contains(name) || without.contains(name);
         let is_down = |name: &str| self.down.contains(name);
         let (out, active): (Vec<&String>, Vec<&String>) = hosts.iter().partition(|name| is_out(name));
         let is_last = |name: &&&String| keeps_last && in_use.is_some_and(|in_use| in_use.contains(**name));
@@ -168,7 +173,7 @@ impl Inputs<'_> {
             if let (Some(&number), Some(ring)) =
                 (self.ids.services.get(&service.name), ring_of(&service.name))
             {
-                let backends = self.backends(number, service);
+                let backends = self.backends(number, service, &service.name);
                 let set = self.ids.timeout_set(service);
                 let (keys, policy) = (keys_of(self.model, service), policy_of(service).with_set(set));
                 services.insert(number, ServiceTable { keys, policy, ring, backends });
@@ -181,10 +186,23 @@ impl Inputs<'_> {
                 service.keys.push(key);
             }
         }
-        Tables { services, rings, vips: vips(self.model) }
+        let mut clients = BTreeMap::new();
+        for name in self.clients {
+            let (of, prefix) = audience::parse(name);
+            let service = self.model.services.iter().find(|service| service.name == of);
+            if let (Some(service), Some(prefix), Some(&number), Some(ring)) =
+                (service, prefix, self.ids.services.get(of), ring_of(name))
+            {
+                let backends = self.backends(number, service, name);
+                clients.insert((number, vip_key(Vip::of(prefix))), ClientTable { ring, backends });
+            }
+        }
+        Tables { services, clients, rings, vips: vips(self.model) }
     }
 
-    fn backends(&self, number: u16, service: &Service) -> BTreeMap<HostId, BackendTable> {
+    /// `name` is that of the service or of some clients of it.
+    fn backends(&self, number: u16, service: &Service, name: &str) -> BTreeMap<HostId, BackendTable> {
+        let audience = name;
         let leaving = self.leaving.range((number, 0)..=(number, HostId::MAX));
         let mut backends: BTreeMap<HostId, BackendTable> = leaving
             .map(|(&(_, host), &BackendTable { record, egress })| {
@@ -203,11 +221,12 @@ impl Inputs<'_> {
                 continue;
             };
             let next_hop = self.next_hops.get(&address).and_then(NextHopState::next_hop);
-            let control = self.control(&service.name, name).0;
+            let control = self.control(audience, name).0;
             let mut backend = backend::record(self.model, service, address, next_hop, stats, control);
             if let Some(&mtu) = self.path_mtus.get(&address) {
                 path_mtu::lower(&mut backend.record, !service.vip.is_ipv4(), mtu);
             }
+            backend.record.tally = self.pair(audience, name).map_or(0, |pair| pair.tally);
             backends.insert(id, backend);
         }
         backends

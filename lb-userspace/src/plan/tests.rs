@@ -46,6 +46,7 @@ struct Site {
     down: BTreeSet<String>,
     deadlines: BTreeMap<String, Deadline>,
     path_mtus: PathMtus,
+    clients: BTreeSet<String>,
 }
 
 impl Site {
@@ -78,6 +79,7 @@ impl Site {
             out: BTreeSet::new(),
             serving_on: BTreeMap::new(),
             pairs: BTreeMap::new(),
+            clients: BTreeSet::new(),
             sealed: BTreeSet::new(),
             down: BTreeSet::new(),
             deadlines: BTreeMap::new(),
@@ -93,6 +95,7 @@ impl Site {
             deadlines: &self.deadlines,
             shares: &BTreeMap::new(),
             pairs: &self.pairs,
+            clients: &self.clients,
             sealed: &self.sealed,
             down: &self.down,
             health: &BTreeMap::new(),
@@ -382,11 +385,34 @@ fn a_host_that_is_out_for_one_service_is_up_for_the_others() {
         Control(site.tables().services[&service].backends[&host].record.control)
     };
     let key = ("t".to_owned(), "b".to_owned());
-    site.pairs.insert(key.clone(), Pair { deadline: Some(deadline), is_sealed: false });
+    site.pairs.insert(key.clone(), Pair { deadline: Some(deadline), ..Pair::default() });
     let up = Control::new(HostState::Up);
     assert_eq!([(0, 1), (0, 2), (1, 1)].map(|(service, host)| control(&site, service, host)), [up; 3]);
     assert_eq!(control(&site, 1, 2), Control::new(HostState::Draining).with_deadline(deadline));
-    site.pairs.insert(key, Pair { deadline: None, is_sealed: true });
+    site.pairs.insert(key, Pair { is_sealed: true, ..Pair::default() });
     assert_eq!(control(&site, 1, 2), Control::new(HostState::Drained));
     assert_eq!(control(&site, 0, 2), up);
+}
+
+#[test]
+fn clients_that_are_treated_apart_have_backends_of_their_own() {
+    let service = "{ name = \"s\", vip = \"203.0.113.9\", protocol = \"tcp\", port = 80 }";
+    let mut site = Site::new(model(&format!("services = [{service}]")), [0; 2]);
+    assert!(site.tables().clients.is_empty());
+    let clients = audience::name("s", "10.0.0.0/8".parse().unwrap());
+    site.clients.insert(clients.clone());
+    let deadline = Deadline { at: 7, action: lb_common::layout::AtDeadline::Reset, spread: 1 };
+    let pair = Pair { deadline: Some(deadline), tally: 40_000, ..Pair::default() };
+    site.pairs.insert((clients, "b".to_owned()), pair);
+    let tables = site.tables();
+    let mut address = [0; 16];
+    address[10..13].copy_from_slice(&[0xff, 0xff, 10]);
+    let own = &tables.clients[&(0, (address, 104))].backends;
+    let all = &tables.services[&0].backends;
+    assert_eq!(own.keys().collect::<Vec<_>>(), all.keys().collect::<Vec<_>>());
+    assert_eq!(own[&1], all[&1], "the other host");
+    let draining = Control::new(HostState::Draining).with_deadline(deadline);
+    assert_eq!((Control(own[&2].record.control), own[&2].record.tally), (draining, 40_000));
+    assert_eq!((Control(all[&2].record.control), all[&2].record.tally), (Control::new(HostState::Up), 0));
+    assert_eq!(own[&2].record.stats, all[&2].record.stats, "what is live counts where it did");
 }

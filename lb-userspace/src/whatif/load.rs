@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Input, RingChange};
 use crate::api::types::Load;
+use crate::plan::audience;
 use crate::ring::{HOST_NONE, HostId};
 
 /// What would change hands, by name of the host.
@@ -49,7 +50,9 @@ impl Moves {
             let Some(giver) = giver.filter(|_| from != to) else { continue };
             // The flow hash is even: each slot of a host has the same part of what the service sends to it.
             let part = f64::from(slots) / f64::from(owned[&from]);
-            let services = input.services().filter(|service| ring.services.contains(&service.name));
+            let services = input
+                .services()
+                .filter(|service| ring.services.iter().any(|name| audience::parse(name).0 == service.name));
             let load = services
                 .fold(Load::default(), |load, service| sum(load, times((input.load)(service, giver), part)));
             match taker {

@@ -12,8 +12,13 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::types::{AdminState, DrainPlan, LiveFlows, Load, OperState, PlannedHost, Survivor, Unserved};
+use ipnet::IpNet;
+
+use crate::api::types::{
+    AdminState, BrokenRule, DrainPlan, LiveFlows, Load, OperState, PlannedHost, Survivor, Unserved,
+};
 use crate::model::{Model, Service, Tracking, WhenEmpty};
+use crate::plan;
 use crate::ring::{HOST_NONE, HostId, Member};
 
 pub use load::Moves;
@@ -37,14 +42,15 @@ pub struct Input<'a> {
     pub hosts: &'a [String],
     /// The only service that is meant.
     pub service: Option<&'a str>,
+    /// The only clients that are meant.
+    pub clients: Option<IpNet>,
     /// Percent of its slots that each host would give up; `None`: all.
     pub share: Option<u8>,
     /// What operators want of each host.
     pub admin: &'a dyn Fn(&str) -> AdminState,
     pub down: &'a BTreeSet<String>,
-    pub unwell: &'a rules::Unwell,
-    /// (service, host) that operators took out for this service alone.
-    pub pairs: &'a BTreeSet<(String, String)>,
+    /// The rules that the drain would break.
+    pub rules: Vec<BrokenRule>,
     pub rings: &'a [RingChange<'a>],
     /// What a host gets of a service now.
     pub load: &'a dyn Fn(&Service, &str) -> Load,
@@ -57,15 +63,6 @@ pub struct Input<'a> {
 }
 
 impl Input<'_> {
-    fn is_active(&self, host: &str) -> bool {
-        (self.admin)(host) == AdminState::Active
-    }
-
-    /// Hosts that operators took out already.
-    fn out(&self) -> BTreeSet<String> {
-        self.model.hosts.keys().filter(|host| !self.is_active(host)).cloned().collect()
-    }
-
     /// The services that are meant.
     fn services(&self) -> impl Iterator<Item = &Service> {
         self.model.services.iter().filter(|service| self.service.is_none_or(|only| only == service.name))
@@ -85,20 +82,17 @@ pub fn plan(input: &Input<'_>) -> DrainPlan {
     let hosts: Vec<PlannedHost> = input.hosts.iter().map(|host| planned(input, &moves, host)).collect();
     let unserved =
         (moves.unserved_slots > 0).then_some(Unserved { slots: moves.unserved_slots, load: moves.unserved });
-    // One that gives up a part stays in use.
-    let broken = || {
-        let out = input.out();
-        rules::broken(input.model, &out, input.pairs, input.down, input.unwell, input.hosts, input.service)
-    };
     let mut plan = DrainPlan {
         service: input.service.map(str::to_owned),
+        clients: input.clients.map(|clients| clients.to_string()),
         share: input.share,
         hosts,
         survivors,
         unserved,
         expected_seconds: input.expected.map(|seconds| seconds.max(at_least(input))),
         at_least_seconds: at_least(input),
-        rules: if input.share.is_none() { broken() } else { Vec::new() },
+        // One that gives up a part stays in use.
+        rules: if input.share.is_none() { input.rules.clone() } else { Vec::new() },
         notes: Vec::new(),
     };
     plan.notes = notes::notes(input, &plan);
@@ -173,7 +167,9 @@ fn served_on<'a>(input: &Input<'a>) -> impl Iterator<Item = (&'a Service, Vec<&'
     // Of a part each host keeps some anyway.
     let services = services.filter(|_| input.share.is_none());
     services.filter(|service| service.when_empty == WhenEmpty::Last).filter_map(move |service| {
-        let (_, members, after) = rings.iter().find(|(services, ..)| services.contains(&service.name))?;
+        let (_, members, after) = rings.iter().find(|(services, ..)| {
+            services.iter().any(|name| plan::audience::parse(name).0 == service.name)
+        })?;
         let owners: BTreeSet<HostId> = after.iter().copied().filter(|owner| *owner != HOST_NONE).collect();
         let kept =
             members.iter().filter(|member| owners.contains(&member.id) && hosts.contains(&member.name));

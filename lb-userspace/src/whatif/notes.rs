@@ -14,6 +14,11 @@ const FEW: f64 = 1.0;
 
 pub fn notes(input: &Input<'_>, plan: &DrainPlan) -> Vec<String> {
     let mut notes = states(plan);
+    if input.clients.is_some() {
+        notes.push(
+            "loads are those of all clients: how much comes from some of them is not measured".to_owned(),
+        );
+    }
     notes.extend(flows(plan));
     notes.extend(services(input, plan));
     notes.extend(plan.survivors.iter().filter_map(much));

@@ -272,7 +272,7 @@ impl Table for Memory {
         self.evicted.fetch_add(1, SeqCst);
     }
 
-    fn is_settled(&self, _service: u16, slot: u32) -> bool {
+    fn is_settled(&self, _service: u16, slot: u32, _client: &[u64; 2]) -> bool {
         self.settled.load(SeqCst) >> (slot & 31) & 1 == 1
     }
 

@@ -150,6 +150,7 @@ impl Size {
         });
         Tables {
             services: services.collect(),
+            clients: Default::default(),
             rings: (0..self.rings).map(ring).collect(),
             vips: Default::default(),
         }

@@ -259,7 +259,7 @@ pub fn tables() -> Tables {
         ((octets, 128), Vip(VipFlags::VIP | VipFlags::ALONE))
     });
     let vips = vips.collect();
-    Tables { services, rings, vips }
+    Tables { services, clients: Default::default(), rings, vips }
 }
 
 /// A service with a backend on each host.

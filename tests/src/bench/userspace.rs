@@ -55,10 +55,11 @@ pub fn sweeps(subject: &mut Subject, pins: u32, goal: f64) -> Result<Vec<Work>> 
     let tables = tables();
     let sweep = |subject: &mut Subject, loses: &dyn Fn(HostId) -> bool| {
         let swept = subject.dataplane.sweep(&SweepInput {
-            ring_of: &|service| tables.services.get(&service).map(|table| table.ring),
+            ring_of: &|cold| tables.services.get(&cold.service()).map(|table| table.ring),
             slots: &|ring| tables.rings.get(&ring).map(Vec::as_slice),
             state: &|_, _| HostState::Up,
             losers: loses,
+            drain_of: &|_, _| None,
             leaving: &|_, _| false,
         })?;
         anyhow::ensure!(swept.total() >= u64::from(pins) * 999 / 1000, "{} pins were found", swept.total());
@@ -91,9 +92,10 @@ fn progress(subject: &mut Subject, flows: u32, goal: f64) -> Result<Vec<Work>> {
     for number in 0..200_000 {
         let pair = Pair { service: 0, host: hosts[number as usize % hosts.len()], is_udp: false };
         let (at, is_silent) = (now.saturating_sub(number % 3600), number % 9 == 0);
-        ended.take(&[End { pair, at, duration: number * 7919 % 40_000, is_silent }], now);
+        ended.take(&[End { pair, client: [0; 2], at, duration: number * 7919 % 40_000, is_silent }], now);
     }
-    let hosts: Vec<_> = hosts.into_iter().map(|host| Watched { host, service: None, bound: None }).collect();
+    let hosts: Vec<_> =
+        hosts.into_iter().map(|host| Watched { host, service: None, clients: None, bound: None }).collect();
     let name = format!("progress and 5 blockers of each of {} hosts, {}", hosts.len(), self::flows(flows));
     let work = Work::new(&name, 11, Some(goal), || {
         let seen = look(&subject.dataplane, &ended, &hosts, 5, monotonic_seconds());
@@ -125,6 +127,7 @@ fn publications(dataplane: &mut Dataplane, hosts: HostId, services: u16) -> Resu
         });
         Tables {
             services: tables.collect(),
+            clients: Default::default(),
             rings: [(0, slots.words().collect())].into(),
             vips: Default::default(),
         }

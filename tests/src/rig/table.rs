@@ -117,10 +117,11 @@ impl Rig {
             backend.map_or(HostState::Gone, |backend| Control(backend.record.control).state())
         };
         let input = SweepInput {
-            ring_of: &|service| services.get(&service).map(|service| service.ring),
+            ring_of: &|cold| services.get(&cold.service()).map(|service| service.ring),
             slots: &|ring| rings.get(&ring).map(Vec::as_slice),
-            state: &state,
+            state: &|cold, host| state(cold.service(), host),
             losers: &|_| true,
+            drain_of: &|_, _| None,
             leaving: &|service, host| state(service, host) == HostState::Lost,
         };
         self.dataplane.sweep(&input).expect("the table can be swept")

@@ -174,6 +174,7 @@ fn tables(site: &Site) -> Tables {
     let words = |slots: &Vec<Slot>| slots.iter().map(|slot| slot.0).collect();
     Tables {
         services: site.services.iter().map(service).collect(),
+        clients: BTreeMap::new(),
         rings: site.rings.iter().map(|(&ring, slots)| (ring, words(slots))).collect(),
         vips: site.vips.iter().map(|(&key, &flags)| (key, Vip(flags))).collect(),
     }

@@ -118,6 +118,7 @@ impl Rig {
         };
         let tables = Tables {
             services: Service::ALL.into_iter().map(service).collect(),
+            clients: BTreeMap::new(),
             rings: BTreeMap::from([(0, words.to_vec())]),
             vips: BTreeMap::new(),
         };
@@ -218,10 +219,11 @@ impl Rig {
             hosts.get(&host).is_some_and(|state| !matches!(state, HostState::Gone | HostState::Drained))
         };
         let input = SweepInput {
-            ring_of: &|service| (service < 3).then_some(0),
+            ring_of: &|cold| (cold.service() < 3).then_some(0),
             slots: &|ring| (ring == 0).then_some(words),
             state: &|_, host| hosts.get(&host).copied().unwrap_or(HostState::Gone),
             losers: &serves,
+            drain_of: &|_, _| None,
             leaving: &|_, _| false,
         };
         let swept = self.plane.sweep(&input).unwrap();

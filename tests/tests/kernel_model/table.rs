@@ -93,6 +93,10 @@ pub fn lose(maps: &mut Maps, now: u64) {
 /// An empty table, counters at zero, and no loss of state on record.
 pub fn reset(maps: &mut Maps) {
     lose(maps, 0);
+    let clients: Vec<_> = maps.clients.iter().flatten().map(|(key, _)| key).collect();
+    for key in clients {
+        maps.clients.remove(&key).expect("it is there");
+    }
     maps.state.store(state::HALF_OPEN_OVER_QUOTA, 0);
     let cpus = aya::util::nr_cpus().unwrap();
     for index in 0..maps.sizes.stats {

@@ -1,5 +1,6 @@
 //! Drains: asked for and under way.
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,10 @@ pub struct DrainStatus {
     /// The only service that is meant; null: all.
     #[serde(default)]
     pub service: Option<String>,
+    /// The only clients that are meant, as a prefix; null: all.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub clients: Option<IpNet>,
     /// `draining`; `drained`, however its flows came to their end; `undrained`: the host was taken back before. The receipt's
     /// `outcome` tells more.
     pub state: String,
@@ -93,6 +98,9 @@ pub struct DrainRequest {
     /// The only service to drain the hosts for; null: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// The only clients to drain the hosts for, as an address or a prefix; null: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<String>,
     /// Percent of its slots that each host gives up, 1 to 99; null: all, also of a host that gave up a part before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<u8>,
@@ -115,6 +123,9 @@ pub struct UndrainRequest {
     /// The only service to take the hosts back for; null: all for which they are out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// The only clients to take the hosts back for, as their drain names them; null: all for which they are out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<String>,
     /// Seconds in which the share goes from nothing to full; null: at once, also of a host whose share is on its way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ramp: Option<u64>,
@@ -130,6 +141,9 @@ pub struct DrainsQuery {
     /// Only drains for this service alone; without it all drains of the hosts.
     #[serde(default)]
     pub service: Option<String>,
+    /// Only drains for these clients alone.
+    #[serde(default)]
+    pub clients: Option<String>,
     /// With the progress of each, and so many of its oldest flows.
     #[serde(default)]
     pub blockers: Option<usize>,
@@ -142,6 +156,9 @@ pub struct BlockersQuery {
     /// The drain of the host for this service alone; without it that of the whole host.
     #[serde(default)]
     pub service: Option<String>,
+    /// The drain of the host for these clients alone.
+    #[serde(default)]
+    pub clients: Option<String>,
     /// So many of its oldest flows.
     #[serde(default)]
     pub blockers: Option<usize>,

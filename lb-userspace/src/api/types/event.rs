@@ -16,7 +16,7 @@ pub struct Event {
     pub happening: Happening,
 }
 
-/// What happened. `service`, of a drain, is the only one that the host is drained for; it is missing where that is all. `by` and `reason` are those of who asked for it; of the ends of a drain those of who began it.
+/// What happened. `service` and `clients`, of a drain, are the only ones that the host is drained for; each is missing where that is all. `by` and `reason` are those of who asked for it; of the ends of a drain those of who began it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Happening {
@@ -25,6 +25,8 @@ pub enum Happening {
         host: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clients: Option<String>,
         drain: u64,
         by: String,
         reason: Option<String>,
@@ -35,6 +37,8 @@ pub enum Happening {
         host: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clients: Option<String>,
         drain: u64,
         by: String,
         reason: Option<String>,
@@ -45,6 +49,8 @@ pub enum Happening {
         host: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clients: Option<String>,
         drain: u64,
         by: String,
         reason: Option<String>,
@@ -56,6 +62,8 @@ pub enum Happening {
         host: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clients: Option<String>,
         drain: u64,
         by: String,
         reason: Option<String>,
@@ -68,6 +76,8 @@ pub enum Happening {
         host: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clients: Option<String>,
         drain: u64,
         by: String,
         reason: Option<String>,
@@ -78,6 +88,8 @@ pub enum Happening {
         host: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clients: Option<String>,
         drain: u64,
         by: String,
         reason: Option<String>,
@@ -88,6 +100,8 @@ pub enum Happening {
         host: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clients: Option<String>,
         drain: u64,
         by: String,
         reason: Option<String>,
@@ -259,6 +273,20 @@ impl Happening {
         }
     }
 
+    /// The only clients that a drain is for.
+    pub fn clients(&self) -> Option<&str> {
+        match self {
+            Happening::DrainBegan { clients, .. }
+            | Happening::DrainAmended { clients, .. }
+            | Happening::DrainOverdue { clients, .. }
+            | Happening::Deadline { clients, .. }
+            | Happening::Drained { clients, .. }
+            | Happening::Undrained { clients, .. }
+            | Happening::LeaseOver { clients, .. } => clients.as_deref(),
+            _ => None,
+        }
+    }
+
     pub fn host(&self) -> Option<&str> {
         match self {
             Happening::DrainBegan { host, .. }
@@ -378,6 +406,7 @@ mod tests {
         let happening = Happening::Drained {
             host: "a".to_owned(),
             service: None,
+            clients: None,
             drain: 7,
             by: "bob".to_owned(),
             reason: None,

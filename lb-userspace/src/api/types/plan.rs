@@ -16,6 +16,9 @@ pub struct PlanRequest {
     /// The only service to drain the hosts for; null: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// The only clients to drain the hosts for, as an address or a prefix; null: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<String>,
     /// Percent of its slots that each host would give up, 1 to 99; null: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<u8>,
@@ -30,6 +33,9 @@ pub struct PlanQuery {
     /// As there.
     #[serde(default)]
     pub service: Option<String>,
+    /// The only clients to drain the hosts for, as an address or a prefix; null: all.
+    #[serde(default)]
+    pub clients: Option<String>,
     /// As there.
     #[serde(default)]
     pub share: Option<u8>,
@@ -41,6 +47,10 @@ pub struct DrainPlan {
     /// The only service that is meant; null: all. What follows is of it alone.
     #[serde(default)]
     pub service: Option<String>,
+    /// The only clients that are meant, as a prefix; null: all. Slots and flows are of them; loads of all clients, as those of some are not
+    /// measured.
+    #[serde(default)]
+    pub clients: Option<String>,
     /// Percent of its slots that each host would give up; null: all.
     #[serde(default)]
     pub share: Option<u8>,

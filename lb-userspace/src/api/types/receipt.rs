@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,10 @@ pub struct Receipt {
     /// The only service that was drained; null: all.
     #[serde(default)]
     pub service: Option<String>,
+    /// The only clients that are meant, as a prefix; null: all.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub clients: Option<IpNet>,
     pub outcome: Outcome,
     pub by: String,
     pub reason: Option<String>,

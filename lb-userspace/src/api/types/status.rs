@@ -27,6 +27,9 @@ pub struct Status {
     pub interfaces: Vec<InterfaceStatus>,
     pub services: Vec<ServiceStatus>,
     pub hosts: Vec<HostStatus>,
+    /// Drains for some clients alone that are in force.
+    #[serde(default)]
+    pub drains_of_clients: Vec<DrainStatus>,
     /// Hosts that the config does not name any more, and whose flows go on to their end.
     #[serde(default)]
     pub leaving: Vec<LeavingHost>,

@@ -12,8 +12,13 @@ use super::text::clean;
 pub fn line(event: &Event, style: Style) -> String {
     let at = UNIX_EPOCH.checked_add(Duration::from_secs(event.at)).unwrap_or(UNIX_EPOCH);
     let (name, words) = (event.happening.name().name(), words(&event.happening));
-    let service = event.happening.service().map(|service| format!(" for {service}")).unwrap_or_default();
-    let host = event.happening.host().map(|host| format!(" {host}{service}")).unwrap_or_default();
+    let apart = match (event.happening.service(), event.happening.clients()) {
+        (Some(service), None) => format!(" for {service}"),
+        (None, Some(clients)) => format!(" for clients {clients}"),
+        (Some(service), Some(clients)) => format!(" for {service}, clients {clients}"),
+        (None, None) => String::new(),
+    };
+    let host = event.happening.host().map(|host| format!(" {host}{apart}")).unwrap_or_default();
     let colon = if host.is_empty() || words.is_empty() { "" } else { ":" };
     let space = if words.is_empty() { "" } else { " " };
     let line = format!("{} {name}{host}{colon}{space}{words}", humantime::format_rfc3339_seconds(at));
@@ -143,6 +148,7 @@ mod tests {
                 Happening::DrainBegan {
                     host: host.clone(),
                     service: None,
+                    clients: None,
                     drain: 7,
                     by: by.clone(),
                     reason: reason.clone(),
@@ -154,6 +160,7 @@ mod tests {
                 Happening::Drained {
                     host: host.clone(),
                     service: None,
+                    clients: None,
                     drain: 7,
                     by: by.clone(),
                     reason: None,
@@ -165,6 +172,7 @@ mod tests {
                 Happening::Deadline {
                     host: host.clone(),
                     service: None,
+                    clients: None,
                     drain: 7,
                     by: by.clone(),
                     reason: None,
@@ -178,6 +186,7 @@ mod tests {
                 Happening::DrainOverdue {
                     host: host.clone(),
                     service: None,
+                    clients: None,
                     drain: 7,
                     by: by.clone(),
                     reason: None,
@@ -190,6 +199,7 @@ mod tests {
                 Happening::Undrained {
                     host: host.clone(),
                     service: None,
+                    clients: None,
                     drain: 7,
                     by: by.clone(),
                     reason: None,
@@ -201,6 +211,7 @@ mod tests {
                 Happening::LeaseOver {
                     host: host.clone(),
                     service: None,
+                    clients: None,
                     drain: 7,
                     by,
                     reason: None,

@@ -30,6 +30,7 @@ pub fn draining(id: u64, host: &str, total: u64) -> DrainStatus {
         id,
         host: host.to_owned(),
         service: None,
+        clients: None,
         state: "draining".to_owned(),
         started_at: NOW - 187,
         by: "alice".to_owned(),
@@ -180,6 +181,7 @@ pub fn status() -> Status {
             host("web-2", AdminState::Draining, 0.0, Some(draining(7, "web-2", 37))),
         ],
         path_errors: None,
+        drains_of_clients: Vec::new(),
         flow_table: FlowTableStatus {
             pins: 1_000_000,
             words: 2_097_152,

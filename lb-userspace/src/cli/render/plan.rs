@@ -61,9 +61,13 @@ pub fn plan(plan: &DrainPlan, style: Style) -> String {
 /// What is meant, where it is not all of the hosts.
 fn meant(plan: &DrainPlan, style: Style) -> String {
     let what = match (&plan.service, plan.share) {
-        (Some(service), _) => format!("for {service} alone"),
-        (None, Some(share)) => format!("of {share}% of the hosts' slots, and the flows in them"),
-        (None, None) => return String::new(),
+        (Some(service), _) if plan.clients.is_none() => format!("for {service} alone"),
+        (service, _) if plan.clients.is_some() => {
+            let of = service.as_ref().map(|service| format!("{service}, ")).unwrap_or_default();
+            format!("for {of}clients {} alone", plan.clients.as_deref().unwrap_or_default())
+        }
+        (_, Some(share)) => format!("of {share}% of the hosts' slots, and the flows in them"),
+        (_, None) => return String::new(),
     };
     paragraph(&what, 2, style) + "\n"
 }
@@ -235,6 +239,7 @@ mod tests {
         };
         DrainPlan {
             service: None,
+            clients: None,
             share: None,
             hosts: (1..=hosts).map(host).collect(),
             survivors: (1..=survivors).map(|n| survivor(n, 0.5 + n as f64 / 1000.0)).collect(),

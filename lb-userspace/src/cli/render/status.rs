@@ -97,9 +97,9 @@ pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
         paragraph(&mut out, &words, style);
     }
 
-    // Of one service alone.
+    // For one service or some clients alone.
     let backends = status.services.iter().flat_map(|service| &service.backends);
-    for drain in backends.filter_map(|backend| backend.drain.as_ref()) {
+    for drain in backends.filter_map(|backend| backend.drain.as_ref()).chain(&status.drains_of_clients) {
         match drain.state.as_str() {
             "draining" => paragraph(&mut out, &drain_line(drain, now), style),
             "drained" => {

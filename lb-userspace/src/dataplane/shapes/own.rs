@@ -4,8 +4,8 @@ use std::mem::offset_of;
 
 use lb_common::flow::{TAG_BITS, TAG_SHIFT};
 use lb_common::layout::{
-    BACKENDS, Backend, BackendStats, Cold, EGRESSES, Egress, HOST_MAX, LAYOUT_VERSION, Overflow, Own, PAIRS,
-    PLACES, SERVICES, Service, Tuple, state,
+    BACKENDS, Backend, BackendStats, ClientKey, ClientRing, Cold, EGRESSES, Egress, HOST_MAX, LAYOUT_VERSION,
+    Overflow, Own, PAIRS, PLACES, SERVICES, Service, Tuple, state,
 };
 use lb_common::reason::Reason;
 
@@ -59,6 +59,7 @@ pub fn own() -> Shapes {
         ("EGRESS", shape::<u64>(1, vec![bits("ifindex", 0, 32), bits("program", 32, 32)])),
         ("OWN", shape::<Own>(1, fields!(Own { v6, v4, bond }))),
         ("VIPS", shape::<u32>(1, vec![bits("flags", 0, 32)])),
+        ("CLIENTS", shape::<ClientRing>(1, fields!(ClientRing { window, block, pad }))),
         (
             "FRAGMENTS",
             shape::<u64>(1, vec![bits("host", 0, 16), bits("service", 16, 16), bits("second", 32, 32)]),
@@ -193,15 +194,20 @@ fn directory() -> Shape {
             egress,
             mode,
             flags,
+            tally,
             pad,
         }),
     ));
     fields.extend(named("egress", fields!(Egress { source, spread, tags, pad })));
-    shape::<Directory>(1, fields)
+    // 2: a service's block may say that it is split.
+    shape::<Directory>(2, fields)
 }
 
 /// What is not in the values: the keys of hash maps, and the words of `STATE`.
-const _: () = assert!(size_of::<Tuple>() == 40 && state::WORDS == 4, "raise the meaning of what it concerns");
+const _: () = assert!(
+    size_of::<Tuple>() == 40 && size_of::<ClientKey>() == 20 && state::WORDS == 4,
+    "raise the meaning of what it concerns"
+);
 
 #[cfg(test)]
 mod tests {

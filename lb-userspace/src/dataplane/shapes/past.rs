@@ -10,6 +10,7 @@ use super::{Field, Shape, Shapes, own};
 /// |---|---|
 /// | 4 | the first that is known here |
 /// | 5 | a deadline in a backend's control word, of which all bits but the state had been 0; counters `moved`, `reset`, `kicked` |
+/// | 6 | drains for some clients: `tally` of a backend, `CLIENTS`, a bit of a service's block |
 pub fn past(layout: u64) -> Option<Shapes> {
     if layout == u64::from(LAYOUT_VERSION) {
         return Some(own());

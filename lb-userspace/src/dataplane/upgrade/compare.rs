@@ -53,7 +53,7 @@ impl Comparison {
 const TOGETHER: [(&[&str], Treatment); 2] = [
     // The books go with the table: who makes a pin books it.
     (&["HOT", "COLD", "MARKS", "OVERFLOW", "BACKEND_STATS", "USER_STATS"], Treatment::Migrated),
-    (&["DIRECTORY", "RINGS"], Treatment::Anew),
+    (&["DIRECTORY", "RINGS", "CLIENTS"], Treatment::Anew),
 ];
 
 /// Maps whose contents are taken over one by one.

@@ -181,7 +181,7 @@ impl Table for Target<'_> {
     /// Only pins that have ended make room.
     fn evicted(&self, _: u32, _: HostId) {}
 
-    fn is_settled(&self, _: u16, _: u32) -> bool {
+    fn is_settled(&self, _: u16, _: u32, _: &[u64; 2]) -> bool {
         false
     }
 

@@ -76,6 +76,7 @@ impl Site {
             deadlines: &BTreeMap::new(),
             shares: &self.shares,
             pairs: &BTreeMap::new(),
+            clients: &BTreeSet::new(),
             sealed: &BTreeSet::new(),
             down: &self.down,
             health: &BTreeMap::new(),
@@ -89,8 +90,8 @@ impl Site {
             size: self.model.ring_size,
             now: self.now,
             ids: &|name| self.ids.known_hosts.get(name).copied(),
-            members: &|hosts, in_use, keeps_last, alone, shares| {
-                inputs.members(hosts, in_use, keeps_last, alone, shares)
+            members: &|hosts, in_use, keeps_last, without, shares| {
+                inputs.members(hosts, in_use, keeps_last, without, shares)
             },
         })
     }
@@ -111,7 +112,7 @@ impl Site {
         let wanted = |service: &Service| Wanted {
             hosts: service.hosts.clone(),
             keeps_last: service.when_empty == WhenEmpty::Last,
-            alone: None,
+            without: BTreeSet::new(),
             shares: BTreeMap::new(),
         };
         let services: Vec<_> =
@@ -145,11 +146,19 @@ impl Site {
             model: &self.model,
             hosts,
             service: None,
+            clients: None,
             share: None,
             admin: &state,
             down: &self.down,
-            unwell: &Default::default(),
-            pairs: &BTreeSet::new(),
+            rules: rules::broken(
+                &self.model,
+                &self.out,
+                &BTreeSet::new(),
+                &self.down,
+                &Default::default(),
+                hosts,
+                None,
+            ),
             rings: &changes(&self.rings, &after, None),
             load,
             live: &|_| LiveFlows::default(),
@@ -307,7 +316,7 @@ fn the_hosts_of_the_last_drain_serve_on() {
     assert_eq!(owners(&site), ["", "h3 h5"]);
     let old = |rings: &Rings| rings.rings[&rings.by_service()["old"]].slots.owners().to_vec();
     assert_eq!(old(&before), old(&site.rings), "not a slot moves");
-    let serving: Vec<_> = site.rings.serving_on(&site.out, &BTreeMap::new()).into_iter().collect();
+    let serving: Vec<_> = site.rings.serving_on(&site.out).into_iter().collect();
     assert_eq!(serving, [("old".to_owned(), BTreeSet::from([name(3), name(5)]))]);
     assert!(
         plan.notes.iter().any(|note| note.starts_with("h3 and h5 would serve old on")),
@@ -329,7 +338,7 @@ fn the_hosts_of_the_last_drain_serve_on() {
     // Somebody is back, and takes it all.
     site.set(&[3, 5], &[]);
     assert_eq!(owners(&site), ["h1", "h1"]);
-    assert!(site.rings.serving_on(&site.out, &BTreeMap::new()).is_empty());
+    assert!(site.rings.serving_on(&site.out).is_empty());
     // Drained at last by itself.
     site.set(&[1, 3, 5], &[]);
     assert_eq!(owners(&site), ["", "h1"]);

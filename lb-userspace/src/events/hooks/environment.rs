@@ -44,6 +44,7 @@ mod tests {
             happening: Happening::Drained {
                 host,
                 service: None,
+                clients: None,
                 drain: 7,
                 by,
                 reason,
@@ -71,6 +72,7 @@ mod tests {
         let began = Happening::DrainBegan {
             host: "a".to_owned(),
             service: None,
+            clients: None,
             drain: 7,
             by: "bob".to_owned(),
             reason: None,

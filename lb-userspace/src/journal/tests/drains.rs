@@ -11,6 +11,7 @@ pub(super) fn drain(id: u64, host: &str) -> Drain {
         id,
         host: host.to_owned(),
         service: None,
+        clients: None,
         started_at: NOW,
         by: "ann".to_owned(),
         reason: Some("kernel".to_owned()),

@@ -95,6 +95,7 @@ fn a_host_that_is_drained_keeps_its_number() {
         id: 1,
         host: "a".to_owned(),
         service: None,
+        clients: None,
         started_at: NOW,
         by: "ann".to_owned(),
         reason: None,

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use lb_common::layout::{Control, HOST_NONE, HostId, HostState, Slot};
+use aya::maps::lpm_trie::Key;
+use lb_common::layout::{ClientKey, Control, HOST_NONE, HostId, HostState, Slot};
 use lb_userspace::api::types::{Applied, DrainRequest, Status, UndrainRequest};
 use lb_userspace::dataplane::{Abilities, Dataplane, Sizes};
 use lb_userspace::engine::{self, Clock, Engine, How, Resolved, Start, by_phase};
@@ -17,7 +18,7 @@ use sluice_tests::packets::Packet;
 use tokio::sync::watch;
 
 use super::setup::{HOSTS, Setup, backend, key, name, number};
-use crate::client::Service;
+use crate::client::{Client, Service};
 use crate::rig::{options, send};
 use crate::table::{self, Entry};
 
@@ -60,7 +61,7 @@ impl Balancer {
     /// A table of `buckets` buckets, and half as many entries in overflow. `backwards`: hosts have other numbers than they have on
     /// other balancers.
     pub fn open(ring: u32, buckets: u32, backwards: bool) -> Balancer {
-        let sizes = Sizes { ring_size: ring, ring_copies: 16, stats: 64, buckets, overflow: buckets };
+        let sizes = Sizes { ring_size: ring, ring_copies: 96, stats: 128, buckets, overflow: buckets };
         let timeouts = by_phase(&Setup::new(ring, BTreeMap::new()).model().timeouts);
         let plane = Dataplane::open(options(sizes, timeouts)).expect("the data path loads; needs root");
         let memory = std::path::Path::new("/dev/shm");
@@ -292,12 +293,38 @@ impl Balancer {
         for service in Service::ALL {
             let mut all = maps.services.all();
             let (.., record) = all.find(|(key, ..)| *key == service.key()).expect("it is published");
-            let blocks = record.block..record.block + maps.sizes.blocks_a_ring();
+            let first = record.block & !lb_common::layout::Service::SPLIT;
+            let blocks = first..first + maps.sizes.blocks_a_ring();
             let words = blocks.flat_map(|block| maps.rings.get(block));
             let ring = words.take(maps.sizes.ring_size as usize).map(|word| slot(Slot(word))).collect();
             slots.insert(service, ring);
         }
         slots
+    }
+
+    /// The slot that packets of a client go by.
+    pub fn slot(&mut self, client: &Client, number: u32) -> Slot {
+        let maps = &self.plane().maps;
+        let mut all = maps.services.all();
+        let (_, service, record) =
+            all.find(|(key, ..)| *key == client.service.key()).expect("it is published");
+        let key = Key::new(32 + 128, ClientKey::new(service, client.tuple().source));
+        let own = maps.clients.get(&key, 0).ok().map(|ring| ring.block);
+        let is_split = record.block & lb_common::layout::Service::SPLIT != 0;
+        let all = record.block & !lb_common::layout::Service::SPLIT;
+        let block = own.filter(|_| is_split).unwrap_or(all) + number / 16;
+        Slot(maps.rings.get(block)[number as usize % 16])
+    }
+
+    /// Services of which some clients are treated apart, and how many prefixes of clients.
+    pub fn apart(&mut self) -> (BTreeSet<Service>, usize) {
+        let maps = &self.plane().maps;
+        let is_split = |service: &Service| {
+            let mut all = maps.services.all();
+            let record = all.find(|(key, ..)| *key == service.key()).map(|(.., record)| record);
+            record.is_some_and(|record| record.block & lb_common::layout::Service::SPLIT != 0)
+        };
+        (Service::ALL.into_iter().filter(is_split).collect(), maps.clients.iter().count())
     }
 }
 

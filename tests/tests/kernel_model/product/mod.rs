@@ -8,6 +8,7 @@
 //! - [`steps`]: what can happen; [`run`] and [`traffic`]: it happens; [`compare`]: table and counters are as they should be.
 //! - [`bounds`]: deadlines and leases of drains.
 //! - [`parts`]: drains of a part of the slots.
+//! - [`clients`], [`clients_random`]: drains for some clients alone.
 //! - [`ramps`]: hosts that come back share by share.
 //! - [`random`]: thousands of sequences; [`cases`]: those that once failed; [`two`]: two balancers; [`joined`]: a
 //!   service that is new; [`configs`]: configs that come while the daemon runs.
@@ -15,6 +16,8 @@
 mod balancer;
 mod bounds;
 mod cases;
+mod clients;
+mod clients_random;
 mod compare;
 mod configs;
 mod handovers;

@@ -76,7 +76,7 @@ fn a_part_is_given_up_and_its_flows_go_on() {
         speak(&mut balancer, &before, Flags::Ack);
         balancer.engine().round().expect("a round");
     }
-    let plan = PlanRequest { hosts: vec![name(HOST)], service: None, share: Some(25) };
+    let plan = PlanRequest { hosts: vec![name(HOST)], service: None, clients: None, share: Some(25) };
     let plan = balancer.engine().plan_drain(&plan).expect("it may be drained");
     let begun = drain(&mut balancer, Some(25));
     assert_eq!((plan.share, plan.hosts[0].live_flows), (Some(25), begun.live_flows));
@@ -230,7 +230,7 @@ fn one_service_is_drained_and_the_others_go_on() {
     }
     let own = before.iter().filter(|(_, host)| *host == HOST).count() as u64;
     let service = Some("web".to_owned());
-    let plan = PlanRequest { hosts: vec![name(HOST)], service, share: None };
+    let plan = PlanRequest { hosts: vec![name(HOST)], service, clients: None, share: None };
     let plan = balancer.engine().plan_drain(&plan).expect("it may be drained");
     let moves: u32 = plan.hosts[0].moves.values().sum();
     let owned = settled[&Service::Web].iter().filter(|slot| slot.owner() == HOST).count();
