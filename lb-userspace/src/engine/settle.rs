@@ -61,6 +61,7 @@ impl Engine {
     /// Takes up the drains of these hosts, and of all hosts those for single services that are not known.
     fn resume_drains(&mut self, new: &BTreeSet<String>) -> Result<(), Error> {
         let kept = self.dataplane.adopted;
+        let mut without_counters = Vec::new();
         for row in self.journal.open_drains()? {
             let target = row.drain.target();
             if !self.is_named(&target) {
@@ -83,10 +84,17 @@ impl Engine {
             log::info!("{target} stays {:?} by the journal", state.admin());
             if let (Some(_), State::Draining(draining)) = (target.clients, &state) {
                 let noted = draining.drain.start.as_ref().map(|start| start.tally);
-                let tally = noted.filter(|tally| *tally != 0).or_else(|| self.free_tally());
-                self.tallies.extend(tally.map(|tally| (target.clone(), tally)));
+                match noted.filter(|tally| *tally != 0) {
+                    Some(tally) => drop(self.tallies.insert(target.clone(), tally)),
+                    None => without_counters.push(target.clone()),
+                }
             }
             self.drains.insert(target, state);
+        }
+        // Once it is known which ones others have.
+        for target in without_counters {
+            let tally = self.free_tally();
+            self.tallies.extend(tally.map(|tally| (target, tally)));
         }
         Ok(())
     }
