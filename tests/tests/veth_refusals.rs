@@ -35,18 +35,28 @@ fn a_second_daemon_is_refused() {
     );
     // What ran before runs on.
     assert_eq!(site.daemon.cli_json(&["status", "--json"]).unwrap()["hosts"].as_array().unwrap().len(), 2);
-    // A wrong config at a restart: refused whole, the data path goes on, the next start adopts it.
+    // A wrong config at a restart: refused whole, what was in force goes on, and whoever looks is told.
     let good = std::fs::read_to_string(&path).unwrap();
+    for (right, wrong, field) in
+        [("\"eth0\"", "\"eht0\"", "interfaces[0]"), ("weight = 100", "wieght = 100", "wieght")]
+    {
+        site.daemon.terminate().unwrap();
+        site.daemon.write_config(&good.replace(right, wrong)).unwrap();
+        site.daemon.start_again().unwrap();
+        let log = site.daemon.log();
+        assert!(log.contains(field) && log.contains("did you mean"), "{log}");
+        assert!(log.contains("took over the data path"), "{log}");
+        let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
+        assert_eq!(status["hosts"].as_array().unwrap().len(), 2);
+        let problems = status["problems"].to_string();
+        assert!(problems.contains("refused at the start"), "{problems}");
+    }
     site.daemon.terminate().unwrap();
-    site.daemon.write_config(&good.replace("\"eth0\"", "\"eht0\"")).unwrap();
-    let text = format!("{:#}", site.daemon.start_again().err().unwrap());
-    assert!(text.contains("eht0") && text.contains("eth0"), "{text}");
-    site.daemon.write_config(&good.replace("weight = 100", "wieght = 100")).unwrap();
-    let text = format!("{:#}", site.daemon.start_again().err().unwrap());
-    assert!(text.contains("wieght") && text.contains("weight"), "{text}");
     site.daemon.write_config(&good).unwrap();
     site.daemon.start_again().unwrap();
     assert!(site.daemon.log().contains("took over the data path"), "{}", site.daemon.log());
+    let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
+    assert!(!status["problems"].to_string().contains("refused"), "{}", status["problems"]);
 }
 
 #[test]
