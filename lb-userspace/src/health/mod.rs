@@ -1,7 +1,7 @@
 //! Health: which hosts of a service are well, found out by asking them, and who is used therefore.
 //!
 //! What decides is pure: when a check runs ([`schedule`]), what its results come to ([`Track`]), and who of a service's hosts is in use
-//! ([`choose`]), each a function of what was before, of what happened, and of the time. Around it are the probes themselves (`probe`), and
+//! ([`mod@choose`]), each a function of what was before, of what happened, and of the time. Around it are the probes themselves (`probe`), and
 //! the [`Checkers`], one thread that runs them and keeps the [`Board`] on which everybody reads what they found.
 //!
 //! `down` is not `drained`: a drain is an operator's will, and outranks what checks say.
