@@ -13,11 +13,17 @@ pub trait View {
     fn state(&self, host: HostId) -> HostState;
     /// Whether the pin was made by a SYN with this packet's sequence number.
     fn is_same_syn(&self) -> bool;
-    /// Whether the packet's sequence number is the one after the FIN that made the pin closing.
-    fn is_after_fin(&self) -> bool;
+    /// How far the packet's sequence number is past the one after the FIN that made the pin closing, modulo 2³²; the number of a
+    /// packet from before the FIN is just below 2³².
+    fn past_fin(&self) -> u32;
+    /// Whether the flow's last packet that counted came in this second or the one before.
+    fn is_recent(&self) -> bool;
     /// Whether the service wants a UDP flow whose host is not the owner to go to the owner now.
     fn gives_way(&self) -> bool;
 }
+
+/// Bytes of the sequence before a FIN whose packets the FIN may overtake on their way (RFC 9293, 3.4): the window without scaling.
+pub const OVERTAKEN_MOST: u32 = 1 << 16;
 
 /// The live pin of the packet's flow, or none. Not an `Option`, for the verifier's sake: see [`crate::table::Found`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,25 +161,36 @@ fn on_pin(signal: Signal, slot: Slot, pin: Pin, view: &impl View) -> Decision {
     if let Phase::Reset = pin.phase {
         return on_reset(signal, slot, pin, view);
     }
+    let is_overtaken = matches!((signal, pin.phase), (Signal::Ack, Phase::Closing)) && is_overtaken(view);
     let phase = match (signal, pin.phase) {
         (Signal::Datagram, phase) => phase,
         (Signal::Fin | Signal::Rst, _) => Phase::Closing,
         (Signal::Ack, Phase::HalfOpen) => Phase::Established,
         // After the client's FIN come only acknowledgements, with the sequence number after it. Anything else says
-        // that the FIN was not the client's, or came out of order: the flow lives.
-        (Signal::Ack, Phase::Closing) if !view.is_after_fin() => Phase::Established,
+        // that the FIN was not the client's: the flow lives.
+        (Signal::Ack, Phase::Closing) if !is_overtaken && view.past_fin() != 0 => Phase::Established,
         (_, phase) => phase,
     };
+    let is_sign = !matches!(signal, Signal::Stray) && !is_overtaken;
     // Neither what a client says last, nor what says nothing about the flow, is held back.
-    if !matches!(signal, Signal::Stray | Signal::Rst) {
+    if is_sign && !matches!(signal, Signal::Rst) {
         match view.state(pin.host) {
             HostState::Resets if !matches!(signal, Signal::Datagram) => return reset(),
             HostState::Moves | HostState::Resets if is_elsewhere => return move_to_owner(slot, phase),
             _ => {}
         }
     }
-    let change = if matches!(signal, Signal::Stray) { PinChange::LEAVE } else { PinChange::refresh(phase) };
+    let change = if is_sign { PinChange::refresh(phase) } else { PinChange::LEAVE };
     obey(slot, pin, change, Reason::ForwardPin, view)
+}
+
+/// Whether the packet, on a closing pin, is one that the client's FIN has overtaken, as where two processors receive packets of a
+/// flow. It says nothing: taken for a sign of life, it would leave a flow that has ended to its idle timeout. Was the FIN
+/// forged, the client's packets revive the flow a second later, as those that say nothing do not make the pin younger.
+#[inline(always)]
+fn is_overtaken(view: &impl View) -> bool {
+    let before = view.past_fin().wrapping_neg();
+    before != 0 && before <= OVERTAKEN_MOST && view.is_recent()
 }
 
 /// The deadline has passed: the flow is the owner's from here on. A host that has nobody to give it to keeps it.

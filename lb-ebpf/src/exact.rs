@@ -55,8 +55,15 @@ pub fn decide_exactly<const RECORDS: bool>(
     // SAFETY: this CPU's record, which no other program run touches meanwhile.
     describe(unsafe { &mut *work });
     let outcome = if RECORDS { decide_flow_recorded() } else { decide_flow() };
-    if outcome & INSERT != 0 && conclude(insert::insert(hash, now)) == NO_PLACE {
-        return dropped(Reason::DropNoPlace);
+    if outcome & INSERT != 0 {
+        let is_placed = if RECORDS && maps::is_dry() {
+            insert::would(hash, now)
+        } else {
+            conclude(insert::insert(hash, now)) != NO_PLACE
+        };
+        if !is_placed {
+            return dropped(Reason::DropNoPlace);
+        }
     }
     Outcome {
         host: outcome as HostId,
@@ -108,15 +115,24 @@ fn decide_described<const RECORDS: bool>() -> u32 {
     let backend = backends.get(decision.host);
     let state = backend.state();
     if state == HostState::Gone && decision.host != HOST_NONE {
-        count(if kept.pin().is_some() {
-            Reason::ViolationPinNamesNobody
-        } else {
-            Reason::ViolationSlotNamesNobody
-        });
+        if !(RECORDS && maps::is_dry()) {
+            count(if kept.pin().is_some() {
+                Reason::ViolationPinNamesNobody
+            } else {
+                Reason::ViolationSlotNamesNobody
+            });
+        }
         return drop(Reason::DropInternal);
     }
     flow.made.is_draining = (state == HostState::Draining) as u8;
     let answer = decision.host as u32 | (decision.reason as u32) << 16;
+    if RECORDS && maps::is_dry() {
+        return if pin::hangs_on_a_place(flow, &kept, &decision, &backends) {
+            answer | INSERT
+        } else {
+            answer
+        };
+    }
     // Also for a packet that is dropped, as nobody can take it for its host, which is down: the flow lives on.
     match pin::apply(flow, &kept, &decision, &backends) {
         Applied::Done => answer,

@@ -13,7 +13,7 @@ use lb_common::parse::{Frame, Header, L3, Packet, Signal, TCP, UDP};
 use lb_common::reason::Reason;
 use lb_common::{mss, ttl};
 
-use crate::backend::{Record, count_packet};
+use crate::backend::Record;
 use crate::verdict::Verdict;
 use crate::{frame_of, maps, tagged};
 
@@ -23,8 +23,6 @@ const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
 /// A packet on its way out.
 pub struct Leaving<'a> {
     pub frame: &'a Frame,
-    /// Of the whole frame, bytes.
-    pub len: usize,
     pub packet: &'a Packet,
     /// Of its flow: what outer headers vary by.
     pub hash: FlowHash,
@@ -51,7 +49,7 @@ impl Out {
     }
 }
 
-/// Makes the packet one for its backend, and counts it there. `translate` does so where the mode is `nat`. `Err` is why it is
+/// Makes the packet one for its backend; who calls counts it there. `translate` does so where the mode is `nat`. `Err` is why it is
 /// dropped; nothing has changed then but for [`Reason::DropInternal`].
 #[inline(always)]
 pub fn forward(
@@ -91,16 +89,14 @@ pub fn forward(
     if maps::features() & FEATURE_TAGS != 0 && backend.flags & BackendFlags::TAGGED != 0 {
         tagged::put(ctx, &Tags(record.egress().tags))?;
     }
-    let out = if backend.ifindex == ctx.ingress_ifindex() as u32 {
-        Out::Back
+    if backend.ifindex == ctx.ingress_ifindex() as u32 {
+        Ok(Out::Back)
     } else if maps::EGRESS.redirect(backend.ifindex, 0).is_ok() {
-        Out::Across
+        Ok(Out::Across)
     } else {
         // The kernel takes an interface that is removed out of the map.
-        return Err(Reason::DropInternal);
-    };
-    count_packet(record, leaving.len as u64);
-    Ok(out)
+        Err(Reason::DropInternal)
+    }
 }
 
 /// Destination NAT of a TCP or UDP packet, which goes to its backend for `reason`.

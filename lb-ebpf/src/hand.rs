@@ -29,7 +29,13 @@ pub struct Hand {
     /// What an ICMP packet quotes: offsets from the start of the frame.
     pub quoted_ip: u16,
     pub quoted_l4: u16,
+    /// The interface that it leaves by, where it is sent on.
+    pub egress: u32,
+    pub pad: u32,
 }
+
+/// In [`Hand::service`]: none yet.
+pub const NO_SERVICE: u16 = u16::MAX;
 
 /// The record. It is not touched by another program run meanwhile.
 #[inline(always)]

@@ -45,6 +45,35 @@ extern "C" fn insert_pin(hash: u64, now: u32) -> u32 {
     table::insert(&Memory, FlowHash(hash), tuple, entry, now) as u32
 }
 
+/// Whether [`insert`] would find a place, of which nothing is taken.
+#[inline(always)]
+pub fn would(hash: FlowHash, now: u32) -> bool {
+    match would_place(hash.0, now) {
+        NO_PLACE => would_evict(hash.0, now) != 0,
+        inserted => inserted == Inserted::Placed as u32,
+    }
+}
+
+const NO_PLACE: u32 = Inserted::NoPlace as u32;
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn would_place(hash: u64, now: u32) -> u32 {
+    let Some(flow) = maps::WORK.get_ptr(0) else { return NO_PLACE };
+    // SAFETY: this CPU's record, which no other program run touches meanwhile.
+    let tuple = unsafe { &(*flow).packet.tuple };
+    table::would_insert(&Memory, FlowHash(hash), tuple, now, maps::overflow_has_room()) as u32
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn would_evict(hash: u64, now: u32) -> u32 {
+    match entry() {
+        Some(entry) => table::would_evict(&Memory, FlowHash(hash), entry, now) as u32,
+        None => 0,
+    }
+}
+
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn evict_pin(hash: u64, now: u32) -> u32 {

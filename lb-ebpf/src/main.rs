@@ -64,10 +64,11 @@ pub fn sluice_whole_frags(ctx: XdpContext) -> u32 {
     balance_whole::<true, false>(&ctx).finish()
 }
 
-/// As [`sluice_whole`], and each decision is recorded.
+/// As [`sluice_whole`], and each decision is recorded. The one that is loaded for dry runs, too.
 #[xdp]
 pub fn sluice_record(ctx: XdpContext) -> u32 {
-    balance_whole::<false, true>(&ctx).finish()
+    let verdict = balance_whole::<false, true>(&ctx);
+    if maps::is_dry() { verdict.code() } else { verdict.finish() }
 }
 
 /// The frame as far as it can be read, and its length with all its pieces, bytes.

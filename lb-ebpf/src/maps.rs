@@ -7,8 +7,8 @@ use aya_ebpf::maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArra
 use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key as HashKey;
 use lb_common::layout::{
-    BackendStats, ClientKey, ClientRing, Cold, DecisionRecord, Directory, HOST_MAX, Overflow, Own, PREFIXES,
-    Prefix, SLOTS_A_BLOCK, Settings, Tuple, VipFlags, state,
+    BackendStats, ClientKey, ClientRing, Cold, DecisionRecord, Directory, FEATURE_DRY, HOST_MAX, Overflow,
+    Own, PREFIXES, Prefix, SLOTS_A_BLOCK, Settings, Tuple, VipFlags, state,
 };
 use lb_common::reason::REASONS;
 
@@ -105,6 +105,10 @@ pub static TEST_CLOCK: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static DECISION: Array<DecisionRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// Of a load for dry runs: whether the overflow map is full (0 or 1), which only who counts it can say.
+#[map]
+static OVERFLOW_FULL: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
 /// Set by the loader before the program is verified, so that each field is a constant to the verifier and to the JIT.
 #[unsafe(no_mangle)]
 static SETTINGS: Settings = Settings {
@@ -161,6 +165,21 @@ pub fn bucket_mask() -> u32 {
 #[inline(always)]
 pub fn features() -> u32 {
     setting!(features)
+}
+
+/// Whether this load of the program may change nothing that another shares: pins, counters, what is remembered of fragments, what answers
+/// are paced by. All that could asks here, and where packets are many nothing does: what a load for traffic keeps of the question is that it
+/// reads the constant.
+#[inline(always)]
+pub fn is_dry() -> bool {
+    features() & FEATURE_DRY != 0
+}
+
+/// Whether the overflow map takes another pin, as far as a dry run was told.
+#[inline(always)]
+pub fn overflow_has_room() -> bool {
+    // SAFETY: one aligned word of a map.
+    OVERFLOW_FULL.get_ptr(0).is_none_or(|full| unsafe { full.read_volatile() } == 0)
 }
 
 /// What is known of an address, see `lb_common::layout::VipFlags`; 0: nothing.

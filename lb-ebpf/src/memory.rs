@@ -71,6 +71,9 @@ impl Table for Memory {
             if let Phase::Reset = to {
                 stats.reset += 1;
             }
+            if let (Phase::HalfOpen, Phase::Empty) = (from, to) {
+                stats.unanswered += 1;
+            }
         }
     }
 

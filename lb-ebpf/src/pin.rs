@@ -3,7 +3,7 @@
 use lb_common::decide::{Decision, Pin, PinAction, View, stateless};
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::FlowHash;
-use lb_common::layout::{BackendStats, Cold, HostId, HostState, Policy, Slot, Window};
+use lb_common::layout::{BackendStats, Cold, HostId, HostState, Overflow, Policy, Slot, Window};
 use lb_common::parse::{Packet, Segment, Signal};
 use lb_common::reason::Reason;
 use lb_common::table::{self, Found, IN_OVERFLOW, Inserted};
@@ -80,12 +80,16 @@ struct FlowView<'a> {
     backends: &'a Backends,
 }
 
+/// Half the number space away, where no packet of the flow is.
+const NOWHERE: u32 = 1 << 31;
+
 impl FlowView<'_> {
+    /// The packet's sequence number without that of the pin's record.
     #[inline(always)]
-    fn has_sequence(&self) -> bool {
-        table::cold_of(&Memory, &self.kept.found).is_some_and(|cold| {
+    fn past_sequence(&self) -> u32 {
+        table::cold_of(&Memory, &self.kept.found).map_or(NOWHERE, |cold| {
             // SAFETY: a record of the map; an aligned word.
-            unsafe { (*cold).sequence == self.flow.segment.sequence }
+            self.flow.segment.sequence.wrapping_sub(unsafe { (*cold).sequence })
         })
     }
 }
@@ -98,12 +102,17 @@ impl View for FlowView<'_> {
 
     #[inline(always)]
     fn is_same_syn(&self) -> bool {
-        self.has_sequence()
+        self.past_sequence() == 0
     }
 
     #[inline(always)]
-    fn is_after_fin(&self) -> bool {
-        self.has_sequence()
+    fn past_fin(&self) -> u32 {
+        self.past_sequence()
+    }
+
+    #[inline(always)]
+    fn is_recent(&self) -> bool {
+        self.kept.found.word.idle(self.flow.now) <= 1
     }
 
     #[inline(always)]
@@ -180,6 +189,8 @@ pub fn apply(flow: &mut Flow, kept: &Kept, decision: &Decision, backends: &Backe
         PinAction::Refresh => {
             match phase {
                 Phase::Closing => note_end(flow, found),
+                // Nothing else leaves a pin half-open.
+                Phase::HalfOpen => book_of(found, |stats| stats.syns_again += 1),
                 Phase::Reset => note_answer(flow, found),
                 _ => {}
             }
@@ -211,6 +222,16 @@ pub fn apply(flow: &mut Flow, kept: &Kept, decision: &Decision, backends: &Backe
     }
 }
 
+/// Of a dry run, in place of [`apply`]: whether the packet goes on only if there is a place for its flow's pin, which is then prepared.
+#[inline(always)]
+pub fn hangs_on_a_place(flow: &mut Flow, kept: &Kept, decision: &Decision, backends: &Backends) -> bool {
+    let needs = matches!(decision.pin.action, PinAction::Make)
+        && !kept.found.is_some()
+        && flow.slot.is_open()
+        && matches!(flow.packet.signal, Signal::Syn);
+    needs && prepare(flow, decision.pin.host, decision.pin.phase, backends).is_some()
+}
+
 /// Books in further counters, if there are some: see `Backend::tally`.
 #[inline(always)]
 fn tally(index: u32, book: impl FnOnce(&mut BackendStats)) {
@@ -236,10 +257,24 @@ fn is_kept(found: &Found) -> bool {
 fn note_end(flow: &Flow, found: &Found) {
     let sequence = match flow.packet.signal {
         Signal::Fin => flow.segment.sequence_after,
-        Signal::Rst if found.word.phase() as u8 != Phase::Closing as u8 => flow.segment.sequence ^ 1 << 31,
+        Signal::Rst if found.word.phase() as u8 != Phase::Closing as u8 => {
+            book_of(found, |stats| stats.client_resets += 1);
+            flow.segment.sequence ^ 1 << 31
+        }
         _ => return,
     };
     note(found, sequence);
+}
+
+/// Books in the counters of a pin that was found.
+#[inline(always)]
+fn book_of(found: &Found, book: impl FnOnce(&mut BackendStats)) {
+    if let Some(cold) = table::cold_of(&Memory, found)
+        // SAFETY: a record of the map; an aligned word. Of a pin that ends meanwhile it may be another flow's: a count off by one.
+        && let Some(stats) = stats(unsafe { (&raw const (*cold).stats).read_volatile() })
+    {
+        book(stats);
+    }
 }
 
 /// Notes where the client is in the sequence of what it sends: so the daemon can tell the host that the flow has ended.
@@ -273,13 +308,32 @@ fn make(
     replaces: bool,
     backends: &Backends,
 ) -> Applied {
+    let Some(entry) = prepare(flow, host, phase, backends) else { return Applied::Done };
+    if replaces {
+        return Applied::Remade(table::remake(&Memory, &kept.found, entry, flow.now) as u32);
+    }
+    let needs_none = !flow.slot.is_open() && host == flow.slot.owner();
+    if needs_none && !matches!(flow.packet.signal, Signal::Datagram) && !gate::is_open(flow.now) {
+        gate::hold();
+        return Applied::Remade(Inserted::NoPlace as u32);
+    }
+    gate::pass(flow.now);
+    Applied::Insert
+}
+
+/// Writes the new pin into this CPU's record.
+#[inline(always)]
+fn prepare(
+    flow: &mut Flow,
+    host: HostId,
+    phase: Phase,
+    backends: &Backends,
+) -> Option<&'static mut Overflow> {
     let backend = backends.get(host);
     if backend.state() == HostState::Gone {
-        return Applied::Done;
+        return None;
     }
-    let Some(entry) = insert::entry() else {
-        return Applied::Done;
-    };
+    let entry = insert::entry()?;
     let tuple = &flow.packet.tuple;
     let stats = backend.get().stats;
     entry.word = Word::new(flow.hash.tag(), host, phase, flow.now).with_set(flow.policy.set()).0;
@@ -301,16 +355,7 @@ fn make(
     (flow.made.stats, flow.made.tally) = (stats, backend.get().tally);
     flow.made.host = host;
     flow.made.begins = matches!(phase, Phase::HalfOpen | Phase::Udp) as u8;
-    if replaces {
-        return Applied::Remade(table::remake(&Memory, &kept.found, entry, flow.now) as u32);
-    }
-    let needs_none = !flow.slot.is_open() && host == flow.slot.owner();
-    if needs_none && !matches!(flow.packet.signal, Signal::Datagram) && !gate::is_open(flow.now) {
-        gate::hold();
-        return Applied::Remade(Inserted::NoPlace as u32);
-    }
-    gate::pass(flow.now);
-    Applied::Insert
+    Some(entry)
 }
 
 /// Books how the making of a pin ended. Without a place it is harmless where the flow's host is the stateless answer now and

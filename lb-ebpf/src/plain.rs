@@ -6,6 +6,7 @@ use lb_common::layout::FEATURE_NAT;
 use lb_common::parse::{parse_plain, suspect};
 use lb_common::reason::Reason;
 
+use crate::backend::count_packet;
 use crate::forward::{Leaving, forward, translate};
 use crate::frame_of;
 use crate::maps;
@@ -46,9 +47,12 @@ pub fn balance_plain<const FRAGS: bool>(ctx: &XdpContext) -> Verdict {
         Err(Reason::PassUnhandled) => return call_whole(ctx),
         Err(reason) => return Verdict::drop(reason),
     };
-    let leaving = Leaving { frame: &frame, len, packet: &packet, hash: routed.hash, is_flow: true };
+    let leaving = Leaving { frame: &frame, packet: &packet, hash: routed.hash, is_flow: true };
     match forward(ctx, &leaving, &routed.backend, |to| translate(&frame, &packet, to, routed.reason)) {
-        Ok(way) => way.verdict(routed.reason),
+        Ok(way) => {
+            count_packet(&routed.backend, len as u64);
+            way.verdict(routed.reason)
+        }
         // Its sender is to be told, for which the whole program decides once more: the pin is there, so it decides the same.
         Err(Reason::DropTooBig) => call_whole(ctx),
         Err(reason) => Verdict::drop(reason),

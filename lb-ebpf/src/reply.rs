@@ -122,6 +122,7 @@ fn reply(ctx: &XdpContext, hand: &mut Hand) -> Result<Step, Reason> {
         }
     };
     translated.map_err(refused)?;
+    hand.egress = route.ifindex;
     // An interface that is none of ours may not be one that frames can be redirected to.
     if by_kernel || !maps::is_own(route.ifindex) {
         return Ok(TO_KERNEL);

@@ -4,7 +4,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::flow::{Phase, Word};
 use lb_common::hash::FlowHash;
 use lb_common::layout::{
-    Directory, HOST_NONE, HostId, HostState, Policy, SLOTS_A_BLOCK, Service, Slot, Way, Window,
+    Directory, HOST_NONE, HostId, HostState, Policy, SLOTS_A_BLOCK, Service, Side, Slot, Way, Window,
 };
 use lb_common::parse::{Frame, Packet, Segment, Signal};
 use lb_common::reason::Reason;
@@ -122,6 +122,7 @@ pub fn exactly<const RECORDS: bool>(
         record.service = found.number();
         record.policy = found.policy.0;
         record.signal = packet.signal as u8;
+        record.side = Side::Client as u8;
         record.slot_number = slot_number;
         (record.slot, record.host) = (slot.0, slot.owner());
     });

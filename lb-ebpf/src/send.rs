@@ -6,7 +6,7 @@ use lb_common::nat::{self, Endpoint, Headers, Transport};
 use lb_common::parse::{Frame, What};
 use lb_common::reason::Reason;
 
-use crate::backend::{numbered, tally_packet};
+use crate::backend::{count_packet, numbered, tally_packet};
 use crate::forward::{Leaving, Out, forward, refuse_hairpin, refused, room};
 use crate::hand::{Hand, Step, context, frame, hand};
 use crate::maps;
@@ -37,7 +37,6 @@ extern "C" fn send_on(ctx: *mut xdp_md, reason: u32) -> Step {
         let frame = frame(&ctx);
         let leaving = Leaving {
             frame: &frame,
-            len: hand.len as usize,
             packet: hand.packet(),
             hash: hand.hash,
             is_flow: matches!(hand.whole.what, What::Flow),
@@ -47,7 +46,13 @@ extern "C" fn send_on(ctx: *mut xdp_md, reason: u32) -> Step {
             translate(&frame, hand, to)
         });
         match sent {
-            Ok(_) => tally_packet(&record, hand.len as u64),
+            Ok(_) => {
+                hand.egress = record.get().ifindex;
+                if !maps::is_dry() {
+                    count_packet(&record, hand.len as u64);
+                    tally_packet(&record, hand.len as u64);
+                }
+            }
             Err(Reason::DropTooBig) => hand.mtu = room(record.get()),
             Err(_) => {}
         }

@@ -58,7 +58,7 @@ impl Verdict {
     /// Whether the frame goes to the kernel, or back to who sent it: with the VLAN tags that it came with.
     #[inline(always)]
     pub const fn goes_back_as_it_came(self) -> bool {
-        self.0 & 0xff == XDP_PASS || matches!(Reason::from_number(self.reason()).class(), Class::Answer)
+        self.code() == XDP_PASS || matches!(Reason::from_number(self.reason()).class(), Class::Answer)
     }
 
     /// Number of the reason.
@@ -71,11 +71,17 @@ impl Verdict {
     #[inline(always)]
     pub fn finish(self) -> u32 {
         count_number(self.reason());
+        self.code()
+    }
+
+    /// The kernel's code.
+    #[inline(always)]
+    pub const fn code(self) -> u32 {
         self.0 & 0xff
     }
 }
 
-/// One more packet for this reason.
+/// One more packet for this reason. Not to be called in a dry run.
 #[inline(always)]
 pub fn count(reason: Reason) {
     count_number(reason as u32);

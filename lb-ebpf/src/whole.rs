@@ -7,13 +7,13 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use lb_common::icmp::{self, Kind};
-use lb_common::layout::{DecisionRecord, FEATURE_NAT, FEATURE_PING, HostId, Policy, VipFlags};
+use lb_common::layout::{DecisionRecord, FEATURE_NAT, FEATURE_PING, HostId, Policy, Side, VipFlags};
 use lb_common::parse::{IP_HEADER_MOST, L3, Packet, Signal, What, parse_whole_into, suspect};
 use lb_common::reason::Reason;
 
 use crate::answer::{echo, reject, reset, time_exceeded, too_big};
 use crate::fragments::Way;
-use crate::hand::{Step, context, ended, finish, frame, hand};
+use crate::hand::{NO_SERVICE, Step, context, ended, finish, frame, hand};
 use crate::record::record;
 use crate::send::send;
 use crate::service::Found;
@@ -25,7 +25,10 @@ pub fn balance_whole<const FRAGS: bool, const RECORDS: bool>(ctx: &XdpContext) -
     record::<RECORDS>(|record| *record = DecisionRecord::default());
     let tags = match tagged::strip(ctx) {
         Ok(tags) => tags,
-        Err(reason) => return Verdict::of(reason),
+        Err(reason) => {
+            record::<RECORDS>(|record| record.reason = reason as u32);
+            return Verdict::of(reason);
+        }
     };
     let mut verdict = match handle::<FRAGS, RECORDS>(ctx) {
         Ok(verdict) => verdict,
@@ -34,7 +37,10 @@ pub fn balance_whole<const FRAGS: bool, const RECORDS: bool>(ctx: &XdpContext) -
     if !tags.is_empty() && verdict.goes_back_as_it_came() && tagged::put(ctx, &tags).is_err() {
         verdict = Verdict::drop(Reason::DropInternal);
     }
-    record::<RECORDS>(|record| record.reason = verdict.reason());
+    record::<RECORDS>(|record| {
+        record.reason = verdict.reason();
+        note_hand(record);
+    });
     verdict
 }
 
@@ -43,14 +49,32 @@ pub fn balance_whole<const FRAGS: bool, const RECORDS: bool>(ctx: &XdpContext) -
 fn handle<const FRAGS: bool, const RECORDS: bool>(ctx: &XdpContext) -> Result<Verdict, Reason> {
     // SAFETY: the context is the program's own.
     let len = if FRAGS { unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 } } else { frame(ctx).len() as u32 };
-    hand()?.len = len;
+    let in_hand = hand()?;
+    in_hand.len = len;
+    if RECORDS {
+        (in_hand.mtu, in_hand.egress, in_hand.service) = (0, 0, NO_SERVICE);
+    }
     ended(parse(ctx.ctx))?;
+    record::<RECORDS>(|record| record.what = in_hand.whole.what as u8 + 1);
     match hand()?.whole.what {
         What::Flow => flow::<RECORDS>(ctx),
         What::Icmp => error_or_ping::<RECORDS>(ctx),
         What::Later => later(ctx),
         What::Overlap if vip(hand()?.packet()) != 0 => Err(Reason::DropFragmentOverlap),
         What::Overlap => Err(Reason::PassFragment),
+    }
+}
+
+/// What the steps have found out of the packet, for who explains its way.
+#[inline(always)]
+fn note_hand(record: &mut DecisionRecord) {
+    let Ok(in_hand) = hand() else { return };
+    if record.what != 0 {
+        record.tuple = in_hand.packet().tuple;
+        (record.mtu, record.ifindex) = (in_hand.mtu, in_hand.egress);
+        if in_hand.service != NO_SERVICE {
+            (record.service, record.side) = (in_hand.service, Side::Backend as u8);
+        }
     }
 }
 

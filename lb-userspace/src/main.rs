@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use lb_userspace::cli::{self, Cli, Command, Failure};
 
 pub fn main() -> ExitCode {
+    // A shell asks what could come next on a line; then the process ends here.
+    cli::completions::answer();
     match cli::parse() {
         Ok(cli) => cli::finish(dispatch(&cli)),
         Err(code) => code,
@@ -15,6 +17,7 @@ fn dispatch(Cli { global, command }: &Cli) -> Result<(), Failure> {
     match command {
         Command::Run(args) => cli::run::run(global, args),
         Command::Status(args) => cli::status::run(global, args),
+        Command::Top(args) => cli::top::run(global, args),
         Command::Drain(args) => cli::drain::run(global, args),
         Command::Undrain(args) => cli::undrain::run(global, args),
         Command::Drains(args) => cli::drains::run(global, args),
@@ -24,6 +27,8 @@ fn dispatch(Cli { global, command }: &Cli) -> Result<(), Failure> {
         Command::Plan(args) => cli::plan::run(global, args),
         Command::Flows(args) => cli::flows::run(global, args),
         Command::Kick(args) => cli::kick::run(global, args),
+        Command::Maintain(args) => cli::maintain::run(global, args),
+        Command::Shift(args) => cli::shift::run(global, args),
         Command::Events(args) => cli::events::run(global, args),
         Command::Health(args) => cli::health::run(global, args),
         Command::Apply(args) => cli::apply::run(global, args),
@@ -33,10 +38,13 @@ fn dispatch(Cli { global, command }: &Cli) -> Result<(), Failure> {
         Command::Show(args) => cli::show::run(global, args),
         Command::Diff(args) => cli::diff::run(global, args),
         Command::Rings(args) => cli::rings::run(global, args),
+        Command::Explain(args) => cli::explain::run(global, args),
         Command::Check(args) => cli::check::run(args),
+        Command::Doctor(args) => cli::doctor::run(global, args),
         Command::Upgrade(args) => cli::upgrade::run(global, args),
         Command::Detach(args) => cli::detach::run(global, args),
         Command::Decap(args) => cli::decap::run(global, args),
         Command::Completions(args) => cli::completions::run(args),
+        Command::Man(args) => cli::man::run(args),
     }
 }

@@ -7,8 +7,11 @@
 pub mod bench;
 pub mod chaos;
 pub mod demo;
+pub mod emulator;
+pub mod health;
 pub mod packets;
 pub mod rig;
+pub mod rolling;
 pub mod seeds;
 pub mod servers;
 pub mod site;

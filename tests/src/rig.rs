@@ -18,11 +18,15 @@
 
 mod counts;
 pub mod decap;
+mod dump;
 mod outer;
+mod pool;
 mod runner;
 mod setup;
 mod table;
+mod wipe;
 
+use std::mem::ManuallyDrop;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -32,6 +36,7 @@ use lb_common::layout::{Own, Policy, Tuple};
 use lb_userspace::dataplane::{Abilities, Dataplane, Options, Sizes, detach_all};
 
 pub use counts::{BEGAN, BEGAN_UDP, Counts, Delta, NOTHING, PairDelta, phases};
+pub use dump::{Dump, dump};
 pub use outer::wrapped;
 pub use runner::{Random, Runner, lasting, stay_on, two_cpus};
 pub use setup::{Setup, gue, ipip_v4, ipip_v6, l2, nat, tuple, words};
@@ -92,7 +97,9 @@ pub struct Answer {
 
 /// A loaded data path. Its pins in bpffs go when it is dropped.
 pub struct Rig {
-    pub dataplane: Dataplane,
+    pub dataplane: ManuallyDrop<Dataplane>,
+    /// It has no pins in bpffs, and is left to other tests.
+    is_borrowed: bool,
     /// Numbers of counters that were ever published.
     stats: std::collections::BTreeSet<u32>,
     setup: Option<Setup>,
@@ -132,14 +139,24 @@ impl Rig {
     /// As [`Self::open`], with other settings. Without the test clock, [`Self::pass`] does nothing, and the key must be
     /// [`KEY`].
     pub fn open_with(options: Options) -> Self {
-        let dataplane = Dataplane::open(options).expect("the data path loads");
-        dataplane.set_clock(START);
-        Rig { dataplane, stats: Default::default(), setup: None }
+        let rig = Self::on(Dataplane::open(options).expect("the data path loads"));
+        rig.dataplane.set_clock(START);
+        rig
+    }
+
+    /// As [`Self::open_with`], in a hundredth of the time if another test has left such a one. It has no pins in bpffs, so no other can be opened
+    /// beside or after it.
+    pub fn borrow(options: Options) -> Self {
+        let mut rig = Self::on(pool::borrow(options));
+        rig.is_borrowed = true;
+        rig.dataplane.set_clock(START);
+        rig
     }
 
     /// Around a data path that is open, with the clock as it is.
     pub fn on(dataplane: Dataplane) -> Self {
-        Rig { dataplane, stats: Default::default(), setup: None }
+        let dataplane = ManuallyDrop::new(dataplane);
+        Rig { dataplane, is_borrowed: false, stats: Default::default(), setup: None }
     }
 
     /// Publishes a setup.
@@ -221,9 +238,17 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        let removed = detach_all(&self.dataplane.paths);
-        if !std::thread::panicking() {
-            assert!(removed.expect("the pins can be removed"), "the rig's pins were there");
+        // SAFETY: nobody uses it after this.
+        let dataplane = unsafe { ManuallyDrop::take(&mut self.dataplane) };
+        match (self.is_borrowed, std::thread::panicking()) {
+            (true, false) => pool::give_back(dataplane),
+            (true, true) => {}
+            (false, is_panicking) => {
+                let removed = detach_all(&dataplane.paths);
+                if !is_panicking {
+                    assert!(removed.expect("the pins can be removed"), "the rig's pins were there");
+                }
+            }
         }
     }
 }

@@ -82,7 +82,8 @@ impl Plan {
 /// Everything runs; dropped in the order of the fields.
 pub struct Site {
     pub daemon: SluiceDaemon,
-    _decap: Vec<Decap>,
+    /// One for each host, with `ipip` and `gue`.
+    pub decap: Vec<Decap>,
     pub nginx: Vec<Nginx>,
     _tcp: Vec<EchoServer>,
     _udp: Vec<UdpEchoServer>,
@@ -92,6 +93,15 @@ pub struct Site {
 impl Site {
     /// Builds the topology, starts nginx and echo servers on all hosts and the daemon on the balancer.
     pub fn start(builder: Builder, plan: &Plan) -> Result<Self> {
+        Self::start_with(builder, plan, |_| Ok(String::new()))
+    }
+
+    /// As [`start`](Self::start), with more text behind the config; before the daemon starts, the topology is made ready for it.
+    pub fn start_with(
+        builder: Builder,
+        plan: &Plan,
+        more: impl FnOnce(&Topology) -> Result<String>,
+    ) -> Result<Self> {
         let is_tunnelled = matches!(plan.forward, "ipip" | "gue");
         let mut builder = builder.hosts(plan.weights.len()).xdp_on_hosts(is_tunnelled);
         if plan.forward == "nat" {
@@ -110,8 +120,9 @@ impl Site {
                 decap.push(Decap::start(&topology, host, &[])?);
             }
         }
-        let daemon = SluiceDaemon::start(&topology, &config(&topology, plan))?;
-        Ok(Site { daemon, _decap: decap, nginx, _tcp: tcp, _udp: udp, topology })
+        let more = more(&topology)?;
+        let daemon = SluiceDaemon::start(&topology, &(config(&topology, plan) + &more))?;
+        Ok(Site { daemon, decap, nginx, _tcp: tcp, _udp: udp, topology })
     }
 
     /// The VIPs: IPv4, then IPv6.
@@ -137,6 +148,17 @@ impl Site {
     pub fn violations(&self) -> Result<String> {
         let status = self.daemon.cli_json(&["status", "--json"])?;
         Ok(status["violations"].to_string())
+    }
+
+    /// Clients of the web service's flows that count as established and have been silent for two seconds.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn silent(&self) -> Result<Vec<String>> {
+        let args = ["flows", "--service", "web-v4", "--phase", "established", "--idle", "2s", "--json"];
+        let flows = self.daemon.cli_json(&args)?;
+        let flows = flows["flows"].as_array().context("an answer has no flows")?;
+        Ok(flows.iter().map(|flow| format!("{} {}", flow["client"], flow["host"])).collect())
     }
 }
 
@@ -207,6 +229,16 @@ pub fn config(topology: &Topology, plan: &Plan) -> String {
         }
     }
     text
+}
+
+/// A config without the section of a host.
+///
+/// # Panics
+/// Unless the host has one.
+pub fn without(config: &str, host: &str) -> String {
+    let (head, tail) = config.split_once(&format!("[hosts.{host}]")).expect("the host has a section");
+    let next = tail.find("\n[").map_or(tail.len(), |at| at + 1);
+    format!("{head}{}", &tail[next..])
 }
 
 /// `sluice decap` on a host; taken off at the end.

@@ -6,18 +6,22 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use aya::programs::ProgramInfo;
 use lb_common::flow::{self, Timeouts as Limits};
 use lb_common::icmp::Problem;
 use lb_common::layout::{
-    FEATURE_GUE, FEATURE_NAT, FEATURE_PING, FEATURE_RANGES, FEATURE_TAGS, PREFIXES, Slot,
+    FEATURE_GUE, FEATURE_NAT, FEATURE_PING, FEATURE_RANGES, FEATURE_TAGS, PREFIXES, Slot, state,
 };
+use lb_common::reason::Reason;
 use lb_laws::wire::{error, hop, untagged};
 use lb_userspace::config::limits::{PINS, RING_SIZE, TIMEOUT, default};
-use lb_userspace::dataplane::{Abilities, Options, Sizes};
+use lb_userspace::dataplane::{Abilities, Dry, DryRun, Options, Sizes};
 use lb_userspace::engine::by_phase;
 use lb_userspace::model::Timeouts;
 use sluice_tests::packets::{Packet, too_big, with_byte};
-use sluice_tests::rig::{Delta, PairDelta, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, ipip_v4, ipip_v6, l2};
+use sluice_tests::rig::{
+    Delta, INGRESS, PairDelta, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, ipip_v4, ipip_v6, l2,
+};
 
 /// The verifier walks a million instructions at most, over all ways through the program. A change that comes near is
 /// better noticed here than on a kernel that walks a few more.
@@ -36,10 +40,15 @@ fn defaults() -> Options {
 /// Loads the programs, holds them against the budget, and sends them the packets.
 fn check(settings: &str, options: Options) {
     let mut rig = Rig::open_with(options);
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let attached = rig.dataplane.program().unwrap().info().unwrap();
     let called = rig.dataplane.called_program().unwrap().info().unwrap();
-    for (program, info) in [("attached", attached), ("called", called)] {
+    holds_budget(settings, [("attached", attached), ("called", called)]);
+    forwards(&mut rig);
+}
+
+fn holds_budget<'a>(settings: &str, programs: impl IntoIterator<Item = (&'a str, ProgramInfo)>) {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    for (program, info) in programs {
         let walked = info.verified_instruction_count().expect("Linux 5.16 tells it");
         let translated = info.size_translated().map_or("?".to_owned(), |bytes| (bytes / 8).to_string());
         let counts = format!(
@@ -51,7 +60,6 @@ fn check(settings: &str, options: Options) {
         io::stderr().write_all(counts.as_bytes()).unwrap();
         assert!(walked <= MOST_WALKED, "{settings}, {program}: {walked} instructions, {MOST_WALKED} at most");
     }
-    forwards(&mut rig);
 }
 
 #[test]
@@ -75,6 +83,41 @@ fn with_records_of_decisions() {
     check("records", Options { records: true, ..defaults() });
     let options = Options { records: true, abilities: everything(), ..defaults() };
     check("records and every ability", options);
+}
+
+/// Beside the programs for traffic, over their maps: it says what they then do.
+#[test]
+fn for_dry_runs() {
+    for (settings, options) in [
+        ("dry runs", defaults()),
+        ("dry runs, every ability", Options { abilities: everything(), ..defaults() }),
+    ] {
+        let mut rig = Rig::open_with(options);
+        // With what all these leave.
+        forwards(&mut rig);
+        let mut dry = Dry::load(&rig.dataplane.options).unwrap();
+        holds_budget(settings, [("dry", dry.program().unwrap().info().unwrap())]);
+        let ends = [TCP_V4, TCP_V6, MOVING].map(ends);
+        let tcp = ends.into_iter().flat_map(|(from, to)| {
+            let packet = Packet::tcp(SocketAddr::new(from.ip(), 50_000), to);
+            let going_on = packet.clone().seq(2).ack(1);
+            let tagged = going_on.clone().vlan(7);
+            [packet.syn(1), going_on.clone(), tagged, going_on.clone().fin(), going_on.rst()]
+        });
+        let (from, to) = ends[0];
+        let udp = [UDP_V4, UDP_V6].map(self::ends);
+        let udp = udp.into_iter().map(|(from, to)| Packet::udp(from, to).payload(&[7; 1472]));
+        let ping = Packet::ping(from.ip(), to.ip(), 1, 1);
+        let others = [ping, Packet::udp(from, to), Packet::tcp(from, to).ack(1).ttl(1)];
+        for frame in tcp.chain(udp).chain(others).map(|packet| packet.build()) {
+            let DryRun { verdict, bytes, record } = dry.run(&frame, INGRESS, false).unwrap();
+            let live = rig.run(&frame);
+            assert_eq!((verdict, &bytes), (live.verdict, &live.bytes), "{record:?}");
+            let reason = Reason::from_number(record.reason).name();
+            assert_eq!(live.delta.reason(reason), 1, "{reason}");
+        }
+        rig.audit();
+    }
 }
 
 /// Each is code that the verifier takes away where it is off, as the defaults have all of them.
@@ -243,7 +286,7 @@ fn forwards(rig: &mut Rig) {
     sent(rig, other(2).seq(6).rst(), "forward_pin", (MOVING, 2), reset);
 
     // What the attached program leaves to the other one.
-    let more = |packet: Packet| packet.seq(1).ack(1).payload(b"more");
+    let more = |packet: Packet| packet.seq(100).ack(1).payload(b"more");
     sent(rig, more(tcp(TCP_V4)).vlan(7), "forward_pin", (TCP_V4, 1), back_again());
     sent(rig, more(tcp(TCP_V6)).extension(0, &[1, 4, 0, 0, 0, 0]), "forward_pin", (TCP_V6, 1), back_again());
     sent(rig, more(tcp(TCP_V4)).options(&[1; 40]).tag(0x88a8, 7).vlan(8), "forward_pin", (TCP_V4, 1), none);
@@ -315,4 +358,38 @@ fn passed(rig: &mut Rig, frame: Vec<u8>, reason: &'static str) {
     let answer = rig.run(&frame);
     assert_eq!((answer.verdict, answer.delta), (XDP_PASS, Delta::of([reason])));
     assert_eq!(answer.bytes, frame);
+}
+
+/// What [`Rig::borrow`] leaves to the next test is as new: else tests would hang together.
+#[test]
+fn a_borrowed_program_is_left_as_it_came() {
+    // Of no other test here.
+    let options = Options {
+        flood_gate: 99_999,
+        test_clock: true,
+        abilities: everything(),
+        ..Rig::options(Rig::small())
+    };
+    let id = |rig: &mut Rig| rig.dataplane.program().unwrap().info().unwrap().id();
+    let mut first = Rig::borrow(options.clone());
+    let (number, counts) = (id(&mut first), first.counts());
+    let words: Vec<u64> = (0..state::WORDS).map(|word| first.dataplane.maps.state.load(word)).collect();
+    forwards(&mut first);
+    assert!(!first.pins().is_empty());
+    first.pass(1_000_000);
+    first.sweep();
+    drop(first);
+    let mut second = Rig::borrow(options);
+    assert_eq!(id(&mut second), number, "it was loaded again");
+    assert_eq!(second.counts(), counts);
+    assert_eq!(
+        (0..state::WORDS).map(|word| second.dataplane.maps.state.load(word)).collect::<Vec<_>>(),
+        words
+    );
+    assert!(second.pins().is_empty());
+    // Nothing is published: everything is for the kernel.
+    let vip = "198.51.100.1:80".parse().unwrap();
+    let syn = Packet::tcp("10.0.0.1:40000".parse().unwrap(), vip).syn(7);
+    assert_eq!(second.run(&syn.build()).verdict, XDP_PASS);
+    forwards(&mut second);
 }

@@ -35,7 +35,11 @@ fn setup(rig: &Rig, slot: Slot) -> Setup {
 
 /// The data path of the same instance with a table of another size, made while the first one is at work.
 fn beside(rig: &Rig, pins: u32) -> Result<Rig, Error> {
-    let options = Options { sizes: sizes(pins), ..rig.dataplane.options.clone() };
+    sized(rig, sizes(pins))
+}
+
+fn sized(rig: &Rig, sizes: Sizes) -> Result<Rig, Error> {
+    let options = Options { sizes, ..rig.dataplane.options.clone() };
     lb_userspace::dataplane::Dataplane::open(options).map(Rig::on)
 }
 
@@ -95,13 +99,17 @@ fn all_pins_are_in_a_larger_and_in_a_smaller_table() {
         rig.marks().len()
     );
     let mut rigs = vec![ManuallyDrop::new(rig)];
-    for pins_of in [4000, 20_000, 1600] {
+    // The last two differ in their room for overflow alone.
+    let overflow = |overflow| Sizes { overflow, ..sizes(1600) };
+    for sizes in [sizes(4000), sizes(20_000), sizes(1600), overflow(2048), overflow(1500)] {
         let last = rigs.last_mut().unwrap();
-        let mut next = beside(last, pins_of).unwrap();
+        assert_ne!(last.dataplane.options.sizes, sizes);
+        let mut next = sized(last, sizes).unwrap();
         next.publish(&first_setup);
         next.dataplane.take_over().unwrap();
         next.audit();
-        assert_eq!(pins(&next), before, "in a table for {pins_of}");
+        assert_eq!(pins(&next), before, "in a table of {sizes:?}");
+        assert_eq!(next.dataplane.maps.sizes, sizes);
         let counts = next.counts();
         for (stats, pair) in &sent.pairs {
             let now = &counts.pairs[stats];

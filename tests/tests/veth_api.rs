@@ -1,6 +1,7 @@
 //! The socket of the real daemon, asked by real users: who may look, who may change, who neither; and what one who means ill can do
 //! to the others.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -14,8 +15,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sluice_tests::servers::SluiceDaemon;
+use sluice_tests::site::without;
 use sluice_tests::topology::Topology;
 
 /// Groups that every Debian has; nobody is in them.
@@ -243,80 +245,172 @@ fn who_asks_all_the_time_is_held_to_a_rate() {
 /// Whatever well-formed things are asked for, the daemon is alive after it, and has said no "internal error".
 #[test]
 fn the_daemon_outlives_any_request() {
-    let (daemon, _topology) = start();
+    let topology = Topology::builder().hosts(2).build().unwrap();
+    let config = config(&topology, "") + "[[services.checks]]\ntype = \"tcp\"\n";
+    let daemon = SluiceDaemon::start(&topology, &config).unwrap();
     let pid = daemon.process().unwrap().pid();
-    let mut request = any_request();
-    let mut runner = TestRunner::default();
     let mut stream = UnixStream::connect(daemon.socket()).unwrap();
-    let mut statuses = std::collections::BTreeMap::<u16, u32>::new();
-    for _ in 0..2000 {
-        let (what, hosts, fields) = request(&mut runner);
-        let mut body = match what {
-            "kick" => json!({ "host": hosts.first() }),
-            "self/drain" | "self/undrain" => json!({}),
-            _ => json!({ "hosts": hosts }),
-        };
-        for (name, value) in fields {
-            body[name] = value;
-        }
-        let status = post(&mut stream, what, &body);
-        assert!(status < 500, "{what} {body}: {status}\n{}", daemon.log());
-        *statuses.entry(status).or_default() += 1;
+    let document = ask(&mut stream, "GET", "/v1/openapi.json", None).1;
+    let wishes = Wishes::of(&document, &topology, &config);
+    let mut runner = TestRunner::default();
+    let mut answers = BTreeMap::<&str, BTreeMap<u16, u32>>::new();
+    for _ in 0..700 {
+        let (what, path, body) = wishes.any(&mut runner);
+        let (status, answer) = ask(&mut stream, "POST", &path, Some(&body));
+        assert!(status < 500, "{path} {body}: {status} {answer}\n{}", daemon.log());
+        let said = &document["paths"][what]["post"]["responses"][status.to_string()];
+        let (code, told) = (answer["code"].as_str(), said["description"].as_str().unwrap_or_default());
+        let is_told = status == 200 || code.is_some_and(|code| told.contains(&format!("`{code}`")));
+        assert!(is_told, "{path}: {status} {answer}, and the document says {said}");
+        *answers.entry(what).or_default().entry(status).or_default() += 1;
     }
-    assert!(statuses.get(&200).is_some_and(|count| *count > 100), "{statuses:?}");
-    daemon.cli_ok(&["status"]).unwrap();
+    println!("{answers:?}");
+    // What is asked for makes sense often enough. Whether a run can be paused is the run's affair.
+    assert_eq!(answers.len(), wishes.operations.len(), "{answers:?}");
+    let done = answers.values().filter(|statuses| statuses.contains_key(&200)).count();
+    assert!(done >= answers.len() / 2, "{answers:?}");
     assert!(daemon.process().unwrap().is_running());
     assert_eq!(daemon.cli_json(&["status", "--json"]).unwrap()["pid"], pid);
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
 }
 
-type Fields = Vec<(&'static str, Value)>;
+/// All that can be posted, as the daemon's own document describes it.
+struct Wishes {
+    /// Path, and the schema of the body.
+    operations: Vec<(String, Value)>,
+    schemas: Value,
+    vip: String,
+    configs: Vec<String>,
+}
 
-/// Requests of all kinds that change something, with fields that they have and values that are mostly of the right type, and as often
-/// as not at the end of their range.
-fn any_request() -> impl FnMut(&mut TestRunner) -> (&'static str, Vec<&'static str>, Fields) {
-    const KINDS: [(&str, &[&str]); 6] = [
-        ("drain", &["reason", "by", "deadline", "at_deadline", "lease", "share", "force"]),
-        ("undrain", &["reason", "by", "ramp"]),
-        ("kick", &["reason", "by", "service", "clients", "older_than", "idle", "rate"]),
-        ("plan/drain", &[]),
-        ("self/drain", &["reason", "by", "quiet_for", "below"]),
-        ("self/undrain", &["reason", "by"]),
-    ];
-    let number = || {
-        prop_oneof![0..100u64, select(vec![u64::MAX, u64::MAX / 2, 1 << 53, 1 << 32, u64::from(u32::MAX)])]
-    };
-    let of = move |name: &str| match name {
-        "reason" | "by" => ".{0,40}".prop_map(Value::from).boxed(),
-        "at_deadline" => select(vec!["keep", "move", "reset"]).prop_map(Value::from).boxed(),
-        "force" => any::<bool>().prop_map(Value::from).boxed(),
-        "service" => select(vec!["web", "web", "x"]).prop_map(Value::from).boxed(),
-        "clients" => {
-            select(vec!["0.0.0.0/0", "::/0", "10.0.0.0/8", "10.0.0.0/33"]).prop_map(Value::from).boxed()
+const PLAN: &str = "name = \"x\"\nhosts = [\"h2\"]\n[run]\ncommand = \"true\"\n";
+
+impl Wishes {
+    fn of(document: &Value, topology: &Topology, config: &str) -> Self {
+        let paths = document["paths"].as_object().unwrap();
+        let body = |of: &Value| {
+            Some(of["post"].get("requestBody")?["content"]["application/json"]["schema"].clone())
+        };
+        let operations: Vec<_> =
+            paths.iter().filter_map(|(path, of)| Some((path.clone(), body(of)?))).collect();
+        assert!(operations.len() >= 20, "{operations:?}");
+        let short = config.replace("pins = 4096\n", "pins = 4096\n[timeouts]\nudp = \"9s\"\n");
+        assert_ne!(short, config);
+        Wishes {
+            operations,
+            schemas: document["components"]["schemas"].clone(),
+            vip: format!("{}:80", topology.vip4()),
+            configs: vec![
+                config.to_owned(),
+                config.to_owned(),
+                format!("{config}# another\n"),
+                without(config, "h1"),
+                config.replace("interfaces = [", "interfaces = [\"none\", "),
+                short,
+            ],
         }
-        "share" => (0..=101u8).prop_map(Value::from).boxed(),
-        "below" => prop_oneof![any::<f64>(), 0.0..10.0].prop_map(Value::from).boxed(),
-        _ => number().prop_map(Value::from).boxed(),
-    };
-    let any_value = prop_oneof![
-        number().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        ".{0,9}".prop_map(Value::from),
-        Just(Value::Null)
-    ];
-    move |runner| {
-        let (what, names) = new(runner, &select(&KINDS[..]));
-        let host = select(vec!["h1", "h1", "h1", "h2", "h2", "h2", "h3", "self", "@x", "@zone:y", ""]);
-        let hosts = new(runner, &prop::collection::vec(host, 1..3));
-        let mut fields = Fields::new();
-        for name in names {
-            match new(runner, &(0..8u8)) {
-                0 | 1 => fields.push((name, new(runner, &of(name)))),
-                2 if new(runner, &(0..8u8)) == 0 => fields.push((name, new(runner, &any_value))),
-                _ => {}
+    }
+
+    /// What is asked for, the path, and the body.
+    fn any(&self, runner: &mut TestRunner) -> (&str, String, Value) {
+        let (what, schema) = &self.operations[new(runner, &(0..self.operations.len()))];
+        // What stands in braces is every other piece: the number of something.
+        let pieces = what.split(['{', '}']).enumerate();
+        let path = pieces.map(|(n, piece)| match n % 2 {
+            0 => piece.to_owned(),
+            _ => new(runner, &prop_oneof![4 => 1..9u64, 1 => any::<u64>()]).to_string(),
+        });
+        let path = path.collect();
+        (what, path, self.value(runner, what, schema))
+    }
+
+    /// As often as not at the end of its range, and sometimes of another type.
+    fn value(&self, runner: &mut TestRunner, name: &str, schema: &Value) -> Value {
+        if let Some(reference) = schema["$ref"].as_str() {
+            return self.value(runner, name, &self.schemas[reference.rsplit('/').next().unwrap()]);
+        }
+        let choice = ["anyOf", "oneOf", "enum"].into_iter().find_map(|kind| schema[kind].as_array());
+        if let Some(choice) = choice {
+            let chosen = &choice[new(runner, &(0..choice.len()))];
+            return if chosen.is_object() { self.value(runner, name, chosen) } else { chosen.clone() };
+        }
+        if let Some(value) = schema.get("const") {
+            return value.clone();
+        }
+        let number = || {
+            prop_oneof![
+                0..100u64,
+                select(vec![u64::MAX, u64::MAX / 2, 1 << 53, 1 << 32, u64::from(u32::MAX), 101, 0])
+            ]
+        };
+        let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str());
+        // A body that is no object is well-formed for nobody.
+        if kind != Some("object") && new(runner, &(0..40u8)) == 0 {
+            let any_value = prop_oneof![
+                number().prop_map(Value::from),
+                any::<f64>().prop_map(Value::from),
+                ".{0,9}".prop_map(Value::from),
+                Just(Value::Null)
+            ];
+            return new(runner, &any_value);
+        }
+        match kind {
+            Some("object") => {
+                let required = schema["required"].as_array();
+                let mut body = serde_json::Map::new();
+                for (name, of) in schema["properties"].as_object().into_iter().flatten() {
+                    let is_required = required.is_some_and(|names| names.iter().any(|of| of == name));
+                    if new(runner, &(0..20u8)) < if is_required { 19 } else { 2 } {
+                        body.insert(name.clone(), self.value(runner, name, of));
+                    }
+                }
+                body.into()
             }
+            Some("array") => {
+                let usual: &[&str] = match name {
+                    "from" => &["h1"],
+                    "to" => &["h2"],
+                    "steps" => &["50%", "100%"],
+                    _ => &[],
+                };
+                if !usual.is_empty() && new(runner, &(0..4u8)) > 0 {
+                    return usual.into();
+                }
+                let count = new(runner, &(0..3usize)).max(new(runner, &(0..2usize)));
+                (0..count).map(|_| self.value(runner, name, &schema["items"])).collect()
+            }
+            Some("integer") => new(runner, &number()).into(),
+            Some("number") => new(runner, &prop_oneof![any::<f64>(), 0.0..10.0]).into(),
+            Some("boolean") => new(runner, &any::<bool>()).into(),
+            Some("null") => Value::Null,
+            Some("string") => self.text(runner, name).into(),
+            _ => panic!("{name}: nobody knows what to send: {schema}"),
         }
-        (what, hosts, fields)
+    }
+
+    /// For texts that mean something, mostly one that does.
+    fn text(&self, runner: &mut TestRunner, name: &str) -> String {
+        let hosts = ["h1", "h1", "h2", "h2", "h2", "h3", "self", "@x", "@zone:y", ""];
+        let known: Vec<&str> = match name {
+            "host" | "hosts" => hosts.to_vec(),
+            // Of a packet, mostly, and of a shift.
+            "from" => vec!["192.0.2.7:4711", "192.0.2.7:4711", "192.0.2.7:4711", "h1", "x"],
+            "to" => vec![&self.vip, &self.vip, &self.vip, "h2", "@x", "[::1]:80"],
+            "service" => vec!["web", "web", "x"],
+            "clients" => vec!["0.0.0.0/0", "::/0", "10.0.0.0/8", "10.0.0.0/33"],
+            "steps" => vec!["10%", "50%", "100%", "100%", "0%", "101%"],
+            "abort_if" => vec!["errors > 5%", "unhealthy > 1", "fails: true", "x > 1"],
+            "config" => self.configs.iter().map(String::as_str).collect(),
+            "plan" => vec![PLAN, PLAN, "name = 3"],
+            "frame" => vec!["", "00", "zz", "ffffffffffff02000000000108004500"],
+            "interface" => vec!["eth0", "eth0", "none"],
+            "flags" => vec!["syn", "ack", "fin,ack", "x"],
+            _ => Vec::new(),
+        };
+        if known.is_empty() || new(runner, &(0..20u8)) == 0 {
+            return new(runner, &".{0,40}");
+        }
+        known[new(runner, &(0..known.len()))].to_owned()
     }
 }
 
@@ -324,24 +418,25 @@ fn new<S: Strategy>(runner: &mut TestRunner, strategy: &S) -> S::Value {
     strategy.new_tree(runner).unwrap().current()
 }
 
-/// Over a connection that stays.
-fn post(stream: &mut UnixStream, what: &str, body: &Value) -> u16 {
-    let body = body.to_string();
+/// Over a connection that stays: the status, and the body, which is JSON.
+fn ask(stream: &mut UnixStream, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    let body = body.map(Value::to_string).unwrap_or_default();
     let length = body.len();
     let head = format!(
-        "POST /v1/{what} HTTP/1.1\r\nhost: s\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nhost: s\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
     );
     stream.write_all((head + &body).as_bytes()).unwrap();
     let (mut heard, mut buffer) = (Vec::new(), [0; 65_536]);
     loop {
         let more = stream.read(&mut buffer).unwrap();
-        assert!(more > 0, "the connection ended at {what} {body}");
+        assert!(more > 0, "the connection ended at {path} {body}");
         heard.extend_from_slice(&buffer[..more]);
         let text = String::from_utf8_lossy(&heard);
         let Some((head, rest)) = text.split_once("\r\n\r\n") else { continue };
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
         if rest.len() >= length.parse::<usize>().unwrap() {
-            return head.split(' ').nth(1).unwrap().parse().unwrap();
+            let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+            return (status, serde_json::from_str(rest).unwrap_or(Value::Null));
         }
     }
 }

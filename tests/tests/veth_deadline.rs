@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sluice_tests::health::events;
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Connections, ConnectionsOptions, Requests, RequestsOptions};
@@ -42,6 +43,15 @@ impl Run {
         (output.status.code(), body["drains"][0].clone())
     }
 
+    /// The event of this kind, of which there is one, that tells of a drain.
+    fn event(&self, kind: &str, drain: &Value) -> Value {
+        let mut events = events(&self.site, kind);
+        assert_eq!(events.len(), 1, "{kind}: {events:?}");
+        let event = events.remove(0);
+        assert_eq!((&event["drain"], &event["by"]), (&drain["id"], &drain["by"]), "{event}");
+        event
+    }
+
     fn host(&self, name: &str) -> Value {
         let status = self.site.daemon.cli_json(&["status", "--json"]).unwrap();
         let mut hosts = status["hosts"].as_array().unwrap().iter();
@@ -73,6 +83,9 @@ fn a_deadline_that_keeps_flows_breaks_none_and_is_told() {
     assert!(text.contains("overdue for "), "{text}");
     std::thread::sleep(Duration::from_secs(2));
     assert!(run.site.live("h2").unwrap() >= open);
+    let overdue = run.event("drain_overdue", &drain);
+    assert_eq!((&overdue["host"], &overdue["deadline"]), (&"h2".into(), &deadline.into()), "{overdue}");
+    assert!(overdue["left"].as_u64().unwrap() >= open, "{overdue}");
 
     // Joining the drain amends nothing, and a new deadline takes the place of the old one.
     let (code, joined) = run.drain("h2", &["--wait"]);
@@ -121,6 +134,8 @@ fn a_lease_brings_a_host_back_also_without_a_daemon_in_between() {
     let receipt = &host["drain"]["receipt"];
     assert_eq!((&host["admin"], &receipt["outcome"]), (&"active".into(), &"lease_over".into()), "{host}");
     assert!(receipt["left"].as_u64().unwrap() > 0, "{receipt}");
+    let over = run.event("lease_over", &drain);
+    assert_eq!((&over["host"], &over["left"]), (&"h2".into(), &receipt["left"]), "{over}");
     let back = Instant::now();
     std::thread::sleep(Duration::from_secs(2));
     assert!(run.web.answered_since(back).contains_key("h2"), "{:?}", run.web.answered_since(back));
@@ -141,6 +156,8 @@ fn a_lease_brings_a_host_back_also_without_a_daemon_in_between() {
     let id = drain["id"].to_string();
     let receipt = run.site.daemon.cli_json(&["receipt", &id, "--json"]).unwrap();
     assert_eq!((&receipt["outcome"], &receipt["order"]), (&"lease_over".into(), &drain["order"]));
+    let over = run.event("lease_over", &drain);
+    assert_eq!((&over["host"], &over["left"]), (&"h3".into(), &receipt["left"]), "{over}");
     let back = Instant::now();
     std::thread::sleep(Duration::from_secs(2));
     assert!(run.web.answered_since(back).contains_key("h3"), "{:?}", run.web.answered_since(back));

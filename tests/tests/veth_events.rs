@@ -245,6 +245,10 @@ fn a_reader_that_is_slow_loses_events_and_nobody_waits_for_it() {
     assert!(told > 1600, "{told}");
 }
 
+/// A plan of which no process is left when the daemon ends in the midst of it.
+const RUN: &str =
+    "name = \"test\"\nhosts = [\"h3\"]\n[run]\ncommand = \"true\"\n[undrain]\nwatch = \"10m\"\n";
+
 #[test]
 fn what_the_daemon_answers_is_as_its_document_says() {
     let site = start("");
@@ -278,23 +282,34 @@ fn what_the_daemon_answers_is_as_its_document_says() {
         ("/v1/apply", json!({"config": config, "dry_run": true})),
         ("/v1/self/drain", json!({"quiet_for": 600})),
         ("/v1/self/undrain", json!({})),
+        ("/v1/maintain/plan", json!({"plan": RUN})),
+        ("/v1/maintain/runs", json!({"plan": RUN})),
+        (
+            "/v1/shifts",
+            json!({"service": "web-v4", "from": ["h1"], "to": ["h2", "h3"], "steps": ["50%"], "every": 600}),
+        ),
     ];
     let mut count = 0;
     for (path, body) in &posts {
-        let answer: Value = runtime.block_on(client.post(path, body)).unwrap();
+        let answer: Value =
+            runtime.block_on(client.post(path, body)).unwrap_or_else(|error| panic!("{path}: {error}"));
         validate(path, &document["paths"][path]["post"], &answer);
         count += 1;
     }
+    let last = |path: &str, list: &str, number: &str| get(path)[list][0][number].to_string();
+    let (run, shift) = (last("/v1/maintain", "runs", "run"), last("/v1/shifts", "shifts", "shift"));
     let from_last = format!("?from={}", get("/v1/history")["revisions"][0]["revision"]);
     let receipt = &get("/v1/receipts")["receipts"][0];
     for (path, operations) in document["paths"].as_object().unwrap() {
         let Some(operation) = operations.get("get") else { continue };
-        if ["/v1/events", "/v1/openapi.json"].contains(&path.as_str()) {
+        // A stream, the document itself, and what is not JSON.
+        if ["/v1/events", "/v1/openapi.json", "/metrics"].contains(&path.as_str()) {
             continue;
         }
         let id = if path.starts_with("/v1/kicks") { json!(1) } else { receipt["drain"].clone() };
         let mut target =
             path.replace("{id}", &id.to_string()).replace("{host}", "h2").replace("{revision}", "1");
+        target = target.replace("{run}", &run).replace("{shift}", &shift);
         target += match path.as_str() {
             "/v1/plan/drain" => "?host=h1",
             "/v1/diff" => &from_last,

@@ -5,34 +5,15 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use sluice_tests::servers::Nginx;
-use sluice_tests::site::{ECHO, Plan, Site, WEB, config, served};
+use sluice_tests::health::{
+    FALL, INTERVAL, PACE, TCP, busy, events, health, is, lines, nginx, site, slots, until,
+};
+use sluice_tests::site::{ECHO, Plan, Site, WEB, config};
 use sluice_tests::topology::{Layout, Topology};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, Outcome, Requests, RequestsOptions};
 
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// Interval and fall of all tests here.
-const INTERVAL: Duration = Duration::from_millis(500);
-const FALL: u32 = 2;
-const PACE: &str =
-    "[services.health]\ninterval = \"500ms\"\ntimeout = \"500ms\"\njitter = \"0%\"\nfall = 2\nrise = 2\n";
-
-const TCP: &str = "[[services.checks]]\ntype = \"tcp\"\n";
 const HTTP: &str = "[[services.checks]]\ntype = \"http\"\nbody = \"h\"\n";
-
-/// Lines of a service, for ever.
-fn lines(parts: &[&str]) -> &'static str {
-    Box::leak(parts.concat().into_boxed_str())
-}
-
-fn site(forward: &'static str, hosts: usize, sections: &[(&'static str, &[&str])]) -> Site {
-    let sections = sections.iter().map(|(name, parts)| (*name, lines(parts))).collect();
-    // A small table, so that flows that are ended take turns for a second alone.
-    let plan = Plan { sections, timeouts: [4, 30, 2, 4], pins: 4096, ..Plan::new(forward, hosts) };
-    let layout = if matches!(forward, "ipip" | "nat") { Layout::Routed } else { Layout::Flat };
-    Site::start(Topology::builder().layout(layout), &plan).unwrap()
-}
 
 fn requests(site: &Site) -> Requests {
     let options = RequestsOptions {
@@ -57,47 +38,16 @@ fn connections(site: &Site) -> Connections {
     tcp
 }
 
-fn nginx(site: &Site, number: usize) -> Nginx {
-    let host = site.topology.host(number);
-    Nginx::start(host, &served(&site.topology, host, &Plan::new("l2", 3))).unwrap()
-}
-
-fn health(site: &Site, host: &str) -> Vec<Value> {
-    let report = site.daemon.cli_json(&["health", host, "--json"]).unwrap();
-    report["checks"].as_array().unwrap().clone()
-}
-
-/// Whether all checks of the host are in this state.
-fn is(site: &Site, host: &str, oper: &str) -> bool {
-    let checks = health(site, host);
-    !checks.is_empty() && checks.iter().all(|check| check["oper"] == oper)
-}
-
-fn until(site: &Site, what: &str, is_so: impl Fn() -> bool) -> Duration {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(
-            begun.elapsed() < LIMIT,
-            "{what}: {}\n{}",
-            site.daemon.cli_ok(&["health"]).unwrap(),
-            site.daemon.log()
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    begun.elapsed()
-}
-
-/// Events of a kind so far.
-fn events(site: &Site, kind: &str) -> Vec<Value> {
-    let text = site.daemon.cli_ok(&["events", "--event", kind, "--json"]).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 /// How long after `failure` the last request was begun that failed.
 fn last_failure(web: &Requests, failure: Instant) -> Option<Duration> {
     let log = web.log();
     let failed = log.iter().filter(|request| !matches!(request.outcome, Outcome::Ok(_)));
     failed.map(|request| request.begun).max().map(|last| last.saturating_duration_since(failure))
+}
+
+/// Whether there was such an event of a service.
+fn is_told(site: &Site, kind: &str, service: &str) -> bool {
+    events(site, kind).iter().any(|event| event["service"] == service)
 }
 
 #[test]
@@ -107,10 +57,11 @@ fn a_host_whose_server_is_killed_gets_no_new_flows_and_comes_back() {
     until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
     let killed = Instant::now();
     drop(site.nginx.remove(2));
-    std::thread::sleep(Duration::from_secs(3));
+    until(&site, "h3 is down", || events(&site, "host_down").len() == 2);
+    std::thread::sleep(Duration::from_secs(1));
     let last = last_failure(&web, killed).expect("a third of all failed at first");
     println!("killed: the last new flow {last:?} after");
-    assert!(last <= INTERVAL * FALL + Duration::from_secs(1), "{last:?}");
+    assert!(last <= INTERVAL * FALL + Duration::from_secs(1) + busy(), "{last:?}");
     let down = events(&site, "host_down");
     assert_eq!(down.len(), 2, "one of each family's service: {down:?}");
     assert!(
@@ -159,10 +110,12 @@ fn a_host_whose_server_is_stopped_gets_no_new_flows_and_its_flows_go_on_when_it_
     until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
     let stopped = Instant::now();
     site.nginx[2].process().signal(Signal::SIGSTOP).unwrap();
-    std::thread::sleep(Duration::from_secs(4));
+    until(&site, "h3 is down", || events(&site, "host_down").len() == 2);
+    // Requests that hang are known to have failed when their patience ends.
+    std::thread::sleep(Duration::from_secs(3));
     let last = last_failure(&web, stopped).expect("a third of all failed at first");
     println!("stopped: the last new flow {last:?} after");
-    assert!(last <= INTERVAL * FALL + Duration::from_secs(1), "{last:?}");
+    assert!(last <= INTERVAL * FALL + Duration::from_secs(1) + busy(), "{last:?}");
     assert!(is(&site, "h3", "down"));
     site.nginx[2].process().signal(Signal::SIGCONT).unwrap();
     until(&site, "h3 is up", || is(&site, "h3", "up"));
@@ -205,7 +158,7 @@ fn through_the_vip(forward: &'static str) {
     const UDP_VIP: &str =
         "[[services.checks]]\ntype = \"udp\"\nthrough = \"vip\"\nsend = \"are you there\"\n";
     let sections: [(&str, &[&str]); 2] = [("web", &[TCP, TCP_VIP, PACE]), ("echo-udp", &[UDP_VIP, PACE])];
-    let site = site(forward, 3, &sections);
+    let mut site = site(forward, 3, &sections);
     until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
     let text = site.daemon.cli_ok(&["health", "test", "h2"]).unwrap();
     println!("{text}");
@@ -213,7 +166,10 @@ fn through_the_vip(forward: &'static str) {
     assert_eq!(text.matches("well: ").count(), 6, "{text}");
     let host = &site.topology.host(2).ns;
     if forward == "nat" {
-        // It has no VIP that could be missing; a firewall that knows the balancer's checks and not clients is as good a fault.
+        // It has no VIP that could be missing; a firewall that knows the balancer's checks and not clients is as good a fault. Ports of
+        // the kernel's choice are others, as they are by default.
+        let range = "sysctl -qw net.ipv4.ip_local_port_range='32768 60999'";
+        site.topology.balancer().ns.shell(range).unwrap();
         let rules = "table inet fault { chain input { type filter hook input priority 0; \
                      tcp sport 61000-65000 tcp dport { 80, 8080 } drop; udp sport 61000-65000 drop; }; }";
         host.shell(&format!("nft '{rules}'")).unwrap();
@@ -223,19 +179,30 @@ fn through_the_vip(forward: &'static str) {
             host.shell(&format!("ip addr del {vip}/{length} dev lo")).unwrap();
         }
     }
-    until(&site, "h2 is down", || {
-        let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
-        let hosts = status["hosts"].as_array().unwrap();
-        hosts[1]["down_for"].as_array().is_some_and(|services| services.len() == 4)
-    });
-    for check in health(&site, "h2") {
-        let is_through = check["check"].as_str().unwrap().ends_with("through the VIP");
-        assert_eq!(check["oper"], if is_through { "down" } else { "up" }, "{check}");
-    }
+    is_down_through_the_vip_alone(&site, 2);
     for other in ["h1", "h3"] {
         assert!(is(&site, other, "up"), "{:?}", health(&site, other));
     }
+    if matches!(forward, "ipip" | "gue") {
+        // Nobody takes packets for the VIP out of their tunnel any more.
+        drop(site.decap.remove(2));
+        is_down_through_the_vip_alone(&site, 3);
+        assert!(is(&site, "h1", "up"), "{:?}", health(&site, "h1"));
+    }
     assert_eq!(site.violations().unwrap(), "{}");
+}
+
+/// Until all checks through the VIP say so of a host; those to its own address say otherwise.
+fn is_down_through_the_vip_alone(site: &Site, number: usize) {
+    until(site, &format!("h{number} is down"), || {
+        let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
+        let hosts = status["hosts"].as_array().unwrap();
+        hosts[number - 1]["down_for"].as_array().is_some_and(|services| services.len() == 4)
+    });
+    for check in health(site, &format!("h{number}")) {
+        let is_through = check["check"].as_str().unwrap().ends_with("through the VIP");
+        assert_eq!(check["oper"], if is_through { "down" } else { "up" }, "{check}");
+    }
 }
 
 #[test]
@@ -256,16 +223,6 @@ fn a_missing_vip_is_found_through_the_vip_gue() {
 #[test]
 fn a_deaf_host_is_found_through_the_vip_nat() {
     through_the_vip("nat");
-}
-
-/// Slots that a host owns in the ring of the service.
-fn slots(site: &Site, service: &str, host: &str) -> u64 {
-    let rings = site.daemon.cli_json(&["rings", "--json"]).unwrap();
-    let rings = rings["rings"].as_array().unwrap();
-    let has = |ring: &&Value| ring["services"].as_array().unwrap().iter().any(|of| *of == service);
-    let ring = rings.iter().find(has).unwrap();
-    let members = ring["members"].as_array().unwrap();
-    members.iter().find(|member| member["host"] == host).unwrap()["slots"].as_u64().unwrap()
 }
 
 #[test]
@@ -399,6 +356,9 @@ fn checks_that_hang_hold_nobody_up_and_flapping_is_damped() {
     let held = health(&site, "h3").iter().any(|check| check["held_until"].is_u64());
     assert!(held, "{:?}", health(&site, "h3"));
     // All hosts hang for the echo service: panic, and nothing has changed for it.
+    assert!(is_told(&site, "panic_began", "echo-v4"));
+    let history = site.daemon.cli_ok(&["history"]).unwrap();
+    assert!(history.contains("echo-v4 panics (less than"), "{history}");
     assert!(slots(&site, "echo-v4", "h1") > 0 && slots(&site, "echo-v4", "h2") > 0);
     let counts = tcp.finish().unwrap();
     assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
@@ -408,7 +368,7 @@ fn checks_that_hang_hold_nobody_up_and_flapping_is_damped() {
 
 #[test]
 fn a_checker_short_of_files_turns_nobody_down() {
-    let site = site("l2", 3, &[("web", &[TCP, PACE])]);
+    let mut site = site("l2", 3, &[("web", &[TCP, PACE])]);
     until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
     let pid = site.daemon.process().unwrap().pid();
     // The lowest number that is free between runs, whose sockets are not to be counted: there is none below it.
@@ -431,6 +391,9 @@ fn a_checker_short_of_files_turns_nobody_down() {
     assert!(status.contains("checks could not be made by this machine"), "{status}\n{}", site.daemon.log());
     assert_eq!(events(&site, "host_down").len(), 0, "{}", site.daemon.log());
     assert!(["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
+    // And it goes on asking.
+    drop(site.nginx.remove(2));
+    until(&site, "h3 is down", || is(&site, "h3", "down"));
 }
 
 #[test]
@@ -445,10 +408,12 @@ fn a_standby_host_joins_while_the_primary_is_down() {
     until(&site, "h1 is down", || is(&site, "h1", "down"));
     until(&site, "h2 has all", || slots(&site, "web-v4", "h1") == 0 && slots(&site, "web-v4", "h2") > 0);
     std::thread::sleep(Duration::from_secs(2));
+    assert!(is_told(&site, "standby_joined", "web-v4") && !is_told(&site, "standby_left", "web-v4"));
     let last = last_failure(&web, killed).expect("all failed at first");
-    assert!(last <= INTERVAL * FALL + Duration::from_secs(1), "{last:?}");
+    assert!(last <= INTERVAL * FALL + Duration::from_secs(1) + busy(), "{last:?}");
     let back = nginx(&site, 1);
     until(&site, "h1 has all again", || slots(&site, "web-v4", "h2") == 0);
+    until(&site, "the standby leaves", || is_told(&site, "standby_left", "web-v4"));
     // A planned change: who is drained is missing as well.
     site.daemon.cli_ok(&["drain", "h1", "--force"]).unwrap();
     until(&site, "h2 has joined", || slots(&site, "web-v4", "h2") > 0);
@@ -466,8 +431,11 @@ fn rings(site: &Site) -> Vec<String> {
 
 #[test]
 fn while_the_balancers_own_link_is_cut_no_slot_moves_and_nobody_is_reset() {
-    let plan =
-        Plan { sections: vec![("web", lines(&[TCP, PACE]))], timeouts: [4, 30, 2, 4], ..Plan::new("l2", 3) };
+    // The kernel tells of carriers once a second where many come and go, so the daemon may not hear of the first cut. It is too short
+    // for checks to fail that often.
+    let pace = PACE.replace("fall = 2", "fall = 4");
+    let sections = vec![("web", lines(&[TCP, &pace]))];
+    let plan = Plan { sections, timeouts: [4, 30, 2, 4], ..Plan::new("l2", 3) };
     let site = Site::start(Topology::builder().layout(Layout::Routed), &plan).unwrap();
     until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
     let tcp = connections(&site);
@@ -483,23 +451,26 @@ fn while_the_balancers_own_link_is_cut_no_slot_moves_and_nobody_is_reset() {
     let before = rings(&site);
     let switch = site.topology.switch();
     // The last cut is longer than all checks take to fail.
-    for (cut, length) in [500, 3000].into_iter().enumerate() {
+    for length in [500, 3000] {
         switch.shell("ip link set p-lb down").unwrap();
         std::thread::sleep(Duration::from_millis(length));
         if length > 500 {
             let status = site.daemon.cli_ok(&["status"]).unwrap();
             assert!(status.contains("no host can be reached"), "{status}");
         }
-        assert_eq!(rings(&site), before, "cut {cut}\n{}", site.daemon.log());
+        assert_eq!(rings(&site), before, "cut for {length} ms\n{}", site.daemon.log());
         switch.shell("ip link set p-lb up").unwrap();
         let since = Instant::now();
-        let told = (cut + 1) * 3;
         let of_links = |kind| events(&site, kind).iter().filter(|event| event["service"].is_null()).count();
+        let told = of_links("host_down");
+        assert!(
+            told % 3 == 0 && (length == 500 || told > 0),
+            "{told}: all of them, and the daemon has noticed it"
+        );
         until(&site, "all are found again", || of_links("host_up") == told);
-        assert_eq!(of_links("host_down"), told, "the daemon has noticed it");
         println!("found again after {:?}", since.elapsed());
         std::thread::sleep(Duration::from_secs(1));
-        assert_eq!(rings(&site), before, "cut {cut}\n{}", site.daemon.log());
+        assert_eq!(rings(&site), before, "cut for {length} ms\n{}", site.daemon.log());
     }
     assert!(["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")), "{:?}", health(&site, "h1"));
     let reasons = site.reasons().unwrap();

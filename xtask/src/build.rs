@@ -13,6 +13,21 @@ pub struct Options {
     release: bool,
 }
 
+/// Builds programs as the tests' dependencies are built: an example has those of tests, so that cargo gives all packages the features that
+/// they have there, and nothing is built twice.
+pub fn for_tests(workspace: &Workspace, programs: &[&str]) -> Cmd {
+    let cmd = Cmd::cargo(&workspace.root).args([
+        "build",
+        "-p",
+        "lb-userspace",
+        "-p",
+        "sluice-tests",
+        "--example",
+        "drain",
+    ]);
+    programs.iter().fold(cmd, |cmd, program| cmd.args(["--bin", program]))
+}
+
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     setup::ensure(workspace, Purpose::Build)?;
     let cmd = Cmd::cargo(&workspace.root).args(["build", "-p", "lb-userspace", "--bin", "sluice"]);

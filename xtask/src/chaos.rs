@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::build;
 use crate::command::Cmd;
 use crate::leftovers::RUN_VAR;
 use crate::workspace::Workspace;
@@ -15,9 +16,7 @@ const SEED: &str = "892341749";
 
 /// Builds the run as the tests are built, and runs it. `run` marks its processes.
 pub fn step(workspace: &Workspace, run: &str) -> Result<()> {
-    Cmd::cargo(&workspace.root)
-        .args(["build", "-p", "sluice-tests", "--bin", "sluice-chaos"])
-        .run_seeing(|_| ())?;
+    build::for_tests(workspace, &["sluice-chaos"]).run_seeing(|_| ())?;
     Cmd::new(workspace.built("debug", "sluice-chaos")?)
         .args(["--minutes", MINUTES, "--seed", SEED])
         .env("SLUICE_BIN", workspace.built("debug", "sluice")?)

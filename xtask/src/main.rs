@@ -54,7 +54,7 @@ enum Task {
     VmTest(vm::TestOptions),
     /// Look for input that breaks a law of the code that kernel and host share: parser, flow table, flow words
     Fuzz(fuzz::Options),
-    /// Drain a host under traffic, in network namespaces (`--keep` leaves them up, `--down` removes them)
+    /// Drain a host under traffic, in network namespaces (`--keep` leaves them up, `--down` removes them), or upgrade a fleet (`rolling`)
     #[command(disable_help_flag = true)]
     Demo(Rest),
     /// Kill, drain, cut off and flood under load, and see that nothing breaks that must not (`--minutes`, `--seed`)

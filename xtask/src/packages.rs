@@ -29,8 +29,13 @@ pub const RUNNING: &[Tool] = &[
     Tool { program: "dig", package: "bind9-dnsutils", why: "the same" },
     Tool { program: "iperf3", package: "iperf3", why: "transfers at full speed" },
     Tool { program: "bird", package: "bird2", why: "routers that learn of VIPs by BGP" },
+    Tool { program: "prometheus", package: "prometheus", why: "a scrape of the metrics" },
+    Tool { program: "promtool", package: "prometheus", why: "checks of alert rules" },
+    Tool { program: "pg_ctlcluster", package: "postgresql", why: "a database with a standby" },
     Tool { program: "traceroute", package: "traceroute", why: "the balancer as a hop" },
+    Tool { program: "tmux", package: "tmux", why: "a terminal that a test looks at" },
     Tool { program: "ps", package: "procps", why: "a look at processes, and sysctl" },
+    Tool { program: "setpriv", package: "util-linux", why: "servers that refuse to run as root" },
     Tool { program: "nsenter", package: "util-linux", why: "commands inside a namespace" },
     Tool { program: "mount", package: "mount", why: "the BPF file system" },
 ];
@@ -39,13 +44,25 @@ pub const RUNNING: &[Tool] = &[
 struct Server {
     program: &'static str,
     units: &'static [&'static str],
-    pid_file: &'static str,
+    /// The first one that there is counts.
+    pid_files: &'static [&'static str],
 }
 
-const SERVERS: [Server; 3] = [
-    Server { program: "nginx", units: &["nginx.service"], pid_file: "/run/nginx.pid" },
-    Server { program: "bird", units: &["bird.service"], pid_file: "/run/bird/bird.pid" },
-    Server { program: "sshd", units: &["ssh.service", "ssh.socket"], pid_file: "/run/sshd.pid" },
+const SERVERS: [Server; 5] = [
+    Server {
+        program: "prometheus",
+        units: &["prometheus.service"],
+        pid_files: &["/run/prometheus/prometheus.pid"],
+    },
+    Server { program: "nginx", units: &["nginx.service"], pid_files: &["/run/nginx.pid"] },
+    Server { program: "bird", units: &["bird.service"], pid_files: &["/run/bird/bird.pid"] },
+    Server { program: "sshd", units: &["ssh.service", "ssh.socket"], pid_files: &["/run/sshd.pid"] },
+    // By its version, of Debian 12 and 13.
+    Server {
+        program: "pg_ctlcluster",
+        units: &["postgresql.service"],
+        pid_files: &["/run/postgresql/15-main.pid", "/run/postgresql/17-main.pid"],
+    },
 ];
 
 /// For a virtual machine; that itself comes with all it needs.
@@ -104,7 +121,7 @@ pub fn install<P: AsRef<str>>(packages: &[P]) -> Result<()> {
 fn stop(server: &Server) {
     let stop = if Path::new("/run/systemd/system").is_dir() {
         Cmd::new("systemctl").args(["disable", "--now"]).args(server.units)
-    } else if let Ok(pid) = std::fs::read_to_string(server.pid_file) {
+    } else if let Some(pid) = server.pid_files.iter().find_map(|path| std::fs::read_to_string(path).ok()) {
         Cmd::new("kill").args([pid.trim()])
     } else {
         return;

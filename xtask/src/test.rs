@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 
 use crate::bpf_toolchain::Toolchain;
+use crate::build;
 use crate::chaos;
 use crate::command::Cmd;
 use crate::leftovers::{Leftovers, RUN_VAR};
@@ -18,13 +19,24 @@ use crate::workspace::Workspace;
 /// Packages with tests that need no rights.
 const HOST_PACKAGES: [&str; 4] = ["lb-common", "lb-laws", "lb-userspace", "xtask"];
 const INTEGRATION: &str = "sluice-tests";
-/// How many suites in the kernel run at once: some are one thread's work.
-const KERNEL_SUITES: usize = 2;
-/// How many suites over veth run at once: their tests wait for timeouts most of the time.
-const VETH_SUITES: usize = 3;
+/// How many suites that need root run at once: those in the kernel wait for grace periods, and those over veth for timeouts most of the
+/// time. With one more of them two processors have nothing idle, and tests come late.
+const SUITES_AS_ROOT: usize = 3;
 /// Suites that take longest; they begin first, so that at the end none of them is what all wait for.
-const LONG_SUITES: [&str; 6] =
-    ["kernel_whole", "kernel_model", "veth_programs", "veth_upgrade", "veth_drain", "veth_timeouts"];
+const LONG_SUITES: [&str; 12] = [
+    "kernel_whole",
+    "kernel_model",
+    "veth_apply",
+    "veth_hard",
+    "veth_programs",
+    "veth_upgrade",
+    "veth_health",
+    "veth_checks",
+    "veth_maintain",
+    "veth_passive",
+    "veth_drain",
+    "veth_timeouts",
+];
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -85,41 +97,62 @@ struct Run<'a> {
 impl Run<'_> {
     fn steps(&self, steps: &mut Steps) -> Result<()> {
         if self.options.filter.is_none() {
-            self.lints(steps)?;
+            self.format(steps)?;
         }
-        steps.run("build", &self.cargo().args(["build", "-p", "lb-userspace", "--bin", "sluice"]))?;
+        steps.run("build", &build::for_tests(self.workspace, &["sluice", "sluice-chaos"]))?;
         if !self.options.quick {
-            let next = ["--features", "layout-next", "--bin", "sluice-next"];
-            steps.run(
-                "build of another layout",
-                &self.cargo().args(["build", "-p", "lb-userspace"]).args(next),
-            )?;
+            let next = build::for_tests(self.workspace, &["sluice-next"]);
+            steps.run("build of another layout", &next.args(["--features", "lb-userspace/layout-next"]))?;
         }
-        self.tests(steps)?;
-        if self.options.filter.is_none() && !self.options.quick {
-            let docs = self.cargo().args(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
-            steps.run("docs", &docs)?;
-        }
-        Ok(())
+        let all = self.workspace.targets(INTEGRATION, "test");
+        // Those of the virtual machine are for its kernel; they need devices that this one may lack.
+        let all = all.into_iter().filter(|name| !name.starts_with("vm_"));
+        let needs_root = |name: &String| name.starts_with("kernel_") || name.starts_with("veth_");
+        let (as_root, host): (Vec<String>, Vec<String>) = all.partition(needs_root);
+        self.without_root(steps, &host)?;
+        self.virtual_machine(steps)?;
+        self.tests_as_root(steps, &as_root)?;
+        self.chaos(steps)
     }
 
-    fn lints(&self, steps: &mut Steps) -> Result<()> {
-        let root = &self.workspace.root;
-        if rustup::has_subcommand(root, "fmt") {
-            steps.run("format", &self.cargo().args(["fmt", "--all", "--check"]))?;
+    fn format(&self, steps: &mut Steps) -> Result<()> {
+        if rustup::has_subcommand(&self.workspace.root, "fmt") {
+            steps.run("format", &self.cargo().args(["fmt", "--all", "--check"]))
         } else {
             steps.skip("format", "rustfmt cannot be had for this toolchain");
+            Ok(())
         }
-        if !rustup::has_subcommand(root, "clippy") {
+    }
+
+    /// What has no times to keep, two at once: cargo builds one of them while tests of another run.
+    fn without_root(&self, steps: &mut Steps, host: &[String]) -> Result<()> {
+        let mut all = Vec::new();
+        if self.options.filter.is_none() {
+            all.extend(self.lints(steps));
+        }
+        let packages = HOST_PACKAGES.iter().flat_map(|package| ["-p", package]);
+        all.push(Suite { name: "tests on the host".to_owned(), cmd: self.test(packages)? });
+        let tools = ["-p", INTEGRATION, "--lib", "--bins"].into_iter().chain(named(host));
+        all.push(Suite { name: "tests of the test tools".to_owned(), cmd: self.test(tools)? });
+        if self.options.filter.is_none() && !self.options.quick {
+            let docs = self.cargo().args(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+            all.push(Suite { name: "docs".to_owned(), cmd: docs });
+        }
+        steps.run_with("what needs no root", |see| suites::run(all, 2, see))
+    }
+
+    fn lints(&self, steps: &mut Steps) -> Vec<Suite> {
+        if !rustup::has_subcommand(&self.workspace.root, "clippy") {
             steps.skip("lints", "clippy cannot be had for this toolchain");
-            return Ok(());
+            return Vec::new();
         }
-        steps.run("lints", &self.cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"]))?;
+        let cmd = self.cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"]);
+        let host = Suite { name: "lints".to_owned(), cmd };
         if self.toolchain.rustc.program != rustup::rustc() {
             steps.skip("lints for BPF", "clippy's compiler is not the one that builds the XDP programs");
-            return Ok(());
+            return vec![host];
         }
-        let bpf = self
+        let cmd = self
             .cargo()
             .args(["clippy", "--release", "-p", "lb-ebpf", "--bins", "-Zbuild-std=core"])
             .args(["--target", "bpfel-unknown-none", "--target-dir"])
@@ -127,26 +160,7 @@ impl Run<'_> {
             .args(["--", "-D", "warnings"])
             .env("RUSTC_BOOTSTRAP", "1")
             .env_remove("RUSTFLAGS");
-        steps.run("lints for BPF", &bpf)
-    }
-
-    fn tests(&self, steps: &mut Steps) -> Result<()> {
-        let all = self.workspace.targets(INTEGRATION, "test");
-        let (kernel, others): (Vec<String>, Vec<String>) =
-            all.into_iter().partition(|name| name.starts_with("kernel_"));
-        // Those of the virtual machine are for its kernel; they need devices that this one may lack.
-        let others = others.into_iter().filter(|name| !name.starts_with("vm_"));
-        let (veth, host): (Vec<String>, Vec<String>) = others.partition(|name| name.starts_with("veth_"));
-
-        let packages = HOST_PACKAGES.iter().flat_map(|package| ["-p", package]);
-        steps.run("tests on the host", &self.test(packages)?)?;
-        let rest = self.test(["-p", INTEGRATION, "--lib", "--bins"].into_iter().chain(named(&host)))?;
-        steps.run("tests of the test tools", &rest)?;
-        self.tests_as_root(steps, "tests in the kernel", &kernel, KERNEL_SUITES, None)?;
-        // Beside each other: the virtual machine keeps one processor busy, and tests over veth wait more than they work.
-        let vm = self.virtual_machine(steps)?;
-        self.tests_as_root(steps, "tests over veth", &veth, VETH_SUITES, vm)?;
-        self.chaos(steps)
+        vec![host, Suite { name: "lints for BPF".to_owned(), cmd }]
     }
 
     fn chaos(&self, steps: &mut Steps) -> Result<()> {
@@ -161,15 +175,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Suites, so many of them at once; one of another kind is begun first, and counts as one.
-    fn tests_as_root(
-        &self,
-        steps: &mut Steps,
-        step: &str,
-        suites: &[String],
-        at_once: usize,
-        beside: Option<Suite>,
-    ) -> Result<()> {
+    /// Suites in the kernel and over veth, some of them at once.
+    fn tests_as_root(&self, steps: &mut Steps, suites: &[String]) -> Result<()> {
+        let step = "tests in the kernel and over veth";
         if self.options.quick {
             steps.skip(step, "--quick");
             return Ok(());
@@ -178,13 +186,13 @@ impl Run<'_> {
         steps.run_with(step, |see| {
             build.run_seeing(|_| ())?;
             let messages = build.clone().arg("--message-format=json").output()?;
-            let mut all = Vec::from_iter(beside);
+            let mut all = Vec::new();
             let (long, short): (Vec<&String>, Vec<&String>) =
                 suites.iter().partition(|name| LONG_SUITES.contains(&name.as_str()));
             for name in long.into_iter().chain(short) {
                 all.push(self.suite(name, &suites::executable(&messages, name)?)?);
             }
-            suites::run(all, at_once, see)
+            suites::run(all, SUITES_AS_ROOT, see)
         })
     }
 
@@ -199,8 +207,8 @@ impl Run<'_> {
         Ok(Suite { name: name.to_owned(), cmd })
     }
 
-    /// The suites of the virtual machine as one, unless they are left out.
-    fn virtual_machine(&self, steps: &mut Steps) -> Result<Option<Suite>> {
+    /// Alone, as it keeps all processors busy, and what it runs has times to keep.
+    fn virtual_machine(&self, steps: &mut Steps) -> Result<()> {
         let name = "tests in an older kernel";
         if self.options.quick {
             steps.skip(name, "--quick");
@@ -213,10 +221,9 @@ impl Run<'_> {
             );
         } else {
             let this = env::current_exe().context("this program cannot be found")?;
-            let cmd = Cmd::new(this).arg("vm").env(RUN_VAR, &self.name);
-            return Ok(Some(Suite { name: name.to_owned(), cmd }));
+            steps.run(name, &Cmd::new(this).arg("vm").env(RUN_VAR, &self.name))?;
         }
-        Ok(None)
+        Ok(())
     }
 
     fn cargo(&self) -> Cmd {

@@ -21,21 +21,21 @@ pub use backend::{
 };
 pub use clients::{ClientKey, ClientRing};
 pub use cold::{Cold, Overflow, Tuple};
-pub use decision::{DecisionRecord, Way};
+pub use decision::{DecisionRecord, Side, Way};
 pub use directory::{BACKENDS, Directory, PAIRS, PLACES, SERVICES};
 pub use egress::{EGRESSES, Egress};
 pub use own::Own;
 pub use ring::{SLOTS_A_BLOCK, Slot};
 pub use service::{Policy, PortRange, Service, ServiceKey, Window, prefix_mark, prefix_mask};
 pub use settings::{
-    FEATURE_GUE, FEATURE_NAT, FEATURE_PING, FEATURE_RANGES, FEATURE_TAGS, FEATURE_TEST_CLOCK, PREFIXES,
-    Prefix, Settings,
+    FEATURE_DRY, FEATURE_GUE, FEATURE_NAT, FEATURE_PING, FEATURE_RANGES, FEATURE_TAGS, FEATURE_TEST_CLOCK,
+    PREFIXES, Prefix, Settings,
 };
 pub use stats::{BackendStats, PHASES_COUNTED};
 pub use vip::VipFlags;
 
 /// Compared when a daemon finds maps of another one: what differs is migrated or refused.
-pub const LAYOUT_VERSION: u32 = 6 + NEXT as u32;
+pub const LAYOUT_VERSION: u32 = 7 + NEXT as u32;
 
 /// 1 in the other version that tests of upgrades and downgrades need.
 const NEXT: usize = cfg!(feature = "layout-next") as usize;

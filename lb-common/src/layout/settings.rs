@@ -16,6 +16,10 @@ pub const FEATURE_TAGS: u32 = 16;
 /// `Settings::features`: echo requests to VIPs are answered here.
 pub const FEATURE_PING: u32 = 32;
 
+/// `Settings::features`: a dry run, which decides about packets and writes nothing that another load of the program shares: for who
+/// asks why a packet goes where it goes.
+pub const FEATURE_DRY: u32 = 64;
+
 /// Lengths of prefixes that VIPs may have at once.
 pub const PREFIXES: usize = 8;
 

@@ -27,12 +27,18 @@ pub struct BackendStats {
     pub reset: u64,
     /// Flows that an operator has ended; written by user space alone.
     pub kicked: u64,
+    /// SYNs that found their own half-open pin: the client has asked again.
+    pub syns_again: u64,
+    /// Half-open pins that ended as such: their client never acknowledged. What left the phase otherwise was answered.
+    pub unanswered: u64,
+    /// Flows that their client has ended by a RST.
+    pub client_resets: u64,
     /// Pins that entered a phase, by [`BackendStats::gauge_of`].
     pub entered: [u64; PHASES_COUNTED],
     /// Pins that left a phase. `entered - left` is the live-flow gauge, exact.
     pub left: [u64; PHASES_COUNTED],
 }
-layout!(BackendStats, 120 + 8 * NEXT, 8);
+layout!(BackendStats, 144 + 8 * NEXT, 8);
 
 impl BackendStats {
     /// Index of a phase's gauge; `None` for phases that are no live flow.

@@ -61,7 +61,7 @@ pub fn evict(table: &impl Table, hash: FlowHash, entry: &mut Overflow, now: u32)
 
 /// The pin that is missed least of two buckets: its bucket and its position, or [`BUCKET`] if all must stay.
 #[inline(always)]
-fn choose(
+pub(super) fn choose(
     table: &impl Table,
     hash: FlowHash,
     home: u32,
@@ -109,7 +109,7 @@ fn settled_in(table: &impl Table, home: u32, second: u32, phase: Phase) -> (u32,
 /// Whether this very word, at this position of the cold array, may make room. An established pin only if its slot is settled,
 /// where the flow finds its host without it (C3). A closing one likewise: its FIN may be forged.
 #[inline(always)]
-fn may_go(table: &impl Table, index: u32, word: Word, now: u32) -> bool {
+pub(super) fn may_go(table: &impl Table, index: u32, word: Word, now: u32) -> bool {
     if matches!(word.phase(), Phase::Established | Phase::Closing) {
         return is_settled(table, index);
     }

@@ -162,9 +162,16 @@ pub(super) fn has_tag(table: &impl Table, bucket: u32, tag: u32, now: u32) -> bo
     }
 }
 
+/// Words of a bucket that have the tag and may not be taken, and words that may be: a bit for each.
+#[inline(always)]
+pub(super) fn free(table: &impl Table, words: *mut u64, tag: u32, now: u32) -> (u32, u32) {
+    let scan = scan(table, words, tag, now);
+    (scan.conflict, scan.free)
+}
+
 /// Whether a bucket has a word with the tag that may not be taken: of this flow, or of another; [`Tried::Full`] if it has none.
 #[inline(always)]
-fn twin(table: &impl Table, bucket: u32, tuple: &Tuple, tag: u32, now: u32) -> Tried {
+pub(super) fn twin(table: &impl Table, bucket: u32, tuple: &Tuple, tag: u32, now: u32) -> Tried {
     let Some(words) = table.bucket(bucket) else { return Tried::Full };
     match scan(table, words, tag, now).conflict {
         0 => Tried::Full,
@@ -203,7 +210,7 @@ fn place(table: &impl Table, bucket: u32, tuple: &Tuple, entry: &Overflow, now: 
 
 /// Another word with the tag: the same flow on another CPU, or another flow.
 #[inline(always)]
-fn whose(table: &impl Table, bucket: u32, words: *mut u64, i: u32, tuple: &Tuple) -> Tried {
+pub(super) fn whose(table: &impl Table, bucket: u32, words: *mut u64, i: u32, tuple: &Tuple) -> Tried {
     // SAFETY: a bucket has 8 aligned words.
     let word = Word(unsafe { atomic::load(words.add(i as usize & 7)) });
     if !word.phase().is_pin() {

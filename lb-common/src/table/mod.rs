@@ -15,10 +15,12 @@
 mod begin;
 mod evict;
 mod insert;
+mod would;
 
 pub use begin::{begin, expect};
 pub use evict::{evict, settled, victim};
 pub use insert::insert;
+pub use would::{would_evict, would_insert};
 
 use crate::atomic;
 use crate::bits::{is_zero, opaque};

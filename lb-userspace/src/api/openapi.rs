@@ -1,5 +1,7 @@
 //! The API described in OpenAPI 3.1, made from the router's table and the types of the bodies.
 
+use std::collections::BTreeMap;
+
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
@@ -19,8 +21,50 @@ pub struct Operation {
     pub longest_body: usize,
     /// The answer is a stream of events, each of the answer's type.
     is_stream: bool,
+    /// The answer is text of this type.
+    text: Option<&'static str>,
     /// Nothing is changed, whatever the method.
     reads_only: bool,
+    /// A body, or a query, to show it by.
+    example: Option<&'static str>,
+    /// Codes of refusals that come with its own matter; others any operation may have.
+    refusals: &'static [&'static str],
+}
+
+/// A kind of refusal.
+pub struct Code {
+    pub code: &'static str,
+    pub status: u16,
+    pub about: &'static str,
+}
+
+pub const CODES: &[Code] = &[
+    code("bad_request", 400, "The body or a parameter is not what is asked for, or it is not possible so."),
+    code("config", 400, "A config or a plan has problems; `problems` has all of them, each in lines."),
+    code("forbidden", 403, "Who asked may not look, or not change anything."),
+    code("not_found", 404, "There is no host, service, number or path of that name."),
+    code("bad_request", 405, "The path has no such method."),
+    code("bad_request", 408, "The body did not come in time."),
+    code(
+        "conflict",
+        409,
+        "It does not fit what is so now: it is over, waits to be confirmed, or there is no room for it.",
+    ),
+    code(
+        "rule",
+        409,
+        "Rules for drains would be broken; `rules` has each of them with its mend, and `force` does it all the same.",
+    ),
+    code("bad_request", 413, "The body is too long."),
+    code("too_many", 429, "This user asks too often."),
+    code("internal", 500, "It was tried, and did not work: see the daemon's log."),
+    code("internal", 503, "The daemon is about to end."),
+    code("too_many", 503, "There are too many connections, of this user or of all."),
+    code("not_ready", 503, "The balancer asks for no traffic."),
+];
+
+const fn code(code: &'static str, status: u16, about: &'static str) -> Code {
+    Code { code, status, about }
 }
 
 /// Bytes of a body, unless the operation says otherwise: a thousand names of hosts.
@@ -49,7 +93,10 @@ impl Operation {
             answer: None,
             longest_body: BODY,
             is_stream: false,
+            text: None,
             reads_only: false,
+            example: None,
+            refusals: &[],
         }
     }
 
@@ -87,6 +134,11 @@ impl Operation {
         self.answers::<T>()
     }
 
+    pub const fn answers_in_text(mut self, content_type: &'static str) -> Self {
+        self.text = Some(content_type);
+        self
+    }
+
     /// For those who may only look, too, although it is a `post`.
     pub const fn reads_only(mut self) -> Self {
         self.reads_only = true;
@@ -97,6 +149,38 @@ impl Operation {
     pub const fn of_up_to(mut self, bytes: usize) -> Self {
         self.longest_body = bytes;
         self
+    }
+
+    /// Shown by this body, or by this query.
+    pub const fn like(mut self, example: &'static str) -> Self {
+        self.example = Some(example);
+        self
+    }
+
+    /// By what codes it may be refused, besides those that any operation may be.
+    pub const fn refuses(mut self, codes: &'static [&'static str]) -> Self {
+        self.refusals = codes;
+        self
+    }
+
+    /// Statuses of its refusals, each with their codes.
+    fn statuses(&self) -> BTreeMap<u16, Vec<&'static str>> {
+        let is_asked = self.body.is_some() || self.query.is_some() || self.path.contains('{');
+        let mut statuses = BTreeMap::<u16, Vec<&'static str>>::new();
+        for Code { code, status, .. } in CODES {
+            let may_be = match (*code, *status) {
+                ("bad_request", 400) => is_asked,
+                // Bodies are read of any operation, used or not.
+                ("bad_request", 408 | 413) => true,
+                ("bad_request", _) => false,
+                ("forbidden" | "too_many" | "internal", _) => true,
+                (code, _) => self.refusals.contains(&code),
+            };
+            if may_be {
+                statuses.entry(*status).or_default().push(*code);
+            }
+        }
+        statuses
     }
 
     /// Whether who may only look may not ask this.
@@ -112,22 +196,31 @@ impl Operation {
         if let Some(answer) = self.answer {
             ok["content"] = json!({ content: { "schema": answer(write) } });
         }
+        if let Some(content) = self.text {
+            ok["content"] = json!({ content: { "schema": { "type": "string" } } });
+        }
         let error = json!({ "schema": write.subschema_for::<ApiError>() });
+        let mut responses = json!({ "200": ok });
+        for (status, codes) in self.statuses() {
+            let description = codes.iter().map(|code| format!("`{code}`")).collect::<Vec<_>>().join(" or ");
+            responses[status.to_string()] = json!({ "description": description, "content": { JSON: error } });
+        }
         let mut operation = json!({
             "operationId": self.id(),
             "summary": self.summary,
-            "responses": {
-                "200": ok,
-                "default": { "description": "Refused; nothing was changed", "content": { JSON: error } },
-            },
+            "x-access": if self.changes() { "change" } else { "look" },
+            "responses": responses,
         });
         let parameters = self.parameters(read);
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
         }
         if let Some(body) = self.body {
-            operation["requestBody"] =
-                json!({ "required": true, "content": { JSON: { "schema": body(read) } } });
+            let example: Value =
+                self.example.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+            let content = json!({ JSON: { "schema": body(read), "example": example } });
+            let about = format!("At most {} bytes", self.longest_body);
+            operation["requestBody"] = json!({ "required": true, "description": about, "content": content });
         }
         operation
     }
@@ -141,15 +234,33 @@ impl Operation {
     fn parameters(&self, read: &mut SchemaGenerator) -> Vec<Value> {
         let mut parameters = Vec::new();
         for name in self.path.split(['{', '}']).skip(1).step_by(2) {
-            let number = json!({ "type": "integer", "format": "uint64", "minimum": 0 });
-            parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": number }));
+            let (schema, about, example) = match name {
+                "host" => (json!({ "type": "string" }), "Name of the host.".to_owned(), json!("web-2")),
+                "id" => (number(), "Its number.".to_owned(), json!(7)),
+                name => (number(), format!("Number of the {name}."), json!(7)),
+            };
+            parameters.push(json!({
+                "name": name, "in": "path", "required": true, "schema": schema, "description": about, "example": example,
+            }));
         }
+        let examples: Vec<(&str, &str)> = match self.body {
+            Some(_) => Vec::new(),
+            None => self
+                .example
+                .iter()
+                .flat_map(|query| query.split('&'))
+                .filter_map(|pair| pair.split_once('='))
+                .collect(),
+        };
         let query = self.query.map(|query| query(read).to_value()).unwrap_or_default();
         for (name, schema) in query["properties"].as_object().unwrap_or(&Map::new()) {
             let mut schema = schema.clone();
             let about = schema.as_object_mut().and_then(|schema| schema.remove("description"));
             let mut parameter = json!({ "name": name, "in": "query", "schema": schema });
             parameter["description"] = about.unwrap_or_else(|| format!("Only of this {name}.").into());
+            if let Some((_, example)) = examples.iter().find(|(of, _)| of == name) {
+                parameter["example"] = serde_json::from_str(example).unwrap_or_else(|_| json!(example));
+            }
             parameters.push(parameter);
         }
         if let Some((name, about)) = self.header {
@@ -161,6 +272,10 @@ impl Operation {
 }
 
 const JSON: &str = "application/json";
+
+fn number() -> Value {
+    json!({ "type": "integer", "format": "uint64", "minimum": 0 })
+}
 
 /// The whole document.
 pub fn document<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {

@@ -2,14 +2,18 @@
 
 mod connections;
 mod events;
+mod explain;
 mod guard;
 mod health;
 mod itself;
 mod limits;
 mod listen;
+mod maintain;
 mod meter;
+mod metrics;
 mod peer;
 mod routes;
+mod shift;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -25,6 +29,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use tokio::net::UnixListener;
 
+use super::openapi::CODES;
 use super::types::{
     ApiError, Applied, ApplyRequest, ConfirmRequest, Confirmed, Diff, DiffQuery, DrainPlan, DrainRequest,
     DrainStatus, Drains, FlowQuery, Flows, History, HistoryQuery, Kick, KickRequest, Kicks, PlanRequest,
@@ -33,6 +38,7 @@ use super::types::{
 use crate::engine::{self, Ask, Handle};
 use guard::Refused;
 pub use listen::listen;
+pub use metrics::serve as serve_metrics;
 pub use peer::Doors;
 use peer::Peer;
 
@@ -82,12 +88,10 @@ impl IntoResponse for Failure {
 
 impl From<engine::Error> for Failure {
     fn from(error: engine::Error) -> Self {
-        let status = match error.code() {
-            "not_found" => StatusCode::NOT_FOUND,
-            "bad_request" | "config" => StatusCode::BAD_REQUEST,
-            "conflict" | "rule" => StatusCode::CONFLICT,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
+        // The first of a code is the engine's.
+        let known = CODES.iter().find(|known| known.code == error.code());
+        let status = known.and_then(|known| StatusCode::from_u16(known.status).ok());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() {
             log::error!("{error}");
         }

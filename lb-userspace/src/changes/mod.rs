@@ -33,6 +33,23 @@ pub fn between(from: &Model, to: &Model) -> Vec<ConfigChange> {
     keys.into_iter().filter_map(|key| change(key, from.get(key), to.get(key))).collect()
 }
 
+/// What of `to` cannot be put in force while flows are pinned under `from`, whose hash key is `key`.
+pub fn fixed(from: &Model, to: &Model, key: [u8; 16]) -> Vec<String> {
+    let mut fixed = Vec::new();
+    let mut compare = |name: &str, from: u32, to: u32| {
+        if from != to {
+            fixed.push(format!("{name} is {from}, and would be {to}"));
+        }
+    };
+    compare("ring_size", from.ring_size, to.ring_size);
+    compare("flow_table.pins", from.flow_table.pins, to.flow_table.pins);
+    compare("flow_table.overflow", from.flow_table.overflow, to.flow_table.overflow);
+    if to.hash_key.is_some_and(|new| new != key) {
+        fixed.push("hash_key is another one".to_owned());
+    }
+    fixed
+}
+
 fn change((kind, name): &(Kind, String), from: Option<&Fields>, to: Option<&Fields>) -> Option<ConfigChange> {
     let change = match (from, to) {
         (None, _) => ChangeKind::Added,

@@ -9,9 +9,10 @@ use crate::api::client::{Client, ClientError};
 use crate::api::types::{Applied, ApplyRequest};
 use crate::config;
 
+use super::asked::{Asked, Trial};
 use super::output::Out;
 use super::terminal::Style;
-use super::{Failure, Global, after_help, duration_arg, render};
+use super::{Failure, Global, after_help, render};
 
 /// How long an answer is waited for: a start's neighbours, the verifier, and a grace period.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -28,21 +29,10 @@ pub struct ApplyArgs {
     /// The config file (TOML)
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Take it back unless it is confirmed within this time: 1s to 24h
-    #[arg(long, value_name = "DURATION", value_parser = duration_arg)]
-    pub confirm: Option<Duration>,
-    /// Only show what it would do
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Why, for whoever looks at the journal
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
-    /// Who asks; default: the user that runs this command
-    #[arg(long, value_name = "NAME")]
-    pub by: Option<String>,
-    /// Print JSON for programs: the API's body
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub trial: Trial,
+    #[command(flatten)]
+    pub asked: Asked,
 }
 
 const EXAMPLES: &str = "  \
@@ -55,14 +45,14 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<(), Failure> {
     let request = ApplyRequest {
         config: text,
         file: Some(absolute(&args.file)),
-        confirm: args.confirm.map(|confirm| confirm.as_secs()),
-        dry_run: args.dry_run,
-        reason: args.reason.clone(),
-        by: args.by.clone(),
+        confirm: args.trial.confirm(),
+        dry_run: args.trial.dry_run,
+        reason: args.asked.reason.clone(),
+        by: args.asked.by.clone(),
     };
     super::block_on(async {
         let answer = client(global).post("/v1/apply", &request).await;
-        said(global, answer, args.dry_run, args.json)
+        said(global, answer, args.trial.dry_run, args.asked.json)
     })
 }
 
@@ -89,16 +79,19 @@ pub fn said(
         Ok(answer) => {
             out.print(&render::config::applied(&answer, dry_run, &global.command(), super::now(), style))
         }
-        Err(error) => {
-            if let ClientError::Api { error, .. } = &error {
-                let style = Style::stderr();
-                for problem in &error.problems {
-                    let lines: Vec<String> =
-                        problem.lines().map(|line| render::text::clean(line, style.ascii)).collect();
-                    Out::stderr().print(&(lines.join("\n") + "\n\n"))?;
-                }
-            }
-            Err(error.into())
+        Err(error) => Err(with_problems(error)?),
+    }
+}
+
+/// Prints all problems that the daemon has told of.
+pub fn with_problems(error: ClientError) -> Result<Failure, Failure> {
+    if let ClientError::Api { error, .. } = &error {
+        let style = Style::stderr();
+        for problem in &error.problems {
+            let lines: Vec<String> =
+                problem.lines().map(|line| render::text::clean(line, style.ascii)).collect();
+            Out::stderr().print(&(lines.join("\n") + "\n\n"))?;
         }
     }
+    Ok(error.into())
 }

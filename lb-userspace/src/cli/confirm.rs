@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::api::types::{ConfirmRequest, Confirmed};
 
+use super::asked::Asked;
 use super::output::Out;
 use super::{Failure, Global, after_help, render};
 
@@ -11,15 +12,8 @@ use super::{Failure, Global, after_help, render};
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct ConfirmArgs {
-    /// Why, for whoever looks at the journal
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
-    /// Who asks; default: the user that runs this command
-    #[arg(long, value_name = "NAME")]
-    pub by: Option<String>,
-    /// Print JSON for programs: the API's body
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub asked: Asked,
 }
 
 const EXAMPLES: &str = "  \
@@ -28,9 +22,9 @@ const EXAMPLES: &str = "  \
 
 pub fn run(global: &Global, args: &ConfirmArgs) -> Result<(), Failure> {
     super::block_on(async {
-        let body = ConfirmRequest { reason: args.reason.clone(), by: args.by.clone() };
+        let body = ConfirmRequest { reason: args.asked.reason.clone(), by: args.asked.by.clone() };
         let answer: Confirmed = global.client().post("/v1/confirm", &body).await?;
         let mut out = Out::stdout();
-        if args.json { out.json(&answer, true) } else { out.print(&render::config::confirmed(&answer)) }
+        if args.asked.json { out.json(&answer, true) } else { out.print(&render::config::confirmed(&answer)) }
     })
 }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::api::client::target;
 use crate::api::types::{AtDeadline, DrainRequest, Drains};
 
+use super::asked::Asked;
 use super::blockers::MANY;
 use super::output::Out;
 use super::render;
@@ -67,15 +68,8 @@ pub struct DrainArgs {
     /// Drain although rules of the config would be broken; `sluice plan drain` says which
     #[arg(long)]
     pub force: bool,
-    /// Why, for whoever looks at the status or the receipt
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
-    /// Who asks; default: the user that runs this command
-    #[arg(long, value_name = "NAME")]
-    pub by: Option<String>,
-    /// Print JSON for programs: the API's body; with --wait that of the end
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub asked: Asked,
 }
 
 const EXAMPLES: &str = "  \
@@ -106,7 +100,7 @@ pub fn run(global: &Global, args: &DrainArgs) -> Result<(), Failure> {
         if args.wait {
             return wait(global, args, began, &mut out, style).await;
         }
-        if args.json {
+        if args.asked.json {
             return out.json(&began, true);
         }
         began.drains.iter().try_for_each(|d| out.print(&render::drain::began(d, style)))
@@ -136,8 +130,8 @@ impl From<&DrainArgs> for DrainRequest {
     fn from(args: &DrainArgs) -> Self {
         DrainRequest {
             hosts: once(&args.hosts),
-            reason: args.reason.clone(),
-            by: args.by.clone(),
+            reason: args.asked.reason.clone(),
+            by: args.asked.by.clone(),
             // Not sooner than was said.
             deadline: args.deadline.map(|time| time.as_secs() + u64::from(time.subsec_nanos() > 0)),
             at_deadline: args.at_deadline,
@@ -160,12 +154,12 @@ async fn wait(
     let mut interrupts = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
     let start = Instant::now();
     let (mut err, err_style) = (Out::stderr(), Style::stderr());
-    let progress = match (args.json, err_style.control) {
+    let progress = match (args.asked.json, err_style.control) {
         (true, _) => Progress::Quiet,
         (false, true) => Progress::Live,
         (false, false) => Progress::Plain,
     };
-    if !args.json {
+    if !args.asked.json {
         let under_way = began.drains.iter().filter(|d| d.state == "draining");
         under_way.into_iter().try_for_each(|d| out.print(&render::drain::began(d, style)))?;
     }
@@ -205,7 +199,7 @@ async fn wait(
             () = sleep(left.saturating_add(LAST_LOOK)) => Event::Deadline,
         };
     };
-    if args.json {
+    if args.asked.json {
         out.json(waiter.last(), true)?;
     } else {
         let ended = waiter.last().drains.iter().filter(|d| d.receipt.is_some());

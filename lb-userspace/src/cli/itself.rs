@@ -62,24 +62,24 @@ pub async fn drain(global: &Global, args: &DrainArgs) -> Result<(), Failure> {
     check(args)?;
     let (mut out, style) = (Out::stdout(), Style::stdout());
     let body = SelfDrainRequest {
-        reason: args.reason.clone(),
-        by: args.by.clone(),
+        reason: args.asked.reason.clone(),
+        by: args.asked.by.clone(),
         quiet_for: args.quiet_for.map(|time| time.as_secs() + u64::from(time.subsec_nanos() > 0)),
         below: args.below,
     };
     let began: SelfStatus = global.client().post("/v1/self/drain", &body).await?;
     if !args.wait {
-        return if args.json {
+        return if args.asked.json {
             out.json(&began, true)
         } else {
             out.print(&render::itself::began(&began, style))
         };
     }
-    if !args.json {
+    if !args.asked.json {
         out.print(&render::itself::began(&began, style))?;
     }
     let (last, result) = wait(&global.client().with_timeout(LOOK), args, began).await?;
-    if args.json {
+    if args.asked.json {
         out.json(&last, true)?;
     } else if result.is_ok() {
         out.print(&render::itself::ended(&last, style))?;
@@ -115,7 +115,7 @@ async fn wait(
                 Failure::new(Exit::Deadline, error).hint("the drain goes on: the same command waits again")
             );
         }
-        if !args.json && (style.control || told.is_none_or(|told| told.elapsed() >= TELL)) {
+        if !args.asked.json && (style.control || told.is_none_or(|told| told.elapsed() >= TELL)) {
             told = Some(Instant::now());
             err.print(&render::itself::progress(&last, style))?;
         }
@@ -134,7 +134,7 @@ async fn wait(
             },
         }
     };
-    if !args.json && style.control && told.is_some() {
+    if !args.asked.json && style.control && told.is_some() {
         err.print("\r\x1b[K")?;
     }
     Ok((last, result))
@@ -153,9 +153,13 @@ pub async fn undrain(global: &Global, args: &UndrainArgs) -> Result<(), Failure>
         ));
     }
     let (mut out, style) = (Out::stdout(), Style::stdout());
-    let body = SelfUndrainRequest { reason: args.reason.clone(), by: args.by.clone() };
+    let body = SelfUndrainRequest { reason: args.asked.reason.clone(), by: args.asked.by.clone() };
     let status: SelfStatus = global.client().post("/v1/self/undrain", &body).await?;
-    if args.json { out.json(&status, true) } else { out.print(&render::itself::undrained(&status, style)) }
+    if args.asked.json {
+        out.json(&status, true)
+    } else {
+        out.print(&render::itself::undrained(&status, style))
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use tokio::time::sleep;
 
 use crate::api::types::{Kick, KickRequest};
 
+use super::asked::Asked;
 use super::output::Out;
 use super::terminal::Style;
 use super::{Failure, Global, after_help, duration_arg, render};
@@ -39,15 +40,8 @@ pub struct KickArgs {
     /// Do not wait until the last one is ended
     #[arg(long)]
     pub no_wait: bool,
-    /// Why, for whoever looks at the journal
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
-    /// Who asks; default: the user that runs this command
-    #[arg(long, value_name = "NAME")]
-    pub by: Option<String>,
-    /// Print JSON for programs: the API's body
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub asked: Asked,
 }
 
 const EXAMPLES: &str = "  \
@@ -75,27 +69,27 @@ pub fn run(global: &Global, args: &KickArgs) -> Result<(), Failure> {
             older_than: args.older_than.map(|time| time.as_secs()),
             idle: args.idle.map(|time| time.as_secs()),
             rate: Some(args.rate),
-            reason: args.reason.clone(),
-            by: args.by.clone(),
+            reason: args.asked.reason.clone(),
+            by: args.asked.by.clone(),
         };
         let client = global.client();
         let mut kick: Kick = client.post("/v1/kick", &request).await?;
         let (mut out, mut err) = (Out::stdout(), Out::stderr());
         let (style, err_style) = (Style::stdout(), Style::stderr());
-        if !args.json && kick.chosen > 0 {
+        if !args.asked.json && kick.chosen > 0 {
             out.print(&render::kick::began(&kick, style))?;
         }
         while !args.no_wait && kick.ended_at.is_none() {
-            if !args.json && err_style.control {
+            if !args.asked.json && err_style.control {
                 err.print(&format!("\r{}\x1b[K", render::kick::progress(&kick, err_style)))?;
             }
             sleep(POLL).await;
             kick = client.get(&format!("/v1/kicks/{}", kick.id)).await?;
         }
-        if !args.json && err_style.control && kick.chosen > 0 {
+        if !args.asked.json && err_style.control && kick.chosen > 0 {
             err.print("\r\x1b[K")?;
         }
-        if args.json {
+        if args.asked.json {
             out.json(&kick, true)
         } else if kick.ended_at.is_some() {
             out.print(&render::kick::ended(&kick, style))

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::api::client::Client;
 
 pub mod apply;
+pub mod asked;
 pub mod blockers;
 pub mod check;
 pub mod completions;
@@ -19,15 +20,20 @@ pub mod confirm;
 pub mod decap;
 pub mod detach;
 pub mod diff;
+pub mod doctor;
 pub mod drain;
 pub mod drains;
 pub mod events;
 pub mod exit;
+pub mod explain;
 pub mod flows;
 pub mod health;
 pub mod history;
 pub mod itself;
 pub mod kick;
+pub mod maintain;
+pub mod man;
+pub mod names;
 pub mod output;
 pub mod plan;
 pub mod receipt;
@@ -36,10 +42,12 @@ pub mod render;
 pub mod rings;
 pub mod rollback;
 pub mod run;
+pub mod shift;
 pub mod show;
 pub mod states;
 pub mod status;
 pub mod terminal;
+pub mod top;
 pub mod undrain;
 pub mod upgrade;
 pub mod wait;
@@ -76,6 +84,7 @@ const EXAMPLES: &str = "  \
 pub enum Command {
     Run(run::RunArgs),
     Status(status::StatusArgs),
+    Top(top::TopArgs),
     Drain(drain::DrainArgs),
     Undrain(undrain::UndrainArgs),
     Drains(drains::DrainsArgs),
@@ -84,7 +93,10 @@ pub enum Command {
     Receipt(receipt::ReceiptArgs),
     Plan(plan::PlanArgs),
     Flows(flows::FlowsArgs),
+    Explain(explain::ExplainArgs),
     Kick(kick::KickArgs),
+    Maintain(maintain::MaintainArgs),
+    Shift(shift::ShiftArgs),
     Events(events::EventsArgs),
     Health(health::HealthArgs),
     Apply(apply::ApplyArgs),
@@ -95,10 +107,12 @@ pub enum Command {
     Diff(diff::DiffArgs),
     Rings(rings::RingsArgs),
     Check(check::CheckArgs),
+    Doctor(doctor::DoctorArgs),
     Upgrade(upgrade::UpgradeArgs),
     Detach(detach::DetachArgs),
     Decap(decap::DecapArgs),
     Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// Which of the balancers on this machine is meant.
@@ -187,7 +201,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 }
 
 /// The wall clock in Unix seconds; 0 for a clock before 1970.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 

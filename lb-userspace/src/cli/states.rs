@@ -20,9 +20,9 @@ pub enum Wanted {
     Drained,
     /// In use, as far as operators are concerned
     Active,
-    /// Packets can be sent there
+    /// Usable: a next hop is known, and checks, if there are any, have come to a result that is not down for all services
     Up,
-    /// No next hop is known
+    /// No next hop is known, or checks have found it down for all services
     Down,
     /// Out of service, with flows that go on
     Draining,
@@ -176,6 +176,7 @@ impl Waiting {
             Wanted::Up | Wanted::Down => match host.oper {
                 OperState::Up => "up",
                 OperState::Down => "down",
+                OperState::Unknown => "unknown",
             },
             Wanted::Drained | Wanted::Active | Wanted::Draining => match host.admin {
                 AdminState::Active => "active",
@@ -239,6 +240,7 @@ mod tests {
         let met = |host: &HostStatus| all.map(|wanted| wanted.is_met_by(host));
         assert_eq!(met(&host("a", Active, Up, 3)), [false, true, true, false, false]);
         assert_eq!(met(&host("a", Draining, Up, 0)), [false, false, true, false, true]);
+        assert_eq!(met(&host("a", Active, Unknown, 3)), [false, true, false, false, false]);
         assert_eq!(met(&host("a", Drained, Down, 0)), [true, false, false, true, false]);
         assert_eq!(
             met(&host("a", Drained, Down, 1)),

@@ -39,7 +39,7 @@ const EXAMPLES: &str = "  \
 /// Shorter than this and the looking is itself a load.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-fn interval(text: &str) -> Result<Duration, String> {
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
     let interval = duration_arg(text)?;
     if interval < MIN_INTERVAL { Err("at least 100ms, please".to_owned()) } else { Ok(interval) }
 }

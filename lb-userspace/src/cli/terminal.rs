@@ -36,15 +36,23 @@ impl Style {
         if !stream.is_terminal() {
             return Style::PLAIN;
         }
-        let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
-        let dumb = std::env::var_os("TERM").is_none_or(|t| t == "dumb");
         let (width, height) = size(stream).unwrap_or((DEFAULT_WIDTH, 24));
-        Style { control: !set("NO_COLOR") && !dumb, ascii: !utf8_locale(), width, height }
+        Style { control: !no_colour() && !is_dumb(), ascii: !utf8_locale(), width, height }
     }
 }
 
+/// Whether the user wants no colours (<https://no-color.org>).
+pub fn no_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+}
+
+/// Whether the terminal knows no control codes.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|t| t.is_empty() || t == "dumb")
+}
+
 /// Whether the terminal shows UTF-8, by the first of the variables that is set (locale(7)).
-fn utf8_locale() -> bool {
+pub fn utf8_locale() -> bool {
     let locale =
         ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|n| std::env::var(n).ok().filter(|v| !v.is_empty()));
     locale.is_some_and(|l| {

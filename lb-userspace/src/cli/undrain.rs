@@ -7,6 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 
 use crate::api::types::{Drains, UndrainRequest};
 
+use super::asked::Asked;
 use super::drain::once;
 use super::output::Out;
 use super::terminal::Style;
@@ -33,15 +34,8 @@ pub struct UndrainArgs {
     /// the share stays and, if it goes on, the host is drained again. Default: all at once
     #[arg(long, value_name = "DURATION", value_parser = duration_arg)]
     pub ramp: Option<Duration>,
-    /// Why, for whoever looks at the journal
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
-    /// Who asks; default: the user that runs this command
-    #[arg(long, value_name = "NAME")]
-    pub by: Option<String>,
-    /// Print JSON for programs: the API's body
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub asked: Asked,
 }
 
 const EXAMPLES: &str = "  \
@@ -57,14 +51,14 @@ pub fn run(global: &Global, args: &UndrainArgs) -> Result<(), Failure> {
         let (mut out, style) = (Out::stdout(), Style::stdout());
         let body = UndrainRequest {
             hosts: once(&args.hosts),
-            reason: args.reason.clone(),
-            by: args.by.clone(),
+            reason: args.asked.reason.clone(),
+            by: args.asked.by.clone(),
             service: args.service.clone(),
             clients: args.clients.clone(),
             ramp: args.ramp.map(|time| time.as_secs()),
         };
         let answer: Drains = global.client().post("/v1/undrain", &body).await?;
-        if args.json {
+        if args.asked.json {
             return out.json(&answer, true);
         }
         answer.drains.iter().try_for_each(|d| out.print(&render::drain::undrained(d, style)))

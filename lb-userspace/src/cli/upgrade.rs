@@ -23,16 +23,16 @@ pub struct UpgradeArgs {
     /// Change nothing, only say what would be (the upgrade itself is a restart of the daemon)
     #[arg(long, required = true)]
     pub check: bool,
-    /// The config file (TOML) that the daemon will be started with
+    /// The config file (TOML) that the daemon will be started with. Default: the config in force, from the journal
     #[arg(short, long, value_name = "FILE")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
     /// Print JSON for programs
     #[arg(long)]
     pub json: bool,
 }
 
 const EXAMPLES: &str = "  \
-  sluice upgrade --check --config /etc/sluice/sluice.toml
+  sluice upgrade --check
   sluice upgrade --check --config new.toml --json";
 
 /// What programs get.
@@ -54,7 +54,7 @@ struct Answer {
 /// Prints what was found; fails if the upgrade would.
 pub fn run(global: &Global, args: &UpgradeArgs) -> Result<(), Failure> {
     let instance = &global.instance;
-    let Some(found) = daemon::upgrade::check(instance, &args.config)? else {
+    let Some(found) = daemon::upgrade::check(instance, args.config.as_deref())? else {
         let error = anyhow!("instance {instance} has no data path that could be taken over");
         return Err(Failure::new(Exit::NotFound, error).hint("`sluice run` makes a new one"));
     };

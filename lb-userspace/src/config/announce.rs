@@ -10,7 +10,7 @@ use crate::model::VipMode;
 pub(super) fn read(report: &mut Report, top: &Section<'_>) -> Option<String> {
     const EXAMPLE: &str = "\"lo\"";
     let table = top.table(report, "announce", "[announce]").value()?;
-    let section = Section::open(report, table, "announce", schema::ANNOUNCE);
+    let section = Section::open(report, table, "announce", &schema::ANNOUNCE);
     let interface = section.string(report, "interface", EXAMPLE);
     let interface = section.required(report, "interface", interface, EXAMPLE).value()?;
     check_interface_name(report, &section.path_of("interface"), interface).then(|| interface.to_owned())

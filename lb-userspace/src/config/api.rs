@@ -10,7 +10,7 @@ const MAX_GROUP: usize = 32;
 
 pub(super) fn read(report: &mut Report, top: &Section<'_>) -> Api {
     let Some(table) = top.table(report, "api", "[api]").value() else { return Api::default() };
-    let section = Section::open(report, table, "api", schema::API);
+    let section = Section::open(report, table, "api", &schema::API);
     let mut group = |field: &str| {
         let name = section.string(report, field, "\"sluice\"").value()?;
         let allowed = |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, ':' | ',' | '/');

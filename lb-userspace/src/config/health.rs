@@ -5,13 +5,22 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
-use super::limits::{MAX_CHECKS, MAX_COMMAND, MAX_PAYLOAD, RUNS};
+use super::limits::{LEAST_FLOWS, MAX_CHECKS, MAX_COMMAND, MAX_PAYLOAD, RUNS, WINDOW};
 use super::raw::RawService;
 use super::reader::{Read, Section, describe};
 use super::report::Report;
 use super::schema;
 use super::suggest::did_you_mean;
-use crate::model::{Check, DownFlows, Health, Percent, PortRange, Probe, Protocol, Request, Through};
+use crate::model::{
+    Check, DownFlows, Health, Passive, PassiveAction, Percent, PortRange, Probe, Protocol, Request, Through,
+    Timeouts, Tracking,
+};
+
+/// Percent of failed handshakes that say something of a host.
+pub(super) const LEAST_FAILING: u8 = 10;
+
+const PASSIVE_ACTIONS: &[(&str, PassiveAction)] =
+    &[("off", PassiveAction::Off), ("warn", PassiveAction::Warn), ("eject", PassiveAction::Eject)];
 
 const DOWN_FLOWS: &[(&str, DownFlows)] =
     &[("keep", DownFlows::Keep), ("move", DownFlows::Move), ("reset", DownFlows::Reset)];
@@ -36,7 +45,7 @@ const KINDS: &[(&str, Kind)] = &[
 /// Health of the file, or of one service; what is left out is as in `default`.
 pub(super) fn read(report: &mut Report, parent: &Section<'_>, header: &str, default: &Health) -> Health {
     let Read::Value(table) = parent.table(report, "health", header) else { return default.clone() };
-    let section = Section::open(report, table, &parent.path_of("health"), schema::HEALTH);
+    let section = Section::open(report, table, &parent.path_of("health"), &schema::HEALTH);
     let health = Health {
         interval: section.pace(report, "interval").or(default.interval),
         timeout: section.pace(report, "timeout").or(default.timeout),
@@ -51,6 +60,7 @@ pub(super) fn read(report: &mut Report, parent: &Section<'_>, header: &str, defa
         ramp: section.duration(report, "ramp").value().or(default.ramp),
         join_below: section.percent(report, "join_below").or(default.join_below),
         leave_at: section.percent(report, "leave_at").or(default.leave_at),
+        passive: read_passive(report, &section, header, &default.passive),
     };
     if health.leave_at < health.join_below {
         let Percent(join) = health.join_below;
@@ -61,6 +71,67 @@ pub(super) fn read(report: &mut Report, parent: &Section<'_>, header: &str, defa
         report.add(&section.path_of("leave_at"), message, format!("write {join}% or more"));
     }
     health
+}
+
+fn read_passive(report: &mut Report, health: &Section<'_>, header: &str, default: &Passive) -> Passive {
+    let header = if header.starts_with("[s") { "[services.health.passive]" } else { "[health.passive]" };
+    let Read::Value(table) = health.table(report, "passive", header) else { return *default };
+    let section = Section::open(report, table, &health.path_of("passive"), &schema::PASSIVE);
+    let passive = Passive {
+        action: section.choice(report, "action", PASSIVE_ACTIONS).or(default.action),
+        window: section.duration_within(report, "window", WINDOW).or(default.window),
+        least_flows: section.integer(report, "least_flows", LEAST_FLOWS).or(default.least_flows),
+        failing: section.percent(report, "failing").or(default.failing),
+        hold: section.duration(report, "hold").or(default.hold),
+        longest_hold: section.duration(report, "longest_hold").or(default.longest_hold),
+        max_ejected: section.percent(report, "max_ejected").or(default.max_ejected),
+    };
+    if passive.failing.0 < LEAST_FAILING {
+        let message =
+            format!("clients with bad lines alone may have {} of all handshakes fail", passive.failing);
+        report.add(&section.path_of("failing"), message, format!("write {LEAST_FAILING}% or more"));
+    }
+    if passive.longest_hold < passive.hold {
+        let message = "the longest time is shorter than the first one";
+        let least = humantime::format_duration(passive.hold);
+        report.add(&section.path_of("longest_hold"), message, format!("write \"{least}\" or more"));
+    }
+    passive
+}
+
+/// Refuses to watch what cannot be seen.
+pub(super) fn passive(report: &mut Report, raw: &RawService, tracking: Tracking) {
+    let path = format!("{}.health.passive.action", raw.path);
+    // What the instance says is for the services that it can be for.
+    if raw.health.passive.action == PassiveAction::Off || !report.has(&path) {
+        return;
+    }
+    if raw.protocols.as_ref().is_some_and(|protocols| !protocols.has(Protocol::Tcp)) {
+        let message = "how clients fare is told by TCP handshakes, and the service has none";
+        report.add(&path, message, "take it out, or ask its hosts by [[services.checks]]");
+    } else if tracking == Tracking::Edges {
+        let message = "with tracking = \"edges\" it is not seen whether handshakes come to their end";
+        report.add(&path, message, "take it out, or write tracking = \"full\"");
+    }
+}
+
+/// Refuses to look back for flows further than the flow table knows them: who is to be taken out is asked for there.
+pub(super) fn window(report: &mut Report, raw: &RawService, tracking: Tracking) {
+    let Passive { action, window, .. } = raw.health.passive;
+    let is_tcp = raw.protocols.as_ref().is_none_or(|protocols| protocols.has(Protocol::Tcp));
+    let is_asked = action == PassiveAction::Eject && tracking == Tracking::Full && is_tcp;
+    // If only those that were answered are forgotten, the others seem to be all.
+    let Timeouts { half_open, closing, .. } = raw.timeouts;
+    for (field, timeout, which) in
+        [("half_open", half_open, "nobody answered"), ("closing", closing, "have ended")]
+    {
+        if is_asked && timeout < window {
+            let [window, timeout] = [window, timeout].map(humantime::format_duration);
+            let message = format!("flows that {which} are forgotten after {timeout}, within {window}");
+            let hint = format!("write \"{timeout}\" or less, or give timeouts.{field} {window} or more");
+            report.add(&format!("{}.health.passive.window", raw.path), message, hint);
+        }
+    }
 }
 
 /// A check as written; its port may be the service's.
@@ -76,7 +147,7 @@ pub(super) fn read_checks(report: &mut Report, service: &Section<'_>) -> Vec<Opt
     let tables = service.tables(report, "checks", "[[services.checks]]").or(Vec::new());
     let path = service.path_of("checks");
     let read = |(index, table): (usize, Option<_>)| {
-        let section = Section::open(report, table?, &format!("{path}[{index}]"), schema::CHECK);
+        let section = Section::open(report, table?, &format!("{path}[{index}]"), &schema::CHECK);
         read_check(report, &section)
     };
     tables.into_iter().enumerate().map(read).collect()
@@ -101,7 +172,7 @@ fn read_check(report: &mut Report, section: &Section<'_>) -> Option<RawCheck> {
         Kind::Command => &["type", "command"],
     };
     let name = KINDS.iter().find(|(_, known)| *known == kind).map_or("", |(name, _)| name);
-    for field in schema::CHECK.iter().filter(|field| !fits.contains(field) && section.has(field)) {
+    for field in schema::CHECK.names().filter(|field| !fits.contains(field) && section.has(field)) {
         let message = format!("a check of type {name:?} has no {field}");
         report.add(&section.path_of(field), message, format!("it may have {}", fits.join(", ")));
     }

@@ -11,8 +11,8 @@ pub(super) fn read(report: &mut Report, top: &Section<'_>) -> Hooks {
     const EXAMPLE: &str = "\"/usr/local/bin/tell-everybody\"";
     let mut hooks = Hooks { commands: Default::default(), timeout: default::HOOK_TIMEOUT };
     let Some(table) = top.table(report, "hooks", "[hooks]").value() else { return hooks };
-    let section = Section::open(report, table, "hooks", schema::HOOKS);
-    for field in schema::HOOKS {
+    let section = Section::open(report, table, "hooks", &schema::HOOKS);
+    for field in schema::HOOKS.names() {
         let Some(event) = field.strip_prefix("on_").and_then(EventName::from_name) else { continue };
         let Some(command) = section.string(report, field, EXAMPLE).value() else { continue };
         let path = section.path_of(field);

@@ -83,6 +83,10 @@ pub const MAX_ALL_CHECKS: usize = 65_536;
 pub const PACE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60 * 60);
 /// Runs in a row.
 pub const RUNS: RangeInclusive<u32> = 1..=100;
+/// Of passive checks: seconds that samples are kept for.
+pub const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+/// Of passive checks: with fewer flows chance would decide.
+pub const LEAST_FLOWS: RangeInclusive<u32> = 5..=1_000_000;
 /// Bytes of what a check sends or expects: a datagram that fits any path.
 pub const MAX_PAYLOAD: usize = 1024;
 

@@ -8,10 +8,10 @@ use toml::de::{DeTable, DeValue};
 use super::limits::{self, default};
 use super::reader::{Read, Section, address, child, choice, describe};
 use super::report::Report;
-use super::{announce, api, health, hooks, ports, prefix, schema};
+use super::{announce, api, health, hooks, metrics, ports, prefix, schema};
 use crate::model::{
-    Affinity, Api, Family, FlowTable, Forward, Fragments, Health, Hooks, Interface, Ping, Ports, Protocol,
-    Protocols, Retention, Rules, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
+    Affinity, Api, Family, FlowTable, Forward, Fragments, Health, Hooks, Interface, Metrics, Ping, Ports,
+    Protocol, Protocols, Retention, Rules, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
 
 pub(super) struct RawConfig {
@@ -33,6 +33,7 @@ pub(super) struct RawConfig {
     pub journal: Retention,
     pub api: Api,
     /// As written.
+    pub metrics: Metrics,
     pub announce: Option<String>,
     /// In the order of the file.
     pub hosts: Vec<RawHost>,
@@ -78,7 +79,7 @@ pub(super) struct RawService {
 
 impl RawConfig {
     pub fn read(report: &mut Report, table: &DeTable<'_>) -> Self {
-        let top = Section::open(report, table, "", schema::TOP);
+        let top = Section::open(report, table, "", &schema::TOP);
         let timeouts = read_timeouts(report, &top, "[timeouts]", default::TIMEOUTS);
         let rules = read_rules(report, &top, "[rules]", Rules::default());
         let health = health::read(report, &top, "[health]", &Health::default());
@@ -101,6 +102,7 @@ impl RawConfig {
             hooks: hooks::read(report, &top),
             journal: read_journal(report, &top),
             api: api::read(report, &top),
+            metrics: metrics::read(report, &top),
             announce: announce::read(report, &top),
             hosts: read_hosts(report, &top),
             services: read_services(report, &top, &Defaults { timeouts, rules, health: &health }),
@@ -126,7 +128,7 @@ fn read_interfaces(report: &mut Report, top: &Section<'_>) -> Vec<(String, Optio
             (path, Some(interface))
         }
         DeValue::Table(table) => {
-            let section = Section::open(report, table, &path, schema::INTERFACE);
+            let section = Section::open(report, table, &path, &schema::INTERFACE);
             let name = section.string(report, "name", "\"eth1\"");
             let name = section.required(report, "name", name, "\"eth1\"").value();
             let xdp_mode = section.choice(report, "xdp_mode", XDP_MODES).or(mode);
@@ -158,7 +160,7 @@ fn read_flow_table(report: &mut Report, top: &Section<'_>) -> FlowTable {
     let Read::Value(table) = top.table(report, "flow_table", "[flow_table]") else {
         return flow_table(default::PINS);
     };
-    let section = Section::open(report, table, "flow_table", schema::FLOW_TABLE);
+    let section = Section::open(report, table, "flow_table", &schema::FLOW_TABLE);
     let usual = flow_table(section.integer(report, "pins", limits::PINS).or(default::PINS));
     FlowTable {
         pins: usual.pins,
@@ -176,7 +178,7 @@ fn flow_table(pins: u32) -> FlowTable {
 /// Timeouts of the file, or of one service; what is left out is as in `default`.
 fn read_timeouts(report: &mut Report, parent: &Section<'_>, header: &str, default: Timeouts) -> Timeouts {
     let Read::Value(table) = parent.table(report, "timeouts", header) else { return default };
-    let section = Section::open(report, table, &parent.path_of("timeouts"), schema::TIMEOUTS);
+    let section = Section::open(report, table, &parent.path_of("timeouts"), &schema::TIMEOUTS);
     Timeouts {
         half_open: section.duration(report, "half_open").or(default.half_open),
         established: section.duration(report, "established").or(default.established),
@@ -189,7 +191,7 @@ fn read_timeouts(report: &mut Report, parent: &Section<'_>, header: &str, defaul
 /// Rules of the file, or of one service; what is left out is as in `default`.
 fn read_rules(report: &mut Report, parent: &Section<'_>, header: &str, default: Rules) -> Rules {
     let Read::Value(table) = parent.table(report, "rules", header) else { return default };
-    let section = Section::open(report, table, &parent.path_of("rules"), schema::RULES);
+    let section = Section::open(report, table, &parent.path_of("rules"), &schema::RULES);
     Rules {
         min_healthy: section.percent(report, "min_healthy").or(default.min_healthy),
         one_zone_at_a_time: section.flag(report, "one_zone_at_a_time").or(default.one_zone_at_a_time),
@@ -199,7 +201,7 @@ fn read_rules(report: &mut Report, parent: &Section<'_>, header: &str, default: 
 fn read_journal(report: &mut Report, top: &Section<'_>) -> Retention {
     let default = default::RETENTION;
     let Read::Value(table) = top.table(report, "journal", "[journal]") else { return default };
-    let section = Section::open(report, table, "journal", schema::JOURNAL);
+    let section = Section::open(report, table, "journal", &schema::JOURNAL);
     let keep_for = section.duration_within(report, "keep_for", limits::KEEP_FOR);
     Retention {
         keep_for: keep_for.or(default.keep_for),
@@ -244,7 +246,7 @@ fn read_hosts(report: &mut Report, top: &Section<'_>) -> Vec<RawHost> {
 }
 
 fn read_host(report: &mut Report, table: &DeTable<'_>, name: &str, path: String) -> RawHost {
-    let section = Section::open(report, table, &path, schema::HOST);
+    let section = Section::open(report, table, &path, &schema::HOST);
     let texts = section.strings(report, "addresses", "[\"10.0.0.11\"]");
     let texts = section.required(report, "addresses", texts, "[\"10.0.0.11\"]");
     let addresses = match texts {
@@ -302,7 +304,7 @@ fn read_service(
     path: String,
     defaults: &Defaults<'_>,
 ) -> RawService {
-    let section = Section::open(report, table, &path, schema::SERVICE);
+    let section = Section::open(report, table, &path, &schema::SERVICE);
     let name = section.string(report, "name", "\"web\"");
     let name = section.required(report, "name", name, "\"web\"");
     let vip = section.string(report, "vip", "\"203.0.113.10\"");

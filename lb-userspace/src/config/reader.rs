@@ -12,7 +12,7 @@ use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
 use super::limits;
 use super::report::Report;
-use super::schema::{self, Fields};
+use super::schema;
 use super::suggest::{nearest, one_of};
 use crate::model::Percent;
 
@@ -60,16 +60,21 @@ impl<T> Read<T> {
 pub(super) struct Section<'t> {
     table: &'t DeTable<'t>,
     path: String,
-    fields: Fields,
+    known: &'static schema::Table,
 }
 
 impl<'t> Section<'t> {
     /// Reports fields that the section does not have, and notes the places of those that it has.
-    pub fn open(report: &mut Report, table: &'t DeTable<'t>, path: &str, fields: Fields) -> Self {
-        let section = Section { table, path: path.to_owned(), fields };
+    pub fn open(
+        report: &mut Report,
+        table: &'t DeTable<'t>,
+        path: &str,
+        known: &'static schema::Table,
+    ) -> Self {
+        let section = Section { table, path: path.to_owned(), known };
         for (key, value) in table.iter() {
             let name = key.get_ref().as_ref();
-            if fields.contains(&name) {
+            if known.has(name) {
                 report.place(&section.path_of(name), value.span());
             } else {
                 section.unknown(report, name, key.span(), value.get_ref());
@@ -83,14 +88,14 @@ impl<'t> Section<'t> {
     }
 
     fn unknown(&self, report: &mut Report, name: &str, span: Range<usize>, value: &DeValue<'_>) {
-        let hint = if let Some(near) = nearest(name, self.fields.iter().copied()) {
+        let hint = if let Some(near) = nearest(name, self.known.names()) {
             format!("did you mean {near:?}?")
         } else if let Some(home) = schema::home_of(name) {
             format!("{name} belongs {home}")
-        } else if self.fields == schema::HOST && value.is_table() {
+        } else if self.known.header == schema::HOST.header && value.is_table() {
             format!("a host's name with a dot in it stands in quotes: [hosts.\"NAME.{name}\"]")
         } else {
-            format!("known here are {}", self.fields.join(", "))
+            format!("known here are {}", self.known.names().collect::<Vec<_>>().join(", "))
         };
         report.add_at(span, &self.path_of(name), "unknown field", Some(hint));
     }
@@ -101,7 +106,7 @@ impl<'t> Section<'t> {
     }
 
     fn get(&self, name: &str) -> Option<&'t Spanned<DeValue<'t>>> {
-        debug_assert!(self.fields.contains(&name), "{name} is missing from the schema");
+        debug_assert!(self.known.has(name), "{name} is missing from the schema");
         self.table.get(name)
     }
 
@@ -273,11 +278,9 @@ impl<'t> Section<'t> {
                     report.add(&path, format!("{text:?} is no duration: {}", lower_first(&error)), EXAMPLE);
                 }
                 Ok(pace) if !limits::PACE.contains(&pace) => {
-                    report.add(
-                        &path,
-                        format!("{text:?} is out of range"),
-                        "write a duration from 100ms to 1h",
-                    );
+                    let (least, most) = (unit(*limits::PACE.start()), unit(*limits::PACE.end()));
+                    let hint = format!("write a duration from {least} to {most}");
+                    report.add(&path, format!("{text:?} is out of range"), hint);
                 }
                 Ok(pace) if pace.subsec_nanos() % 1_000_000 != 0 => {
                     let message = format!("{text:?} is not a whole number of milliseconds");
@@ -471,8 +474,9 @@ fn lower_first(error: &impl ToString) -> String {
 }
 
 /// In one unit: a day's length is told in hours, what is longer in days.
-fn unit(duration: Duration) -> String {
+pub(super) fn unit(duration: Duration) -> String {
     match duration.as_secs() {
+        _ if duration.subsec_millis() != 0 => format!("{}ms", duration.as_millis()),
         s if s > 86_400 && s % 86_400 == 0 => format!("{}d", s / 86_400),
         s if s % 3600 == 0 => format!("{}h", s / 3600),
         s => format!("{s}s"),

@@ -65,6 +65,11 @@ impl Report {
         Report { spans: spans.clone(), problems: Vec::new(), guesses: 0 }
     }
 
+    /// Whether the file has a field itself.
+    pub fn has(&self, path: &str) -> bool {
+        self.spans.places.contains_key(path)
+    }
+
     /// Notes where a field is.
     pub fn place(&mut self, path: &str, span: Range<usize>) {
         self.spans.places.insert(path.to_owned(), span);

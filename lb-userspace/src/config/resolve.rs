@@ -37,6 +37,7 @@ pub(super) fn resolve(report: &mut Report, raw: RawConfig) -> Model {
         hooks: raw.hooks,
         journal: raw.journal,
         api: raw.api,
+        metrics: raw.metrics,
         announce: raw.announce,
         hosts: hosts.by_name,
         services: services.list,

@@ -57,6 +57,8 @@ pub(super) fn check(
         let path = raw.path.clone();
         let flows = flow_policy(report, &raw);
         let checks = health::checks(report, &raw);
+        health::passive(report, &raw, flows.tracking);
+        health::window(report, &raw, flows.tracking);
         let standby = members.as_ref().map(|members| health::standby(report, &raw, members));
         if raw.timeouts != timeouts {
             counts.add_timeouts(report, &path, raw.timeouts);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::{self, ConfigErrors, Loaded, Machine};
-use crate::engine::{NOT_CONFIRMED, Text};
+use crate::engine::{NOT_APPLIED, NOT_CONFIRMED, Text};
 use crate::journal::Applied;
 
 use super::machine;
@@ -50,13 +50,13 @@ pub fn choose(file: anyhow::Result<Chosen>, applied: Option<Applied>, now: u64) 
         return file;
     };
     let revision = applied.revision;
-    let seen = seen.unwrap_or(applied.seen);
+    let seen = seen.unwrap_or_else(|| applied.seen.clone());
     let is_expired = applied.pending.as_ref().is_some_and(|pending| pending.left(now) == 0);
-    let in_force = (!is_expired).then(|| (applied.text, None, format!("config of revision {revision}")));
-    let before = applied.pending.map(|pending| {
+    let before = applied.back_to().map(str::to_owned).map(|back_to| {
         let why = if is_expired { NOT_CONFIRMED } else { UNUSABLE };
-        (pending.back_to, Some((revision, why)), format!("config from before revision {revision}"))
+        (back_to, Some((revision, why)), from_before(revision))
     });
+    let in_force = (!is_expired).then(|| (applied.text, None, format!("config of revision {revision}")));
     for (text, takes_back, name) in in_force.into_iter().chain(before) {
         if file.as_ref().is_ok_and(|file| file.text.text == text) {
             return file.map(|file| Chosen { text: Text { takes_back, ..file.text }, ..file });
@@ -80,6 +80,26 @@ pub fn choose(file: anyhow::Result<Chosen>, applied: Option<Applied>, now: u64) 
         }
     }
     file
+}
+
+/// What goes on where the config that the journal says is in force could not be put in force, as nobody knew yet whether it can be: the
+/// one before, if that can be used. `tried`: the one that failed.
+pub fn instead(tried: &str, applied: Option<Applied>, failure: &str) -> Option<Chosen> {
+    let applied = applied.filter(|applied| applied.text == tried)?;
+    let (revision, text) = (applied.revision, applied.back_to()?.to_owned());
+    let name = from_before(revision);
+    let resolved = resolve(&text, &name)
+        .inspect_err(|error| log::warn!("the {name} cannot be used any more: {error:#}"));
+    let (loaded, machine) = resolved.ok()?;
+    let problem = Some(format!(
+        "revision {revision} could not be put in force at the start, so the {name} goes on: {failure}"
+    ));
+    let text = Text { text, seen: applied.seen, takes_back: Some((revision, NOT_APPLIED)) };
+    Some(Chosen { loaded, machine, text, problem })
+}
+
+fn from_before(revision: u64) -> String {
+    format!("config from before revision {revision}")
 }
 
 /// Why a config is no good, if that is what an error says.
@@ -112,7 +132,7 @@ mod tests {
     fn applied(weight: u32, seen: u32, pending: Option<(u32, u64)>) -> Option<Applied> {
         let pending =
             pending.map(|(back_to, deadline)| Pending { back_to: config(back_to), deadline, patience: 60 });
-        Some(Applied { revision: 7, text: config(weight), seen: config(seen), pending })
+        Some(Applied { revision: 7, text: config(weight), seen: config(seen), pending, before: None })
     }
 
     /// The weight that is chosen, and the revision that is taken back.
@@ -153,7 +173,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_any_more_gives_way_to_the_file() {
-        let broken = Applied { revision: 7, text: "nonsense".to_owned(), seen: config(1), pending: None };
+        let broken = Applied {
+            revision: 7,
+            text: "nonsense".to_owned(),
+            seen: config(1),
+            pending: None,
+            before: None,
+        };
         assert_eq!(chosen(1, Some(broken.clone())), (1, None));
         let pending = applied(2, 1, Some((3, NOW + 30))).unwrap().pending;
         assert_eq!(
@@ -182,7 +208,31 @@ mod tests {
         let overdue = chosen(applied(2, 1, Some((3, NOW)))).unwrap();
         assert_eq!(overdue.text.takes_back, Some((7, NOT_CONFIRMED)));
         assert_eq!(overdue.loaded.model.hosts["a"].weight, 3);
+        let untried = Applied { pending: None, before: Some(config(3)), ..applied(2, 1, None).unwrap() };
+        assert_eq!(chosen(Some(untried)).unwrap().text.text, config(2), "it may well be put in force");
         let both = Applied { text: broken.clone(), ..applied(2, 1, None).unwrap() };
         assert!(chosen(Some(both)).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_put_in_force_gives_way_to_what_was_before() {
+        let instead = |tried: u32, applied| instead(&config(tried), applied, "no such device");
+        assert!(instead(2, None).is_none());
+        assert!(instead(2, applied(2, 1, None)).is_none(), "it has been in force");
+        let untried = Applied { before: Some(config(3)), ..applied(2, 1, None).unwrap() };
+        assert!(instead(4, Some(untried.clone())).is_none(), "the file is news, and wrong");
+        let waiting = applied(2, 1, Some((3, NOW + 30))).unwrap();
+        for applied in [untried, waiting] {
+            let chosen = instead(2, Some(applied)).unwrap();
+            assert_eq!((chosen.text.text, chosen.text.seen), (config(3), config(1)));
+            assert_eq!(chosen.text.takes_back, Some((7, NOT_APPLIED)));
+            let problem = chosen.problem.unwrap();
+            assert!(
+                problem.ends_with("so the config from before revision 7 goes on: no such device"),
+                "{problem}"
+            );
+        }
+        let broken = Applied { before: Some("nonsense".to_owned()), ..applied(2, 1, None).unwrap() };
+        assert!(instead(2, Some(broken)).is_none());
     }
 }

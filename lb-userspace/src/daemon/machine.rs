@@ -42,7 +42,7 @@ fn is_on(switch: &str) -> bool {
     value.is_ok_and(|value| value.trim() != "0")
 }
 
-fn kernel() -> anyhow::Result<(u32, u32)> {
+pub fn kernel() -> anyhow::Result<(u32, u32)> {
     let release =
         fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot read the kernel's version")?;
     version(&release).with_context(|| format!("{:?} is no version of Linux", release.trim()))

@@ -4,10 +4,11 @@ mod choice;
 mod health;
 mod local_vips;
 mod lock;
-mod machine;
+pub(crate) mod machine;
 mod private;
-mod privileges;
+pub(crate) mod privileges;
 mod reload;
+mod scrapes;
 mod supervisor;
 mod surroundings;
 pub mod upgrade;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -25,14 +27,16 @@ use crate::api::server::{self, Doors};
 use crate::bpffs;
 use crate::cli::run::RunArgs;
 use crate::dataplane::{self, Paths};
-use crate::engine::{Clock, Engine, Handle, Running, Start, data_path_key};
+use crate::engine::{self, Clock, Engine, Handle, Running, Start, data_path_key};
 use crate::events::hooks::Runner;
 use crate::journal::{Journal, Lock};
+use crate::model::Model;
 use crate::netlink::{self, NextHopState};
 use crate::plan::abilities;
 use choice::Chosen;
 use lock::InstanceLock;
 use reload::Reloader;
+use scrapes::Scrapes;
 use supervisor::Supervisor;
 use surroundings::Surroundings;
 
@@ -84,33 +88,28 @@ async fn serve(
             "the wall clock was set by {set} s since the daemon before: deadlines and all else that is open moves with it"
         );
     }
-    let Chosen { loaded, machine, text, problem } = choice::choose(file, journal.applied()?, unix_now())?;
-    let model = loaded.model;
-    let doors = Doors::of(&model.api)?;
+    let chosen = choice::choose(file, journal.applied()?, unix_now())?;
     let _instance = InstanceLock::acquire(instance)?;
-    // Before anything is changed, and under the locks.
-    let listener =
-        server::listen(socket, doors).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hangup = signal(SignalKind::hangup())?;
 
-    let surroundings = Surroundings::start(&model).await?;
     // A symbolic link is followed with each look: it may lead to another file then.
     let own_file = std::path::absolute(&args.config).unwrap_or_else(|_| args.config.clone());
-    let start = Start {
-        instance: instance.to_owned(),
-        config: own_file.clone(),
-        text: Some(text),
-        model: model.clone(),
-        journal,
-        next_hops: surroundings.resolver.subscribe(),
-        abilities: abilities(&model, &machine),
-        own: surroundings.resolver.subscribe_own(),
-        relay: surroundings.relay(),
+    let of = Of { instance, socket, own_file: &own_file };
+    let tried = chosen.text.text.clone();
+    let begun = match begin(&of, chosen, journal).await? {
+        Ok(begun) => begun,
+        // That says nothing of the config.
+        Err(error @ engine::Error::Journal(_)) => return Err(error.into()),
+        Err(error) => {
+            log::error!("{error}");
+            let journal = Journal::open(&journal_path(instance), key.map(|(key, _)| key), unix_now())?;
+            let before = choice::instead(&tried, journal.applied()?, &error.to_string());
+            begin(&of, before.ok_or(error)?, journal).await??
+        }
     };
-    let mut engine = start.start()?;
-    engine.note_reload(problem);
+    let Begun { mut engine, model, doors, listener, surroundings, scraped_at } = begun;
     let (table, rest) = engine.memory();
     log::info!(
         "flow table for {} pins: {} MiB; other maps: {} MiB; {}",
@@ -130,8 +129,13 @@ async fn serve(
     supervisor.ready();
     let network = &surroundings.resolver;
     let follower = tokio::spawn(follow_network(handle.clone(), network.subscribe(), network.subscribe_own()));
-    let reloader =
-        Reloader { file: own_file, engine: handle.clone(), surroundings, supervisor: supervisor.clone() };
+    let reloader = Reloader {
+        file: own_file,
+        scrapes: Scrapes::start(scraped_at, handle.clone()),
+        engine: handle.clone(),
+        surroundings,
+        supervisor: supervisor.clone(),
+    };
     let reloader = tokio::spawn(reloader.run(configs, hangup));
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
     health::start(board, clock, &handle)?;
@@ -161,6 +165,54 @@ async fn serve(
     // With it end the tasks that follow the network.
     let _ = reloader.await;
     served.context("the API server failed")
+}
+
+/// Whose start it is.
+struct Of<'a> {
+    instance: &'a str,
+    socket: &'a Path,
+    own_file: &'a Path,
+}
+
+/// A config is in force, and what it needs is there.
+struct Begun {
+    engine: Engine,
+    model: Model,
+    doors: Doors,
+    listener: UnixListener,
+    surroundings: Surroundings,
+    scraped_at: Option<TcpListener>,
+}
+
+/// Puts the config of a start in force. The inner error is the engine's, to which a config may be to blame.
+async fn begin(
+    of: &Of<'_>,
+    chosen: Chosen,
+    journal: Journal,
+) -> anyhow::Result<Result<Begun, engine::Error>> {
+    let Chosen { loaded, machine, text, problem } = chosen;
+    let model = loaded.model;
+    let doors = Doors::of(&model.api)?;
+    // Before anything is changed, and under the locks.
+    let listener = server::listen(of.socket, doors)
+        .with_context(|| format!("cannot listen on {}", of.socket.display()))?;
+    let scraped_at = scrapes::bind(model.metrics.listen).context("metrics cannot be served")?;
+    let surroundings = Surroundings::start(&model).await?;
+    let start = Start {
+        instance: of.instance.to_owned(),
+        config: of.own_file.to_owned(),
+        text: Some(text),
+        model: model.clone(),
+        journal,
+        next_hops: surroundings.resolver.subscribe(),
+        abilities: abilities(&model, &machine),
+        own: surroundings.resolver.subscribe_own(),
+        relay: surroundings.relay(),
+    };
+    Ok(start.start().map(|mut engine| {
+        engine.note_reload(problem);
+        Begun { engine, model, doors, listener, surroundings, scraped_at }
+    }))
 }
 
 /// Wakes the engine when something about the network has changed; it would look by itself only once a second.

@@ -8,6 +8,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
 use super::choice::{problems, resolve};
+use super::scrapes::Scrapes;
 use super::supervisor::Supervisor;
 use super::surroundings::Surroundings;
 use crate::api::types::{Applied, ApplyRequest, RollbackRequest};
@@ -28,6 +29,7 @@ pub struct Reloader {
     pub file: PathBuf,
     pub engine: Handle,
     pub surroundings: Surroundings,
+    pub scrapes: Scrapes,
     pub supervisor: Supervisor,
 }
 
@@ -172,6 +174,8 @@ impl Reloader {
             Err(error) => Error::Network(error),
         })?;
         let model = loaded.model;
+        let scrapes = self.scrapes.prepare(model.metrics.listen);
+        let scrapes = scrapes.map_err(|error| Error::Network(format!("{error:#}")))?;
         let prepared = self.surroundings.prepare(&model).await;
         let new = Resolved {
             text,
@@ -182,6 +186,7 @@ impl Reloader {
         match self.ask(move |engine| engine.apply(new, &how)).await {
             Ok(applied) if applied.revision.is_some() => {
                 self.surroundings.take(prepared, &model);
+                self.scrapes.take(scrapes);
                 Ok(applied)
             }
             other => {

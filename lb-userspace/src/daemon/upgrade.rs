@@ -5,35 +5,45 @@ use std::path::Path;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
-use super::{journal_path, machine, privileges, unix_now};
+use super::choice;
+use super::{journal_path, privileges, unix_now};
 use crate::bpffs;
-use crate::config;
+use crate::config::{Loaded, Machine};
 use crate::dataplane::{self, Paths, Rehearsal};
 use crate::engine;
 use crate::journal::{Copy, Journal};
 use crate::plan::abilities;
 
-/// Whether this program, with this config, can take the place of what runs; `None`: nothing does. Nothing is changed by it.
+/// Whether this program, with this config or that in force, can take the place of what runs; `None`: nothing does. Nothing is changed by it.
 ///
 /// # Errors
 /// The config is wrong, the journal cannot be used, or the kernel refuses the program.
-pub fn check(instance: &str, config: &Path) -> anyhow::Result<Option<Rehearsal>> {
-    let config = config::load(config)?;
+pub fn check(instance: &str, config: Option<&Path>) -> anyhow::Result<Option<Rehearsal>> {
+    let file = config.map(choice::of_file).transpose()?;
     privileges::check()?;
-    let machine = machine::look(&config.model)?;
-    config::check_against_machine(&config, &machine)?;
     bpffs::ensure_mounted(Path::new(Paths::BPFFS))?;
-    let model = config.model;
     let path = journal_path(instance);
     if !path.exists() {
         return Ok(None);
     }
     // Opening one may bring its tables up to date.
     let copy = Copy::of(&path, "check.db").context("cannot read the journal of what runs")?;
-    let journal = Journal::open(copy.path(), model.hash_key, unix_now())?;
+    let key = file.as_ref().and_then(|file| file.loaded.model.hash_key);
+    let journal = Journal::open(copy.path(), key, unix_now())?;
+    let (loaded, machine) = match file {
+        Some(file) => (file.loaded, file.machine),
+        None => in_force(&journal)?,
+    };
+    let model = loaded.model;
     let options = engine::options(instance, &model, &journal, &abilities(&model, &machine))?;
     let _held = Held::new().context("cannot hold signals back")?;
     Ok(dataplane::rehearse(options)?)
+}
+
+/// The config that the journal says is in force.
+fn in_force(journal: &Journal) -> anyhow::Result<(Loaded, Machine)> {
+    let applied = journal.applied()?.context("the journal has no config yet: name one by --config FILE")?;
+    choice::resolve(&applied.text, &format!("config of revision {}", applied.revision))
 }
 
 /// While this lives, signals that would end the process wait: what is pinned for a try goes first, else a second flow table would stay.

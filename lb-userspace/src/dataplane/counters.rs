@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use lb_common::atomic;
-use lb_common::flow::Word;
+use lb_common::flow::{Phase, Word};
 use lb_common::layout::{BackendStats, HostId, PHASES_COUNTED, state};
-use lb_common::reason::Reason;
+use lb_common::reason::{REASONS, Reason};
 
-use super::{Dataplane, Error, grace_period};
+use super::{Dataplane, Error, batch, grace_period, programs};
+use crate::metrics::Program;
 
 /// Counters of one (service, host), summed over CPUs and the daemon's own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,11 +23,22 @@ pub struct PairCounters {
     pub silent: u64,
     /// Flows that an operator has ended.
     pub kicked: u64,
+    /// TCP flows that began with a SYN, and those of them that somebody had answered, as their client acknowledged or ended them. Only
+    /// differences mean something: a data path that takes over begins anew.
+    pub asked: u64,
+    pub answered: u64,
+    /// As in [`BackendStats`].
+    pub syns_again: u64,
+    pub unanswered: u64,
+    pub client_resets: u64,
     /// Live pins by phase.
     pub live: [i64; PHASES_COUNTED],
     /// Changes of the gauges so far: equal before and after a look means that nothing happened in between.
     pub changes: u64,
 }
+
+/// Gauge of the phase half-open.
+const HALF_OPEN: usize = BackendStats::gauge_of(Phase::HalfOpen).unwrap();
 
 impl PairCounters {
     fn add(&mut self, stats: &BackendStats) {
@@ -36,6 +48,11 @@ impl PairCounters {
         self.evicted += stats.evicted;
         self.moved += stats.moved;
         self.reset += stats.reset;
+        self.syns_again += stats.syns_again;
+        self.unanswered += stats.unanswered;
+        self.client_resets += stats.client_resets;
+        self.asked = self.asked.wrapping_add(stats.entered[HALF_OPEN]);
+        self.answered = self.answered.wrapping_add(stats.left[HALF_OPEN]).wrapping_sub(stats.unanswered);
         for (live, (entered, left)) in self.live.iter_mut().zip(stats.entered.iter().zip(&stats.left)) {
             *live = live.wrapping_add(entered.wrapping_sub(*left) as i64);
             self.changes = self.changes.wrapping_add(*entered).wrapping_add(*left);
@@ -55,25 +72,48 @@ pub struct Counters {
 impl Dataplane {
     /// Reads the counters with these numbers, and the reasons.
     pub fn counters(&self, stats: impl IntoIterator<Item = u32>) -> Result<Counters, Error> {
-        let mut counters = Counters::default();
-        for index in stats {
-            counters.pairs.insert(index, self.pair_counters(index)?);
-        }
-        for &reason in Reason::ALL {
-            let counts =
-                self.maps.reason_counts.get(&(reason as u32), 0).map_err(Error::map("REASON_COUNTS"))?;
-            let counted: u64 = counts.iter().sum();
-            counters.reasons.push((reason, counted + self.maps.inherited.reason(reason)));
-        }
-        Ok(counters)
+        let mut counted = vec![0; REASONS as usize];
+        batch::read(
+            &self.maps.reason_counts,
+            Reason::ALL.iter().map(|&reason| reason as u32),
+            |place, counts| {
+                counted[place as usize] = counts.iter().sum();
+            },
+        )
+        .map_err(Error::map("REASON_COUNTS"))?;
+        let reasons = Reason::ALL
+            .iter()
+            .map(|&reason| (reason, counted[reason as usize] + self.maps.inherited.reason(reason)))
+            .collect();
+        Ok(Counters { pairs: self.pairs(stats)?, reasons })
+    }
+
+    /// Reads the counters with these numbers.
+    pub fn pairs(&self, stats: impl IntoIterator<Item = u32>) -> Result<BTreeMap<u32, PairCounters>, Error> {
+        let mut pairs = BTreeMap::new();
+        batch::read(&self.maps.backend_stats, stats, |index, by_cpu| {
+            pairs.insert(index, self.pair_of(index, by_cpu));
+        })
+        .map_err(Error::map("BACKEND_STATS"))?;
+        Ok(pairs)
+    }
+
+    /// Runs of the attached program and the time that they took, as far as the kernel has measured them: while
+    /// `kernel.bpf_stats_enabled` is 1. `None`: it never was.
+    pub fn program_time(&mut self) -> Result<Option<Program>, Error> {
+        let info = programs::attached(&mut self.ebpf, &self.options)?.info()?;
+        Ok((info.run_count() != 0).then(|| Program { runs: info.run_count(), took: info.run_time() }))
     }
 
     /// Counters of one (service, host).
     pub fn pair_counters(&self, index: u32) -> Result<PairCounters, Error> {
+        let by_cpu = self.maps.backend_stats.get(&index, 0).map_err(Error::map("BACKEND_STATS"))?;
+        Ok(self.pair_of(index, &by_cpu))
+    }
+
+    fn pair_of(&self, index: u32, by_cpu: &[BackendStats]) -> PairCounters {
         let mut counters = PairCounters::default();
-        for stats in self.maps.backend_stats.get(&index, 0).map_err(Error::map("BACKEND_STATS"))?.iter() {
-            counters.add(stats);
-        }
+        by_cpu.iter().for_each(|stats| counters.add(stats));
         let [by_cpus, by_daemons] = self.maps.inherited.stats(index);
         counters.add(&by_cpus);
         for own in [self.maps.user_stats.get(index), by_daemons] {
@@ -82,7 +122,7 @@ impl Dataplane {
             counters.silent += own.moved + own.reset;
             counters.kicked += own.kicked;
         }
-        Ok(counters)
+        counters
     }
 
     /// From now on, and for as long as a flow may be silent, the host has live flows that no pin counts.
@@ -110,10 +150,7 @@ impl Dataplane {
     /// word and its booking leaves a gauge off by one for ever otherwise. Only gauges that did not change while they
     /// were counted are touched; the others are returned, to be tried again.
     pub fn recount(&mut self, stats: &[u32]) -> Result<Vec<u32>, Error> {
-        let before: BTreeMap<u32, PairCounters> = stats
-            .iter()
-            .map(|&index| Ok((index, self.pair_counters(index)?)))
-            .collect::<Result<_, Error>>()?;
+        let before = self.pairs(stats.iter().copied())?;
         let mut counted: BTreeMap<u32, [i64; PHASES_COUNTED]> =
             stats.iter().map(|&index| (index, [0; PHASES_COUNTED])).collect();
         let mut count = |word: Word, stats: u32| {

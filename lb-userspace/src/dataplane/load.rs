@@ -151,7 +151,8 @@ impl Dataplane {
 
     fn load(options: Options, paths: Paths, adopted: bool) -> Result<Self, Error> {
         let loaded = load(&options, &paths.maps())?;
-        check_identity(&loaded.2, &options, &paths, adopted, monotonic_seconds())?;
+        let now = clock(&loaded.2, &options);
+        check_identity(&loaded.2, &options, &paths, adopted, now)?;
         Ok(Self::new(options, paths, adopted, loaded))
     }
 
@@ -172,6 +173,11 @@ impl Dataplane {
             is_directory_new: false,
             logger,
         }
+    }
+
+    /// Whether flows may still be known to the data path before alone.
+    pub fn is_taking_over(&self) -> bool {
+        self.transition.is_some() || self.maps.transition.load(0) != 0
     }
 
     /// The XDP program that is attached; for test runs.
@@ -227,13 +233,24 @@ fn clock(maps: &Maps, options: &Options) -> u32 {
 
 /// Loads and verifies the programs with the maps pinned in a folder; those that are not there are made.
 fn load(options: &Options, folder: &Path) -> Result<(Ebpf, Programs, Maps), Error> {
+    let mut ebpf = loader(options, folder, 0)?;
+    // Before the maps are taken: the instructions name maps by the descriptors that are open now.
+    let programs = Programs::load(&mut ebpf, options)?;
+    let mut maps = Maps::take(&mut ebpf, options.sizes, options.key)?;
+    maps.inherited = Inherited::open(folder)?;
+    Ok((ebpf, programs, maps))
+}
+
+/// The object with the maps pinned in a folder, and with further `FEATURE_…` bits; no program is verified yet.
+pub(super) fn loader(options: &Options, folder: &Path, features: u32) -> Result<Ebpf, Error> {
+    let test_clock = if options.test_clock { FEATURE_TEST_CLOCK } else { 0 };
     let settings = ReadOnly(Settings {
         key: options.key,
         ring_size: options.sizes.ring_size,
         bucket_mask: options.sizes.buckets - 1,
         timeouts: options.timeouts,
         keeps: lb_common::table::keeps(&options.timeouts),
-        features: options.abilities.features | if options.test_clock { FEATURE_TEST_CLOCK } else { 0 },
+        features: options.abilities.features | test_clock | features,
         udp_gap: options.udp_gap,
         layout_version: LAYOUT_VERSION,
         flood_gate: options.flood_gate,
@@ -250,12 +267,7 @@ fn load(options: &Options, folder: &Path) -> Result<(Ebpf, Programs, Maps), Erro
     for name in Maps::NAMES {
         loader.map_pin_path(name, folder.join(name));
     }
-    let mut ebpf = loader.load(objects::LB)?;
-    // Before the maps are taken: the instructions name maps by the descriptors that are open now.
-    let programs = Programs::load(&mut ebpf, options)?;
-    let mut maps = Maps::take(&mut ebpf, options.sizes, options.key)?;
-    maps.inherited = Inherited::open(folder)?;
-    Ok((ebpf, programs, maps))
+    Ok(loader.load(objects::LB)?)
 }
 
 /// [`load`] for who only wants to see whether it works.

@@ -3,11 +3,14 @@
 
 mod alloc;
 mod attach;
+mod batch;
 mod clients;
 mod counters;
 mod directory;
+mod dry;
 mod end;
 mod error;
+mod fared;
 mod flows;
 mod half_open;
 mod live;
@@ -31,6 +34,7 @@ mod ways;
 pub use attach::{Attached, detach_all};
 pub use counters::{Counters, PairCounters};
 pub use directory::Services;
+pub use dry::{Dry, DryRun, LEAST_BYTES, MOST_BYTES};
 pub use end::{EndCause, Ended};
 pub use error::Error;
 pub use flows::{FlowFilter, FlowPage, FlowRecord};
@@ -41,7 +45,7 @@ pub use numbers::NumbersInUse;
 pub use paths::Paths;
 pub use sizes::Sizes;
 pub use sweep::{ResetPin, SweepInput, Swept};
-pub use sys::{grace_period, monotonic_seconds};
+pub use sys::{grace_period, monotonic_seconds, within_second};
 pub use tables::{Audience, BackendTable, ClientTable, ServiceTable, Tables, Vip, VipKey};
 #[doc(hidden)]
 pub use upgrade::Transition;

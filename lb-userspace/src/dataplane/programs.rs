@@ -128,7 +128,7 @@ fn attached_beside(pin: &Path) -> PathBuf {
 /// Loads a program. The verifier gives up with `EAGAIN` when a signal comes in the middle of it (Linux 5.0), which says nothing of the
 /// program: then it is asked again.
 pub(crate) fn load(program: &mut Xdp) -> Result<(), ProgramError> {
-    const TRIES: u32 = 5;
+    const TRIES: u32 = 20;
     for _ in 1..TRIES {
         match program.load() {
             Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {}

@@ -18,6 +18,9 @@ use super::vips::Vips;
 use super::ways::{Ways, way};
 use super::{Audience, BackendTable, Dataplane, Error, Maps, ServiceTable, Tables, VipKey, grace_period};
 
+/// What a service takes of the table of pairs, for an error.
+const SPANS: &str = "places for hosts of services, of which each service takes those from its host with the lowest number to that with the highest,";
+
 /// What is published, and what is free.
 pub(super) struct Publisher {
     services: BTreeMap<Who, Published>,
@@ -425,7 +428,7 @@ impl Publisher {
         }
         let count = last - first + 1;
         let limit = PAIRS as u32;
-        let base = self.pairs.take(u32::from(count)).ok_or(Error::Full { what: "pairs", limit })?;
+        let base = self.pairs.take(u32::from(count)).ok_or(Error::Full { what: SPANS, limit })?;
         Ok(Some(Window { base, first, count }))
     }
 

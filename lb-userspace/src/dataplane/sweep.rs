@@ -349,7 +349,10 @@ pub(super) fn book_end(maps: &Maps, stats: u32, phase: Phase) {
         // SAFETY: the daemon is the only writer of these counters.
         unsafe {
             (&raw mut (*stats).left[gauge])
-                .write_volatile((&raw const (*stats).left[gauge]).read_volatile() + 1)
+                .write_volatile((&raw const (*stats).left[gauge]).read_volatile() + 1);
+            if phase == Phase::HalfOpen {
+                (*stats).unanswered += 1;
+            }
         };
     }
 }

@@ -72,9 +72,16 @@ pub(super) fn maps_of(program: impl AsFd) -> io::Result<Vec<u32>> {
 
 /// Seconds of the clock that the data path reads: `CLOCK_MONOTONIC_COARSE`.
 pub fn monotonic_seconds() -> u32 {
+    coarse().map(|time| time.tv_sec() as u32).unwrap_or_default()
+}
+
+/// Milliseconds since the last of these seconds began.
+pub fn within_second() -> u64 {
+    coarse().map(|time| time.tv_nsec() as u64 / 1_000_000).unwrap_or_default()
+}
+
+fn coarse() -> nix::Result<nix::sys::time::TimeSpec> {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE)
-        .map(|time| time.tv_sec() as u32)
-        .unwrap_or_default()
 }
 
 /// The values of a map, as bytes: for maps whose types are another version's. Of a map by CPU, that of each CPU in turn, each in as many

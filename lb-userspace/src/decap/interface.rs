@@ -38,6 +38,10 @@ pub struct Interface {
     pub name: String,
     /// Attached XDP programs, by their number in the kernel; more than one where a card runs one of its own.
     pub programs: Vec<(Mode, u32)>,
+    /// It is up, and so is what is at its other end.
+    pub has_carrier: bool,
+    /// Of one of a pair: the index of the other, if that is in this network namespace.
+    pub peer: Option<u32>,
 }
 
 impl Interface {
@@ -84,6 +88,8 @@ fn request(index: u32) -> [u8; HEADER + LINK] {
     message
 }
 
+const LOWER_UP: u32 = libc::IFF_LOWER_UP as u32;
+
 fn parse(message: &[u8]) -> io::Result<Interface> {
     let kind = message.get(4..6).map(u16_of).ok_or_else(short)?;
     if i32::from(kind) == libc::NLMSG_ERROR {
@@ -91,15 +97,27 @@ fn parse(message: &[u8]) -> io::Result<Interface> {
         return Err(io::Error::from_raw_os_error(-error));
     }
     let index = message.get(HEADER + 4..HEADER + 8).map(u32_of).ok_or_else(short)?;
-    let mut interface = Interface { index, name: String::new(), programs: Vec::new() };
+    let mut interface = Interface {
+        index,
+        name: String::new(),
+        programs: Vec::new(),
+        has_carrier: message.get(HEADER + 8..HEADER + 12).map(u32_of).unwrap_or_default() & LOWER_UP != 0,
+        peer: None,
+    };
+    let mut is_elsewhere = false;
     for (kind, value) in attributes(message.get(HEADER + LINK..).ok_or_else(short)?) {
         if kind == libc::IFLA_IFNAME {
             let name = value.strip_suffix(&[0]).unwrap_or(value);
             interface.name = String::from_utf8_lossy(name).into_owned();
         } else if kind == libc::IFLA_XDP {
             interface.programs = parse_xdp(value);
+        } else if kind == libc::IFLA_LINK {
+            interface.peer = value.get(..4).map(u32_of).filter(|peer| *peer != 0 && *peer != index);
+        } else if kind == libc::IFLA_LINK_NETNSID {
+            is_elsewhere = true;
         }
     }
+    interface.peer = interface.peer.filter(|_| !is_elsewhere);
     Ok(interface)
 }
 

@@ -7,7 +7,7 @@
 
 mod attach;
 mod error;
-mod interface;
+pub mod interface;
 mod load;
 mod pins;
 mod status;

@@ -26,6 +26,8 @@ pub enum Event {
     Undrain { gauges: Gauges },
     /// A full sweep of the flow table has ended.
     Sweep(Observation),
+    /// The host is not named by the config any more, and neither a pin nor a slot names it: nothing can come to it.
+    Left { gauges: Gauges },
     /// Time has passed, and what this leads to could be published: a lease may have run out.
     Time { gauges: Gauges },
 }
@@ -113,6 +115,13 @@ pub fn step(target: &Target, state: State, event: Event, now: u64) -> (State, Ve
             draining.tally = Some(Tally::new(start.clone()));
             let drain = draining.drain.id;
             (State::Draining(draining), vec![Action::NoteStart { drain, start }])
+        }
+        (State::Draining(mut draining), Event::Left { gauges }) => {
+            let mut tally = draining.tally.take().unwrap_or_else(|| Tally::new(Start::new(&gauges, 0)));
+            tally.take(&gauges);
+            let receipt = tally.drained(&draining.drain, now);
+            let actions = vec![Action::Finish(receipt.clone())];
+            (State::Drained(Box::new(Finished { drain: draining.drain, receipt })), actions)
         }
         (State::Draining(draining), Event::Sweep(observation)) => sweep(draining, observation, now),
         (State::Draining(draining), Event::Undrain { gauges }) => {

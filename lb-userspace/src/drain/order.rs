@@ -213,9 +213,8 @@ mod tests {
             Ok(Order {
                 deadline: Some(NOW + 600),
                 at_deadline: AtDeadline::Reset,
-                spread: 0,
-                share: None,
-                lease: Some(NOW + 7200)
+                lease: Some(NOW + 7200),
+                ..Order::default()
             })
         );
         assert_eq!(order(Some(0), None, None).map(|order| order.deadline), Ok(Some(NOW)));

@@ -10,22 +10,29 @@ use crate::journal::Boot;
 pub struct Clock {
     offset: u64,
     seconds: fn() -> u32,
+    /// What people set, Unix seconds; a test's clock may have none beside it.
+    wall: Option<fn() -> u64>,
 }
 
 impl Clock {
     pub fn start() -> Self {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        Clock { offset: unix.saturating_sub(u64::from(monotonic_seconds())), seconds: monotonic_seconds }
+        let offset = wall().saturating_sub(u64::from(monotonic_seconds()));
+        Clock { offset, seconds: monotonic_seconds, wall: Some(wall) }
     }
 
     /// A clock that somebody else moves: `seconds` must agree with the data path's test clock, and Unix time is `offset` more.
     pub fn moved_by(seconds: fn() -> u32, offset: u64) -> Self {
-        Clock { offset, seconds }
+        Clock { offset, seconds, wall: None }
     }
 
-    /// It began as the wall clock; a test's may be any.
-    pub fn is_wall(&self) -> bool {
-        std::ptr::fn_addr_eq(self.seconds, monotonic_seconds as fn() -> u32)
+    /// With a wall clock, Unix seconds, that somebody else sets.
+    pub fn beside(self, wall: fn() -> u64) -> Self {
+        Clock { wall: Some(wall), ..self }
+    }
+
+    /// Seconds by which the wall clock was set since the start: forward if positive.
+    pub fn set_by(&self) -> Option<i64> {
+        self.wall.map(|wall| wall() as i64 - self.now() as i64)
     }
 
     /// What the times of this clock are counted by.
@@ -55,6 +62,10 @@ impl Clock {
     }
 }
 
+fn wall() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,9 +84,17 @@ mod tests {
         let clock = Clock::start();
         let (now, deadline) = (clock.now(), clock.now() + 60);
         // Nothing of it is asked of the wall clock again.
-        let later = Clock { offset: clock.offset, seconds: || crate::dataplane::monotonic_seconds() + 7 };
+        let later = Clock { seconds: || monotonic_seconds() + 7, ..clock };
         assert!((now + 7..now + 9).contains(&later.now()), "{} {now}", later.now());
         assert_eq!(later.monotonic_of(deadline), clock.monotonic_of(deadline));
-        assert!(clock.is_wall() && !later.is_wall());
+        assert_eq!(later.set_by().map(|by| (-8..=-6).contains(&by)), Some(true), "as if it was set back");
+    }
+
+    #[test]
+    fn it_is_known_by_how_much_the_wall_clock_was_set() {
+        let clock = Clock::moved_by(|| 50, 1000);
+        assert_eq!(clock.set_by(), None, "there is none");
+        let of = |wall: fn() -> u64| clock.beside(wall).set_by();
+        assert_eq!((of(|| 1050), of(|| 8250), of(|| 0)), (Some(0), Some(7200), Some(-1050)));
     }
 }

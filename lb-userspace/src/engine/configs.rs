@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lb_common::layout::HostId;
+use lb_common::layout::{HostId, PHASES_COUNTED};
 use serde_json::json;
 
 use super::cut_off::CutOff;
@@ -30,6 +30,8 @@ use crate::relay;
 
 /// Why a config is taken back at its deadline.
 pub const NOT_CONFIRMED: &str = "not confirmed in time";
+/// Why one is taken back that has failed.
+pub const NOT_APPLIED: &str = "it could not be put in force";
 
 /// A config that is right in itself and for this machine, and what the network's side of the daemon has made ready for it.
 pub struct Resolved {
@@ -62,6 +64,8 @@ pub struct How {
 pub(super) struct InForce {
     pub status: ConfigStatus,
     pub(super) way_back: WayBack,
+    /// It is, and the journal does not know yet that it could be.
+    pub(super) is_untried: bool,
     reload_problem: Option<String>,
 }
 
@@ -72,6 +76,7 @@ pub(super) struct Before {
     rings: Rings,
     drains: BTreeMap<Target, State>,
     tallies: BTreeMap<Target, u32>,
+    of_clients: BTreeMap<Target, [u64; PHASES_COUNTED]>,
     ramps: BTreeMap<String, Ramp>,
     sealed: BTreeSet<Target>,
     down: BTreeSet<String>,
@@ -101,6 +106,8 @@ impl Engine {
             }
             return Ok(Applied { revision: None, confirm_by: self.in_force.status.confirm_by, plan });
         }
+        // What is taken up below is what the journal knows.
+        self.note_findings()?;
         let now = self.clock.now();
         let sets = self.journal.timeout_sets(&new.model.all_timeouts(), now)?;
         // The verifier has its say before anything is written down.
@@ -117,6 +124,7 @@ impl Engine {
         let detail = json!({ "file": how.file, "changes": plan.changes, "slots_moved": plan.slots_moved, "confirm": how.confirm });
         let revision = self.journal.apply(how.kind, &config, &change, &detail)?;
         log::info!("revision {revision}: the config of {} is put in force for {}", how.file, how.author);
+        self.look_at_leavers();
         let before = self.exchange(new.model, ids, new.relay, dataplane);
         if let Err(error) = self.settle().and_then(|()| self.enforce()) {
             self.go_back(before, revision, applied);
@@ -125,7 +133,12 @@ impl Engine {
         // It is in force: what goes wrong from here on is no reason to say that it is not.
         self.in_force.status.revision = revision;
         self.in_force.status.confirm_by = how.confirm.map(|patience| now + patience);
-        if let Err(error) = self.find_in_force() {
+        self.in_force.is_untried = true;
+        if let Err(error) = self.settle_debt().and_then(|()| self.find_in_force()) {
+            log::warn!("{error}");
+        }
+        if let Err(error) = self.retire() {
+            // The next round does it.
             log::warn!("{error}");
         }
         self.announce();
@@ -246,18 +259,7 @@ impl Engine {
 
     /// Sizes and keys cannot be changed under pins.
     fn check_changeable(&self, new: &Model) -> Result<(), Error> {
-        let (old, mut fixed) = (&self.model, Vec::new());
-        let mut compare = |name: &str, old: u32, new: u32| {
-            if old != new {
-                fixed.push(format!("{name} is {old}, and would be {new}"));
-            }
-        };
-        compare("ring_size", old.ring_size, new.ring_size);
-        compare("flow_table.pins", old.flow_table.pins, new.flow_table.pins);
-        compare("flow_table.overflow", old.flow_table.overflow, new.flow_table.overflow);
-        if new.hash_key.is_some_and(|key| key != self.journal.hash_key()) {
-            fixed.push("hash_key is another one".to_owned());
-        }
+        let fixed = changes::fixed(&self.model, new, self.journal.hash_key());
         if fixed.is_empty() { Ok(()) } else { Err(Error::Fixed(fixed)) }
     }
 
@@ -339,7 +341,12 @@ impl Engine {
                 let pair = (service.name.clone(), host.clone());
                 let Some(&stats) = self.ids.stats.get(&pair) else { continue };
                 let live_flows = self.live_on(stats)?;
-                leaving.push(LeavingHost { host: host.clone(), service: service.name.clone(), live_flows });
+                leaving.push(LeavingHost {
+                    host: host.clone(),
+                    service: service.name.clone(),
+                    live_flows,
+                    drain: None,
+                });
             }
         }
         Ok(leaving)
@@ -373,15 +380,14 @@ impl Engine {
                 host: host.to_owned(),
                 service: service.to_owned(),
                 live_flows: self.live_on(backend.record.stats)?,
+                drain: self.retiring.number(host),
             });
         }
         Ok(hosts)
     }
 
     fn live_on(&self, stats: u32) -> Result<u64, Error> {
-        let mut sum = super::gauges::Sum::default();
-        sum.add(&self.dataplane.pair_counters(stats)?);
-        Ok(sum.live().total)
+        Ok(self.sum_of(&[stats])?.live().total)
     }
 
     /// A data path beside the one that runs, with the same maps, if the config needs another program.
@@ -408,6 +414,7 @@ impl Engine {
         use std::mem::replace;
         // What is published is alive from now on, whoever began it.
         self.dataplane.adopted = true;
+        self.retiring.look_again();
         let down = self.down.iter().filter(|host| model.hosts.contains_key(*host)).cloned().collect();
         Before {
             model: replace(&mut self.model, model),
@@ -415,6 +422,7 @@ impl Engine {
             rings: self.rings.clone(),
             drains: self.drains.clone(),
             tallies: self.tallies.clone(),
+            of_clients: self.of_clients.clone(),
             ramps: self.ramps.clone(),
             sealed: self.sealed.clone(),
             down: replace(&mut self.down, down),
@@ -435,6 +443,7 @@ impl Engine {
             rings,
             drains,
             tallies,
+            of_clients,
             ramps,
             sealed,
             down,
@@ -445,8 +454,10 @@ impl Engine {
             relay,
             dataplane,
         } = before;
+        self.retiring.look_again();
         (self.model, self.ids, self.rings) = (model, ids, rings);
-        (self.drains, self.tallies, self.ramps) = (drains, tallies, ramps);
+        (self.drains, self.ramps) = (drains, ramps);
+        (self.tallies, self.of_clients) = (tallies, of_clients);
         (self.sealed, self.down, self.cut_off) = (sealed, down, cut_off);
         (self.health, self.leaving) = (health, leaving);
         (self.published_hops, self.relay) = (published_hops, relay);

@@ -65,6 +65,12 @@ impl CutOff {
     pub fn awaited(&self) -> &BTreeSet<String> {
         &self.awaited
     }
+
+    /// Whether nothing can be told of the host: nobody can be reached, or it is not found again yet. Who was missing before is missing to those
+    /// who use hosts, but while nobody can be reached it cannot be seen to come back either.
+    pub fn is_unseen(&self, host: &str) -> bool {
+        self.is_on || self.awaited.contains(host)
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +96,18 @@ mod tests {
         assert_eq!(missing(&[(1, ""), (2, "a b c"), (9, "a b c"), (10, "")]), ["", "", "", ""]);
         assert_eq!(missing(&[(1, "c"), (2, "a b c"), (3, "a b c"), (10, "c")]), ["c", "c", "c", "c"]);
         assert_eq!(missing(&[(1, "b"), (2, ""), (3, "a c")]), ["b", "", "a c"]);
+    }
+
+    #[test]
+    fn of_who_was_missing_before_nothing_can_be_told_meanwhile() {
+        let (hosts, mut cut_off) = (set("a b c"), CutOff::default());
+        let mut unseen = |down: &str, now| {
+            cut_off.note(hosts.iter(), &set(down), now);
+            hosts.iter().filter(|host| cut_off.is_unseen(host)).cloned().collect::<Vec<_>>().join(" ")
+        };
+        // It boots when the link goes.
+        let seen = [unseen("c", 1), unseen("a b c", 2), unseen("b c", 3), unseen("c", 4), unseen("", 9)];
+        assert_eq!(seen, ["", "a b c", "b", "", ""]);
     }
 
     #[test]

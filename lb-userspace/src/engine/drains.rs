@@ -96,6 +96,9 @@ impl Engine {
             told.into_iter().for_each(|happening| self.tell(happening));
         }
         self.put_into_effect()?;
+        if request.share.is_none() && targets.iter().all(Target::is_whole) {
+            self.note_wishes(&hosts, author, request.reason.as_deref())?;
+        }
         self.statuses(&targets, None)
     }
 
@@ -145,7 +148,7 @@ impl Engine {
         let mut rings = self.rings.clone();
         rings.regroup(&wanted, &intents.needed, self.room());
         if rings.rings.len() > self.room() {
-            return Err(Error::NoRing { target: new[0].to_string() });
+            return Err(Error::NoRing { what: format!("the drain of {}", new[0]) });
         }
         Ok(())
     }
@@ -337,7 +340,11 @@ impl Engine {
                 && (clients.is_none() || target.clients == clients)
         };
         if hosts.is_empty() {
-            return self.statuses(self.drains.keys().filter(is_meant), blockers);
+            let mut statuses = self.statuses(self.drains.keys().filter(is_meant), blockers)?;
+            if service.is_none() {
+                statuses.extend(self.retiring_statuses()?);
+            }
+            return Ok(statuses);
         }
         let hosts = self.named(hosts)?;
         self.targets(&hosts, service, clients)?;
@@ -388,6 +395,10 @@ impl Engine {
         blockers: usize,
     ) -> Result<DrainStatus, Error> {
         if !self.model.hosts.contains_key(host) {
+            let retiring = self.retiring_statuses()?.into_iter().find(|status| status.host == host);
+            if let Some(status) = retiring.filter(|_| service.is_none()) {
+                return Ok(status);
+            }
             return Err(Error::NoHost { name: host.to_owned(), near: near(host, self.model.hosts.keys()) });
         }
         let clients = clients.map(drain::clients).transpose()?;

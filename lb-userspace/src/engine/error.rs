@@ -3,7 +3,7 @@
 use crate::api::types::BrokenRule;
 use crate::config::ConfigErrors;
 use crate::whatif::Unknown;
-use crate::{dataplane, drain, journal, ramp};
+use crate::{dataplane, drain, journal, maintain, ramp};
 
 /// An error, with what an API client needs to know of it.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +23,8 @@ pub enum Error {
     NotOfService { host: String, service: String },
     #[error("a ramp is for all services of a host")]
     RampOfService,
-    #[error("there are as many rings as there can be, and the drain of {target} would need one more")]
-    NoRing { target: String },
+    #[error("there are as many rings as there can be, and {what} would need one more")]
+    NoRing { what: String },
     #[error("{0}")]
     Clients(#[from] drain::Unclear),
     #[error("there are {0} drains for some clients alone, and no more can be under way at once")]
@@ -71,6 +71,18 @@ pub enum Error {
     NoConfigBefore(u64),
     #[error("the network is not ready for the config: {0}")]
     Network(String),
+    #[error("{}", plan_refused(.0))]
+    Plan(maintain::Refused),
+    #[error("there is no run {0}")]
+    NoRun(u64),
+    #[error("run {0} is over")]
+    RunIsOver(u64),
+    #[error("{0}")]
+    WithoutEffect(String),
+    #[error("there is no shift {0}")]
+    NoShift(u64),
+    #[error("shift {0} is over")]
+    ShiftIsOver(u64),
     #[error("journal: {0}")]
     Journal(#[from] journal::Error),
     #[error("data path: {0}")]
@@ -90,11 +102,13 @@ impl Error {
             | Error::NoDrain(_)
             | Error::NoDrainOf(_)
             | Error::NoKick(_)
+            | Error::NoRun(_)
+            | Error::NoShift(_)
             | Error::NoRevision(_)
             | Error::NoConfigAt(_)
             | Error::NoConfigBefore(_)
             | Error::NoReceiptYet { .. } => "not_found",
-            Error::Config(_) => "config",
+            Error::Config(_) | Error::Plan(_) => "config",
             Error::Fixed(_)
             | Error::Journal(
                 journal::Error::Unconfirmed { .. }
@@ -112,7 +126,12 @@ impl Error {
             | Error::RampOfService
             | Error::NoRing { .. } => "bad_request",
             Error::Rules(_) => "rule",
-            Error::Disabled(_) | Error::TooManyKicked | Error::TooManyOfClients(_) => "conflict",
+            Error::Disabled(_)
+            | Error::TooManyKicked
+            | Error::TooManyOfClients(_)
+            | Error::RunIsOver(_)
+            | Error::WithoutEffect(_)
+            | Error::ShiftIsOver(_) => "conflict",
             Error::Journal(_) | Error::Dataplane(_) | Error::History(_) => "internal",
         }
     }
@@ -133,6 +152,7 @@ impl Error {
     pub fn problems(&self) -> Vec<String> {
         match self {
             Error::Config(errors) => errors.each(),
+            Error::Plan(refused) => refused.problems.clone(),
             _ => Vec::new(),
         }
     }
@@ -178,7 +198,7 @@ impl Error {
             Error::Ramp(refusal) => Some(refusal.mend().to_owned()),
             Error::NotOfService { .. } => Some("`sluice rings` lists services with their hosts".to_owned()),
             Error::RampOfService => Some("leave the ramp or the service out".to_owned()),
-            Error::NoRing { .. } => Some("undrain others that are for single services or clients, or drain the whole host; a ring is free again when its handovers are over".to_owned()),
+            Error::NoRing { .. } => Some("undrain what is drained for single services or clients; a ring is free again when its handovers are over, and a drain of a whole host needs none".to_owned()),
             Error::NoDrain(_) => Some("`sluice receipts` lists the drains that are over".to_owned()),
             Error::NoReceiptYet { host, .. } => {
                 Some(format!("`sluice drain {host} --wait` waits for its end and shows the receipt"))
@@ -189,6 +209,12 @@ impl Error {
                     .to_owned(),
             ),
             Error::Config(_) => Some("mend the file and apply it again; what was in force is in force".to_owned()),
+            Error::WithoutEffect(_) => None,
+            Error::NoShift(_) => Some("`sluice shift status` lists the last shift of each service".to_owned()),
+            Error::ShiftIsOver(_) => Some("what it came to stays in force until another shift of the service".to_owned()),
+            Error::Plan(_) => Some("mend the plan; nothing was begun".to_owned()),
+            Error::NoRun(_) => Some("`sluice maintain status` lists runs".to_owned()),
+            Error::RunIsOver(run) => Some(format!("`sluice maintain report {run}` tells what came of it")),
             Error::NoRevision(_) => Some("`sluice history` lists those that are kept".to_owned()),
             Error::NoConfigAt(_) | Error::NoConfigBefore(_) => {
                 Some("`sluice history` lists the changes; the last ten configs are always kept".to_owned())
@@ -218,6 +244,13 @@ fn config_refused(errors: &ConfigErrors) -> String {
     match errors.problems.len() {
         1 => format!("{} is refused, for a problem", errors.file),
         count => format!("{} is refused, for {count} problems", errors.file),
+    }
+}
+
+fn plan_refused(refused: &maintain::Refused) -> String {
+    match refused.problems.len() {
+        1 => format!("{} is refused, for a problem", refused.file),
+        count => format!("{} is refused, for {count} problems", refused.file),
     }
 }
 

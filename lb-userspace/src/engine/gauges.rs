@@ -25,6 +25,12 @@ pub struct Sum {
 }
 
 impl Sum {
+    pub fn of(counters: &PairCounters) -> Self {
+        let mut sum = Sum::default();
+        sum.add(counters);
+        sum
+    }
+
     pub fn add(&mut self, counters: &PairCounters) {
         self.packets += counters.packets;
         self.bytes += counters.bytes;
@@ -50,10 +56,12 @@ impl Sum {
 impl Engine {
     /// Counters of what is drained.
     pub(super) fn sum(&self, target: &Target) -> Result<Sum, Error> {
+        self.sum_of(&self.stats_of(target))
+    }
+
+    pub(super) fn sum_of(&self, stats: &[u32]) -> Result<Sum, Error> {
         let mut sum = Sum::default();
-        for index in self.stats_of(target) {
-            sum.add(&self.dataplane.pair_counters(index)?);
-        }
+        self.dataplane.pairs(stats.iter().copied())?.values().for_each(|counters| sum.add(counters));
         Ok(sum)
     }
 
@@ -67,8 +75,13 @@ impl Engine {
     }
 
     fn gauges(&self, target: &Target) -> Result<Gauges, Error> {
+        self.gauges_of(target, &self.stats_of(target))
+    }
+
+    /// What the counters with these numbers say, which are those of what is drained.
+    pub(super) fn gauges_of(&self, target: &Target, stats: &[u32]) -> Result<Gauges, Error> {
         let tally = self.tallies.get(target).copied().unwrap_or(0);
-        let sum = self.sum(target)?;
+        let sum = self.sum_of(stats)?;
         let reasons = self.dataplane.counters([])?.reasons;
         let misrouted = reasons
             .iter()
@@ -100,7 +113,7 @@ impl Engine {
             service.is_none_or(|service| service == Some(of))
                 && target.clients.is_none_or(|clients| clients.contains(&client))
         };
-        self.ids.hosts.get(&target.host).map_or(0, |&id| self.resets.unconfirmed(id, is_meant))
+        self.ids.known_hosts.get(&target.host).map_or(0, |&id| self.resets.unconfirmed(id, is_meant))
     }
 
     /// What the drain machine wants to know of the flows that a drain is about: of a part of its slots those that the last sweep found in slots that it does

@@ -4,13 +4,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
-use super::{Engine, Error};
+use super::{DryRuns, Engine, Error};
 use crate::api::types::{Applied, ApplyRequest, ConfirmRequest, Confirmed, RollbackRequest};
 use crate::events::Bus;
 use crate::health::Checkers;
+use crate::metrics;
+use crate::seldom::Seldom;
 
 enum Command {
     Work(Box<dyn FnOnce(&mut Engine) + Send>),
@@ -23,7 +26,9 @@ pub struct Handle {
     commands: Sender<Command>,
     configs: tokio::sync::mpsc::Sender<Ask>,
     events: Bus,
+    scraped: Scraped,
     checkers: Arc<OnceLock<Checkers>>,
+    dry_runs: DryRuns,
 }
 
 /// What is asked of whoever reads configs and makes the network ready for them.
@@ -32,9 +37,6 @@ pub enum Ask {
     Rollback(RollbackRequest, String, oneshot::Sender<Result<Applied, Error>>),
     Confirm(ConfirmRequest, String, oneshot::Sender<Result<Confirmed, Error>>),
 }
-
-/// Time until the same error is said again.
-const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// What this thread has used of a processor.
 fn processor_time() -> Duration {
@@ -52,6 +54,30 @@ pub struct Running {
     pub ended: tokio::sync::oneshot::Receiver<()>,
     /// What is asked about configs, one after the other.
     pub configs: tokio::sync::mpsc::Receiver<Ask>,
+}
+
+/// Why there is no scrape.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unscraped(String);
+
+/// The last scrape.
+type Scraped = Arc<tokio::sync::Mutex<Option<Scrape>>>;
+
+struct Scrape {
+    at: Instant,
+    /// What the engine needed for it.
+    took: Duration,
+    text: Bytes,
+}
+
+impl Scrape {
+    /// Readings are at most a twentieth of the engine's time, whoever asks, and how often.
+    const TIMES: u32 = 20;
+
+    fn still_good(&self) -> Option<Bytes> {
+        (self.at.elapsed() < self.took * Self::TIMES).then(|| self.text.clone())
+    }
 }
 
 /// The engine has ended, so nothing can be asked of it.
@@ -97,8 +123,31 @@ impl Handle {
             commands: channel().0,
             configs: tokio::sync::mpsc::channel(1).0,
             events: Bus::new(1_790_000_000),
+            scraped: Scraped::default(),
             checkers: Arc::default(),
+            dry_runs: DryRuns::default(),
         }
+    }
+
+    /// The text of a scrape. Who asks more often than the engine should be held up gets that of a moment ago.
+    pub async fn scrape(&self) -> Result<Bytes, Unscraped> {
+        let mut last = self.scraped.lock().await;
+        if let Some(text) = last.as_ref().and_then(Scrape::still_good) {
+            return Ok(text);
+        }
+        let snapshot = self.ask(Engine::metrics).await.map_err(|ending| Unscraped(ending.to_string()))?;
+        let mut snapshot = snapshot.map_err(|error| Unscraped(error.to_string()))?;
+        let (at, took) = (Instant::now(), snapshot.took);
+        let board = self.checkers().map(Checkers::board);
+        let encode = move || {
+            snapshot.checks = board.map(|board| board.figures()).unwrap_or_default();
+            metrics::encode(snapshot)
+        };
+        let text = tokio::task::spawn_blocking(encode).await;
+        let text = text.map_err(|error| Unscraped(error.to_string()))?;
+        let text = Bytes::from(text.map_err(|error| Unscraped(error.to_string()))?);
+        *last = Some(Scrape { at, took, text: text.clone() });
+        Ok(text)
     }
 
     /// Says who runs checks.
@@ -110,6 +159,11 @@ impl Handle {
     /// Who runs checks, if anybody does.
     pub fn checkers(&self) -> Option<&Checkers> {
         self.checkers.get()
+    }
+
+    /// The load of the program for dry runs.
+    pub fn dry_runs(&self) -> &DryRuns {
+        &self.dry_runs
     }
 
     /// Where events are told.
@@ -134,14 +188,20 @@ impl Engine {
             let _alive = alive;
             self.serve(&queue, &mut heart);
         })?;
-        let handle = Handle { commands, configs: asks, events, checkers: Arc::default() };
+        let handle = Handle {
+            commands,
+            configs: asks,
+            events,
+            scraped: Scraped::default(),
+            checkers: Arc::default(),
+            dry_runs: DryRuns::default(),
+        };
         Ok((handle, Running { thread, ended, configs }))
     }
 
     fn serve(mut self, queue: &Receiver<Command>, heart: &mut impl FnMut(&Engine)) {
         let mut next = Instant::now();
-        // What goes wrong every second is said once a minute.
-        let mut said: Option<(String, Instant)> = None;
+        let mut seldom = Seldom::default();
         loop {
             // However many commands wait: without sweeps no drain would end.
             if Instant::now() >= next {
@@ -149,11 +209,7 @@ impl Engine {
                 if !self.is_stopping
                     && let Err(error) = self.tick()
                 {
-                    let words = error.to_string();
-                    if said.as_ref().is_none_or(|(last, at)| *last != words || at.elapsed() > SAID_AGAIN) {
-                        log::error!("{words}");
-                        said = Some((words, Instant::now()));
-                    }
+                    seldom.error(&error.to_string());
                 }
                 heart(&self);
                 // A large table takes its time to sweep: not more than a tenth of a core. Time in which a disk or other processes held this
@@ -171,7 +227,11 @@ impl Engine {
 
     /// Pause between two ticks: short while somebody waits for a drain's end, or a share goes up.
     fn pause(&self) -> Duration {
-        if self.is_draining() || self.kicks.are_under_way() || !self.ramps.is_empty() {
+        if self.is_draining()
+            || self.kicks.are_under_way()
+            || !self.ramps.is_empty()
+            || self.maintenance.are_any_under_way()
+        {
             Duration::from_millis(250)
         } else {
             Duration::from_secs(1)

@@ -8,43 +8,32 @@ use lb_common::layout::{AtDeadline, Deadline};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::drains::near;
-use super::publication::CUT_OFF;
+use super::findings::Pair;
+use super::passive::Watched;
 use super::rings::{Rings, Shares};
 use super::{Engine, Error, Intents};
-use crate::api::types::{self, Happening, OperState};
+use crate::api::types::Happening;
 use crate::health::choose::{Choice, Member, choose};
-use crate::health::{self, Board, CheckId, Entry, Kept, Oper, Run, Target, Way, sum};
+use crate::health::{Board, CheckId, Kept, Oper, Target, Way, passive, sum};
 use crate::journal::{Change, HealthRows};
+use crate::metrics::Ejections;
 use crate::model::{DownFlows, Model, Service, Through, WhenEmpty};
 use crate::netlink::NextHopState;
-use crate::plan::{Left, audience};
-use crate::ramp::Ramp;
+use crate::plan::{Ids, Left, audience};
 use crate::ring::SHARE_FULL;
 use crate::whatif::rules::Unwell;
 
 /// Flows a second that are moved or reset of a host that is down.
 const ENDS_A_SECOND: u64 = 1000;
 
-/// What the checks of a host for a service came to, as the journal has it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Pair {
-    pub oper: Oper,
-    /// Unix seconds.
-    pub since: u64,
-    /// Check and what it said.
-    pub why: String,
-    /// It was down before, so it comes back by the service's ramp, if there is one.
-    #[serde(default)]
-    pub is_back: bool,
-    pub checks: BTreeMap<String, Kept>,
-}
-
 /// What a service remembers as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Whole {
-    has_joined: bool,
+pub(super) struct Whole {
+    pub has_joined: bool,
 }
+
+/// By (service, host); Unix seconds, or none yet.
+type Ends = BTreeMap<(String, String), Option<u64>>;
 
 #[derive(Clone, Default)]
 pub(super) struct Health {
@@ -55,15 +44,20 @@ pub(super) struct Health {
     pub joined: BTreeSet<String>,
     /// Who is used, by service; of services that choose.
     pub choices: BTreeMap<String, Choice>,
+    /// By service.
+    pub ejections: BTreeMap<String, Ejections>,
     /// Shares as the rings have them, by service or some clients of it.
     pub shares: BTreeMap<String, Shares>,
     /// Services for which there was no room for a ring of their own.
     pub stuck: BTreeSet<String>,
+    /// Since when flows are to end, as the data path was told last.
+    ends: Ends,
+    pub passive: Watched,
 }
 
 impl Health {
     /// Takes up what the journal knows of what the model has checked.
-    fn take_up(&mut self, model: &Model, rows: &HealthRows) {
+    fn take_up(&mut self, model: &Model, ids: &Ids, rows: &HealthRows, now: u64) {
         (self.pairs, self.joined) = (BTreeMap::new(), BTreeSet::new());
         for service in &model.services {
             let name = &service.name;
@@ -72,7 +66,7 @@ impl Health {
             if whole.is_some_and(|whole| whole.has_joined) {
                 self.joined.insert(name.clone());
             }
-            for host in service.hosts.iter().filter(|_| !service.checks.is_empty()) {
+            for host in service.hosts.iter().filter(|_| service.is_checked()) {
                 let pair = (name.clone(), host.clone());
                 let known = rows.get(&pair).map(|body| serde_json::from_value::<Pair>(body.clone()));
                 let mut known = match known {
@@ -83,19 +77,28 @@ impl Health {
                     }
                     None => Pair::default(),
                 };
-                let checks: BTreeSet<String> = service.checks.iter().map(ToString::to_string).collect();
+                let mut checks: BTreeSet<String> = service.checks.iter().map(ToString::to_string).collect();
+                if service.ejects() {
+                    checks.insert(passive::NAME.to_owned());
+                    // Nothing speaks against it until clients do.
+                    let well = || Kept { oper: Oper::Up, ..Kept::default() };
+                    known.checks.entry(passive::NAME.to_owned()).or_insert_with(well);
+                }
                 known.checks.retain(|check, _| checks.contains(check));
+                known.checks.values_mut().for_each(|kept| kept.not_after(now));
+                known.since = known.since.min(now);
                 for check in &checks {
                     known.checks.entry(check.clone()).or_default();
                 }
                 let (oper, _) = sum(&known.checks);
                 if oper != known.oper {
                     // The check that said so is gone, or another has come.
-                    known = Pair { oper, since: 0, why: String::new(), is_back: false, ..known };
+                    known = Pair { oper, since: 0, why: String::new(), ramp: None, ..known };
                 }
                 self.pairs.insert(pair, known);
             }
         }
+        self.passive.take_up(model, ids, &self.pairs, now);
     }
 
     /// What each check came to, as far as it is known.
@@ -109,7 +112,7 @@ impl Health {
         checks.collect()
     }
 
-    fn oper(&self, service: &str, host: &str) -> Oper {
+    pub(super) fn oper(&self, service: &str, host: &str) -> Oper {
         self.pairs.get(&(service.to_owned(), host.to_owned())).map_or(Oper::Unknown, |pair| pair.oper)
     }
 }
@@ -154,12 +157,13 @@ impl Engine {
     /// [`Self::begin_checks`].
     pub(super) fn resume_health(&mut self) -> Result<(), Error> {
         let rows = self.journal.health()?;
-        self.health.take_up(&self.model, &rows);
+        self.health.take_up(&self.model, &self.ids, &rows, self.clock.now());
         Ok(())
     }
 
     /// The checks of the model, and no others, are made from now on. What is known of those that stay stays.
     pub(super) fn begin_checks(&self) {
+        self.health.board.set_passive(self.health.passive.kept(&self.model));
         self.health.board.set(targets(&self.model, &self.instance), &self.health.kept());
     }
 
@@ -172,7 +176,7 @@ impl Engine {
         let known: BTreeMap<&String, &Service> = services.map(|service| (&service.name, service)).collect();
         let is_stranger = |(service, host): &(String, String)| {
             known.get(service).is_none_or(|of| {
-                let is_asked = !of.checks.is_empty() && of.hosts.contains(host);
+                let is_asked = of.is_checked() && of.hosts.contains(host);
                 let is_whole = host.is_empty() && !of.standby.is_empty();
                 !is_asked && !is_whole
             })
@@ -190,35 +194,48 @@ impl Engine {
         self.health.shares = self.wanted_shares(&choices);
     }
 
-    /// Takes in what changed on the board since the last time: journals it, tells it and puts it into effect.
+    /// Takes in what changed on the board since the last time, and puts it into effect.
     pub fn follow_health(&mut self) -> Result<(), Error> {
+        self.note_findings()?;
+        self.put_health_into_effect()
+    }
+
+    /// Hosts that are down, by (service, host), and since when their flows are to end.
+    fn ends_by_health(&self) -> Ends {
+        let services = self.model.services.iter();
+        let ends = services.filter(|service| service.health.down_flows != DownFlows::Keep);
+        let ends: BTreeSet<&String> = ends.map(|service| &service.name).collect();
+        let down = self.health.pairs.iter().filter(|(_, pair)| pair.oper == Oper::Down);
+        let down = down.filter(|((service, _), _)| ends.contains(service));
+        down.map(|(pair, of)| (pair.clone(), of.found_down())).collect()
+    }
+
+    /// Journals and tells what changed on the board since the last time.
+    pub(super) fn note_findings(&mut self) -> Result<(), Error> {
         let changed = self.health.board.take_changed();
         if changed.is_empty() {
             return Ok(());
         }
         let now = self.clock.now();
+        let mut kept = self.health.board.kept_of(&changed);
+        let services = self.model.services.iter();
+        let ramps: BTreeMap<&String, Option<u64>> =
+            services.map(|of| (&of.name, of.health.ramp.map(|ramp| ramp.as_secs()))).collect();
         let (mut pairs, mut told) = (BTreeMap::new(), Vec::new());
         let (mut rows, mut detail) = (HealthRows::new(), Vec::new());
         for (service, host) in &changed {
             let pair = (service.clone(), host.clone());
             let Some(before) = self.health.pairs.get(&pair) else { continue };
-            let checks = self.health.board.kept(service, host);
-            let (oper, check) = sum(&checks);
-            let after = if oper == before.oper {
-                Pair { checks, ..before.clone() }
-            } else {
-                let latest = checks.values().max_by_key(|kept| kept.since);
-                let why = match check.and_then(|check| checks.get_key_value(check)) {
-                    Some((check, kept)) => format!("{check}: {}", kept.why),
-                    None => latest.map(|kept| kept.why.clone()).unwrap_or_default(),
-                };
-                let is_back = oper == Oper::Up && before.oper == Oper::Down;
-                detail.push(json!({
-                    "service": service, "host": host, "from": before.oper, "to": oper, "why": why,
-                }));
-                told.push((service.clone(), host.clone(), before.oper, oper, why.clone()));
-                Pair { oper, since: now, why, is_back, checks }
-            };
+            let after = before.after(
+                kept.remove(&pair).unwrap_or_default(),
+                ramps.get(service).copied().flatten(),
+                now,
+            );
+            if after.oper != before.oper {
+                let (from, to, why) = (before.oper, after.oper, after.why.clone());
+                detail.push(json!({ "service": service, "host": host, "from": from, "to": to, "why": why }));
+                told.push((service.clone(), host.clone(), from, to, why));
+            }
             rows.insert(pair.clone(), serde_json::to_value(&after)?);
             pairs.insert(pair, after);
         }
@@ -242,7 +259,7 @@ impl Engine {
                 _ => log::debug!("{host} is up for {service}: {why}"),
             }
         }
-        self.put_health_into_effect()
+        Ok(())
     }
 
     /// Publishes if health, or who is out, leaves somebody another share than the rings have.
@@ -262,11 +279,14 @@ impl Engine {
         let known: BTreeSet<&String> = self.rings.names().collect();
         let have = self.health.shares.iter().filter(|(name, _)| known.contains(name) && !is_stuck(name));
         let have: BTreeMap<&String, &Shares> = have.collect();
-        choices != self.health.choices || shares.iter().collect::<BTreeMap<_, _>>() != have
+        // A check may have found what only clients had told, so flows are to end; or the other way round.
+        choices != self.health.choices
+            || shares.iter().collect::<BTreeMap<_, _>>() != have
+            || self.ends_by_health() != self.health.ends
     }
 
     /// Who of each service is used, and the services whose standby hosts have joined.
-    fn choose(&self) -> (BTreeMap<String, Choice>, BTreeSet<String>) {
+    pub(super) fn choose(&self) -> (BTreeMap<String, Choice>, BTreeSet<String>) {
         let Intents { out, pairs, .. } = self.intents();
         let mut choices = BTreeMap::new();
         for service in self.model.services.iter().filter(|service| service.chooses()) {
@@ -284,6 +304,7 @@ impl Engine {
                     weight: weight(host),
                     tier: tier(host),
                     oper,
+                    is_told: pair.is_some_and(Pair::is_down_by_clients_alone),
                     is_reachable,
                     since,
                 }
@@ -309,27 +330,36 @@ impl Engine {
     }
 
     /// Shares of the hosts that a service's health leaves less than the full one.
-    fn shares_by_health(&self, service: &Service, choices: &BTreeMap<String, Choice>, now: u64) -> Shares {
+    pub(super) fn shares_by_health(
+        &self,
+        service: &Service,
+        choices: &BTreeMap<String, Choice>,
+        now: u64,
+    ) -> Shares {
         let Some(choice) = choices.get(&service.name) else { return Shares::new() };
         let share = |host: &String| {
             if !choice.is_used(host) {
                 return Some((host.clone(), 0));
             }
             let pair = self.health.pairs.get(&(service.name.clone(), host.clone()))?;
-            let seconds = service.health.ramp.filter(|_| pair.is_back && pair.oper == Oper::Up)?.as_secs();
-            let share = Ramp::new(pair.since, seconds, "sluice", None).share(now);
+            let share = pair.share(service.health.ramp.map(|ramp| ramp.as_secs()), now);
             (share < SHARE_FULL && !choice.is_panic).then(|| (host.clone(), share))
         };
         service.hosts.iter().filter_map(share).collect()
     }
 
-    /// Shares by service, and by clients that are treated apart, of services whose health leaves some host less than the full one.
+    /// Shares by service, and by clients that are treated apart, of services whose health, or last shift, leaves some host less than the full
+    /// one.
     pub(super) fn wanted_shares(&self, choices: &BTreeMap<String, Choice>) -> BTreeMap<String, Shares> {
         let now = self.clock.now();
-        let services = self.model.services.iter().filter(|service| service.chooses());
+        let is_meant = |service: &&Service| service.chooses() || self.shifts.splits(service);
         let mut wanted = BTreeMap::new();
-        for service in services {
-            let shares = self.shares_by_health(service, choices, now);
+        for service in self.model.services.iter().filter(is_meant) {
+            let mut shares = self.shares_by_health(service, choices, now);
+            for (host, share) in self.shares_by_shift(service, choices.get(&service.name)) {
+                let own = shares.entry(host).or_insert(SHARE_FULL);
+                *own = share.min(*own);
+            }
             if !shares.is_empty() {
                 let clients = self.rings.names().filter(|name| is_clients_of(name, service));
                 wanted.extend(clients.map(|name| (name.clone(), shares.clone())));
@@ -350,25 +380,11 @@ impl Engine {
     /// Before a publication: chooses anew.
     pub(super) fn take_in_health(&mut self) -> Result<(), Error> {
         let (choices, joined) = self.choose();
-        self.tell_of_choices(&choices);
-        if joined != self.health.joined {
-            let rows: HealthRows = joined
-                .symmetric_difference(&self.health.joined)
-                .map(|service| {
-                    let whole = Whole { has_joined: joined.contains(service) };
-                    Ok(((service.clone(), String::new()), serde_json::to_value(whole)?))
-                })
-                .collect::<serde_json::Result<_>>()?;
-            let change = Change { at: self.clock.now(), author: "sluice", reason: None };
-            let changes: Vec<_> = rows
-                .iter()
-                .map(|((service, _), whole)| json!({ "service": service, "standby": whole["has_joined"] }))
-                .collect();
-            self.journal.note_health(&rows, &change, &json!({ "changes": changes }))?;
-            self.health.joined = joined;
-        }
+        self.note_turns(&choices, joined)?;
+        self.count_ejections(&choices);
         self.health.shares = self.wanted_shares(&choices);
         self.health.choices = choices;
+        self.health.ends = self.ends_by_health();
         Ok(())
     }
 
@@ -381,37 +397,16 @@ impl Engine {
         self.health.shares = rings.shares();
     }
 
-    fn tell_of_choices(&self, choices: &BTreeMap<String, Choice>) {
-        let none = Choice::default();
-        for (service, choice) in choices {
-            let before = self.health.choices.get(service).unwrap_or(&none);
-            match (before.is_panic, choice.is_panic) {
-                (false, true) => log::error!(
-                    "{service}: so few hosts are up that all are used again (panic = \"{}\")",
-                    self.model
-                        .services
-                        .iter()
-                        .find(|of| of.name == *service)
-                        .map_or_else(String::new, |of| of.health.panic.to_string()),
-                ),
-                (true, false) => log::info!("{service}: enough hosts are up again"),
-                _ => {}
-            }
-            match (before.has_joined, choice.has_joined) {
-                (false, true) => log::warn!("{service}: the standby hosts join"),
-                (true, false) => log::info!("{service}: the standby hosts leave"),
-                _ => {}
-            }
-        }
-    }
-
     /// What health leaves hosts, as the data path is to have it: by the rings, whatever was wished.
     pub(super) fn left_by_health(&self) -> BTreeMap<(String, String), Left> {
         let mut left = BTreeMap::new();
         for (name, shares) in &self.health.shares {
             let service = audience::parse(name).0;
             let Some(model) = self.model.services.iter().find(|of| of.name == service) else { continue };
-            for (host, _) in shares.iter().filter(|(_, share)| **share == 0) {
+            // Others have none by a shift.
+            let choice = self.health.choices.get(service);
+            let is_kept_from = |host: &String| choice.is_none_or(|choice| !choice.is_used(host));
+            for (host, _) in shares.iter().filter(|(host, share)| **share == 0 && is_kept_from(host)) {
                 let known = self.health.pairs.get(&(service.to_owned(), host.clone()));
                 let Some(known) = known.filter(|pair| pair.oper == Oper::Down) else {
                     continue;
@@ -429,7 +424,7 @@ impl Engine {
             DownFlows::Move => AtDeadline::Move,
             DownFlows::Reset => AtDeadline::Reset,
         };
-        let at = self.clock.monotonic_of(pair.since + service.health.down_after.as_secs());
+        let at = self.clock.monotonic_of(pair.found_down()? + service.health.down_after.as_secs());
         // How many there are then nobody knows yet; what the flow table has room for, in shares.
         let flows = u64::from(self.model.flow_table.pins) / service.hosts.len().max(1) as u64;
         let spread = u16::try_from((flows / ENDS_A_SECOND).clamp(1, 10)).unwrap_or(1);
@@ -466,153 +461,9 @@ impl Engine {
         self.health.board.set_ways(ways);
     }
 
-    /// Services that checks say a host is down for.
-    fn down_for(&self, host: &str) -> Vec<String> {
-        let services = self.model.services.iter();
-        services
-            .filter(|service| self.health.oper(&service.name, host) == Oper::Down)
-            .map(|service| service.name.clone())
-            .collect()
-    }
-
-    /// Whether a host can be used at all, and the services that checks say it is down for.
-    pub(super) fn oper(&self, host: &str) -> (OperState, Vec<String>) {
-        let down_for = self.down_for(host);
-        let mut services =
-            self.model.services.iter().filter(|service| service.hosts.iter().any(|of| of == host));
-        let is_down = self.down.contains(host)
-            || !down_for.is_empty() && services.all(|service| down_for.contains(&service.name));
-        (if is_down { OperState::Down } else { OperState::Up }, down_for)
-    }
-
     /// (service, host) pairs that checks say are down.
     pub(super) fn unwell(&self) -> Unwell {
         let down = self.health.pairs.iter().filter(|(_, pair)| pair.oper == Oper::Down);
-        down.map(|(pair, _)| pair.clone()).collect()
-    }
-
-    /// What an operator should know of health.
-    pub(super) fn health_problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if self.cut_off.is_on() {
-            problems.push(format!("no host can be reached: {CUT_OFF}"));
-        }
-        for ((service, host), pair) in &self.health.pairs {
-            if pair.oper == Oper::Down {
-                problems.push(format!("{host} is down for {service}: {}", pair.why));
-            }
-        }
-        for (service, choice) in &self.health.choices {
-            if choice.is_panic {
-                problems
-                    .push(format!("{service}: so few hosts are up that those that are down are used, too"));
-            }
-            if choice.has_joined {
-                problems.push(format!("{service}: its standby hosts are in use"));
-            }
-            for host in &choice.spared {
-                problems.push(format!("{host} is down for {service}, and used: max_ejected is reached"));
-            }
-        }
-        for service in &self.health.stuck {
-            problems.push(format!(
-                "{service} cannot follow its health: there is no room for a ring of its own (64 at most)"
-            ));
-        }
-        let not_run = self.health.board.not_run();
-        if not_run > 0 {
-            problems.push(format!("{not_run} checks could not be made by this machine: see `sluice health`"));
-        }
-        problems
-    }
-
-    /// What checks found, of one host or of all.
-    pub fn health_report(&self, host: Option<&str>) -> Result<types::HealthReport, Error> {
-        self.known_host(host)?;
-        let (board, now) = (&self.health.board, self.clock.now());
-        let clock = board.now();
-        let status = |entry: Entry| {
-            let (id, kept) = (&entry.target.id, &entry.track.kept);
-            types::CheckStatus {
-                service: id.service.clone(),
-                host: id.host.clone(),
-                check: id.check.clone(),
-                oper: kept.oper,
-                since: (kept.since > 0).then_some(kept.since),
-                why: kept.why.clone(),
-                streak: entry.track.streak,
-                held_until: kept.held_until(entry.target.health.damping.as_secs(), now),
-                next_in: entry.due.map(|due| due.saturating_sub(clock) as f64 / 1000.0),
-                results: entry.seen.iter().map(|seen| result(seen.at, &seen.run)).collect(),
-            }
-        };
-        let checks = board.entries(host).into_iter().map(status).collect();
-        let services = self.model.services.iter().filter(|service| service.chooses());
-        let services =
-            services.filter(|service| host.is_none_or(|host| service.hosts.iter().any(|of| of == host)));
-        Ok(types::HealthReport {
-            checks,
-            services: services.map(|service| self.service_health(service)).collect(),
-        })
-    }
-
-    fn service_health(&self, service: &Service) -> types::ServiceHealth {
-        let choice = self.health.choices.get(&service.name).cloned().unwrap_or_default();
-        let hosts = |oper| {
-            let of = service.hosts.iter().filter(|host| self.health.oper(&service.name, host) == oper);
-            of.cloned().collect()
-        };
-        types::ServiceHealth {
-            service: service.name.clone(),
-            up: hosts(Oper::Up),
-            down: hosts(Oper::Down),
-            unknown: hosts(Oper::Unknown),
-            panic: choice.is_panic,
-            standby_in_use: choice.has_joined,
-            ejected: choice.ejected.into_iter().collect(),
-            spared: choice.spared.into_iter().collect(),
-            waiting: choice.waiting.into_iter().collect(),
-        }
-    }
-
-    /// What `sluice health test` asks of a host.
-    pub fn health_targets(&self, host: &str) -> Result<Vec<Arc<Target>>, Error> {
-        self.known_host(Some(host))?;
-        Ok(self.health.board.entries(Some(host)).into_iter().map(|entry| entry.target).collect())
-    }
-
-    fn known_host(&self, host: Option<&str>) -> Result<(), Error> {
-        match host.filter(|host| !self.model.hosts.contains_key(*host)) {
-            Some(name) => {
-                Err(Error::NoHost { name: name.to_owned(), near: near(name, self.model.hosts.keys()) })
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-/// A run as the API has it.
-fn result(at: u64, run: &Run) -> types::CheckResult {
-    let (outcome, why) = match &run.result {
-        health::Result::Ok(why) => (types::CheckOutcome::Ok, why),
-        health::Result::Failed(why) => (types::CheckOutcome::Failed, why),
-        health::Result::NotRun(why) => (types::CheckOutcome::NotRun, why),
-    };
-    types::CheckResult { at, outcome, why: why.clone(), took_ms: run.took.as_secs_f64() * 1000.0 }
-}
-
-/// A run that was asked for.
-pub fn tested(target: &Target, at: u64, run: &Run) -> types::TestedCheck {
-    let id = &target.id;
-    let step = |(after, what): &(std::time::Duration, String)| types::CheckStep {
-        after_ms: after.as_secs_f64() * 1000.0,
-        what: what.clone(),
-    };
-    types::TestedCheck {
-        service: id.service.clone(),
-        host: id.host.clone(),
-        check: id.check.clone(),
-        result: result(at, run),
-        steps: run.steps.iter().map(step).collect(),
+        Unwell { parts: down.map(|(pair, _)| (pair.clone(), 0)).collect(), ..Unwell::default() }
     }
 }

@@ -213,6 +213,31 @@ fn summary(revision: &journal::Revision) -> String {
                 .collect();
             ramps.join(", ")
         }
+        "maintain" => {
+            let hosts = detail["hosts"].as_array().into_iter().flatten();
+            let hosts = hosts.map(|host| {
+                let word = |name: &str| host[name].as_str().unwrap_or_default();
+                format!(", {} {}", word("host"), word("step"))
+            });
+            format!(
+                "run {} ({}): {}{}",
+                detail["run"],
+                text("name"),
+                text("state"),
+                hosts.collect::<String>()
+            )
+        }
+        "shift" => {
+            let why = detail["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+            let state = text("state").replace('_', " ");
+            format!(
+                "shift {} of {}: {} of {}, {state}{why}",
+                detail["shift"],
+                text("service"),
+                text("wanted"),
+                text("sides")
+            )
+        }
         "kick" => {
             format!("{} flows of {}", detail["flows"], detail["request"]["host"].as_str().unwrap_or_default())
         }
@@ -226,10 +251,18 @@ fn summary(revision: &journal::Revision) -> String {
 fn health_words(changes: &[Value]) -> String {
     let words = |change: &Value| {
         let text = |name: &str| change[name].as_str().unwrap_or_default();
-        match change["standby"].as_bool() {
-            Some(true) => format!("the standby hosts of {} join", text("service")),
-            Some(false) => format!("the standby hosts of {} leave", text("service")),
-            None => format!("{} {} for {} ({})", text("host"), text("to"), text("service"), text("why")),
+        let service = text("service");
+        // Turns of services had none once.
+        let why = match text("why") {
+            "" => String::new(),
+            why => format!(" ({why})"),
+        };
+        match (change["standby"].as_bool(), change["panic"].as_bool()) {
+            (Some(true), _) => format!("the standby hosts of {service} join{why}"),
+            (Some(false), _) => format!("the standby hosts of {service} leave{why}"),
+            (_, Some(true)) => format!("{service} panics{why}"),
+            (_, Some(false)) => format!("{service} panics no more{why}"),
+            _ => format!("{} {} for {service}{why}", text("host"), text("to")),
         }
     };
     let some: Vec<String> = changes.iter().take(3).map(words).collect();
@@ -360,6 +393,8 @@ mod tests {
             health_words(&[down.clone(), joined.clone()]),
             "a down for web (tcp :80: refused), the standby hosts of web join"
         );
+        let panic = json!({ "service": "web", "panic": true, "why": "less than 30% of the weight is up" });
+        assert_eq!(health_words(&[panic]), "web panics (less than 30% of the weight is up)");
         assert!(health_words(&[down, joined.clone(), joined.clone(), joined]).ends_with(" and 1 more"));
         assert!(health_words(&[]).starts_with("a check says otherwise"));
     }

@@ -1,7 +1,5 @@
 //! The journal's housekeeping: old revisions go, and one that could not be written is tried again.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::Engine;
 use crate::journal::Keep;
 
@@ -24,6 +22,7 @@ pub(super) struct House {
 impl Engine {
     /// What can wait, and what goes wrong with it is no error of anything else.
     pub(super) fn keep_house(&mut self) {
+        self.forget_drains();
         let now = self.clock.monotonic();
         if self.journal.is_in_trouble() && now >= self.house.tried + TRIED_EVERY {
             self.house.tried = now;
@@ -58,8 +57,6 @@ impl Engine {
 
     /// Seconds by which the wall clock was set since the daemon's start, if they are many: forward if positive.
     pub(super) fn jump(&self) -> Option<i64> {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        let jump = wall as i64 - self.clock.now() as i64;
-        (self.clock.is_wall() && jump.unsigned_abs() > JUMP).then_some(jump)
+        self.clock.set_by().filter(|jump| jump.unsigned_abs() > JUMP)
     }
 }

@@ -5,32 +5,44 @@
 //! that survives a kill at any point: first the journal, then the data path.
 
 mod audience;
+mod choices;
 mod clock;
 mod configs;
 mod cut_off;
 mod drains;
+mod dry_runs;
 mod edges;
 mod error;
+mod explain;
+mod findings;
 mod gauges;
 mod handle;
 mod hands;
 mod health;
+mod health_report;
 mod history;
 mod house;
 mod interfaces;
 mod itself;
 mod kicks;
 mod listing;
+mod maintain;
+mod metrics;
 mod numbers;
+mod opers;
+mod over;
 mod own;
+mod passive;
 mod progress;
 mod publication;
 mod ramps;
 mod rates;
 mod receipts;
 mod resets;
+mod retiring;
 mod rings;
 mod settle;
+mod shift;
 mod start;
 mod status;
 mod summary;
@@ -38,6 +50,7 @@ mod telling;
 mod tick;
 mod way_back;
 mod ways_out;
+mod well;
 mod whatif;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,12 +62,15 @@ use tokio::sync::watch;
 
 pub use clock::Clock;
 use configs::InForce;
-pub use configs::{How, NOT_CONFIRMED, Resolved};
+pub use configs::{How, NOT_APPLIED, NOT_CONFIRMED, Resolved};
 use cut_off::CutOff;
+pub use dry_runs::DryRuns;
 pub use error::Error;
+pub use explain::{Ground, NoGround};
 pub use handle::{Ask, Handle, Running};
-pub use health::tested;
+pub use health_report::tested;
 pub use itself::{Announcer, interface_of_vips};
+pub use maintain::RunVerb;
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
 #[doc(hidden)]
 pub use progress::{Watched, look};
@@ -74,11 +90,14 @@ use health::Health;
 use house::House;
 use itself::Itself;
 use kicks::Kicks;
+use maintain::Maintenance;
 use progress::Durations;
 use ramps::Watch;
 use rates::Rates;
 use resets::Resets;
+use retiring::Retiring;
 use rings::Rings;
+use shift::Shifts;
 use telling::Telling;
 
 /// What operators want of hosts, as far as rings and states go by it.
@@ -124,6 +143,7 @@ pub struct Engine {
     cut_off: CutOff,
     health: Health,
     leaving: BTreeMap<(u16, HostId), BackendTable>,
+    retiring: Retiring,
     next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
     /// The next hops that the last publication used.
     published_hops: BTreeMap<IpAddr, NextHopState>,
@@ -151,6 +171,8 @@ pub struct Engine {
     durations: Durations,
     telling: Telling,
     itself: Itself,
+    maintenance: Maintenance,
+    shifts: Shifts,
     /// The daemon ends; what goes on goes on without it.
     is_stopping: bool,
     house: House,

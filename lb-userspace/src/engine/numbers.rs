@@ -1,5 +1,7 @@
 //! Numbers that go to others: there are only so many, and hosts and services come and go.
 
+use std::collections::BTreeSet;
+
 use super::{Engine, Error};
 use crate::journal::Numbers;
 
@@ -15,6 +17,11 @@ impl Engine {
         hosts.retain(|name, _| !self.ids.hosts.contains_key(name));
         services.retain(|name, _| !self.ids.services.contains_key(name));
         stats.retain(|pair, _| !self.ids.stats.contains_key(pair));
+        // What is drained is counted to the end: its receipt sums the counters up, also of services that have no flow of it any more.
+        let rows = self.journal.open_drains()?.into_iter().filter(|row| row.receipt.is_none());
+        let counted: BTreeSet<String> = rows.map(|row| row.drain.host).collect();
+        hosts.retain(|name, _| !counted.contains(name));
+        stats.retain(|(_, host), _| !counted.contains(host));
         if hosts.is_empty() && services.is_empty() && stats.is_empty() {
             return Ok(());
         }

@@ -137,7 +137,7 @@ impl Engine {
     }
 
     /// Drains under way.
-    fn draining(&self) -> impl Iterator<Item = &Draining> {
+    pub(super) fn draining(&self) -> impl Iterator<Item = &Draining> {
         self.drains.values().filter_map(|state| match state {
             State::Draining(draining) => Some(&**draining),
             _ => None,
@@ -156,7 +156,7 @@ impl Engine {
             None => None,
         };
         Some(Watched {
-            host: *self.ids.hosts.get(&target.host)?,
+            host: *self.ids.known_hosts.get(&target.host)?,
             service,
             clients: target.clients,
             bound: end.map(|end| end.saturating_sub(self.clock.now())),

@@ -8,6 +8,7 @@ use lb_common::layout::FEATURE_TAGS;
 use super::rings::{Making, Rings};
 use super::{Engine, Error, Intents};
 use crate::api::types::Happening;
+use crate::journal::Journal;
 use crate::netlink::NextHopState;
 
 /// Why a host is down that nothing can be sent to.
@@ -96,12 +97,13 @@ impl Engine {
         let intents = self.intents();
         rings.regroup(&self.wanted(&intents), &intents.needed, self.room());
         let kept = rings.kept()?;
-        let known = self.journal.lineages()?;
-        let done: Vec<&String> = known.keys().filter(|key| !kept.contains_key(*key)).collect();
+        let known = self.journal.lineage_keys()?;
+        let done: Vec<&String> = known.iter().filter(|key| !kept.contains_key(*key)).collect();
+        let is_known = |journal: &Journal| journal.lineages().is_ok_and(|known| known == kept);
         self.generation = match self.journal.next_generation(&kept, &done) {
             Ok(generation) => generation,
             // New next hops and states of hosts need no history: packets must not wait for a disk.
-            Err(error) if kept == known && error.mend().is_some() => {
+            Err(error) if error.mend().is_some() && is_known(&self.journal) => {
                 log::warn!("published without a note of it: {error}");
                 self.generation + 1
             }

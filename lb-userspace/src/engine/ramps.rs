@@ -5,14 +5,24 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::edges::tracks_edges;
 use super::{Engine, Error, telling};
 use crate::api::types::{Order, RampStatus};
-use crate::drain::{Action, Event, Target, step};
+use crate::drain::{Action, Drain, Event, Target, step};
 use crate::journal::{self, Change};
 use crate::model::{Protocol, Service};
 use crate::ramp::{self, Count, Ramp, Verdict, WATCHED_AFTER, Window};
 use crate::ring::SHARE_FULL;
+use crate::shift::Fared;
 
 /// Seconds after its SYN in which a flow's handshake is waited for; less where half-open pins do not live so long.
 const PATIENCE: u64 = 3;
+
+/// Who takes ramps back, and why.
+const OWN: &str = "sluice";
+const TAKEN_BACK: &str = "ramp taken back";
+
+/// Whether a ramp that was taken back led to this drain.
+pub(super) fn is_by_ramp(drain: &Drain) -> bool {
+    drain.by == OWN && drain.reason.as_ref().is_some_and(|reason| reason.starts_with(TAKEN_BACK))
+}
 
 /// What is remembered of new flows while there are ramps.
 #[derive(Default)]
@@ -105,7 +115,7 @@ impl Engine {
 
     /// One round: how new flows fared, then the next step.
     pub(super) fn advance_ramps(&mut self) -> Result<(), Error> {
-        if self.ramps.is_empty() {
+        if self.ramps.is_empty() && self.shifts.watched().next().is_none() {
             self.watch = Watch::default();
         } else {
             for (host, verdict) in self.look_at_new_flows()? {
@@ -125,11 +135,9 @@ impl Engine {
         if self.watch.samples.back().is_some_and(|(at, _)| *at == now) {
             return Ok(Vec::new());
         }
-        let mut sample = BTreeMap::new();
         let pairs = self.model.services.iter().filter(|service| is_telling(service)).flat_map(pairs_of);
-        for stats in pairs.filter_map(|pair| self.ids.stats.get(&pair)) {
-            sample.insert(*stats, self.dataplane.pair_counters(*stats)?.new_flows);
-        }
+        let counters = self.dataplane.pairs(pairs.filter_map(|pair| self.ids.stats.get(&pair).copied()))?;
+        let sample = counters.iter().map(|(&stats, counters)| (stats, counters.new_flows)).collect();
         if self.watch.samples.is_empty() {
             self.watch.until = now;
         }
@@ -164,6 +172,12 @@ impl Engine {
             }
             looks.push((host.clone(), own, others));
         }
+        let shifts = self.shifts.watched().filter_map(|shift| {
+            let service = self.model.services.iter().find(|service| service.name == shift.service)?;
+            Some((shift.service.clone(), shift.fared(&self.model, service, |host| count(service, host))))
+        });
+        let shifts: Vec<(String, Fared)> = shifts.collect();
+        self.shifts.add(now, shifts);
         self.watch.until = until;
         // One that is older than the next look's beginning stays.
         while self.watch.samples.get(1).is_some_and(|(at, _)| *at <= until) {
@@ -216,10 +230,10 @@ impl Engine {
     /// Drains a host on its way back again.
     fn take_ramp_back(&mut self, host: &str, why: &str) -> Result<(), Error> {
         let now = self.clock.now();
-        let reason = format!("ramp taken back: {why}");
+        let reason = format!("{TAKEN_BACK}: {why}");
         let event = Event::Drain {
             id: self.journal.next_drain_id()?,
-            by: "sluice".to_owned(),
+            by: OWN.to_owned(),
             reason: Some(reason.clone()),
             order: Order::default(),
             gauges: self.drain_gauges(&Target::host(host))?,
@@ -264,7 +278,7 @@ impl Engine {
 }
 
 /// Whether half-open pins of the service tell of handshakes that failed: with `tracking = "edges"` a settled slot's stay so.
-fn is_telling(service: &Service) -> bool {
+pub(super) fn is_telling(service: &Service) -> bool {
     service.protocols.has(Protocol::Tcp) && !tracks_edges(service)
 }
 

@@ -35,12 +35,9 @@ impl Engine {
         if age.is_some_and(|age| age < INTERVAL_SECONDS * 0.9) {
             return Ok(());
         }
-        let mut sample = BTreeMap::new();
-        for &index in self.ids.stats.values().chain(self.tallies.values()) {
-            let mut sum = Sum::default();
-            sum.add(&self.dataplane.pair_counters(index)?);
-            sample.insert(index, sum);
-        }
+        let all = self.ids.stats.values().chain(self.tallies.values()).copied();
+        let sample: BTreeMap<u32, Sum> =
+            self.dataplane.pairs(all)?.iter().map(|(&index, counters)| (index, Sum::of(counters))).collect();
         if let (Some((_, old)), Some(age)) = (&self.rates.last, age) {
             self.rates.is_known = true;
             let rate = |new: u64, old: u64| new.saturating_sub(old) as f64 / age;
@@ -72,8 +69,8 @@ impl Engine {
     /// Counters and rates of these backends together.
     pub(super) fn traffic(&self, stats: impl IntoIterator<Item = u32>) -> Result<(Sum, Traffic), Error> {
         let (mut sum, mut rates) = (Sum::default(), [0.0; 3]);
-        for index in stats {
-            sum.add(&self.dataplane.pair_counters(index)?);
+        for (index, counters) in self.dataplane.pairs(stats)? {
+            sum.add(&counters);
             for (total, rate) in rates.iter_mut().zip(self.rates.rates.get(&index).unwrap_or(&[0.0; 3])) {
                 *total += rate;
             }

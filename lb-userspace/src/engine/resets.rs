@@ -3,7 +3,7 @@
 //! A client that speaks is told by the data path. One that is silent is asked where it is, and what it answers with is then answered
 //! by the data path. A host is told in its client's name, as soon as it is known where the client is in its sequence.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 
@@ -17,6 +17,8 @@ use crate::speak::{Speaker, frame_to, probe, rst};
 
 /// Segments sent in one round at most: some ten milliseconds of the engine's time.
 const MOST: usize = 4000;
+/// Flows that are remembered beyond their pins: some 5 MB.
+const MOST_GONE: usize = 50_000;
 /// How often a silent client is asked, or its host told if that fails, a second apart.
 const TRIES: u8 = 6;
 
@@ -25,6 +27,8 @@ const TRIES: u8 = 6;
 pub(super) struct Resets {
     speaker: Option<Speaker>,
     told: HashMap<Tuple, Told>,
+    /// Those whose pin went before their host could be told, while it drains: the receipt is to have them.
+    gone: HashMap<Tuple, Told>,
     /// It has been said why nobody can be told.
     complained: bool,
 }
@@ -43,13 +47,20 @@ struct Told {
 impl Resets {
     /// Flows of the host that were ended, of services that are meant, and whose end it has not been told yet.
     pub fn unconfirmed(&self, host: HostId, is_meant: impl Fn(u16, IpAddr) -> bool) -> u64 {
-        let told = self.told.iter().filter(|(_, told)| told.host == host && !told.is_host_told);
+        let told =
+            self.told.iter().chain(&self.gone).filter(|(_, told)| told.host == host && !told.is_host_told);
         told.filter(|(tuple, told)| is_meant(told.service, address_of(tuple.source))).count() as u64
     }
 
     /// Of all pins in phase `reset`, as a sweep has found them. The first error of many, as one end that cannot be reached must not keep
     /// the others from being told.
-    fn tell(&mut self, pins: &[ResetPin], dataplane: &Dataplane, now: u64) -> io::Result<()> {
+    fn tell(
+        &mut self,
+        pins: &[ResetPin],
+        dataplane: &Dataplane,
+        drains: impl Fn(HostId) -> bool,
+        now: u64,
+    ) -> io::Result<()> {
         let mut before = std::mem::take(&mut self.told);
         let (mut left, mut failed) = (MOST, None);
         if self.speaker.is_none() && !pins.is_empty() {
@@ -59,7 +70,8 @@ impl Resets {
             }
         }
         for pin in pins {
-            let mut told = before.remove(&pin.tuple).unwrap_or_default();
+            let known = before.remove(&pin.tuple).or_else(|| self.gone.remove(&pin.tuple));
+            let mut told = known.unwrap_or_default();
             (told.host, told.service) = (pin.host, pin.service);
             if let Some(speaker) = self.speaker.as_ref().filter(|_| left > 0)
                 && told.is_due(pin, now)
@@ -73,7 +85,16 @@ impl Resets {
             }
             self.told.insert(pin.tuple, told);
         }
+        self.keep(before, drains);
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Of flows without a pin keeps what a receipt is to tell.
+    fn keep(&mut self, without_pin: HashMap<Tuple, Told>, drains: impl Fn(HostId) -> bool) {
+        self.gone.retain(|_, told| drains(told.host));
+        let untold = without_pin.into_iter().filter(|(_, told)| !told.is_host_told && drains(told.host));
+        let room = MOST_GONE.saturating_sub(self.gone.len());
+        self.gone.extend(untold.take(room));
     }
 }
 
@@ -106,7 +127,10 @@ impl Engine {
     pub(super) fn tell_of_resets(&mut self) {
         let pins = self.swept.as_ref().map_or(&[][..], |swept| &swept.resets);
         let now = self.clock.monotonic();
-        match self.resets.tell(pins, &self.dataplane, now) {
+        let hosts = self.draining().map(|draining| &draining.drain.host);
+        let draining: HashSet<HostId> =
+            hosts.filter_map(|host| self.ids.known_hosts.get(host).copied()).collect();
+        match self.resets.tell(pins, &self.dataplane, |host| draining.contains(&host), now) {
             Ok(()) => self.resets.complained = false,
             Err(error) if self.resets.complained => log::debug!("a flow's end cannot be told: {error}"),
             Err(error) => {
@@ -137,5 +161,21 @@ mod tests {
         let resets = Resets { told: all, ..Resets::default() };
         let of = |host, service| resets.unconfirmed(host, |of, _| of == service);
         assert_eq!((of(7, 1), of(7, 2), of(8, 1)), (2, 0, 0));
+    }
+
+    #[test]
+    fn who_could_not_be_told_is_remembered_while_its_host_drains() {
+        let of = |tuple: u32, host, is_host_told| {
+            let told = Told { host, service: 1, is_host_told, ..Told::default() };
+            (Tuple { ports: tuple, ..Tuple::default() }, told)
+        };
+        let mut resets = Resets::default();
+        resets.keep(HashMap::from([of(1, 7, false), of(2, 7, true), of(3, 8, false)]), |host| host == 7);
+        let count = |resets: &Resets| [7, 8].map(|host| resets.unconfirmed(host, |_, _| true));
+        assert_eq!(count(&resets), [1, 0]);
+        resets.keep(HashMap::from([of(4, 7, false)]), |host| host == 7);
+        assert_eq!(count(&resets), [2, 0]);
+        resets.keep(HashMap::new(), |_| false);
+        assert_eq!(count(&resets), [0, 0]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use lb_common::layout::HOST_NONE;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -456,9 +457,11 @@ impl Ring {
 }
 
 fn count(hosts: impl IntoIterator<Item = HostId>) -> BTreeMap<HostId, u32> {
-    let mut counts = BTreeMap::new();
+    // There can be millions of slots, and every number of a host has its place.
+    let mut counts = vec![0; usize::from(HOST_NONE) + 1];
     for host in hosts {
-        *counts.entry(host).or_default() += 1;
+        counts[usize::from(host)] += 1;
     }
-    counts
+    let counts = (0..).zip(counts).filter(|(_, count)| *count > 0);
+    counts.collect()
 }

@@ -64,6 +64,10 @@ impl Engine {
         let mut without_counters = Vec::new();
         for row in self.journal.open_drains()? {
             let target = row.drain.target();
+            if row.drain.order.leaving {
+                // See `retire`.
+                continue;
+            }
             if !self.is_named(&target) {
                 log::warn!("{target} is drained, but the config does not name it any more");
                 continue;
@@ -84,7 +88,8 @@ impl Engine {
             log::info!("{target} stays {:?} by the journal", state.admin());
             if let (Some(_), State::Draining(draining)) = (target.clients, &state) {
                 let noted = draining.drain.start.as_ref().map(|start| start.tally);
-                match noted.filter(|tally| *tally != 0) {
+                let is_free = |tally: &u32| *tally != 0 && !self.tallies.values().any(|used| used == tally);
+                match noted.filter(is_free) {
                     Some(tally) => drop(self.tallies.insert(target.clone(), tally)),
                     None => without_counters.push(target.clone()),
                 }

@@ -9,20 +9,24 @@ use lb_common::flow::{self, Phase, TIMEOUT_SETS};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::configs::InForce;
+use super::configs::{InForce, NOT_APPLIED};
 use super::cut_off::CutOff;
 use super::edges::Edges;
 use super::health::Health;
 use super::house::House;
 use super::itself::Itself;
 use super::kicks::Kicks;
+use super::maintain::Maintenance;
 use super::progress::Durations;
 use super::ramps::Watch;
 use super::rates::Rates;
 use super::resets::Resets;
+use super::retiring::Retiring;
 use super::rings::Rings;
+use super::shift::Shifts;
 use super::telling::Telling;
 use super::{Clock, Engine, Error};
+use crate::api::types::Happening;
 use crate::dataplane::{Abilities, Dataplane, Options, Sizes};
 use crate::journal::{Change, Journal, Kind, NewConfig, Numbers, SetNumber, TimeoutSets};
 use crate::model::{Model, Timeouts};
@@ -105,6 +109,7 @@ impl Start {
             cut_off: CutOff::default(),
             health: Health::default(),
             leaving: BTreeMap::new(),
+            retiring: Retiring::default(),
             published_hops: BTreeMap::new(),
             next_hops,
             relay,
@@ -116,6 +121,8 @@ impl Start {
             started_at: clock.now(),
             telling: Telling::new(clock.now()),
             itself: Itself::default(),
+            maintenance: Maintenance::default(),
+            shifts: Shifts::default(),
             is_stopping: false,
             house: House::default(),
             clock,
@@ -128,8 +135,10 @@ impl Start {
             kicks: Kicks::default(),
             durations: Durations::new(u32::try_from(clock.monotonic()).unwrap_or(u32::MAX)),
         };
+        engine.resume_shifts()?;
         engine.settle()?;
         engine.resume_self()?;
+        engine.resume_runs()?;
         engine.down = engine.unreachable(&engine.published_hops);
         if engine.dataplane.adopted {
             engine.uncounted = engine.ids.stats.values().copied().collect();
@@ -199,8 +208,13 @@ impl Engine {
             let reason = Some(why);
             let changes = applied.as_ref().map(|applied| self.changes_since(&applied.text));
             let detail = json!({ "changes": changes });
-            self.journal.apply(Kind::Rollback, &new, &Change { reason, ..change }, &detail)?;
+            let has_failed = why == NOT_APPLIED;
+            let kind = if has_failed { Kind::Failed } else { Kind::Rollback };
+            self.journal.go_on_by(kind, &new, &Change { reason, ..change }, &detail)?;
             log::warn!("revision {about}: {why}: the config before it is in force again");
+            if has_failed {
+                self.tell(Happening::ConfigFailed { revision: about });
+            }
         }
         let applied = self.journal.applied()?;
         let is_new = applied.as_ref().is_none_or(|applied| applied.text != text.text);
@@ -215,6 +229,7 @@ impl Engine {
             self.journal.note_start(&boot_id, Some(&new), &change, &detail)?;
         } else {
             self.journal.note_start(&boot_id, None, &change, &detail)?;
+            self.journal.note_tried()?;
             self.journal.note_seen(&text.seen)?;
         }
         self.find_in_force()?;

@@ -9,8 +9,9 @@ use super::whatif::explained;
 use super::{Engine, Error};
 use crate::api::types::{
     AdminState, BackendStatus, DrainStatus, FlowTableStatus, HostStatus, InterfaceStatus, LiveFlows,
-    PathErrors, ServiceStatus, Status,
+    OperState, PathErrors, ServiceStatus, Status,
 };
+use crate::dataplane::Attached;
 use crate::drain::{State, Target};
 use crate::model::{Host, Service, VipMode};
 use crate::relay::Counts;
@@ -22,12 +23,17 @@ impl Engine {
         let violations: BTreeMap<String, u64> = Self::violations(&counters.reasons).collect();
         let ring_of = self.rings.by_service();
         let ring_of = |service: &Service| ring_of.get(service.name.as_str()).copied().unwrap_or(0);
-        let services = self.model.services.iter().map(|service| self.service(service, ring_of(service)));
-        let mut services: Vec<_> = services.collect::<Result<_, _>>()?;
+        let mut splits = self.splits()?;
+        let services = self.model.services.iter().map(|service| {
+            let split = splits.remove(&service.name);
+            Ok(ServiceStatus { split, ..self.service(service, ring_of(service))? })
+        });
+        let mut services: Vec<_> = services.collect::<Result<_, Error>>()?;
         let (shares, edges, serving_on) = (self.shares(), self.hosts_of_edges(), self.serving_on());
+        let opers = self.opers();
         let hosts = self.model.hosts.values().map(|host| {
             let share = shares.get(host.name.as_str()).copied().unwrap_or_default();
-            self.host(host, share, edges.contains(host.name.as_str()), &serving_on)
+            self.host(host, share, edges.contains(host.name.as_str()), opers.of(&host.name), &serving_on)
         });
         let mut hosts: Vec<_> = hosts.collect::<Result<_, _>>()?;
         let of_clients =
@@ -56,16 +62,7 @@ impl Engine {
                 VipMode::Local => "local",
             }
             .to_owned(),
-            interfaces: self
-                .attached
-                .iter()
-                .map(|attached| InterfaceStatus {
-                    name: attached.interface.clone(),
-                    ifindex: attached.ifindex,
-                    mode: attached.mode.to_owned(),
-                    note: attached.note.clone(),
-                })
-                .collect(),
+            interfaces: self.attached.iter().map(InterfaceStatus::from).collect(),
             problems: self.problems(&violations),
             services,
             hosts,
@@ -112,6 +109,7 @@ impl Engine {
             },
             traffic,
             backends,
+            split: None,
         })
     }
 
@@ -120,12 +118,12 @@ impl Engine {
         host: &Host,
         share: f64,
         has_edges: bool,
+        (oper, down_for): (OperState, Vec<String>),
         serving_on: &BTreeMap<String, BTreeSet<String>>,
     ) -> Result<HostStatus, Error> {
         let (sum, traffic): (Sum, _) = self.traffic(self.ids.stats_of_host(&host.name))?;
         let state = self.host_state(&host.name);
         let live = self.marked(sum.live(), &host.name, has_edges);
-        let (oper, down_for) = self.oper(&host.name);
         Ok(HostStatus {
             name: host.name.clone(),
             // One that gives up a part of its slots drains, too.
@@ -147,7 +145,7 @@ impl Engine {
     }
 
     /// Part of the slots that each host owns in the rings that it is a member of.
-    fn shares(&self) -> BTreeMap<&str, f64> {
+    pub(super) fn shares(&self) -> BTreeMap<&str, f64> {
         let mut slots: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
         for ring in self.rings.rings.values() {
             let owned = ring.owned();
@@ -161,7 +159,7 @@ impl Engine {
         slots.into_iter().map(|(name, (own, all))| (name, own / all)).collect()
     }
 
-    fn flow_table(&self) -> FlowTableStatus {
+    pub(super) fn flow_table(&self) -> FlowTableStatus {
         let sizes = &self.dataplane.options.sizes;
         let swept = self.swept.as_ref();
         FlowTableStatus {
@@ -175,7 +173,7 @@ impl Engine {
         }
     }
 
-    fn problems(&self, violations: &BTreeMap<String, u64>) -> Vec<String> {
+    pub(super) fn problems(&self, violations: &BTreeMap<String, u64>) -> Vec<String> {
         let mut problems: Vec<String> = violations
             .iter()
             .map(|(name, count)| {
@@ -202,6 +200,17 @@ impl Engine {
         problems.sort();
         problems.dedup();
         problems
+    }
+}
+
+impl From<&Attached> for InterfaceStatus {
+    fn from(attached: &Attached) -> Self {
+        InterfaceStatus {
+            name: attached.interface.clone(),
+            ifindex: attached.ifindex,
+            mode: attached.mode.to_owned(),
+            note: attached.note.clone(),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ impl Engine {
         let published = self.catch_up().and(own).and(interfaces);
         let leased = self.end_leases();
         let ramped = self.advance_ramps();
+        let shifted = self.advance_shifts();
         let healthy = self.put_health_into_effect();
         self.note_edges();
         self.advance_kicks()?;
@@ -37,12 +38,15 @@ impl Engine {
         let closed = self.close_handovers();
         self.tell_of_deadlines()?;
         let advanced = self.advance_drains();
+        let maintained = self.advance_runs();
         self.tell_of_violations()?;
         self.let_go()?;
+        let retired = self.retire();
         self.sample_rates()?;
         self.advance_self()?;
         self.keep_house();
-        published.and(leased).and(ramped).and(healthy).and(closed).and(advanced)
+        let turned = closed.and(advanced).and(maintained).and(shifted).and(retired);
+        published.and(leased).and(ramped).and(healthy).and(turned)
     }
 
     /// Publishes what an earlier attempt could not, or what changed by itself.
@@ -275,8 +279,8 @@ impl Engine {
     }
 
     /// Ends the flows of a host that have said nothing since its deadline. The sums of the drain learn of them by the counters.
-    fn end_silent(&mut self, target: &Target, action: AtDeadline) -> Result<(), Error> {
-        let Some(&id) = self.ids.hosts.get(&target.host) else { return Ok(()) };
+    pub(super) fn end_silent(&mut self, target: &Target, action: AtDeadline) -> Result<(), Error> {
+        let Some(&id) = self.ids.known_hosts.get(&target.host) else { return Ok(()) };
         let Some(watched) = self.watched_target(target, None) else { return Ok(()) };
         let tally = self.tallies.get(target).copied().unwrap_or(0);
         let cause = if action == AtDeadline::Reset { EndCause::Reset } else { EndCause::Moved };
@@ -284,6 +288,7 @@ impl Engine {
         let ended = self.dataplane.end_those(id, is_meant, cause, tally)?;
         if ended.overflow > 0 {
             self.uncounted.extend(self.ids.stats_of_host(&target.host));
+            self.uncounted.extend(self.retiring.counters(&target.host));
         }
         if ended.total() > 0 {
             log::info!("{} flows of {target} said nothing after the deadline: ended", ended.total());

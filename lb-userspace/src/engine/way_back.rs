@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::configs::Before;
+use super::configs::{Before, NOT_APPLIED};
 use super::start::options_with;
 use super::{Engine, Error};
 use crate::api::types::Happening;
@@ -88,17 +88,21 @@ impl Engine {
         }
         if self.in_force.way_back.settle {
             self.ids.known_hosts = self.journal.known_hosts()?;
+            self.note_findings()?;
             self.settle()?;
             self.in_force.way_back.settle = false;
         }
         Ok(())
     }
 
-    /// Notes in the journal that a config has failed, as soon as that can be done.
+    /// Notes in the journal what became of the last config, as soon as that can be done.
     pub(super) fn settle_debt(&mut self) -> Result<(), Error> {
+        if self.in_force.is_untried {
+            self.journal.note_tried()?;
+            self.in_force.is_untried = false;
+        }
         let Some(Owed { revision, before }) = &self.in_force.way_back.owed else { return Ok(()) };
-        let change =
-            Change { at: self.clock.now(), author: "sluice", reason: Some("it could not be put in force") };
+        let change = Change { at: self.clock.now(), author: "sluice", reason: Some(NOT_APPLIED) };
         self.journal.take_back(*revision, before, &change, &json!({}))?;
         self.in_force.way_back.owed = None;
         self.find_in_force()

@@ -10,7 +10,9 @@ use super::rings::{Ring, Rings};
 use super::{Engine, Error};
 use crate::api::types::{BrokenRule, DrainPlan, DrainStatus, LiveFlows, Order, PlanRequest};
 use crate::drain::{self, Target, Wish};
+use crate::model::Model;
 use crate::plan::audience;
+use crate::whatif::rules::Unwell;
 use crate::whatif::{self, Input, RingChange, rules};
 
 #[cfg(test)]
@@ -132,6 +134,11 @@ impl Engine {
     /// The rules that these drains, all for the same service and clients, would break. Some clients alone are not to be left without a
     /// host, neither by a drain for them nor by one for more; what else a service has to keep is a matter of all its clients.
     fn broken_by(&self, targets: &[Target]) -> Vec<BrokenRule> {
+        self.broken_in(&self.model, &self.unwell(), targets)
+    }
+
+    /// As [`Self::broken_by`], by the rules of this model, which is the config's but for them, and by what hosts are said to count for.
+    pub(super) fn broken_in(&self, model: &Model, unwell: &Unwell, targets: &[Target]) -> Vec<BrokenRule> {
         let Some(first) = targets.first() else { return Vec::new() };
         let hosts: Vec<String> = targets.iter().map(|target| target.host.clone()).collect();
         let out = self.out();
@@ -160,7 +167,7 @@ impl Engine {
                 })
                 .collect();
             let only = first.service.as_deref();
-            let rules = rules::broken(&self.model, &out, &pairs, &self.down, &self.unwell(), &hosts, only);
+            let rules = rules::broken(model, &out, &pairs, &self.down, unwell, &hosts, only);
             broken.extend(rules.into_iter().filter_map(|rule| match clients {
                 None => Some(rule),
                 Some(clients) => (rule.rule == "last_host").then(|| BrokenRule {

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::probe::{Result, Run, Target};
-use super::{Kept, Oper, Track, schedule};
+use super::{Good, Kept, Oper, Said, Track, passive, schedule};
 use crate::dataplane::BackendTable;
 
 /// Runs that are remembered of each check.
@@ -31,6 +31,43 @@ pub struct Seen {
     pub run: Run,
 }
 
+/// Runs of a check by what came of them, since the daemon's start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Runs {
+    pub ok: u64,
+    pub failed: u64,
+    /// The balancer could not ask, or could not see the host.
+    pub not_run: u64,
+}
+
+impl Runs {
+    fn count(&mut self, result: &Result) {
+        *match result {
+            Result::Ok(_) => &mut self.ok,
+            Result::Failed(_) => &mut self.failed,
+            Result::NotRun(_) => &mut self.not_run,
+        } += 1;
+    }
+}
+
+impl std::ops::AddAssign for Runs {
+    fn add_assign(&mut self, other: Runs) {
+        self.ok += other.ok;
+        self.failed += other.failed;
+        self.not_run += other.not_run;
+    }
+}
+
+/// The figures of a check.
+#[derive(Debug, Clone)]
+pub struct Figures {
+    pub target: Arc<Target>,
+    pub oper: Oper,
+    pub runs: Runs,
+    /// What the last run took.
+    pub took: Option<Duration>,
+}
+
 /// What is known of a check.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -40,7 +77,12 @@ pub struct Entry {
     pub seen: VecDeque<Seen>,
     /// When it runs next, milliseconds of the checkers' clock; `None`: it runs now.
     pub due: Option<u64>,
-    /// The host could not be seen when the run began.
+    pub runs: Runs,
+    /// The last ones, if they succeeded.
+    good: Option<Good>,
+    /// Unix second at which the last run began.
+    began: u64,
+    /// The host could not be seen then.
     is_unseen: bool,
 }
 
@@ -60,6 +102,8 @@ struct Inner {
     /// Grows when the entries are others.
     version: u64,
     entries: Vec<Entry>,
+    /// What passive checks have come to, by (service, host).
+    passive: BTreeMap<(String, String), Kept>,
     changed: Changed,
     /// Hosts of which failures say nothing.
     unseen: Arc<BTreeSet<String>>,
@@ -116,7 +160,16 @@ impl Board {
             Some(entry) => Entry { target: target.into(), due: None, ..entry },
             None => {
                 let track = Track::resume(kept.get(&target.id).cloned().unwrap_or_default());
-                Entry { target: target.into(), track, seen: VecDeque::new(), due: None, is_unseen: false }
+                Entry {
+                    target: target.into(),
+                    track,
+                    seen: VecDeque::new(),
+                    due: None,
+                    runs: Runs::default(),
+                    good: None,
+                    began: 0,
+                    is_unseen: false,
+                }
             }
         });
         inner.entries = entries.collect();
@@ -138,15 +191,15 @@ impl Board {
         (inner.version, due)
     }
 
-    /// The target of a check that begins to run; `None`: the entries are others by now.
-    pub(super) fn start(&self, version: u64, index: usize) -> Option<Arc<Target>> {
+    /// The target of a check that begins to run at `now`, Unix seconds; `None`: the entries are others by now.
+    pub(super) fn start(&self, version: u64, index: usize, now: u64) -> Option<Arc<Target>> {
         let mut inner = self.lock();
         if inner.version != version {
             return None;
         }
         let unseen = inner.unseen.clone();
         let entry = inner.entries.get_mut(index)?;
-        entry.due = None;
+        (entry.due, entry.began) = (None, now);
         entry.is_unseen = unseen.contains(&entry.target.id.host);
         Some(entry.target.clone())
     }
@@ -167,11 +220,14 @@ impl Board {
         {
             seen.run.result = Result::NotRun(format!("this machine was cut off: {why}"));
         }
+        entry.runs.count(&seen.run.result);
         match &seen.run.result {
             Result::NotRun(_) if is_unseen => {}
             Result::NotRun(_) => inner.not_run += 1,
             result => {
                 let outcome = result.outcome();
+                let since = entry.good.map_or(entry.began, |good| good.since);
+                entry.good = outcome.is_ok.then_some(Good { since, last: entry.began });
                 if entry.track.step(&entry.target.health, &outcome, seen.at).is_some() {
                     let id = &entry.target.id;
                     inner.changed.insert((id.service.clone(), id.host.clone()));
@@ -194,14 +250,56 @@ impl Board {
         self.changes.notify_one();
     }
 
-    /// The checks of a pair, by what they are known by.
-    pub fn kept(&self, service: &str, host: &str) -> BTreeMap<String, Kept> {
+    /// Has what passive checks have come to before.
+    pub fn set_passive(&self, passive: BTreeMap<(String, String), Kept>) {
+        self.lock().passive = passive;
+    }
+
+    /// A passive check says otherwise than before.
+    pub fn note_passive(&self, pair: (String, String), kept: Kept) {
+        let mut inner = self.lock();
+        inner.passive.insert(pair.clone(), kept);
+        inner.changed.insert(pair);
+        self.changes.notify_one();
+    }
+
+    /// The checks of these pairs, by what they are known by, as of one moment. One look at each check, however many pairs are asked for.
+    pub fn kept_of(&self, pairs: &Changed) -> BTreeMap<(String, String), BTreeMap<String, Kept>> {
+        let mut found: BTreeMap<&str, BTreeMap<&str, BTreeMap<String, Kept>>> = BTreeMap::new();
+        for (service, host) in pairs {
+            found.entry(service).or_default().entry(host).or_default();
+        }
         let inner = self.lock();
-        let entries = inner.entries.iter().filter(|entry| {
+        for entry in &inner.entries {
             let id = &entry.target.id;
-            id.service == service && id.host == host
-        });
-        entries.map(|entry| (entry.target.id.check.clone(), entry.track.kept.clone())).collect()
+            let checks = found.get_mut(id.service.as_str()).and_then(|hosts| hosts.get_mut(id.host.as_str()));
+            if let Some(checks) = checks {
+                checks.insert(id.check.clone(), entry.track.kept.clone());
+            }
+        }
+        let passive = |pair: &(String, String)| inner.passive.get(pair).cloned();
+        let mut all = BTreeMap::new();
+        for (service, hosts) in found {
+            for (host, mut checks) in hosts {
+                let pair = (service.to_owned(), host.to_owned());
+                checks.extend(passive(&pair).map(|kept| (passive::NAME.to_owned(), kept)));
+                all.insert(pair, checks);
+            }
+        }
+        all
+    }
+
+    /// What these checks have said since this daemon's start.
+    pub fn said(&self, is_meant: impl Fn(&CheckId) -> bool) -> Vec<Said> {
+        let inner = self.lock();
+        let said = |entry: &Entry| Said {
+            id: entry.target.id.clone(),
+            oper: entry.track.kept.oper,
+            runs: entry.runs,
+            good: entry.good,
+            last: entry.seen.front().map(|seen| seen.run.result.outcome().why),
+        };
+        inner.entries.iter().filter(|entry| is_meant(&entry.target.id)).map(said).collect()
     }
 
     /// All that is known, of one host or of all.
@@ -209,6 +307,18 @@ impl Board {
         let inner = self.lock();
         let is_meant = |entry: &&Entry| host.is_none_or(|host| entry.target.id.host == host);
         inner.entries.iter().filter(is_meant).cloned().collect()
+    }
+
+    /// What all checks have counted, those of a (service, host) beside each other. Who writes waits meanwhile, so nothing long is copied.
+    pub fn figures(&self) -> Vec<Figures> {
+        let inner = self.lock();
+        let figures = inner.entries.iter().map(|entry| Figures {
+            target: entry.target.clone(),
+            oper: entry.track.kept.oper,
+            runs: entry.runs,
+            took: entry.seen.front().map(|seen| seen.run.took),
+        });
+        figures.collect()
     }
 
     /// Runs that are over.
@@ -236,11 +346,8 @@ impl Board {
     }
 }
 
-/// What the checks of a pair come to: it is down if one says so, and up if all do.
+/// What the checks of a pair come to, and which of them says that it is down.
 pub fn sum(checks: &BTreeMap<String, Kept>) -> (Oper, Option<&str>) {
-    if let Some((check, _)) = checks.iter().find(|(_, kept)| kept.oper == Oper::Down) {
-        return (Oper::Down, Some(check));
-    }
-    let is_up = !checks.is_empty() && checks.values().all(|kept| kept.oper == Oper::Up);
-    (if is_up { Oper::Up } else { Oper::Unknown }, None)
+    let down = checks.iter().find(|(_, kept)| kept.oper == Oper::Down).map(|(check, _)| check.as_str());
+    (Oper::of_all(checks.values().map(|kept| kept.oper)), down)
 }

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use super::Oper;
 use crate::model::{Health, Percent};
 
+/// With so many members one may be out by what clients tell, whatever its weight.
+const ENOUGH_OTHERS: usize = 3;
+
 /// A member of a service that no operator took out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -14,6 +17,8 @@ pub struct Member {
     pub tier: u8,
     /// By its checks.
     pub oper: Oper,
+    /// It is down by what clients tell alone; no check has found it so.
+    pub is_told: bool,
     /// Packets can be sent to it.
     pub is_reachable: bool,
     /// Unix seconds.
@@ -71,21 +76,30 @@ pub fn choose(members: &[Member], primary: u64, health: &Health, had_joined: boo
         has_joined,
         ..Choice::default()
     };
-    let all = weight(joined.iter().copied());
+    let (all, count) = (weight(joined.iter().copied()), joined.len());
     let well = weight(joined.iter().copied().filter(up));
     let mut down: Vec<&Member> = joined.into_iter().filter(|member| is_down(member)).collect();
     if !health.panic.is_kept_by(well, all) {
         choice.is_panic = !down.is_empty();
         return choice;
     }
-    // Who went down first has been so for longest, and is believed first; before all of them who cannot be reached.
-    let since = |member: &Member| if member.is_reachable || is_cut_off { member.since } else { 0 };
-    down.sort_by(|a, b| (since(a), &a.name).cmp(&(since(b), &b.name)));
-    let mut ejected = 0;
+    // Who went down first has been so for longest, and is believed first; before all of them who cannot be reached, and behind them those of
+    // whom only clients have told, which somebody may feign. Of these one may be out in any case, if there are others enough.
+    let can_be_reached = |member: &Member| member.is_reachable || is_cut_off;
+    let is_told = |member: &Member| member.is_told && can_be_reached(member);
+    let since = |member: &Member| if can_be_reached(member) { member.since } else { 0 };
+    down.sort_by(|a, b| (is_told(a), since(a), &a.name).cmp(&(is_told(b), since(b), &b.name)));
+    let most = |part: Percent| all * u64::from(part.0);
+    let has_others = count >= ENOUGH_OTHERS && health.passive.max_ejected.0 > 0;
+    let (mut ejected, mut told) = (0, 0);
     for member in down {
-        let more = ejected + u64::from(member.weight);
-        if more * 100 <= all * u64::from(health.max_ejected.0) {
-            ejected = more;
+        let weight = u64::from(member.weight);
+        let more_told = told + if is_told(member) { weight } else { 0 };
+        let fits_told = more_told == told
+            || more_told * 100 <= most(health.passive.max_ejected)
+            || told == 0 && has_others;
+        if (ejected + weight) * 100 <= most(health.max_ejected) && fits_told {
+            (ejected, told) = (ejected + weight, more_told);
             choice.ejected.insert(member.name.clone());
         } else {
             choice.spared.insert(member.name.clone());

@@ -9,15 +9,18 @@
 mod board;
 pub mod choose;
 mod ear;
+pub mod passive;
 mod probe;
+mod said;
 pub mod schedule;
 mod task;
 #[cfg(test)]
 mod tests;
 mod track;
 
-pub use board::{Board, Changed, CheckId, Entry, Seen, Way, sum};
+pub use board::{Board, Changed, CheckId, Entry, Figures, Runs, Seen, Way, sum};
 pub use choose::{Choice, choose, is_cut_off};
 pub use probe::{Result, Run, Target};
+pub use said::{Good, Said};
 pub use task::Checkers;
 pub use track::{Flip, Kept, Oper, Outcome, Track};

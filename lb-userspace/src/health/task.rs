@@ -85,6 +85,11 @@ impl Checkers {
         Ok(Checkers { runtime: handle, means, _end: end })
     }
 
+    /// Where what they find is written.
+    pub fn board(&self) -> Arc<Board> {
+        self.means.board.clone()
+    }
+
     /// Runs a check now, beside its schedule and without consequence, and tells each step.
     pub async fn test(&self, target: Arc<Target>) -> Option<Run> {
         let means = self.means.clone();
@@ -136,7 +141,7 @@ async fn serve(means: Arc<Means>) {
                 while let Some(Reverse((due, index))) = queue.pop_if_due(now()) {
                     // Late rather than too many.
                     let Ok(permit) = runs.clone().acquire_owned().await else { return };
-                    let Some(target) = board.start(version, index) else { continue };
+                    let Some(target) = board.start(version, index, means.clock.now()) else { continue };
                     count = count.wrapping_add(1);
                     let (means, ended, number) = (means.clone(), ended.clone(), count);
                     tokio::spawn(async move {

@@ -1,12 +1,13 @@
 //! What must hold whatever checks say.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::choose::{Member, choose};
-use super::{Kept, Oper, Outcome, Track, schedule};
-use crate::model::{Health, Percent};
+use super::{Board, CheckId, Kept, Oper, Outcome, Seen, Target, Track, probe, schedule};
+use crate::model::{Check, Health, Passive, Percent, Probe, Through};
 
 fn outcome(is_ok: bool) -> Outcome {
     Outcome { is_ok, why: "said so".to_owned() }
@@ -21,18 +22,23 @@ fn oper() -> impl Strategy<Value = Oper> {
 }
 
 fn members() -> impl Strategy<Value = Vec<Member>> {
-    let one = (oper(), 1..300u16, 0..2u8, 0..1000u64, prop::bool::weighted(0.7));
+    let one = (oper(), 1..300u16, 0..2u8, 0..1000u64, prop::bool::weighted(0.7), prop::bool::weighted(0.3));
     prop::collection::vec(one, 1..12).prop_map(|list| {
-        let member = |(index, (oper, weight, tier, since, is_reachable))| Member {
+        let member = |(index, (oper, weight, tier, since, is_reachable, is_told))| Member {
             name: format!("h{index}"),
             weight,
             tier,
             oper,
+            is_told: is_told && oper == Oper::Down,
             is_reachable,
             since,
         };
         list.into_iter().enumerate().map(member).collect()
     })
+}
+
+fn member(name: &str, oper: Oper, since: u64) -> Member {
+    Member { name: name.to_owned(), weight: 100, tier: 0, oper, is_told: false, is_reachable: true, since }
 }
 
 fn policy() -> impl Strategy<Value = Health> {
@@ -87,6 +93,22 @@ proptest! {
         let sum: usize = sets.iter().map(|set| set.len()).sum();
         let union: BTreeSet<&String> = sets.iter().flat_map(|set| set.iter()).collect();
         prop_assert_eq!(sum, union.len());
+    }
+
+    /// By what clients tell alone no more than its part is ejected, or one of three or more.
+    #[test]
+    fn what_clients_tell_takes_out_no_more_than_its_part(
+        members in members(), health in policy(), part in 0..=100u8, joined: bool,
+    ) {
+        let passive = Passive { max_ejected: Percent(part), ..health.passive };
+        let health = Health { passive, ..health };
+        let choice = choose(&members, primary(&members), &health, joined);
+        let in_tiers: Vec<&Member> = members.iter().filter(|of| !choice.waiting.contains(&of.name)).collect();
+        let is_cut_off = members.iter().all(|member| !member.is_reachable);
+        let told = |of: &&&Member| of.is_told && (of.is_reachable || is_cut_off) && choice.ejected.contains(&of.name);
+        let told: Vec<&Member> = in_tiers.iter().filter(told).copied().collect();
+        let fits = weight(told.iter().copied()) * 100 <= weight(in_tiers.iter().copied()) * u64::from(part);
+        prop_assert!(fits || told.len() == 1 && in_tiers.len() >= 3 && part > 0, "{choice:?}");
     }
 
     /// While nobody can be reached, checks alone decide: it is as if all could be.
@@ -173,23 +195,26 @@ proptest! {
         prop_assert_eq!(track.kept.oper, Oper::Up);
     }
 
-    /// Runs are an interval apart and no more than the jitter later, and one that was missed is not made up for.
+    /// Runs keep to the beat of their check and come late for it by no more than the jitter, so that they do not fall behind; one that was
+    /// missed is not made up for by a burst.
     #[test]
     fn runs_keep_their_distance(
         seed: u64, interval in 100..10_000u64, jitter in 0..=100u8, late in prop::collection::vec(0..30_000u64, 1..50),
     ) {
-        let mut due = schedule::first(seed, interval, 5);
-        prop_assert!((5..5 + interval).contains(&due));
+        let first = schedule::first(seed, interval, 5);
+        prop_assert!((5..5 + interval).contains(&first));
+        let span = interval * u64::from(jitter) / 100;
+        let mut due = first;
+        for run in 0..50 {
+            let next = schedule::next(seed, run, due, interval, jitter, due);
+            prop_assert!((first + (run + 1) * interval..=first + (run + 1) * interval + span).contains(&next));
+            due = next;
+        }
         for (run, late) in (0..).zip(late) {
             let now = due + late;
             let next = schedule::next(seed, run, due, interval, jitter, now);
-            prop_assert!(next > now);
-            if now < due + interval {
-                let gap = next - due;
-                prop_assert!((interval..=interval + interval * u64::from(jitter) / 100).contains(&gap) || next <= now + 100);
-            } else {
-                prop_assert!(next <= now + interval + interval * u64::from(jitter) / 100);
-            }
+            prop_assert!(next > now && next <= now + interval + span + interval / 2, "{due} {now} {next}");
+            prop_assert!(next - due >= (interval / 2).min(interval - span), "{due} {now} {next}");
             due = next;
         }
     }
@@ -234,12 +259,94 @@ fn one_that_is_unknown_is_used_until_it_has_failed_often_enough() {
 
 #[test]
 fn a_drained_primary_is_missing_as_one_that_is_down() {
-    let standby =
-        Member { name: "b".to_owned(), weight: 100, tier: 1, oper: Oper::Up, is_reachable: true, since: 0 };
+    let standby = Member { tier: 1, ..member("b", Oper::Up, 0) };
     // An operator took the only primary host out, so it is not among the members.
     let choice = choose(std::slice::from_ref(&standby), 100, &Health::default(), false);
     assert!(choice.has_joined && choice.is_used("b"));
     let primary = Member { name: "a".to_owned(), tier: 0, ..standby.clone() };
     let choice = choose(&[primary, standby], 100, &Health::default(), true);
     assert!(!choice.has_joined && choice.is_used("a") && !choice.is_used("b"));
+}
+
+#[test]
+fn who_is_down_by_clients_alone_is_spared_first() {
+    let told = |name, since| Member { is_told: true, ..member(name, Oper::Down, since) };
+    let out = |members: &[Member], health: &Health| {
+        let choice = choose(members, 100 * members.len() as u64, health, false);
+        choice.ejected.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    let most = |most, of_told| {
+        let passive = Passive { max_ejected: Percent(of_told), ..Passive::default() };
+        Health { max_ejected: Percent(most), passive, ..Health::default() }
+    };
+    let up = |name| member(name, Oper::Up, 0);
+    // A check found `c` long after clients told of `a`.
+    let both = [told("a", 1), up("b"), member("c", Oper::Down, 900), up("d")];
+    assert_eq!(out(&both, &most(25, 100)), "c");
+    assert_eq!(out(&both, &most(100, 100)), "a c");
+    assert_eq!(out(&both, &most(100, 34)), "a c");
+    // Of those that clients tell of, a third at most, by default.
+    let many = [told("a", 1), told("b", 2), told("c", 3), up("d"), up("e"), up("f")];
+    assert_eq!(out(&many, &Health::default()), "a b");
+    assert_eq!(out(&many, &most(100, 100)), "a b c");
+    assert_eq!(out(&many, &most(100, 0)), "");
+    // One in any case, if there are three; never one of two.
+    assert_eq!(out(&many[2..5], &most(100, 1)), "c");
+    assert_eq!(out(&many[2..4], &Health::default()), "");
+    assert_eq!(out(&many[2..4], &most(100, 50)), "c");
+    // One that cannot be reached is no hearsay.
+    let gone = Member { is_reachable: false, ..told("a", 1) };
+    assert_eq!(out(&[gone, up("b")], &Health::default()), "a");
+}
+
+/// A check by TCP of a host's port for a service.
+fn target((service, host, port): (&str, &str, u16)) -> Target {
+    let check = Check { probe: Probe::Tcp, port: Some(port), through: Through::Host };
+    let id = CheckId { service: service.to_owned(), host: host.to_owned(), check: check.to_string() };
+    let address = std::net::Ipv4Addr::LOCALHOST.into();
+    let (health, instance) = (Arc::new(health(1, 1, 60)), String::new());
+    Target { id, check, health, address, vip: address, instance, seed: 0 }
+}
+
+#[test]
+fn a_success_counts_from_when_its_run_began() {
+    let board = Board::default();
+    board.set(vec![target(("s", "a", 1))], &[].into());
+    let (version, _) = board.begin(0);
+    let run = |began: u64, result: probe::Result| {
+        board.start(version, 0, began).unwrap();
+        let run = probe::Run { result, took: std::time::Duration::from_secs(9), steps: Vec::new() };
+        board.note(version, 0, Seen { at: began + 9, run }, 0);
+        board.said(|id| id.host == "a").remove(0)
+    };
+    let (ok, failed) = (|| probe::Result::Ok("yes".into()), || probe::Result::Failed("no".into()));
+    let first = run(100, ok());
+    // Of the second in which something ended it may have begun before.
+    assert_eq!([99, 100, 105].map(|from| first.succeeds_since(from)), [Some(100), None, None]);
+    let not_run = run(110, probe::Result::NotRun("no descriptors".to_owned()));
+    assert_eq!(not_run.succeeds_since(105), None, "it tells nothing");
+    assert_eq!(run(120, ok()).succeeds_since(105), Some(100));
+    let bad = run(130, failed());
+    assert_eq!((bad.succeeds_since(0), bad.last.as_deref()), (None, Some("no")));
+    assert_eq!(run(140, ok()).succeeds_since(105), Some(140));
+}
+
+#[test]
+fn what_is_kept_of_pairs_is_of_these_alone_and_has_all_their_checks() {
+    let board = Board::default();
+    let targets = [("s", "a", 1), ("s", "a", 2), ("s", "b", 1), ("t", "a", 1), ("t", "b", 1)];
+    let kept = |since| Kept { since, ..Kept::default() };
+    let known = (1..).zip(targets).map(|(since, of)| (target(of).id, kept(since)));
+    board.set(targets.map(target).into(), &known.collect());
+    let pair = |service: &str, host: &str| (service.to_owned(), host.to_owned());
+    board.set_passive([(pair("s", "a"), kept(6)), (pair("t", "b"), kept(7))].into());
+    let asked = [pair("s", "a"), pair("t", "a"), pair("t", "x")].into();
+    let found = board.kept_of(&asked);
+    let found = found.iter().map(|((service, host), checks)| {
+        let checks: Vec<_> = checks.iter().map(|(check, kept)| (check.as_str(), kept.since)).collect();
+        (service.as_str(), host.as_str(), checks)
+    });
+    let found: Vec<_> = found.collect();
+    let of_a = vec![("passive", 6), ("tcp :1", 1), ("tcp :2", 2)];
+    assert_eq!(found, [("s", "a", of_a), ("t", "a", vec![("tcp :1", 4)]), ("t", "x", vec![])]);
 }

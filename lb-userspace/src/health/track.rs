@@ -30,6 +30,18 @@ pub enum Oper {
     Down,
 }
 
+impl Oper {
+    /// What several checks come to: down if one says so, up if all do.
+    pub fn of_all(checks: impl IntoIterator<Item = Oper>) -> Oper {
+        let both = |a, b| match (a, b) {
+            (Oper::Down, _) | (_, Oper::Down) => Oper::Down,
+            (Oper::Up, Oper::Up) => Oper::Up,
+            _ => Oper::Unknown,
+        };
+        checks.into_iter().reduce(both).unwrap_or_default()
+    }
+}
+
 /// What one run came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -59,6 +71,9 @@ pub struct Kept {
     pub penalty: u64,
     pub penalty_at: u64,
     pub is_held: bool,
+    /// Of passive checks: times in a row that the host was taken out, and did not fare well for long enough in between.
+    #[serde(default)]
+    pub times: u32,
 }
 
 /// A check says otherwise than before.
@@ -91,6 +106,24 @@ impl Kept {
         }
         Some(free)
     }
+
+    /// What a clock noted that was ahead is as of now, or it would not end before that time has come.
+    pub fn not_after(&mut self, now: u64) {
+        self.since = self.since.min(now);
+        self.penalty_at = self.penalty_at.min(now);
+    }
+
+    /// Takes on another state. `damping`: seconds.
+    pub(super) fn change(&mut self, to: Oper, damping: u64, now: u64, why: &str) {
+        if to == Oper::Down && self.oper == Oper::Up {
+            self.penalty = (self.penalty(damping, now) + DOWN).min(MOST);
+            self.penalty_at = now;
+        }
+        self.is_held = to == Oper::Down && self.penalty(damping, now) >= SUPPRESS;
+        self.oper = to;
+        self.since = now;
+        why.clone_into(&mut self.why);
+    }
 }
 
 impl Track {
@@ -118,14 +151,7 @@ impl Track {
         if from == to {
             return None;
         }
-        if to == Oper::Down && from == Oper::Up {
-            self.kept.penalty = (self.kept.penalty(damping, now) + DOWN).min(MOST);
-            self.kept.penalty_at = now;
-        }
-        self.kept.is_held = to == Oper::Down && self.kept.penalty(damping, now) >= SUPPRESS;
-        self.kept.oper = to;
-        self.kept.since = now;
-        self.kept.why.clone_from(&outcome.why);
+        self.kept.change(to, damping, now, &outcome.why);
         Some(Flip { from, to })
     }
 }

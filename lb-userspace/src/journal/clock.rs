@@ -76,8 +76,14 @@ fn move_all(tx: &Transaction<'_>, by: i64) -> std::result::Result<(), Fault> {
         // Of each generation.
         ("lineages", "key", "body", &["at"]),
         ("health", "service || ' ' || host", "body", &["since", "penalty_at"]),
+        // Windows of time are by the wall clock.
+        ("runs", "number", "body", &["started_at", "since", "at", "began", "ended"]),
     ] {
-        let open = if table == "drains" { "WHERE in_force = 1" } else { "" };
+        let open = match table {
+            "drains" => "WHERE in_force = 1",
+            "runs" => "WHERE is_over = 0",
+            _ => "",
+        };
         let select = format!("SELECT {key}, {column} FROM {table} {open}");
         let mut query = tx.prepare(&select)?;
         let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -7,6 +7,10 @@ use super::error::{Error, Fault, Result};
 use super::revisions::{self, Change, Kind, Settles};
 use super::{Journal, from_sql, to_sql};
 
+/// Patience of a config of which it is not known yet whether it can be put in force; one that waits to be confirmed has a second at least.
+/// A version that does not know of it takes such a config back at its start.
+const UNTRIED: i64 = 0;
+
 /// The config in force, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
@@ -16,6 +20,16 @@ pub struct Applied {
     /// The daemon's own file, as it was when it was last looked at: another text now is news.
     pub seen: String,
     pub pending: Option<Pending>,
+    /// The config before, while it is not known yet that this one can be put in force: a start that cannot do so goes by it.
+    pub before: Option<String>,
+}
+
+impl Applied {
+    /// The config that a start goes by where this one cannot be used.
+    pub fn back_to(&self) -> Option<&str> {
+        let pending = self.pending.as_ref().map(|pending| pending.back_to.as_str());
+        pending.or(self.before.as_deref())
+    }
 }
 
 /// It is taken back unless somebody confirms it.
@@ -63,20 +77,21 @@ impl Journal {
                 })
                 .optional()?;
             let Some((revision, config, seen, pending)) = row else { return Ok(None) };
-            let pending = match pending {
-                Some((back_to, deadline, patience)) => Some(Pending {
-                    back_to: text(db, back_to)?,
-                    deadline: from_sql(deadline),
-                    patience: from_sql(patience),
-                }),
-                None => None,
+            let (pending, before) = match pending {
+                Some((back_to, _, UNTRIED)) => (None, Some(text(db, back_to)?)),
+                Some((back_to, deadline, patience)) => {
+                    let (deadline, patience) = (from_sql(deadline), from_sql(patience));
+                    (Some(Pending { back_to: text(db, back_to)?, deadline, patience }), None)
+                }
+                None => (None, None),
             };
             let (revision, seen) = (from_sql(revision), text(db, seen)?);
-            Ok(Some(Applied { revision, text: text(db, config)?, seen, pending }))
+            Ok(Some(Applied { revision, text: text(db, config)?, seen, pending, before }))
         })
     }
 
-    /// Notes that a config is in force from now on, and returns the number of the revision. To be called before it is published.
+    /// Notes that a config is in force from now on, and returns the number of the revision. To be called before it is published; until
+    /// [`Self::note_tried`] it is not known whether that can be done, unless it takes one back that waited.
     ///
     /// # Errors
     /// [`Error::Unconfirmed`] while another one waits to be confirmed, unless this takes that one back.
@@ -87,7 +102,42 @@ impl Journal {
         change: &Change<'_>,
         detail: &Value,
     ) -> Result<u64> {
-        self.write("note a config", |tx| put_in_force(tx, kind, new, change, detail))
+        self.write("note a config", |tx| {
+            let before: Option<(i64, Option<i64>)> = tx
+                .query_row("SELECT config, patience FROM applied", [], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let revision = put_in_force(tx, kind, new, change, detail)?;
+            // What nobody has confirmed is nothing to go back to.
+            if let Some((before, None | Some(UNTRIED))) = before {
+                tx.execute(
+                    "UPDATE applied SET back_to = ?1, deadline = ?2, patience = ?3 WHERE back_to IS NULL AND config != ?1",
+                    params![before, to_sql(change.at), UNTRIED],
+                )?;
+            }
+            Ok(revision)
+        })
+    }
+
+    /// Notes that the config in force could be put in force.
+    pub fn note_tried(&mut self) -> Result<()> {
+        self.write("note that a config could be put in force", |tx| {
+            tx.execute(
+                "UPDATE applied SET back_to = NULL, deadline = NULL, patience = NULL WHERE patience = ?1",
+                [UNTRIED],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Notes the config that a start has put in force in the place of one that is taken back.
+    pub fn go_on_by(
+        &mut self,
+        kind: Kind,
+        new: &NewConfig<'_>,
+        change: &Change<'_>,
+        detail: &Value,
+    ) -> Result<u64> {
+        self.write("note the config of a start", |tx| put_in_force(tx, kind, new, change, detail))
     }
 
     /// Notes that a config could not be put in force, and that the one before is in force as it was: if it waited to be confirmed it does
@@ -120,7 +170,7 @@ impl Journal {
     pub fn confirm(&mut self, change: &Change<'_>) -> Result<u64> {
         self.write("note a confirmation", |tx| {
             let pending: Option<i64> = tx
-                .query_row("SELECT revision FROM applied WHERE back_to IS NOT NULL", [], |row| row.get(0))
+                .query_row("SELECT revision FROM applied WHERE patience != ?1", [UNTRIED], |row| row.get(0))
                 .optional()?;
             let Some(revision) = pending.map(from_sql) else { return Err(Error::NothingToConfirm.into()) };
             tx.execute("UPDATE applied SET back_to = NULL, deadline = NULL, patience = NULL", [])?;
@@ -175,9 +225,11 @@ pub(super) fn put_in_force(
 ) -> std::result::Result<u64, Fault> {
     type Before = (i64, i64, Option<i64>, i64, Option<i64>);
     let before: Option<Before> = tx
-        .query_row("SELECT config, revision, deadline, seen, back_to FROM applied", [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-        })
+        .query_row(
+            "SELECT config, revision, iif(patience = ?1, NULL, deadline), seen, iif(patience = ?1, NULL, back_to) FROM applied",
+            [UNTRIED],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
+        )
         .optional()?;
     if let Some((_, waiting, Some(deadline), ..)) = before
         && new.about != Some(from_sql(waiting))

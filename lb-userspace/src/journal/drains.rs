@@ -113,13 +113,13 @@ impl Journal {
         })
     }
 
-    /// Ends a drain that is done; it stays in force. Returns the number of the revision.
+    /// Ends a drain that is done; it stays in force, but that of a host that has left the config. Returns the number of the revision.
     ///
     /// # Errors
     /// [`Error::NoSuchDrain`] if it is not under way.
     pub fn finish_drain(&mut self, receipt: &Receipt, change: &Change<'_>) -> Result<u64> {
         self.write("end a drain", |tx| {
-            end(tx, receipt, "drained", true)?;
+            end(tx, receipt, "drained", !receipt.order.leaving)?;
             revisions::add(tx, Kind::Drained, change, &json!({ "receipt": receipt }))
         })
     }

@@ -29,7 +29,7 @@ pub enum Error {
 
     #[error(
         "journal {} is damaged ({detail}) and was not changed: restore it from a copy, or save what is readable with \
-         `sqlite3 {} .recover | sqlite3 mended.db` and put mended.db in its place, or move it away to start with an empty \
+         `sqlite3 {} .recover | sqlite3 mended.db` (not every build of sqlite3 has that) and put mended.db in its place, or move it away to start with an empty \
          one, which forgets drains, applied configs and, unless the config gives hash_key, the hash key; packets are forwarded \
          meanwhile",
         .path.display(), .path.display()

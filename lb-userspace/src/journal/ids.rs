@@ -126,6 +126,20 @@ impl Journal {
         self.known(IdKind::Host)
     }
 
+    /// The numbers of the counters that a host has in these services, configured or not.
+    pub fn stats_of_host<'a>(&self, host: &str, services: impl Iterator<Item = &'a str>) -> Result<Vec<u32>> {
+        self.read("read the numbers of a host's counters", |db| {
+            let mut query =
+                db.prepare_cached("SELECT id FROM ids WHERE kind = 'stat' AND name = ?1 AND part = ?2")?;
+            let mut stats = Vec::new();
+            for service in services {
+                let id: Option<u32> = query.query_row([service, host], |row| row.get(0)).optional()?;
+                stats.extend(id);
+            }
+            Ok(stats)
+        })
+    }
+
     /// Every number that is kept.
     pub fn all_numbers(&self) -> Result<Numbers> {
         let (hosts, services) = (self.known(IdKind::Host)?, self.known(IdKind::Service)?);

@@ -2,7 +2,7 @@
 //!
 //! What a lineage says is the ring planner's business; here it is a JSON value under a name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, params};
 use serde_json::Value;
@@ -42,6 +42,15 @@ impl Journal {
     /// Says whether there was one.
     pub fn delete_lineage(&mut self, key: &str) -> Result<bool> {
         self.write("drop a lineage", |tx| drop_one(tx, key))
+    }
+
+    /// The names of all that are kept: with many hosts and handovers open their bodies are long.
+    pub fn lineage_keys(&self) -> Result<BTreeSet<String>> {
+        self.read("read the names of lineages", |db| {
+            let mut query = db.prepare_cached("SELECT key FROM lineages")?;
+            let keys = query.query_map([], |row| row.get(0))?;
+            Ok(keys.collect::<rusqlite::Result<_>>()?)
+        })
     }
 
     pub fn lineages(&self) -> Result<BTreeMap<String, Value>> {

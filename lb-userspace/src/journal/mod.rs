@@ -25,6 +25,7 @@ mod meta;
 mod prune;
 mod ramps;
 mod revisions;
+mod runs;
 mod schema;
 mod timeouts;
 mod trouble;
@@ -49,6 +50,7 @@ pub use meta::HashKey;
 pub use prune::{ALWAYS_KEPT, Keep};
 pub use ramps::Ramps;
 pub use revisions::{Change, Kind, Revision, Which};
+pub use runs::RunKind;
 pub use timeouts::{SetNumber, TimeoutSet, TimeoutSets};
 
 use error::{Fault, Result};

@@ -54,6 +54,10 @@ pub enum Kind {
     SelfDrained,
     /// The balancer is in use again.
     SelfUndrain,
+    /// A maintenance run began, took a step, or came to its end.
+    Maintain,
+    /// A shift began, took a step, or came to its end.
+    Shift,
     /// The wall clock was set, and what is open dated anew.
     Clock,
 }
@@ -79,6 +83,8 @@ impl fmt::Display for Kind {
             Kind::SelfDrain => "self-drain",
             Kind::SelfDrained => "self-drained",
             Kind::SelfUndrain => "self-undrain",
+            Kind::Maintain => "maintain",
+            Kind::Shift => "shift",
             Kind::Clock => "clock",
         })
     }

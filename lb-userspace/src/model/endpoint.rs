@@ -133,7 +133,9 @@ impl fmt::Display for Protocols {
 /// Ports from the first to the last, neither of them 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct PortRange {
+    /// Its first port.
     pub first: u16,
+    /// Its last port.
     pub last: u16,
 }
 
@@ -215,7 +217,9 @@ fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, list: &[T]) -> fmt::Result 
 /// In JSON: all of them, and the only one, if it is the only one, for programs that know no more.
 #[derive(Serialize, Deserialize, JsonSchema)]
 struct ProtocolsJson {
+    /// Null if there are two.
     protocol: Option<Protocol>,
+    /// All of them.
     protocols: Vec<Protocol>,
 }
 
@@ -234,7 +238,9 @@ impl From<ProtocolsJson> for Protocols {
 /// As [`ProtocolsJson`].
 #[derive(Serialize, Deserialize, JsonSchema)]
 struct PortsJson {
+    /// Null if there is more than one.
     port: Option<u16>,
+    /// Ranges, one port alone as well.
     ports: Vec<PortRange>,
 }
 

@@ -127,14 +127,15 @@ pub struct Health {
     pub join_below: Percent,
     /// With at least so much of it they leave again.
     pub leave_at: Percent,
+    pub passive: Passive,
 }
 
 impl Default for Health {
     fn default() -> Self {
         Health {
             interval: Duration::from_secs(2),
-            timeout: Duration::from_secs(1),
-            jitter: Percent(10),
+            timeout: Duration::from_millis(500),
+            jitter: Percent(5),
             rise: 2,
             fall: 3,
             damping: Duration::from_secs(60),
@@ -146,7 +147,65 @@ impl Default for Health {
             ramp: None,
             join_below: Percent(50),
             leave_at: Percent(75),
+            passive: Passive::default(),
         }
+    }
+}
+
+/// What is made of how the flows of clients fare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Passive {
+    pub action: PassiveAction,
+    /// In which a host's new flows are looked for, if it takes so long until there are enough.
+    #[serde(with = "humantime_serde")]
+    pub window: Duration,
+    /// New flows of a host that are looked at, at least.
+    pub least_flows: u32,
+    /// Part of them that must have failed.
+    pub failing: Percent,
+    /// How long a host gets no new flows, for the first time. Each further time it is twice as long.
+    #[serde(with = "humantime_serde")]
+    pub hold: Duration,
+    #[serde(with = "humantime_serde")]
+    pub longest_hold: Duration,
+    /// Part of the weight that may be out of use because of how clients fare, with nothing found by checks.
+    pub max_ejected: Percent,
+}
+
+impl Default for Passive {
+    fn default() -> Self {
+        Passive {
+            action: PassiveAction::Off,
+            window: Duration::from_secs(10),
+            least_flows: 20,
+            failing: Percent(60),
+            hold: Duration::from_secs(30),
+            longest_hold: Duration::from_secs(300),
+            // One of three.
+            max_ejected: Percent(34),
+        }
+    }
+}
+
+/// What follows from a host whose clients' flows fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PassiveAction {
+    #[default]
+    Off,
+    /// It is told.
+    Warn,
+    /// The host is down for the service, for some time.
+    Eject,
+}
+
+impl fmt::Display for PassiveAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            PassiveAction::Off => "off",
+            PassiveAction::Warn => "warn",
+            PassiveAction::Eject => "eject",
+        })
     }
 }
 

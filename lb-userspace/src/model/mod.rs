@@ -10,14 +10,14 @@ mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use endpoint::{PortRange, Ports, Protocol, Protocols, Vip};
-pub use health::{Check, DownFlows, Health, Probe, Request, Through};
+pub use health::{Check, DownFlows, Health, Passive, PassiveAction, Probe, Request, Through};
 pub use hooks::Hooks;
 pub use reach::{Family, Reach};
 pub use rules::{Percent, Rules, WhenEmpty};
@@ -49,6 +49,7 @@ pub struct Model {
     pub hooks: Hooks,
     pub journal: Retention,
     pub api: Api,
+    pub metrics: Metrics,
     /// Interface that has the VIPs as long as this machine wants their traffic; `None`: nobody is told.
     pub announce: Option<String>,
     /// By name; the name is the operator's handle for a drain.
@@ -63,6 +64,13 @@ pub struct Api {
     pub read_group: Option<String>,
     /// Group whose members may also change.
     pub change_group: Option<String>,
+}
+
+/// Where metrics are served beside the API's socket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Metrics {
+    /// Address for TCP; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
 }
 
 /// An interface that gets the XDP program.
@@ -228,7 +236,24 @@ pub struct Service {
 impl Service {
     /// Whether checks, or who stands by, may leave members of it out.
     pub fn chooses(&self) -> bool {
-        !self.checks.is_empty() || !self.standby.is_empty()
+        self.is_checked() || !self.standby.is_empty()
+    }
+
+    /// Whether its hosts may be down for it, by checks or by how clients fare.
+    pub fn is_checked(&self) -> bool {
+        !self.checks.is_empty() || self.ejects()
+    }
+
+    /// Whether its hosts may be down for it by how clients fare.
+    pub fn ejects(&self) -> bool {
+        self.is_watched() && self.health.passive.action == PassiveAction::Eject
+    }
+
+    /// Whether it is watched how clients fare. Only handshakes tell, and only where they are tracked to their end.
+    pub fn is_watched(&self) -> bool {
+        self.health.passive.action != PassiveAction::Off
+            && self.protocols.has(Protocol::Tcp)
+            && self.flows.tracking == Tracking::Full
     }
 
     /// By which of their addresses it reaches its hosts.
@@ -367,10 +392,11 @@ pub enum VipMode {
 }
 
 /// The hook that the XDP program is attached to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum XdpMode {
     /// Native where the driver can, else generic, and say so.
+    #[default]
     Auto,
     Native,
     Generic,

@@ -20,7 +20,7 @@ use std::net::IpAddr;
 
 pub use interfaces::{Interface, addresses, index_of, interfaces};
 pub use own::{Own, OwnInterface};
-pub use redirect::takes_redirects;
+pub use redirect::{BASIC, takes_redirects, xdp_features};
 pub use resolver::Resolver;
 pub use vips::{add_vips, addresses_on, remove_vips};
 

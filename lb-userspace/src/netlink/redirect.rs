@@ -13,10 +13,11 @@ const GET_FAMILY: u8 = 3;
 const FAMILY_ID: u16 = 1;
 const FAMILY_NAME: u16 = 2;
 
-/// `NETDEV_CMD_DEV_GET`, `NETDEV_A_DEV_IFINDEX`, `NETDEV_A_DEV_XDP_FEATURES` and `NETDEV_XDP_ACT_NDO_XMIT` of linux/netdev.h.
+/// `NETDEV_CMD_DEV_GET`, `NETDEV_A_DEV_IFINDEX`, `NETDEV_A_DEV_XDP_FEATURES` and `NETDEV_XDP_ACT_BASIC` and `_NDO_XMIT` of linux/netdev.h.
 const GET_DEVICE: u8 = 1;
 const INDEX: u16 = 1;
 const FEATURES: u16 = 3;
+pub const BASIC: u64 = 1 << 0;
 const XMIT: u64 = 1 << 2;
 
 /// `struct genlmsghdr`: command, version, two bytes of nothing.
@@ -48,9 +49,8 @@ impl NetlinkSerializable for Request<'_> {
     }
 }
 
-/// Whether the interface takes them at this moment: drivers may want a program of its own first, a veth one at its other end. `None`:
-/// the kernel does not tell.
-pub fn takes_redirects(ifindex: u32) -> Option<bool> {
+/// What the driver of an interface can do with XDP at this moment, as bits `NETDEV_XDP_ACT_*`. `None`: the kernel does not tell.
+pub fn xdp_features(ifindex: u32) -> Option<u64> {
     let mut requests = Requests::open_as(SockProtocol::NetlinkGeneric).ok()?;
     let mut ask = |family, command, attribute, wanted: u16| {
         let value = |body: &[u8]| {
@@ -62,5 +62,11 @@ pub fn takes_redirects(ifindex: u32) -> Option<bool> {
     let family = ask(CONTROL, GET_FAMILY, (FAMILY_NAME, b"netdev\0"), FAMILY_ID)?;
     let family = u16::from_ne_bytes(family.try_into().ok()?);
     let features = ask(family, GET_DEVICE, (INDEX, &ifindex.to_ne_bytes()), FEATURES)?;
-    Some(u64::from_ne_bytes(features.try_into().ok()?) & XMIT != 0)
+    Some(u64::from_ne_bytes(features.try_into().ok()?))
+}
+
+/// Whether the interface takes them at this moment: drivers may want a program of its own first, a veth one at its other end. `None`:
+/// the kernel does not tell.
+pub fn takes_redirects(ifindex: u32) -> Option<bool> {
+    xdp_features(ifindex).map(|features| features & XMIT != 0)
 }

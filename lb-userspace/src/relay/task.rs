@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -65,6 +65,19 @@ pub struct Counts {
     pub suppressed: AtomicU64,
     /// Those that could not be sent to the client.
     pub failed: AtomicU64,
+    /// Those that say that packets do not get to a backend, or that it does not take them; by its address.
+    unreachables: Mutex<BTreeMap<IpAddr, u64>>,
+}
+
+impl Counts {
+    /// Errors that say that packets do not get to this backend.
+    pub fn unreachables(&self, backend: IpAddr) -> u64 {
+        self.all_unreachables().get(&backend).copied().unwrap_or(0)
+    }
+
+    fn all_unreachables(&self) -> MutexGuard<'_, BTreeMap<IpAddr, u64>> {
+        self.unreachables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What others see of it.
@@ -190,8 +203,9 @@ impl Task {
         };
         let Some(Heard { backend, path_mtu, for_client, .. }) = heard else { return };
         count(&self.counts.heard);
-        if let Some(mtu) = path_mtu {
-            self.learnt.hear(backend, mtu, Instant::now());
+        match path_mtu {
+            Some(mtu) => self.learnt.hear(backend, mtu, Instant::now()),
+            None => *self.counts.all_unreachables().entry(backend).or_default() += 1,
         }
         if let Some(error) = for_client {
             self.tell(&error);

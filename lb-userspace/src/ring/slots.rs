@@ -161,7 +161,7 @@ impl Slots {
     }
 
     /// Seconds since the last event after which flows may be without a pin. None have passed while that lies in the future.
-    fn open_for(&self, slot: u32, now: u64, lost_at: u64) -> u64 {
+    pub fn open_for(&self, slot: u32, now: u64, lost_at: u64) -> u64 {
         now.saturating_sub(self.changed[slot as usize].max(lost_at))
     }
 

@@ -2,20 +2,30 @@
 //!
 //! A rule counts for the services that lose a host by the drain: what is broken already, and not by this drain, keeps nobody from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::types::BrokenRule;
 use crate::model::{Model, Service, WhenEmpty};
+use crate::ring::SHARE_FULL;
 
 /// Names in a sentence before they become a number.
 const NAMED: usize = 4;
 
-/// (service, host) of hosts that checks say are down for a service.
-pub type Unwell = BTreeSet<(String, String)>;
+/// Hosts that do not count for their full weight, by (service, host).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unwell {
+    /// In 256ths of it: none where checks say that they are down.
+    pub parts: BTreeMap<(String, String), u16>,
+    /// They get no new flows by a shift, so their weight is not of what the service has. If nobody else were left they would serve.
+    pub aside: BTreeSet<(String, String)>,
+}
+
+/// One in the units of [`Look`]'s weights.
+const ONE: u64 = SHARE_FULL as u64;
 
 /// Every rule that draining `hosts` would break, service by service. `out` are the hosts that operators took out already,
 /// `pairs` those that are out for one service, as (service, host); `only`: the drain is for this service alone.
-/// `down` are those that cannot be reached, `unwell` those that checks say are down for a service.
+/// `down` are those that cannot be reached, `unwell` those that are down for a service, have a part of their weight, or stand aside.
 pub fn broken(
     model: &Model,
     out: &BTreeSet<String>,
@@ -29,9 +39,12 @@ pub fn broken(
         hosts.iter().map(String::as_str).filter(|host| !out.contains(*host)).collect();
     let services = model.services.iter().filter(|service| only.is_none_or(|only| only == service.name));
     let looks = services.filter_map(|service| {
-        let is_unwell = |host: &String| unwell.contains(&(service.name.clone(), host.clone()));
-        let is_down = |host: &String| down.contains(host) || is_unwell(host);
-        Look::at(model, service, out, pairs, &is_down, &taken)
+        let part = |host: &String| match unwell.parts.get(&(service.name.clone(), host.clone())) {
+            _ if down.contains(host) => 0,
+            part => part.copied().unwrap_or(SHARE_FULL),
+        };
+        let is_aside = |host: &String| unwell.aside.contains(&(service.name.clone(), host.clone()));
+        Look::at(model, service, out, pairs, &part, &is_aside, &taken)
     });
     looks
         .flat_map(|look| [look.last_host(), look.min_healthy(), look.one_zone()].into_iter().flatten())
@@ -48,12 +61,14 @@ struct Look<'a> {
     out: Vec<&'a str>,
     /// Those that are down, and neither.
     down: Vec<&'a str>,
-    /// Weights.
+    /// Weights, in 256ths.
     all: u64,
     before: u64,
     after: u64,
     /// How many are active, up or not.
     active_after: usize,
+    /// Somebody would be left who stands aside.
+    has_reserve: bool,
 }
 
 impl<'a> Look<'a> {
@@ -63,7 +78,8 @@ impl<'a> Look<'a> {
         service: &'a Service,
         out: &BTreeSet<String>,
         pairs: &BTreeSet<(String, String)>,
-        is_down: &dyn Fn(&String) -> bool,
+        part: &dyn Fn(&String) -> u16,
+        is_aside: &dyn Fn(&String) -> bool,
         taken: &BTreeSet<&str>,
     ) -> Option<Self> {
         let mut look = Look {
@@ -76,17 +92,26 @@ impl<'a> Look<'a> {
             before: 0,
             after: 0,
             active_after: 0,
+            has_reserve: false,
         };
         let is_out =
             |name: &String| out.contains(name) || pairs.contains(&(service.name.clone(), name.clone()));
         for name in &service.hosts {
             let weight = model.hosts.get(name).map_or(0, |host| u64::from(host.weight));
-            let (is_out, is_down, is_taken) =
-                (is_out(name), is_down(name), taken.contains(name.as_str()) && !is_out(name));
-            look.all += weight;
-            if !is_out && !is_down {
-                look.before += weight;
-                look.after += if is_taken { 0 } else { weight };
+            let (is_out, healthy, is_taken) = (
+                is_out(name),
+                weight * u64::from(part(name)),
+                taken.contains(name.as_str()) && !is_out(name),
+            );
+            let is_down = part(name) == 0;
+            if is_aside(name) {
+                look.has_reserve |= !is_out && !is_taken && healthy > 0;
+            } else {
+                look.all += weight * ONE;
+            }
+            if !is_out && !is_aside(name) {
+                look.before += healthy;
+                look.after += if is_taken { 0 } else { healthy };
             }
             look.active_after += usize::from(!is_out && !is_taken);
             match (is_taken, is_out, is_down) {
@@ -105,15 +130,15 @@ impl<'a> Look<'a> {
             service: self.service.name.clone(),
             message,
             mend,
-            weight: self.all,
-            healthy_before: self.before,
-            healthy_after: self.after,
+            weight: self.all / ONE,
+            healthy_before: self.before / ONE,
+            healthy_after: self.after / ONE,
         }
     }
 
     /// Somebody must be left who is up and active; and if nobody is up, somebody who will be.
     fn last_host(&self) -> Option<BrokenRule> {
-        let loses_last = self.after == 0 && self.before > 0;
+        let loses_last = self.after == 0 && self.before > 0 && !self.has_reserve;
         if !loses_last && self.active_after > 0 {
             return None;
         }
@@ -141,19 +166,17 @@ impl<'a> Look<'a> {
             "service {} would have {} of its weight healthy ({} of {}, now {}), and min_healthy is {least}",
             self.service.name,
             percent(self.after, self.all),
-            self.after,
-            self.all,
-            self.before,
+            self.after / ONE,
+            self.all / ONE,
+            self.before / ONE,
         );
         // What may be out at once, rounded down.
-        let spare = self.all - (self.all * u64::from(least.0)).div_ceil(100);
-        let mend = if self.all - self.before >= spare || self.taken.len() == 1 {
+        let (all, missing) = (self.all / ONE, (self.all - self.before) / ONE);
+        let spare = all - (all * u64::from(least.0)).div_ceil(100);
+        let mend = if missing >= spare || self.taken.len() == 1 {
             self.first_bring_back()
         } else {
-            format!(
-                "drain fewer at once: hosts of weight {spare} together may be out, {} are",
-                self.all - self.before
-            )
+            format!("drain fewer at once: hosts of weight {spare} together may be out, {missing} are")
         };
         Some(self.rule("min_healthy", message, mend))
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::rules::{Unwell, broken};
 use super::*;
 use crate::config::parse;
+use crate::model::Percent;
 use crate::ring::{Base, SHARE_FULL};
 
 /// Hosts `a1`, `a2`, `b1`, `b2` of weight 100, `c` of weight 200, in the zones of their letters, and services with these fields.
@@ -42,7 +43,8 @@ const TWO: &str = "protocol = \"tcp\"\nhosts = [\"a1\", \"a2\"]";
 
 /// The rules that a drain would break, as `rule service: message | mend`.
 fn says(model: &Model, out: &[&str], down: &[&str], hosts: &[&str]) -> Vec<String> {
-    let rules = broken(model, &set(out), &BTreeSet::new(), &set(down), &Unwell::new(), &names(hosts), None);
+    let rules =
+        broken(model, &set(out), &BTreeSet::new(), &set(down), &Unwell::default(), &names(hosts), None);
     rules
         .iter()
         .map(|rule| format!("{} {}: {} | {}", rule.rule, rule.service, rule.message, rule.mend))
@@ -102,8 +104,15 @@ fn the_healthy_part_goes_by_weight_and_counts_what_is_down() {
           undrain c or get a1 up first"
         ]
     );
-    let rules =
-        broken(&half, &set(&["c"]), &BTreeSet::new(), &set(&["a1"]), &Unwell::new(), &names(&["a2"]), None);
+    let rules = broken(
+        &half,
+        &set(&["c"]),
+        &BTreeSet::new(),
+        &set(&["a1"]),
+        &Unwell::default(),
+        &names(&["a2"]),
+        None,
+    );
     assert_eq!((rules[0].weight, rules[0].healthy_before, rules[0].healthy_after), (600, 300, 200));
     // A host that is down is none of the healthy ones: draining it costs nothing.
     assert_eq!(says(&half, &["c"], &["a1", "a2"], &["a1"]), [""; 0]);
@@ -211,7 +220,7 @@ impl Site {
                 &self.out,
                 &BTreeSet::new(),
                 &self.down,
-                &Unwell::new(),
+                &Unwell::default(),
                 &hosts,
                 None,
             ),
@@ -326,4 +335,50 @@ fn moves_add_up_by_host() {
         plan.hosts[0].moves.iter().map(|(to, slots)| (to.as_str(), *slots)).collect();
     assert_eq!(to.keys().copied().collect::<Vec<_>>(), ["a1", "a2", "b2"], "c is down");
     assert_eq!((to.values().sum::<u32>(), plan.hosts[0].kept), (plan.hosts[0].slots, 0));
+}
+
+#[test]
+fn a_host_with_a_part_of_its_weight_counts_for_that_part() {
+    let model = model(&[TCP]);
+    let service = &model.services[0];
+    let host = service.hosts[0].clone();
+    let taken = &service.hosts[1..2];
+    let look = |part: u16| {
+        let unwell =
+            Unwell { parts: [((service.name.clone(), host.clone()), part)].into(), ..Unwell::default() };
+        let mut model = model.clone();
+        model.services[0].rules.min_healthy = Percent(100);
+        let rules =
+            broken(&model, &set(&[]), &BTreeSet::new(), &set(&[]), &unwell, taken, Some(&service.name));
+        rules.into_iter().find(|rule| rule.rule == "min_healthy").map(|rule| rule.healthy_before).unwrap()
+    };
+    let weight = u64::from(model.hosts[&host].weight);
+    assert_eq!(look(256) - look(0), weight);
+    assert_eq!(look(256) - look(128), weight / 2);
+    assert_eq!(look(256) - look(3), weight - weight * 3 / 256);
+}
+
+/// After a shift to 100% the hosts that it came from get no new flows: how well they are is nothing for those that do.
+#[test]
+fn hosts_that_stand_aside_are_nobodys_weight() {
+    let mut model = model(&[TCP]);
+    model.services[0].rules.min_healthy = Percent(50);
+    let of = |hosts: &[&str]| hosts.iter().map(|&host| ("s0".to_owned(), host.to_owned())).collect();
+    let rules = |aside: &[&str], hosts: &[&str]| {
+        let unwell = Unwell { aside: of(aside), ..Unwell::default() };
+        let rules = broken(&model, &set(&[]), &BTreeSet::new(), &set(&[]), &unwell, &names(hosts), None);
+        rules.into_iter().map(|rule| (rule.rule, rule.healthy_after, rule.weight)).collect::<Vec<_>>()
+    };
+    let all: u64 =
+        ["a1", "a2", "b1", "b2", "c"].iter().map(|host| u64::from(model.hosts[*host].weight)).sum();
+    let left = u64::from(model.hosts["b2"].weight) + u64::from(model.hosts["c"].weight);
+    assert!(2 * (all - left) <= all, "half of all may go");
+    assert!(rules(&[], &["b2", "c"]).is_empty(), "with all in use");
+    let aside = ["a1", "a2", "b1"];
+    assert_eq!(
+        rules(&aside, &["b2", "c"]),
+        [("min_healthy".to_owned(), 0, left)],
+        "and others would serve: not the last"
+    );
+    assert!(rules(&aside, &aside).is_empty(), "nothing is lost with them");
 }

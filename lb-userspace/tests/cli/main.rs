@@ -38,7 +38,9 @@ fn help_usage_and_version() {
     run(&["plan", "drain"]).expect(2).says("<HOST>...");
     run(&["plan", "drain", "--help"]).expect(0).prints("sluice plan drain @rack-7 --json");
     run(&["nonsense"]).expect(2);
-    run(&["completions", "bash"]).expect(0).prints("complete -F _sluice");
+    for (shell, words) in [("bash", "complete -o"), ("zsh", "#compdef sluice"), ("fish", "complete --")] {
+        run(&["completions", shell]).expect(0).prints(words).prints("SLUICE_COMPLETE");
+    }
 }
 
 #[test]

@@ -143,12 +143,15 @@ impl Memory {
 
     /// Every word that is not empty, with its record; while no thread is at work.
     pub fn pins(&self) -> Vec<Pin> {
-        // SAFETY: nobody else is at it, as for all below.
-        let words = self.hot.iter().map(|cell| Word(unsafe { *cell.get() }));
-        // SAFETY: as above.
-        let colds = self.cold.iter().map(|cell| unsafe { *cell.get() });
-        let pins = (0..).zip(words.zip(colds)).map(|(index, (word, cold))| Pin { word, cold, index });
-        let mut pins: Vec<Pin> = pins.filter(|pin| pin.word != Word::EMPTY).collect();
+        // Most words are empty, and records are large.
+        let pin = |(index, cell): (u32, &UnsafeCell<u64>)| {
+            // SAFETY: nobody else is at it, as for all below.
+            let word = Word(unsafe { *cell.get() });
+            // SAFETY: as above.
+            let pin = || Pin { word, cold: unsafe { *self.cold[index as usize].get() }, index };
+            (word != Word::EMPTY).then(pin)
+        };
+        let mut pins: Vec<Pin> = (0..).zip(&self.hot).filter_map(pin).collect();
         let overflow = self.overflow.lock().unwrap();
         pins.extend(overflow.of.values().map(|&cell| {
             // SAFETY: as above.

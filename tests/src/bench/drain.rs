@@ -1,6 +1,7 @@
 //! What draining costs and what it breaks: each host of a site is taken out and brought back in turns, under short connections and
 //! long ones, until so many connections were made.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -53,8 +54,13 @@ pub struct DrainReport {
     pub broken: u64,
     /// Packets that another host got than their flow's, by the receipts.
     pub misrouted: u64,
-    /// Connections that were begun after a drain's call had returned, and that the drained host answered.
-    pub late: u64,
+    /// Connections that were begun after a drain's call had returned, and that the drained host answered, one a line.
+    pub late: Vec<String>,
+    /// Flows of short connections that were seen to count as established while nothing was said for two seconds: pins that missed
+    /// an end. A SYN that takes such a flow's port again goes where the pin says, to a drained host as well (C2 leaves that to the host).
+    pub undead: u64,
+    /// SYNs whose tuple had an established flow.
+    pub syns_on_established: u64,
     /// Must-be-zero counters that are not, as JSON.
     pub violations: String,
     /// Milliseconds from the call of `sluice drain` to its return, process start and end included: median and longest.
@@ -66,7 +72,15 @@ pub struct DrainReport {
 impl DrainReport {
     /// Whether everything is as it has to be.
     pub fn is_sound(&self) -> bool {
-        (self.failed, self.broken, self.misrouted, self.late) == (0, 0, 0, 0) && self.violations == "{}"
+        let zeroes = [
+            self.failed,
+            self.broken,
+            self.misrouted,
+            self.late.len() as u64,
+            self.undead,
+            self.syns_on_established,
+        ];
+        zeroes == [0; 6] && self.violations == "{}"
     }
 }
 
@@ -102,8 +116,9 @@ fn run(options: &DrainOptions, mut say: impl FnMut(&str)) -> Result<DrainReport>
         },
     )?;
     let begun = Instant::now();
-    let (mut calls, mut ends, mut late, mut misrouted) = (Vec::new(), Vec::new(), 0, 0);
+    let (mut calls, mut ends, mut windows, mut misrouted) = (Vec::new(), Vec::new(), Vec::new(), 0);
     let (mut opened, mut broken) = (0, 0);
+    let mut undead = BTreeSet::new();
     let mut phases = vec![(begun, "before the first drain".to_owned())];
     for turn in 0.. {
         let counts = short.counts();
@@ -119,9 +134,9 @@ fn run(options: &DrainOptions, mut say: impl FnMut(&str)) -> Result<DrainReport>
         let long = long_connections(&site)?;
         phases.push((Instant::now(), format!("the call of the drain of {host}")));
         let drain = Drain::of(&site, &host, &long)?;
-        // Those that began while the host was out.
-        late += short.answered_between(drain.returned, drain.drained).get(&host).copied().unwrap_or(0);
+        windows.push((host.clone(), drain.returned, drain.drained));
         misrouted += drain.misrouted;
+        undead.extend(site.silent()?);
         calls.push(drain.call.as_secs_f64() * 1e3);
         ends.push((drain.drained - drain.returned).as_secs_f64());
         phases.push((drain.returned, format!("the return of the drain of {host}")));
@@ -135,8 +150,11 @@ fn run(options: &DrainOptions, mut say: impl FnMut(&str)) -> Result<DrainReport>
     }
     say("ending");
     let seconds = begun.elapsed().as_secs_f64();
-    let failures = failures(&short.log(), &phases);
+    let log = short.log();
+    let (failures, late) = (failures(&log, &phases), late(&log, &windows));
     let counts = short.finish()?;
+    std::thread::sleep(Duration::from_secs(2));
+    undead.extend(site.silent()?);
     Ok(DrainReport {
         machine,
         drains: calls.len(),
@@ -148,6 +166,8 @@ fn run(options: &DrainOptions, mut say: impl FnMut(&str)) -> Result<DrainReport>
         broken,
         misrouted,
         late,
+        undead: undead.len() as u64,
+        syns_on_established: site.reasons()?.get("forward_syn_established").copied().unwrap_or(0),
         violations: site.violations()?,
         call_ms: middle_and_most(&mut calls),
         drained_s: middle_and_most(&mut ends),
@@ -168,6 +188,38 @@ fn failures(log: &[Request], phases: &[(Instant, String)]) -> Vec<String> {
         format!("begun {last}, took {:.3} s: {why}", request.took.as_secs_f64())
     });
     told.collect()
+}
+
+/// Requests that a host has answered although they began when it was out, between the return of its drain and its end; each with what
+/// its client's port was used for before.
+fn late(log: &[Request], windows: &[(String, Instant, Instant)]) -> Vec<String> {
+    let host_of = |request: &Request| match &request.outcome {
+        Outcome::Ok(host) => host.to_string(),
+        Outcome::Failed(why) => why.to_string(),
+    };
+    let mut told = Vec::new();
+    for (host, returned, drained) in windows {
+        let is_late = |request: &&Request| {
+            request.begun > *returned && request.begun <= *drained && host_of(request) == *host
+        };
+        for request in log.iter().filter(is_late) {
+            let before = log.iter().filter(|other| other.from == request.from && other.begun < request.begun);
+            let before = before.max_by_key(|other| other.begun).map_or_else(
+                || "its port is used for the first time".to_owned(),
+                |other| {
+                    let ended = other.begun + other.took;
+                    let since = (request.begun - ended).as_secs_f64();
+                    format!("its port's connection before, at {}, ended {since:.6} s earlier", host_of(other))
+                },
+            );
+            told.push(format!(
+                "{host}, begun {:.3} s after the drain's return, took {:.6} s; {before}",
+                (request.begun - *returned).as_secs_f64(),
+                request.took.as_secs_f64()
+            ));
+        }
+    }
+    told
 }
 
 /// Long connections to both VIPs, of which those of the other hosts live through the drain.
@@ -233,14 +285,16 @@ impl fmt::Display for DrainReport {
             2 * LONG
         )?;
         let mut figures = table(&["what", "figure", "has to be"], 1);
-        let rows: [(&str, String, &str); 9] = [
+        let rows: [(&str, String, &str); 11] = [
             ("drains", self.drains.to_string(), ""),
             ("short connections", self.connections.to_string(), ""),
             ("… that failed", self.failed.to_string(), "0"),
             ("long connections", self.long.to_string(), ""),
             ("… that broke", self.broken.to_string(), "0"),
             ("packets misrouted", self.misrouted.to_string(), "0"),
-            ("new flows on a drained host", self.late.to_string(), "0"),
+            ("new flows on a drained host", self.late.len().to_string(), "0"),
+            ("SYNs on established flows", self.syns_on_established.to_string(), "0"),
+            ("flows that missed their end", self.undead.to_string(), "0"),
             (
                 "call of `sluice drain`, ms: median, longest",
                 format!("{:.0}, {:.0}", self.call_ms[0], self.call_ms[1]),
@@ -258,6 +312,9 @@ impl fmt::Display for DrainReport {
         writeln!(f, "{figures}")?;
         for failure in &self.failures {
             writeln!(f, "a connection that failed: {failure}")?;
+        }
+        for late in &self.late {
+            writeln!(f, "a new flow on a drained host: {late}")?;
         }
         writeln!(f, "must-be-zero counters that are not: {}", self.violations)
     }

@@ -30,6 +30,54 @@ pub struct Order {
     pub share: Option<u8>,
 }
 
+/// What configs say otherwise than the first one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    pub weights: [u16; HOSTS],
+    /// The host that is not named.
+    pub without: Option<Host>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { weights: [100; HOSTS], without: None }
+    }
+}
+
+impl Settings {
+    pub fn names(&self, host: Host) -> bool {
+        self.without != Some(host)
+    }
+
+    /// As the status shows them, which has no weight of a host that is not named.
+    pub fn as_shown(mut self) -> Self {
+        if let Some(host) = self.without {
+            self.weights[host] = 0;
+        }
+        self
+    }
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "weights {:?}", self.weights)?;
+        self.without.map_or(Ok(()), |host| write!(f, ", without {}", name_of(host)))
+    }
+}
+
+/// How a config comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// `sluice apply`
+    Apply,
+    /// `sluice apply --confirm` with so many seconds, and `sluice confirm`.
+    Confirmed(u64),
+    /// The same without the latter.
+    Unconfirmed(u64),
+    /// Into the daemon's own file, and SIGHUP.
+    Signal,
+}
+
 /// A link that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
@@ -38,7 +86,7 @@ pub enum Link {
     Balancer,
 }
 
-/// One thing that happens, in a moment. Reloading the config while the daemon runs would be one more.
+/// One thing that happens, in a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// SIGKILL.
@@ -63,6 +111,11 @@ pub enum Action {
     Kick {
         host: Host,
         rate: u32,
+    },
+    /// Another config, while the daemon runs.
+    Config {
+        settings: Settings,
+        way: Way,
     },
     /// SIGKILL for all servers of a host.
     Crash(Host),
@@ -101,6 +154,10 @@ impl Action {
             Action::Undrain { ramp: None, .. } => "undrain",
             Action::Undrain { .. } => "undrain by a ramp",
             Action::Kick { .. } => "kick",
+            Action::Config { way: Way::Apply, .. } => "config applied",
+            Action::Config { way: Way::Confirmed(_), .. } => "config applied and confirmed",
+            Action::Config { way: Way::Unconfirmed(_), .. } => "config applied, not confirmed",
+            Action::Config { way: Way::Signal, .. } => "config by a signal",
             Action::Crash(_) => "host crashed",
             Action::Revive(_) => "host revived",
             Action::Freeze(_) => "host stopped",
@@ -133,6 +190,14 @@ impl fmt::Display for Action {
                 write!(f, "sluice {}", undrain_arguments(host, ramp).join(" "))
             }
             Action::Kick { host, rate } => write!(f, "sluice {}", kick_arguments(host, rate).join(" ")),
+            Action::Config { settings, way } => match way {
+                Way::Apply => write!(f, "sluice apply ({settings})"),
+                Way::Confirmed(seconds) => {
+                    write!(f, "sluice apply --confirm={seconds}s ({settings}), and sluice confirm")
+                }
+                Way::Unconfirmed(seconds) => write!(f, "sluice apply --confirm={seconds}s ({settings})"),
+                Way::Signal => write!(f, "kill -HUP the daemon ({settings})"),
+            },
             Action::Crash(host) => write!(f, "kill -KILL the servers of {}", name_of(host)),
             Action::Revive(host) => write!(f, "start the servers of {} again", name_of(host)),
             Action::Freeze(host) => write!(f, "kill -STOP the servers of {}", name_of(host)),

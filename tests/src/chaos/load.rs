@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::action::host_of;
-use super::model::{Event, PATIENCE, UDP_PATIENCE};
+use super::model::{PATIENCE, UDP_PATIENCE};
+use super::noticed::{Event, Flow};
 use crate::site::{ECHO, WEB};
 use crate::topology::Node;
 use crate::traffic::{
@@ -146,16 +147,19 @@ impl Load {
         for (run, read) in &mut self.connections {
             let (openings, breaks) = (run.openings(read.openings), run.breaks(read.troubles));
             (read.openings, read.troubles) = (read.openings + openings.len(), read.troubles + breaks.len());
-            events.extend(openings.iter().filter_map(|opening| answered(opening, since)));
-            events.extend(breaks.into_iter().map(|Break { begun, at, host, why }| {
+            events.extend(openings.iter().filter_map(|opening| answered(opening, ECHO, since)));
+            for Break { begun, at, host, why, from } in breaks {
+                let (begun, at) = (since(begun), since(at));
                 let host = host.and_then(|host| host_of(&host));
-                Event::Broken { begun: since(begun), at: since(at), host, why }
-            }));
+                let flow = from.map(|from| Flow { from, port: ECHO });
+                events.extend(flow.map(|flow| Event::Gone { flow, at, host }));
+                events.push(Event::Broken { begun, at, host, why });
+            }
         }
         for (run, read) in &mut self.udp {
             let (openings, troubles) = (run.openings(read.openings), run.troubles(read.troubles));
             (read.openings, read.troubles) = (read.openings + openings.len(), read.troubles + troubles.len());
-            events.extend(openings.iter().filter_map(|opening| answered(opening, since)));
+            events.extend(openings.iter().filter_map(|opening| answered(opening, ECHO, since)));
             events.extend(troubles.into_iter().map(|trouble| {
                 let (begun, at) = (since(trouble.begun), since(trouble.at));
                 let host = trouble.host.and_then(|host| host_of(&host));
@@ -169,14 +173,23 @@ impl Load {
         for (run, read) in &mut self.requests {
             let log = run.log_from(read.openings);
             read.openings += log.len();
-            events.extend(log.into_iter().filter_map(|request| {
+            for request in log {
                 let (begun, at) = (since(request.begun), since(request.begun + request.took));
+                let flow = request.from.map(|from| Flow { from, port: WEB });
                 match request.outcome {
-                    Outcome::Ok(host) => Some(Event::Answered { begun, at, host: host_of(&host)? }),
-                    Outcome::Failed(why) => Some(Event::Failed { begun, at, why: why.to_string() }),
+                    Outcome::Ok(host) => {
+                        let answered = host_of(&host).map(|host| Event::Answered { begun, at, host, flow });
+                        events.extend(answered);
+                    }
+                    Outcome::Failed(why) => {
+                        events.extend(flow.map(|flow| Event::Gone { flow, at, host: None }));
+                        events.push(Event::Failed { begun, at, why: why.to_string() });
+                    }
                 }
-            }));
+            }
         }
+        // A flow that has gone is known before the next one with its addresses and ports is judged.
+        events.sort_by_key(|event| !matches!(event, Event::Gone { .. }));
         events
     }
 
@@ -222,7 +235,8 @@ impl Load {
     }
 }
 
-fn answered(opening: &Opening, since: impl Fn(Instant) -> Duration) -> Option<Event> {
+fn answered(opening: &Opening, port: u16, since: impl Fn(Instant) -> Duration) -> Option<Event> {
     let host = host_of(&opening.host)?;
-    Some(Event::Answered { begun: since(opening.begun), at: since(opening.answered), host })
+    let flow = opening.from.map(|from| Flow { from, port });
+    Some(Event::Answered { begun: since(opening.begun), at: since(opening.answered), host, flow })
 }

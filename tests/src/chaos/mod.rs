@@ -9,6 +9,7 @@ mod books;
 mod flood;
 mod load;
 mod model;
+mod noticed;
 mod plan;
 mod run;
 mod stage;

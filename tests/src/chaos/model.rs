@@ -3,12 +3,13 @@
 //! A plain reference: it hears of each action, when it was begun and when it was done, and of each thing that a client noticed,
 //! and says why that was to be expected, or that it is wrong. Times are since the traffic began.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use lb_userspace::api::types::AtDeadline;
 
-use super::action::{Action, HOSTS, Host, Link, name_of};
+use super::action::{Action, HOSTS, Host, Link, Settings, Way, name_of};
+use super::noticed::{Event, Flow, seconds};
 
 /// How long a client waits before it calls a connection broken or a request failed.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -24,27 +25,16 @@ const ROUNDING: Duration = Duration::from_millis(2100);
 const SHORT: Duration = Duration::from_secs(4);
 /// How long the daemon takes to see that hosts can be reached again, and to publish it.
 const PUBLISHED: Duration = Duration::from_secs(3);
+/// How long the daemon takes to go back from a config that nobody has confirmed, over a start of its own.
+const GOING: Duration = Duration::from_secs(5);
+/// How long a pin of a connection stays that its ends have forgotten: the longest timeout, and what clocks are wrong by.
+const PIN_LIFE: Duration = Duration::from_secs(13);
+/// New flows of a host that is out; each is a `forward_syn_established` of the balancer's.
+pub const REUSED: &str = "ports taken again while their pin stayed";
 /// What the clients' tools call a RST, or "port unreachable", in answer to a flow's first packet.
 const REFUSED: &str = "connection refused";
 /// What holds the table's places that connections had which have been closed.
 const PRESSURE: Duration = Duration::from_secs(20);
-
-/// Something that a client noticed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A server answered a new flow. `begun` is when its first packet was sent.
-    Answered { begun: Duration, at: Duration, host: Host },
-    /// A connection that `host` had greeted, if one had, did not come to its orderly end.
-    Broken { begun: Duration, at: Duration, host: Option<Host>, why: String },
-    /// A request failed; which host it was at, nobody knows.
-    Failed { begun: Duration, at: Duration, why: String },
-    /// A datagram, sent at `at`, was never answered.
-    Lost { begun: Duration, at: Duration, host: Option<Host> },
-    /// A flow of datagrams was answered by another host than before.
-    Moved { begun: Duration, at: Duration, from: Option<Host> },
-    /// A socket of datagrams was told of an error.
-    Error { begun: Duration, at: Duration, host: Option<Host>, why: String },
-}
 
 /// What became of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +65,8 @@ pub enum Excuse {
     Flood,
     /// More flows than the table has places for.
     Pressure,
+    /// Nobody told the balancer of the end of the connection before with the same addresses and ports.
+    Pinned,
 }
 
 impl Excuse {
@@ -87,6 +79,9 @@ impl Excuse {
             Excuse::Ended => "an operator had it ended",
             Excuse::Flood => "there was a flood",
             Excuse::Pressure => "the flow table was full",
+            Excuse::Pinned => {
+                "the connection before with the same addresses and ports was at that host, and was reset"
+            }
         }
     }
 }
@@ -120,10 +115,20 @@ struct Drain {
     /// As the daemon's wall clock has it.
     deadline: Option<(Duration, AtDeadline)>,
     lease: Option<Duration>,
+    /// When a lease before runs out, or has: a drain that joins it about then may have joined it or not.
+    last_lease: Option<Duration>,
     /// Whether flows are being ended by the deadline.
     ends_flows: bool,
     /// Since when no new flow reaches the host.
     out_since: Duration,
+}
+
+/// A config that goes unless somebody confirms it, which nobody does.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    back_to: Settings,
+    /// As the daemon's wall clock has it.
+    deadline: Duration,
 }
 
 /// The model of a run.
@@ -133,6 +138,12 @@ pub struct Model {
     windows: Vec<Window>,
     /// Times in which a host was out as a whole: host, from, to.
     out: Vec<(Host, Duration, Option<Duration>)>,
+    /// And those in which the config did not name it.
+    gone: Vec<(Host, Duration, Option<Duration>)>,
+    settings: Settings,
+    waiting: Option<Waiting>,
+    /// Since when the time of a config that waited is over, if that is not long ago: it may be in force or not.
+    is_going: Option<Duration>,
     /// How far the wall clock is ahead, in seconds, of where it was; and of that the part that the daemon knows.
     clock: i64,
     daemon_clock: i64,
@@ -140,6 +151,8 @@ pub struct Model {
     now: Duration,
     has_no_daemon: bool,
     is_off: bool,
+    /// Connections that have gone without the balancer's knowledge: when, and at which host they were, if at one.
+    gone_flows: HashMap<Flow, (Duration, Option<Host>)>,
     /// What was excused, by what it was and why.
     pub excused: BTreeMap<(&'static str, String, Excuse), u64>,
     /// Numbers of drains that were acknowledged.
@@ -162,6 +175,15 @@ impl Model {
                 }
             }
             Action::MoveClock(seconds) => self.clock += seconds,
+            Action::Config { settings, way } => {
+                let before = std::mem::replace(&mut self.settings, settings);
+                self.is_going = None;
+                if let Way::Unconfirmed(seconds) = way {
+                    let deadline = self.daemon_time(begun, seconds);
+                    self.waiting = Some(Waiting { back_to: before, deadline });
+                }
+                self.name(before, begun, done);
+            }
             Action::Drain { host, order } => {
                 if outcome == Outcome::Refused {
                     return;
@@ -180,7 +202,10 @@ impl Model {
                 if order.share.is_some() {
                     self.close_out(host, begun);
                     self.drains[host].state = Use::Either;
+                } else if self.drains[host].last_lease.is_some_and(|lease| !self.is_past(lease, begun)) {
+                    self.drains[host].state = Use::Either;
                 } else {
+                    self.drains[host].last_lease = None;
                     self.open_out(host, done);
                 }
             }
@@ -239,6 +264,13 @@ impl Model {
         }
     }
 
+    /// What the config in force has to be, if that is sure.
+    pub fn expected_settings(&self) -> Option<Settings> {
+        let is_close = |waiting: &Waiting| self.passed(waiting.deadline, self.now + ROUNDING);
+        let is_doubtful = self.is_going.is_some() || self.waiting.as_ref().is_some_and(is_close);
+        (!is_doubtful).then_some(self.settings)
+    }
+
     /// What a host's state has to be, once the daemon says it.
     pub fn expects(&self, host: Host) -> Use {
         self.drains[host].state
@@ -247,13 +279,26 @@ impl Model {
     /// Takes note that `now` has come: leases and deadlines pass by themselves.
     pub fn advance(&mut self, now: Duration) {
         self.now = self.now.max(now);
+        if let Some(Waiting { back_to, deadline }) =
+            self.waiting.filter(|waiting| self.passed(waiting.deadline, now))
+        {
+            self.waiting = None;
+            let before = std::mem::replace(&mut self.settings, back_to);
+            // A host that comes back may have new flows from then on; when one has gone again, nobody said.
+            self.name(before, self.came(deadline, now), Duration::MAX);
+            self.is_going = Some(now);
+        }
+        if !self.has_no_daemon && self.is_going.is_some_and(|since| now > since + GOING) {
+            self.is_going = None;
+        }
         for host in 0..HOSTS {
             let drain = self.drains[host];
             let has_come = |time: Duration| self.passed(time, now);
-            if drain.lease.is_some_and(has_come) {
-                self.close_out(host, now);
+            if let Some(lease) = drain.lease.filter(|lease| has_come(*lease)) {
+                // Nobody may have looked since.
+                self.close_out(host, self.came(lease, now));
                 self.close(Excuse::Ended, Some(host), now);
-                self.drains[host] = Drain { state: Use::Either, ..Drain::default() };
+                self.drains[host] = Drain { state: Use::Either, last_lease: drain.lease, ..Drain::default() };
             } else if let Some((time, action)) = drain.deadline
                 && action != AtDeadline::Keep
                 && !drain.ends_flows
@@ -270,16 +315,22 @@ impl Model {
     /// Says why it was to be expected, or what is wrong.
     pub fn judge(&mut self, event: &Event) -> Result<(), String> {
         let (what, excuse) = match event {
-            Event::Answered { begun, at, host } => return self.judge_answer(*begun, *at, *host),
+            Event::Answered { begun, at, host, flow } => {
+                return self.judge_answer(*begun, *at, *host, *flow);
+            }
+            Event::Gone { flow, at, host } => {
+                self.gone_flows.insert(*flow, (*at, *host));
+                return Ok(());
+            }
             Event::Broken { begun, at, host: Some(host), .. } => {
                 let dead = self.find(Excuse::Dead, Some(*host), *begun, *at, Duration::ZERO);
                 let ended = || self.find(Excuse::Ended, Some(*host), at.saturating_sub(PATIENCE), *at, WORD);
                 ("connections broken", dead.or_else(ended))
             }
             Event::Broken { begun, at, host: None, .. } => {
-                ("connections not opened", self.anywhere(*begun, *at, why(event)))
+                ("connections not opened", self.anywhere(*begun, *at, event.why()))
             }
-            Event::Failed { begun, at, .. } => ("requests failed", self.anywhere(*begun, *at, why(event))),
+            Event::Failed { begun, at, .. } => ("requests failed", self.anywhere(*begun, *at, event.why())),
             Event::Lost { begun, at, host } => {
                 let until = *at + UDP_PATIENCE;
                 // After its flows were ended it may be at another host.
@@ -303,20 +354,37 @@ impl Model {
                 ("UDP sockets told of an error", found)
             }
         };
-        let excuse = excuse.ok_or_else(|| words(event))?;
-        *self.excused.entry((what, why(event).to_owned(), excuse)).or_default() += 1;
+        let excuse = excuse.ok_or_else(|| event.words())?;
+        *self.excused.entry((what, event.why().to_owned(), excuse)).or_default() += 1;
         Ok(())
     }
 
-    /// No new flow of a host that is out as a whole.
-    fn judge_answer(&self, begun: Duration, at: Duration, host: Host) -> Result<(), String> {
+    /// No new flow of a host that is out as a whole, or not in the config.
+    fn judge_answer(
+        &mut self,
+        begun: Duration,
+        at: Duration,
+        host: Host,
+        flow: Option<Flow>,
+    ) -> Result<(), String> {
+        // With direct server return nobody sees the RST that a server, of which the connection is not, or a dead host's kernel answers
+        // with: the pin stays, and a client that takes the same port again meets the same host (docs/design.md, C2).
+        let before = flow.and_then(|flow| self.gone_flows.get(&flow)).copied();
+        let is_pinned = before.is_some_and(|(gone, by)| {
+            by.is_none_or(|by| by == host) && gone <= begun && begun <= gone + PIN_LIFE
+        });
         let is_new = |&&(of, from, to): &&(Host, Duration, Option<Duration>)| {
             of == host && begun > from && to.is_none_or(|to| at < to)
         };
-        match self.out.iter().find(is_new) {
+        match self.out.iter().chain(&self.gone).find(is_new) {
             None => Ok(()),
+            Some(_) if is_pinned => {
+                *self.excused.entry((REUSED, String::new(), Excuse::Pinned)).or_default() += 1;
+                Ok(())
+            }
             Some((_, from, to)) => Err(format!(
-                "{} was out from {} to {}, and answered a flow at {} that began at {}",
+                "{} was out, or not in the config, from {} to {}, and answered a flow at {} that began at {}; it is {flow:?}, the one before \
+                 with the same addresses and ports: {before:?}",
                 name_of(host),
                 seconds(*from),
                 to.map_or_else(|| "now".to_owned(), seconds),
@@ -395,6 +463,22 @@ impl Model {
         self.windows.iter_mut().filter(fits).for_each(|window| window.to = None);
     }
 
+    /// The config names other hosts than before; those that it names again it did from `begun` on, those that it does not, from `done`.
+    fn name(&mut self, before: Settings, begun: Duration, done: Duration) {
+        for host in 0..HOSTS {
+            match (before.names(host), self.settings.names(host)) {
+                (true, false) => self.gone.push((host, done, None)),
+                (false, true) => {
+                    let is_open = |entry: &&mut (Host, Duration, Option<Duration>)| {
+                        entry.0 == host && entry.2.is_none()
+                    };
+                    self.gone.iter_mut().filter(is_open).for_each(|entry| entry.2 = Some(begun));
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn open_out(&mut self, host: Host, from: Duration) {
         if self.drains[host].state != Use::Out {
             self.out.push((host, from, None));
@@ -414,6 +498,16 @@ impl Model {
         Duration::from_secs(base as u64) + now + Duration::from_secs(seconds)
     }
 
+    /// Whether a time by the daemon's wall clock has come for sure.
+    fn is_past(&self, time: Duration, now: Duration) -> bool {
+        self.daemon_time(now, 0) > time + ROUNDING
+    }
+
+    /// When a time by the daemon's wall clock came, which it has by `now`: not earlier.
+    fn came(&self, time: Duration, now: Duration) -> Duration {
+        time.saturating_sub(self.daemon_time(Duration::ZERO, 0) + ROUNDING).min(now)
+    }
+
     /// Whether a time by the daemon's wall clock has come, or is about to.
     fn passed(&self, time: Duration, now: Duration) -> bool {
         let base = CLOCK_ZERO.as_secs() as i64 + self.daemon_clock;
@@ -428,57 +522,6 @@ fn host_at(link: Link) -> Option<Host> {
     match link {
         Link::Host(host) => Some(host),
         Link::Balancer => None,
-    }
-}
-
-/// `12.34 s`
-pub fn seconds(time: Duration) -> String {
-    format!("{:.2} s", time.as_secs_f64())
-}
-
-/// What a client was told, if it was told anything.
-fn why(event: &Event) -> &str {
-    match event {
-        Event::Broken { why, .. } | Event::Failed { why, .. } | Event::Error { why, .. } => why,
-        Event::Answered { .. } | Event::Lost { .. } | Event::Moved { .. } => "",
-    }
-}
-
-/// What a client noticed, as a sentence.
-fn words(event: &Event) -> String {
-    let at_host =
-        |host: &Option<Host>| host.map_or_else(String::new, |host| format!(" of {}", name_of(host)));
-    match event {
-        Event::Answered { at, host, .. } => format!("{} answered at {}", name_of(*host), seconds(*at)),
-        Event::Broken { begun, at, host, why } => {
-            let greeted = if host.is_some() { "a connection" } else { "a connection without a greeting" };
-            format!(
-                "{greeted}{} broke at {}: {why}; it began at {}",
-                at_host(host),
-                seconds(*at),
-                seconds(*begun)
-            )
-        }
-        Event::Failed { begun, at, why } => {
-            format!("a request failed at {}: {why}; it began at {}", seconds(*at), seconds(*begun))
-        }
-        Event::Lost { begun, at, host } => format!(
-            "a datagram of {} has no answer; its flow{} began at {}",
-            seconds(*at),
-            at_host(host),
-            seconds(*begun)
-        ),
-        Event::Moved { begun, at, from } => {
-            format!(
-                "a UDP flow{} was answered by another host at {}; it began at {}",
-                at_host(from),
-                seconds(*at),
-                seconds(*begun)
-            )
-        }
-        Event::Error { at, host, why, .. } => {
-            format!("the socket of a UDP flow{} was told at {}: {why}", at_host(host), seconds(*at))
-        }
     }
 }
 

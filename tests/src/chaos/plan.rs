@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lb_userspace::api::types::AtDeadline;
 
-use super::action::{Action, HOSTS, Host, Link, Order};
+use super::action::{Action, HOSTS, Host, Link, Order, Settings, Way};
 use crate::rig::Random;
 
 /// How long a host, or a link, is left alone after it was cut off or stopped: TCP sends again after twice the time that it has
@@ -15,6 +15,8 @@ use crate::rig::Random;
 const CALM: u64 = 6_000;
 /// Hosts in use and unhurt, at least.
 const GOOD: usize = 2;
+/// How long a config that nobody confirms may take to be gone once its time is over: a daemon that was killed may have to start first.
+const GONE: u64 = 5_000;
 /// Waits until the first action: the clients' first flows are there then.
 const START: u64 = 2_500;
 
@@ -45,6 +47,8 @@ struct Seen {
     dead_until: u64,
     /// Until when it is not to be hurt.
     calm_until: u64,
+    /// Until when the config may not name it.
+    gone_until: u64,
 }
 
 struct Planner {
@@ -59,6 +63,10 @@ struct Planner {
     flood_until: u64,
     press_until: u64,
     clock: i64,
+    moves_clock: bool,
+    settings: Settings,
+    /// Until when a config may wait to be confirmed, so that no other is taken.
+    config_until: u64,
 }
 
 /// A plan of actions for `length`; with clock jumps if the clock may be moved.
@@ -77,14 +85,19 @@ pub fn plan(seed: u64, length: Duration, moves_clock: bool) -> Plan {
         flood_until: 0,
         press_until: 0,
         clock: 0,
+        moves_clock,
+        settings: Settings::default(),
+        config_until: 0,
     };
     while planner.now < planner.end {
-        planner.step(moves_clock);
+        planner.step();
         planner.now += u64::from(200 + planner.random.below(1000));
     }
     if planner.clock != 0 {
         planner.steps.push((planner.end, Action::MoveClock(-planner.clock)));
     }
+    // All hosts are there at the end, whatever came before; the daemon is, too.
+    planner.steps.push((planner.end, Action::Config { settings: Settings::default(), way: Way::Apply }));
     planner.steps.sort_by_key(|(at, _)| *at);
     let steps = planner.steps.into_iter().map(|(at, action)| (Duration::from_millis(at), action));
     Plan { seed, forward, pins, steps: steps.collect() }
@@ -99,18 +112,19 @@ fn spread(seed: u64) -> u64 {
 }
 
 impl Planner {
-    fn step(&mut self, moves_clock: bool) {
+    fn step(&mut self) {
         match self.random.below(100) {
-            0..30 => self.drain(),
-            30..46 => self.undrain(),
-            46..52 => self.kick(),
+            0..24 => self.drain(),
+            24..36 => self.undrain(),
+            36..47 => self.config(),
+            47..52 => self.kick(),
             52..64 => self.end_daemon(),
             64..71 => self.crash(),
             71..78 => self.freeze(),
             78..88 => self.cut(),
             88..93 => self.flood(),
             93..96 => self.press(),
-            _ if moves_clock => self.move_clock(),
+            _ if self.moves_clock => self.move_clock(),
             _ => self.end_daemon(),
         }
     }
@@ -139,14 +153,23 @@ impl Planner {
     /// Whether enough hosts are left without this one.
     fn can_do_without(&self, host: Host) -> bool {
         let good = |(other, seen): (usize, &Seen)| {
-            other != host && !seen.is_out && !seen.is_doubtful && self.now >= seen.dead_until
+            other != host
+                && !seen.is_out
+                && !seen.is_doubtful
+                && self.now >= seen.dead_until
+                && self.now >= seen.gone_until
         };
         self.hosts.iter().enumerate().filter(|&entry| good(entry)).count() >= GOOD
     }
 
+    /// Whether the config names the host, so that commands may.
+    fn is_named(&self, host: Host) -> bool {
+        self.now >= self.hosts[host].gone_until
+    }
+
     fn drain(&mut self) {
         let host = self.any_host();
-        if !self.has_daemon() || !self.can_do_without(host) {
+        if !self.has_daemon() || !self.is_named(host) || !self.can_do_without(host) {
             return;
         }
         let seen = self.hosts[host];
@@ -184,7 +207,7 @@ impl Planner {
         let mut from_first = (0..HOSTS).map(|more| (first + more) % HOSTS);
         let host = from_first.find(|&host| {
             let seen = self.hosts[host];
-            seen.is_out || seen.is_part || seen.is_doubtful
+            (seen.is_out || seen.is_part || seen.is_doubtful) && self.is_named(host)
         });
         let Some(host) = host.filter(|_| self.has_daemon()) else { return };
         let ramp = if self.chance(25) { Some(self.between(5, 20)) } else { None };
@@ -196,10 +219,53 @@ impl Planner {
 
     fn kick(&mut self) {
         let host = self.any_host();
-        if self.has_daemon() {
+        if self.has_daemon() && self.is_named(host) {
             let rate = self.between(5, 60) as u32;
             self.push(0, Action::Kick { host, rate });
         }
+    }
+
+    fn config(&mut self) {
+        if !self.has_daemon() || self.now < self.config_until {
+            return;
+        }
+        let before = self.settings;
+        let mut settings = before;
+        if self.chance(60) {
+            let host = self.any_host();
+            settings.weights[host] = *self.random.one_of(&[50, 100, 200]);
+        }
+        let host = self.any_host();
+        if before.without.is_some() {
+            settings.without = None;
+        } else if self.chance(70) && self.now >= self.hosts[host].calm_until && self.can_do_without(host) {
+            // A host that leaves while it cannot be reached is lost, and its flows with it.
+            settings.without = Some(host);
+        }
+        let way = match self.random.below(4) {
+            0 => Way::Apply,
+            1 => Way::Confirmed(self.between(20, 40)),
+            // Its time is by the wall clock.
+            2 if !self.moves_clock && self.now + 15_000 < self.end => Way::Unconfirmed(self.between(1, 6)),
+            _ => Way::Signal,
+        };
+        self.push(0, Action::Config { settings, way });
+        if let Way::Unconfirmed(seconds) = way {
+            self.config_until = self.now + seconds * 1000 + GONE;
+            // It goes, or it comes and goes again.
+            for host in [before.without, settings.without].into_iter().flatten() {
+                let stays_away = before.without == Some(host);
+                self.hosts[host].gone_until = if stays_away { u64::MAX } else { self.config_until };
+            }
+            return;
+        }
+        if let Some(host) = before.without {
+            self.hosts[host].gone_until = 0;
+        }
+        if let Some(host) = settings.without {
+            self.hosts[host].gone_until = u64::MAX;
+        }
+        self.settings = settings;
     }
 
     fn end_daemon(&mut self) {
@@ -245,11 +311,12 @@ impl Planner {
         let time = self.between(200, 2000);
         let until = self.now + time + CALM;
         match link {
-            Link::Host(host) if self.now < self.hosts[host].calm_until => return,
+            Link::Host(host) if self.now < self.hosts[host].calm_until || !self.is_named(host) => return,
             Link::Host(host) => self.hosts[host].calm_until = until,
             Link::Balancer if self.now < self.balancer_calm_until => return,
             // All hosts wait for it.
             Link::Balancer if self.hosts.iter().any(|seen| self.now < seen.calm_until) => return,
+            Link::Balancer if self.hosts.iter().any(|seen| self.now < seen.gone_until) => return,
             Link::Balancer => {
                 self.balancer_calm_until = until;
                 self.hosts.iter_mut().for_each(|seen| seen.calm_until = until);
@@ -312,7 +379,7 @@ mod tests {
             assert!(plan.steps.len() > 30, "{} in 90 s", plan.steps.len());
             kinds.extend(plan.steps.iter().map(|(_, action)| action.kind()));
         }
-        assert_eq!(kinds.len(), 24, "{kinds:?}");
+        assert_eq!(kinds.len(), 28, "{kinds:?}");
     }
 
     #[test]
@@ -338,12 +405,21 @@ mod tests {
             let (mut daemon, mut flood) = (true, false);
             let (mut dead, mut frozen, mut out) = ([false; HOSTS], [false; HOSTS], [false; HOSTS]);
             let (mut cut, mut balancer) = ([false; HOSTS], false);
+            let (mut settings, mut gone) = (Settings::default(), [false; HOSTS]);
             for (at, action) in &plan.steps {
                 match *action {
                     Action::KillDaemon | Action::EndDaemon => assert!(std::mem::take(&mut daemon), "{at:?}"),
                     Action::StartDaemon => assert!(!std::mem::replace(&mut daemon, true), "{at:?}"),
-                    Action::Drain { host, order } => {
+                    Action::Config { settings: other, way } => {
                         assert!(daemon, "{at:?}: {action}");
+                        gone = std::array::from_fn(|host| !settings.names(host) || !other.names(host));
+                        if !matches!(way, Way::Unconfirmed(_)) {
+                            settings = other;
+                            gone = std::array::from_fn(|host| !settings.names(host));
+                        }
+                    }
+                    Action::Drain { host, order } => {
+                        assert!(daemon && settings.names(host), "{at:?}: {action}");
                         assert!(order.share.is_none() || order.deadline.is_none(), "{action}");
                         out[host] |= order.share.is_none();
                     }
@@ -352,16 +428,19 @@ mod tests {
                         out[host] = true;
                     }
                     Action::Undrain { host, .. } => {
-                        assert!(daemon, "{at:?}: {action}");
+                        assert!(daemon && settings.names(host), "{at:?}: {action}");
                         out[host] = false;
                     }
-                    Action::Kick { .. } => assert!(daemon, "{at:?}: {action}"),
+                    Action::Kick { host, .. } => assert!(daemon && settings.names(host), "{at:?}: {action}"),
                     Action::Crash(host) => assert!(!std::mem::replace(&mut dead[host], true)),
                     Action::Revive(host) => assert!(std::mem::take(&mut dead[host])),
                     Action::Freeze(host) => {
                         assert!(!dead[host] && !std::mem::replace(&mut frozen[host], true))
                     }
                     Action::Thaw(host) => assert!(std::mem::take(&mut frozen[host])),
+                    Action::Cut(Link::Host(host)) if gone[host] && !settings.names(host) => {
+                        panic!("{at:?}: {action}: it would be lost")
+                    }
                     Action::Cut(Link::Host(host)) => assert!(!std::mem::replace(&mut cut[host], true)),
                     Action::Mend(Link::Host(host)) => assert!(std::mem::take(&mut cut[host])),
                     Action::Cut(Link::Balancer) => assert!(!std::mem::replace(&mut balancer, true)),
@@ -372,11 +451,13 @@ mod tests {
                     Action::EndFlood => assert!(std::mem::take(&mut flood)),
                     Action::Press | Action::MoveClock(_) => {}
                 }
-                let good = (0..HOSTS).filter(|&host| !out[host] && !dead[host]).count();
+                let is_good = |&host: &Host| !out[host] && !dead[host] && settings.names(host);
+                let good = (0..HOSTS).filter(is_good).count();
                 assert!(good >= GOOD, "seed {}, {at:?}: {action}: {good} hosts are left", plan.seed);
             }
             let troubled = [dead, frozen, cut].concat().contains(&true);
             assert!(daemon && !flood && !balancer && !troubled, "seed {}", plan.seed);
+            assert_eq!(settings, Settings::default(), "seed {}", plan.seed);
         }
     }
 }

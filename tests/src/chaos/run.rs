@@ -8,10 +8,11 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use lb_userspace::api::types::{AdminState, Flows, Receipts, Status};
 use lb_userspace::cli::render::number::exact;
 
-use super::action::{Action, HOSTS, host_of};
+use super::action::{Action, HOSTS, Settings, host_of};
 use super::books::{self, Table};
 use super::load::Totals;
-use super::model::{Model, Use, seconds};
+use super::model::{Model, REUSED, Use};
+use super::noticed::seconds;
 use super::plan::{Plan, plan};
 use super::stage::{Stage, TIMEOUTS};
 use crate::demo::interrupt;
@@ -138,7 +139,11 @@ fn play(plan: &Plan, stage: &mut Stage, model: &mut Model, history: &mut Vec<Str
         history.push(format!("{:>9} to {:>9}  {action}: {told}", seconds(begun), seconds(done)));
         let outcome = outcome.with_context(|| format!("{action}, at {}", seconds(begun)))?;
         model.note(action, begun, done, outcome);
+        if matches!(action, Action::Config { .. }) {
+            compare_configs(stage, model).context("after the config")?;
+        }
         if *action == Action::StartDaemon {
+            compare_configs(stage, model).context("after the daemon's start")?;
             compare_states(stage, model).context("after the daemon's start")?;
         }
     }
@@ -182,6 +187,21 @@ fn compare_states(stage: &Stage, model: &mut Model) -> Result<()> {
             host.drain
         );
     }
+    Ok(())
+}
+
+/// The config that is in force is the one that has to be.
+fn compare_configs(stage: &Stage, model: &mut Model) -> Result<()> {
+    model.advance(stage.load.time());
+    let sure = model.expected_settings();
+    let (seen, _) = stage.settings()?;
+    model.advance(stage.load.time());
+    // One that nobody confirms may have gone while the daemon answered.
+    if sure.is_none() || sure != model.expected_settings() {
+        return Ok(());
+    }
+    let shown = sure.map(Settings::as_shown);
+    ensure!(shown == Some(seen), "the config in force has {seen}, and {sure:?} was put in force");
     Ok(())
 }
 
@@ -230,6 +250,10 @@ fn close_accounts(stage: &Stage, model: &Model) -> Result<()> {
     }
     let status: Status = stage.ask(&["status", "--json"])?;
     ensure!(status.violations.is_empty(), "must-be-zero counters: {:?}", status.violations);
+    let reused =
+        model.excused.iter().filter(|((what, ..), _)| *what == REUSED).map(|(_, count)| count).sum::<u64>();
+    let seen = status.reasons.get("forward_syn_established").copied().unwrap_or_default();
+    ensure!(reused <= seen, "{reused} new flows met hosts that were out, and only {seen} SYNs a pin");
     let receipts: Receipts = stage.ask(&["receipts", "--limit=1000", "--json"])?;
     books::check_receipts(&receipts.receipts, &model.numbers)?;
     let log = stage.daemon.log();

@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use lb_userspace::api::types::Status;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 use serde::de::DeserializeOwned;
 
-use super::action::{self, Action, HOSTS, Link, Order, name_of};
+use super::action::{self, Action, HOSTS, Link, Order, Settings, Way, name_of};
 use super::backend::Backend;
 use super::flood::{Flood, Kind, Path};
 use super::load::Load;
@@ -33,6 +34,7 @@ pub struct Stage {
     backends: Vec<Backend>,
     _decap: Vec<Decap>,
     path: Path,
+    wish: site::Plan,
     seed: u64,
     /// Seconds by which the wall clock of this machine is ahead by now.
     clock: i64,
@@ -80,6 +82,7 @@ impl Stage {
             backends,
             _decap: decap,
             path,
+            wish,
             seed: plan.seed,
             clock: 0,
             topology,
@@ -103,6 +106,7 @@ impl Stage {
             Action::Kick { host, rate } => {
                 return self.command(&action::kick_arguments(host, rate), |answer| answer["chosen"].as_u64());
             }
+            Action::Config { settings, way } => self.configure(settings, way)?,
             Action::Crash(host) => self.backends[host].crash(),
             Action::Revive(host) => self.backends[host].revive()?,
             Action::Freeze(host) => self.backends[host].freeze()?,
@@ -116,6 +120,57 @@ impl Stage {
             Action::MoveClock(seconds) => self.move_clock(seconds)?,
         }
         Ok(Outcome::Done)
+    }
+
+    /// Puts a config in force.
+    fn configure(&self, settings: Settings, way: Way) -> Result<()> {
+        let text = self.config(settings);
+        if way == Way::Signal {
+            return self.reload(&text, settings);
+        }
+        let path = self.daemon.config_path().with_file_name("other.toml");
+        std::fs::write(&path, text)?;
+        let path = path.to_string_lossy();
+        match way {
+            Way::Confirmed(seconds) | Way::Unconfirmed(seconds) => {
+                self.daemon.cli_ok(&["apply", &path, &format!("--confirm={seconds}s")])?;
+            }
+            Way::Apply | Way::Signal => {
+                self.daemon.cli_ok(&["apply", &path])?;
+            }
+        }
+        // One that is in force already does not wait.
+        if matches!(way, Way::Confirmed(_)) && self.settings()?.1 {
+            self.daemon.cli_ok(&["confirm"])?;
+        }
+        Ok(())
+    }
+
+    fn reload(&self, text: &str, settings: Settings) -> Result<()> {
+        self.daemon.write_config(text)?;
+        let process = self.daemon.process().context("the daemon does not run")?;
+        process.signal(nix::sys::signal::Signal::SIGHUP)?;
+        let begun = std::time::Instant::now();
+        while self.settings()?.0 != settings.as_shown() {
+            ensure!(begun.elapsed() < COMMAND, "the file is not in force after {COMMAND:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn config(&self, settings: Settings) -> String {
+        let wish = site::Plan { weights: settings.weights.to_vec(), ..self.wish.clone() };
+        let text = site::config(&self.topology, &wish);
+        settings.without.map_or(text.clone(), |host| site::without(&text, &name_of(host)))
+    }
+
+    /// What the daemon says is in force, and whether it waits to be confirmed.
+    pub fn settings(&self) -> Result<(Settings, bool)> {
+        let status: Status = self.ask(&["status", "--json"])?;
+        let weight = |host: usize| status.hosts.iter().find(|seen| seen.name == name_of(host));
+        let without = (0..HOSTS).find(|&host| weight(host).is_none());
+        let weights = std::array::from_fn(|host| weight(host).map_or(0, |seen| seen.weight));
+        Ok((Settings { weights, without }, status.config_in_force.confirm_by.is_some()))
     }
 
     fn drain(&self, host: usize, order: &Order) -> Result<Outcome> {

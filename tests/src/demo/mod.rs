@@ -1,4 +1,5 @@
-//! The demo: takes one of three web servers out of service while its clients are connected, and counts what they notice.
+//! The demo: takes one of three web servers out of service while its clients are connected, or upgrades eight of them host by host, and counts
+//! what clients notice.
 //!
 //! What it measures it asks clients and servers, and not the balancer.
 
@@ -9,6 +10,7 @@ pub(crate) mod interrupt;
 mod keep;
 mod load;
 mod place;
+mod rolling;
 mod screen;
 mod script;
 mod verdict;
@@ -29,6 +31,8 @@ const FAILED: u8 = 1;
 pub enum Mode {
     /// Run the demo and remove everything.
     Once,
+    /// Upgrade a fleet by a maintenance run, and once more without drains.
+    Rolling,
     /// Run the demo, and leave everything up but the traffic.
     Keep,
     /// The process that runs a demo that is to be kept, started by the process with this number.
@@ -41,7 +45,7 @@ pub enum Mode {
 /// Ctrl-C.
 pub fn run(mode: Mode) -> u8 {
     let result = match mode {
-        Mode::Once | Mode::Keeper(_) => perform(mode),
+        Mode::Once | Mode::Rolling | Mode::Keeper(_) => perform(mode),
         Mode::Keep => as_root().and_then(|()| keep::run_in_front()),
         Mode::Down => as_root().and_then(|()| down::run()).map(|()| 0),
     };
@@ -64,7 +68,8 @@ fn perform(mode: Mode) -> Result<u8> {
         keep::begin(front)?;
     }
     interrupt::watch()?;
-    let mut screen = Screen::new(script::STAGES)?;
+    let stages = if mode == Mode::Rolling { rolling::STAGES } else { script::STAGES };
+    let mut screen = Screen::new(stages)?;
     let mut place = match Place::claim()? {
         Claim::Free(place) => place,
         Claim::Taken(state) => {
@@ -76,7 +81,10 @@ fn perform(mode: Mode) -> Result<u8> {
     if is_keeper {
         keep::let_go_of_streams(&place)?;
     }
-    let result = script::run(&mut screen, &mut place, is_keeper);
+    let result = match mode {
+        Mode::Rolling => rolling::run(&mut screen, &mut place),
+        _ => script::run(&mut screen, &mut place, is_keeper),
+    };
     // Ctrl-C makes commands of the same process group fail, each in its own words.
     if interrupt::asked() && !matches!(result, Ok(script::End::Kept)) {
         screen.line("Interrupted; everything is removed.");

@@ -58,7 +58,7 @@ struct Servers {
 }
 
 /// Removes what dropping the daemon and the topology may leave, above all when something failed.
-struct Sweep(String);
+pub(super) struct Sweep(pub String);
 
 impl Drop for Sweep {
     fn drop(&mut self) {
@@ -405,7 +405,7 @@ fn live_by_phase(live: LiveFlows) -> String {
     format!("{} live{brackets}", live.total)
 }
 
-fn command_line(daemon: &SluiceDaemon, args: &[&str]) -> String {
+pub(super) fn command_line(daemon: &SluiceDaemon, args: &[&str]) -> String {
     format!("sluice {} --instance {}", args.join(" "), daemon.instance())
 }
 

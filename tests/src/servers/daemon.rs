@@ -218,6 +218,9 @@ impl Drop for SluiceDaemon {
                 _ => {}
             }
         }
+        // Of a run that was under way.
+        let _ =
+            std::fs::remove_dir_all(Path::new("/var/lib/sluice").join(format!("{}.steps", self.instance)));
     }
 }
 

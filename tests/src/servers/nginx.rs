@@ -38,6 +38,11 @@ impl Nginx {
     /// Starts nginx on `host`, on the host's own addresses and `vips`: HTTP/1.1 on ports 80 and 8080, HTTP/2 with prior
     /// knowledge on port 81; and waits until it accepts on all of them.
     pub fn start(host: &Node, vips: &[IpAddr]) -> Result<Self> {
+        Self::start_version(host, vips, "1")
+    }
+
+    /// As [`start`](Self::start), and says this at `/version`. One that is not a word makes a config that nginx refuses.
+    pub fn start_version(host: &Node, vips: &[IpAddr], version: &str) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix(&format!("{}-{}-nginx.", host.ns.owner(), host.name))
             .tempdir()
@@ -47,7 +52,7 @@ impl Nginx {
             |address: IpAddr| HTTP.into_iter().chain([HTTP2]).map(move |port| SocketAddr::new(address, port));
         let listen = own.chain(vips.iter().copied()).flat_map(at).collect::<Vec<_>>();
         let config = folder.path().join("nginx.conf");
-        std::fs::write(&config, config_text(&host.name, folder.path(), &listen))
+        std::fs::write(&config, config_text(&host.name, version, folder.path(), &listen))
             .context("cannot write nginx.conf")?;
         std::fs::write(folder.path().join("big"), pattern(BIG_FILE_BYTES))
             .context("cannot write the large file")?;
@@ -110,7 +115,7 @@ pub fn pattern(length: usize) -> Vec<u8> {
 /// A request that posts is handed to a server inside as one that puts, which nginx can do by itself.
 ///
 /// `master_process off`: workers would outlive a master that is killed.
-fn config_text(name: &str, folder: &Path, listen: &[SocketAddr]) -> String {
+fn config_text(name: &str, version: &str, folder: &Path, listen: &[SocketAddr]) -> String {
     let folder = folder.display();
     let mut listeners = String::new();
     for address in listen {
@@ -140,6 +145,7 @@ http {{
     add_header X-Port $server_port always;
     client_max_body_size 64m;
     location = / {{ default_type text/plain; return 200 '{name}\\n'; }}
+    location = /version {{ default_type text/plain; return 200 '{version}\\n'; }}
     location = /big {{ }}
     location = /slow {{ alias {folder}/big; limit_rate $rate; }}
     location = /post {{ proxy_method PUT; proxy_pass http://unix:{folder}/inside:/kept/$arg_name; }}

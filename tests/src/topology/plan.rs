@@ -26,6 +26,8 @@ pub(super) struct Node {
     pub name: String,
     /// Key below /proc/sys/net, and value; set before any interface exists, so that `default` counts.
     pub sysctls: Vec<(String, &'static str)>,
+    /// Connections end here: each has all of its packets received by one CPU.
+    pub is_end: bool,
     /// Lines for `ip -batch` inside.
     pub ip: Vec<String>,
     /// Interfaces that must put whole checksums into what they send.
@@ -67,6 +69,7 @@ impl Node {
         Self {
             name,
             sysctls,
+            is_end: false,
             ip: vec!["link set lo up".into()],
             checksum_in_software: Vec::new(),
             pass_program: Vec::new(),
@@ -133,7 +136,7 @@ pub(super) fn plan(wish: &Builder, prefix: &str) -> Plan {
     let mut clients = Vec::new();
     for number in 0..wish.clients {
         let name = client_name(number);
-        let mut client = Node::new(format!("{prefix}-{name}"));
+        let mut client = Node { is_end: true, ..Node::new(format!("{prefix}-{name}")) };
         match wish.layout {
             Layout::Flat => flat_client(&mut plan, wish, number, &name, &mut client, &mut switch),
             Layout::Routed => {
@@ -146,7 +149,7 @@ pub(super) fn plan(wish: &Builder, prefix: &str) -> Plan {
     let mut hosts = Vec::new();
     for number in 1..=wish.hosts {
         let name = format!("h{number}");
-        let mut host = Node::new(format!("{prefix}-{name}"));
+        let mut host = Node { is_end: true, ..Node::new(format!("{prefix}-{name}")) };
         match (&mut router, wish.router) {
             (Some(router), Some(mtu)) => router::host(&mut plan, wish, number, mtu, &mut host, router),
             _ => host_node(&mut plan, wish, number, &name, &mut host, &mut switch),

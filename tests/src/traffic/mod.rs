@@ -1,11 +1,13 @@
-//! Traffic whose every message is accounted for: echo servers, long connections, datagram flows and short requests.
+//! Traffic whose every message is accounted for: echo servers, long connections, datagram flows, short requests and rows of a database.
 //!
 //! Each tool runs on threads in a given namespace, is bounded in number and time, ends when it is told to or dropped,
 //! and shows its counts at any moment.
 
 mod connections;
 mod epoll;
+mod inserts;
 mod requests;
+mod sql;
 mod tcp_server;
 mod timers;
 mod udp_flows;
@@ -28,7 +30,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::topology::Namespace;
 
 pub use connections::{Break, ConnectionCounts, ConnectionHost, Connections, ConnectionsOptions};
+pub use inserts::{Insert, Inserts, InsertsOptions, Written};
 pub use requests::{Outcome, Request, RequestCounts, Requests, RequestsOptions};
+pub use sql::{Session, SqlError};
 pub use tcp_server::{EchoServer, EchoServerCounts};
 pub use udp_flows::{UdpCounts, UdpFlows, UdpFlowsOptions, UdpHost, UdpTrouble, UdpWrong};
 pub use udp_server::{UdpEchoServer, UdpEchoServerCounts};
@@ -127,6 +131,8 @@ pub struct Opening {
     /// When the first answer came.
     pub answered: Instant,
     pub host: String,
+    /// The client's end of a TCP connection.
+    pub from: Option<SocketAddr>,
 }
 
 /// How many of those that were begun after `from` and not after `to` each host answered.

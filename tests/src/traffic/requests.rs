@@ -67,6 +67,8 @@ pub struct Request {
     /// Bytes of the answer's body.
     pub bytes: u64,
     pub outcome: Outcome,
+    /// The client's end of its connection, if there was one.
+    pub from: Option<SocketAddr>,
 }
 
 /// Counts since the start.
@@ -206,7 +208,8 @@ fn run(options: &RequestsOptions, shared: &Shared, begin: Instant, stop: &Atomic
             return;
         }
         let begun = Instant::now();
-        let result = request(options, number, stop);
+        let mut from = None;
+        let result = request(options, number, stop, &mut from);
         let took = begun.elapsed();
         let mut book = lock(&shared.book);
         let (outcome, bytes) = match result {
@@ -223,7 +226,7 @@ fn run(options: &RequestsOptions, shared: &Shared, begin: Instant, stop: &Atomic
                 (Outcome::Failed(why), 0)
             }
         };
-        book.log.push(Request { begun, took, bytes, outcome });
+        book.log.push(Request { begun, took, bytes, outcome, from });
     }
 }
 
@@ -232,8 +235,13 @@ fn key(map: &BTreeMap<Arc<str>, u64>, text: &str) -> Arc<str> {
     map.get_key_value(text).map_or_else(|| text.into(), |(key, _)| key.clone())
 }
 
-/// Makes a request and returns the host's name and the length of the body.
-fn request(options: &RequestsOptions, number: u64, stop: &AtomicBool) -> Result<(String, u64), String> {
+/// Makes a request and returns the host's name and the length of the body; `from`: the client's end of the connection.
+fn request(
+    options: &RequestsOptions,
+    number: u64,
+    stop: &AtomicBool,
+    from: &mut Option<SocketAddr>,
+) -> Result<(String, u64), String> {
     let text = |error: io::Error| match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
             if error.raw_os_error() != Some(libc::ETIMEDOUT) =>
@@ -246,7 +254,10 @@ fn request(options: &RequestsOptions, number: u64, stop: &AtomicBool) -> Result<
     let sources = &options.sources;
     let source = if sources.is_empty() { None } else { Some(sources[number as usize % sources.len()]) };
     let socket = client_socket(Type::STREAM, Protocol::TCP, options.target, source).map_err(text)?;
-    socket.connect_timeout(&options.target.into(), options.patience).map_err(text)?;
+    let connected = socket.connect_timeout(&options.target.into(), options.patience);
+    // The kernel keeps what it has chosen, whatever became of it.
+    *from = socket.local_addr().ok().and_then(|address| address.as_socket()).filter(|from| from.port() != 0);
+    connected.map_err(text)?;
     let mut stream = TcpStream::from(socket);
     let ask =
         format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", options.path, options.target);

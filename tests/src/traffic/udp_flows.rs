@@ -451,6 +451,7 @@ fn enter(flow: &mut Flow, name: &str, number: u64, shared: &Shared) {
                 begun: flow.begun,
                 answered: Instant::now(),
                 host: name.to_owned(),
+                from: None,
             });
         }
         Some(first) if first != name => {

@@ -43,7 +43,7 @@ fn end_unbooked(cast: &mut Cast, flow: &Flow) {
 fn adopt(cast: &mut Cast) {
     let adopted = Dataplane::open(cast.rig.dataplane.options.clone()).expect("the maps can be adopted");
     assert!(adopted.adopted);
-    cast.rig.dataplane = adopted;
+    *cast.rig.dataplane = adopted;
 }
 
 /// Flows of each place: home, second bucket, overflow.

@@ -12,10 +12,10 @@ use lb_laws::balancer::{Balancer, Change, Outcome, Settings, Verdict};
 use lb_laws::icmp::OWN_V4;
 use lb_laws::site::{HOSTS, PREFIXES, Site};
 use lb_userspace::dataplane::{
-    Abilities, BackendTable, Options, PairCounters, ServiceTable, Sizes, Tables, Vip,
+    Abilities, BackendTable, Dry, DryRun, Options, PairCounters, ServiceTable, Sizes, Tables, Vip,
 };
 use sluice_tests::rig::{
-    Counts, Delta, INGRESS, KEY, PairDelta, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, timeout,
+    Counts, Delta, Dump, INGRESS, KEY, PairDelta, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, dump, timeout,
 };
 
 /// Frames of these lengths are taken by a test run: with an Ethernet header, and on one page together with the headroom.
@@ -32,6 +32,9 @@ pub struct Bench {
     pub calm: Arc<Site>,
     pub stirred: Arc<Site>,
     ends: u32,
+    /// What became of the last frame in the kernel: verdict and bytes.
+    last: (u32, Vec<u8>),
+    dry: Option<Dry>,
     /// Frames by what became of them.
     pub seen: BTreeMap<&'static str, u64>,
 }
@@ -65,7 +68,9 @@ impl Bench {
         let (calm, stirred) = (Site::calm(sizes.ring_size).into(), Site::stirred(sizes.ring_size).into());
         let model = Balancer::new(settings, Arc::clone(&calm), rig.now());
         let counts = rig.counts();
-        let mut bench = Bench { rig, model, counts, calm, stirred, ends: 0, seen: BTreeMap::new() };
+        let (last, dry) = Default::default();
+        let mut bench =
+            Bench { rig, model, counts, calm, stirred, ends: 0, last, dry, seen: BTreeMap::new() };
         bench.publish(&bench.calm.clone());
         bench
     }
@@ -90,6 +95,7 @@ impl Bench {
     pub fn compare(&mut self, frame: &[u8]) -> Result<(), String> {
         let outcome = self.model.run(frame);
         let (verdict, bytes) = self.rig.run_uncounted(frame, INGRESS);
+        self.last = (verdict, bytes.clone());
         let delta = self.count(outcome.service);
         for reason in &outcome.reasons {
             *self.seen.entry(reason.name()).or_default() += 1;
@@ -100,6 +106,37 @@ impl Bench {
             return Ok(());
         }
         Err(format!("frame {frame:02x?}\nin the kernel: {in_kernel:02x?}\non the host:   {on_host:02x?}"))
+    }
+
+    /// What a dry run says of a frame.
+    pub fn foresee(&mut self, frame: &[u8]) -> DryRun {
+        let options = &self.rig.dataplane.options;
+        let dry = self.dry.get_or_insert_with(|| Dry::load(options).expect("dry runs can be loaded"));
+        dry.run(frame, INGRESS, false).expect("a dry run")
+    }
+
+    /// As [`Self::compare`], and a dry run before it must have said the same.
+    pub fn compare_foreseen(&mut self, frame: &[u8]) -> Result<(), String> {
+        let DryRun { verdict, bytes, record } = self.foresee(frame);
+        let before = self.counts.reasons.clone();
+        self.compare(frame)?;
+        let is_verdicts = |name: &str| !name.starts_with("note_") && !name.starts_with("violation_");
+        let reasons =
+            self.counts.reasons.iter().filter(|(name, count)| {
+                is_verdicts(name) && **count != before.get(*name).copied().unwrap_or(0)
+            });
+        let reasons: Vec<&str> = reasons.map(|(name, _)| *name).collect();
+        let foreseen = (&(verdict, bytes), vec![Reason::from_number(record.reason).name()]);
+        let done = (&self.last, reasons);
+        if foreseen == done {
+            return Ok(());
+        }
+        Err(format!("frame {frame:02x?}\nforeseen: {foreseen:02x?}\nby {record:?}\ndone: {done:02x?}"))
+    }
+
+    /// The contents of all maps of the program and of what it calls.
+    pub fn dump(&mut self) -> BTreeMap<u32, Dump> {
+        dump(&mut self.rig)
     }
 
     /// What changed in the reasons and in the counters of a service; [`Self::check_others`] looks at the rest, which takes longer.
@@ -149,7 +186,9 @@ impl Bench {
         self.model.forget();
         let counts = self.rig.counts();
         for (stats, counters) in &counts.pairs {
-            let ended = PairCounters { live: [0; 4], changes: counters.changes, ..self.counts.pairs[stats] };
+            let before = self.counts.pairs[stats];
+            let unanswered = before.unanswered + before.live[0] as u64;
+            let ended = PairCounters { live: [0; 4], changes: counters.changes, unanswered, ..before };
             assert_eq!(*counters, ended, "counters {stats} when all flows have ended");
         }
         self.counts = counts;

@@ -4,4 +4,5 @@
 mod bench;
 mod changed;
 mod decap;
+mod dry;
 mod found;

@@ -172,6 +172,8 @@ impl Rig {
             sum.evicted += other.evicted;
             sum.moved += other.moved;
             sum.reset += other.reset;
+            sum.syns_again += other.syns_again;
+            sum.client_resets += other.client_resets;
             sum.live.iter_mut().zip(other.live).for_each(|(sum, live)| *sum += live);
         }
         sum

@@ -211,6 +211,12 @@ impl Rules {
             }
     }
 
+    /// Whether the client's FIN, after which `fin` comes, has overtaken the packet, on the way or by the next processor.
+    fn is_overtaken(&self, pin: &Pin, sequence: u32, fin: u32) -> bool {
+        let before = i64::from(fin) - i64::from(sequence);
+        (1..=65_536).contains(&before.rem_euclid(1 << 32)) && self.now.saturating_sub(pin.seen) <= 1
+    }
+
     fn of_no_flow(&mut self, client: Client, slot: Slot, signal: Signal) -> Answer {
         let phase = match signal {
             Signal::Syn { sequence } => return self.begin(client, slot, Phase::HalfOpen { syn: sequence }),
@@ -256,6 +262,11 @@ impl Rules {
             (Signal::Rst, Phase::Closing { .. }) => {}
             (Signal::Rst, _) => pin.phase = Phase::Closing { fin: None },
             (Signal::Ack { sequence }, Phase::Closing { fin }) if fin == Some(sequence) => {}
+            (Signal::Ack { sequence }, Phase::Closing { fin: Some(fin) })
+                if self.is_overtaken(&pin, sequence, fin) =>
+            {
+                return self.to(&client, pin.host, slot, reason);
+            }
             (Signal::Ack { .. }, _) => pin.phase = Phase::Established,
             (Signal::Stray, _) => seen = pin.seen,
             (Signal::Datagram, _) => {}

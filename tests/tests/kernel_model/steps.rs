@@ -66,7 +66,7 @@ pub enum Step {
 
 pub const TCP_CLIENTS: usize = 14;
 pub const UDP_CLIENTS: usize = 5;
-const SEQUENCES: [u32; 5] = [1000, 1001, 1002, 5000, u32::MAX];
+const SEQUENCES: [u32; 5] = [1000, 1001, 1002, 80_000, u32::MAX];
 
 /// Any steps; or those in which hosts with flows are drained, and soon have to part with them.
 pub fn any_steps() -> impl Strategy<Value = Vec<Step>> {
@@ -120,13 +120,16 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a host's counters say: packets sent there, flows begun there, moved away and reset.
+/// What a host's counters say: packets sent there, flows begun there, moved away and reset; SYNs that came again, and flows that clients
+/// have ended by a RST.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Sent {
     packets: u64,
     new_flows: u64,
     moved: u64,
     reset: u64,
+    syns_again: u64,
+    client_resets: u64,
 }
 
 /// The data path and the rules side by side.
@@ -152,6 +155,7 @@ impl Both<'_> {
     ) -> Result<(), String> {
         self.clients.insert(client.tuple(), client);
         let before = self.rules.pins.get(&client).copied();
+        let live = self.rules.live_pin(&client);
         let answer = self.rules.packet(client, signal);
         let got = self.rig.send(packet);
         let Answer { host, reason, began } = answer;
@@ -165,6 +169,17 @@ impl Both<'_> {
             sent.moved += u64::from(reason == "forward_moved");
             // Once for a flow, however often its client is told.
             sent.reset += u64::from(reason == "answer_reset" && pin.phase != Phase::Reset);
+        }
+        if let Some(pin) = live {
+            let sent = self.sent.entry(pin.host).or_default();
+            // It is the pin's host that has not answered, or that the client has left, also while another stands in for it.
+            let after = self.rules.pins.get(&client).map(|after| after.phase);
+            let waits = matches!(pin.phase, Phase::HalfOpen { .. }) && after == Some(pin.phase);
+            let asks = matches!(signal, Signal::Syn { .. });
+            sent.syns_again += u64::from(asks && waits && !began && reason != "answer_reject");
+            let was_open = matches!(pin.phase, Phase::HalfOpen { .. } | Phase::Established);
+            let closes = after == Some(Phase::Closing { fin: None });
+            sent.client_resets += u64::from(signal == Signal::Rst && was_open && closes);
         }
         *self.reasons.entry(reason).or_default() += 1;
         if got != host {
@@ -193,8 +208,8 @@ impl Both<'_> {
             }
             let counted = self.rig.counters(host);
             let sent = self.sent.get(&host).copied().unwrap_or_default();
-            let PairCounters { packets, new_flows, moved, reset, .. } = counted;
-            if (Sent { packets, new_flows, moved, reset }) != sent {
+            let PairCounters { packets, new_flows, moved, reset, syns_again, client_resets, .. } = counted;
+            if (Sent { packets, new_flows, moved, reset, syns_again, client_resets }) != sent {
                 return Err(format!("counters of host {host}: {counted:?}, by the rules {sent:?}"));
             }
         }

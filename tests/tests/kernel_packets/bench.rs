@@ -85,7 +85,7 @@ impl Bench {
     }
 
     pub fn with<B: Into<BackendTable>>(sizes: Sizes, backend: impl Fn(u8) -> B) -> Self {
-        Self::on(Rig::open(sizes), backend)
+        Self::on(Rig::borrow(Rig::options(sizes)), backend)
     }
 
     pub fn on<B: Into<BackendTable>>(rig: Rig, backend: impl Fn(u8) -> B) -> Self {

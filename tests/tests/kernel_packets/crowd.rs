@@ -22,10 +22,15 @@ pub const OVERFLOW: usize = 4;
 
 /// A bench with a flow table of 16 buckets and 4 entries of overflow.
 pub fn small_table() -> Bench {
+    Bench::with(small_sizes(), l2)
+}
+
+/// Of such a table.
+pub fn small_sizes() -> Sizes {
     let sizes = Sizes { overflow: OVERFLOW as u32, ..Sizes::new(251, 64) };
     let sizes = Sizes { ring_copies: 64, ..sizes };
     assert_eq!(sizes.buckets, BUCKETS);
-    Bench::with(sizes, l2)
+    sizes
 }
 
 /// Home and second bucket of a flow in such a table.

@@ -4,6 +4,7 @@
 mod bench;
 mod crowd;
 mod deadline;
+mod dry;
 mod ending;
 mod forward;
 mod handover;
@@ -14,6 +15,7 @@ mod pass;
 mod policy;
 mod pressure;
 mod records;
+mod signs;
 mod states;
 mod timeouts;
 mod victims;

@@ -58,7 +58,7 @@ fn home_then_second_bucket_then_overflow() {
         for &flow in &flows {
             if service == 0 {
                 bench.sent(flow.fin(1001, b""), "forward_pin", 1, phases(0, -1, 1));
-                bench.sent(flow.ack(9), "forward_pin", 1, phases(0, 1, -1));
+                bench.sent(flow.ack(9_000), "forward_pin", 1, phases(0, 1, -1));
             } else {
                 bench.sent(flow.datagram(), "forward_pin", 1, NOTHING);
             }

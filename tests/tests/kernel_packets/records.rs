@@ -2,12 +2,12 @@
 
 use lb_common::decide::PinAction;
 use lb_common::flow::{Phase, Word};
-use lb_common::layout::{DecisionRecord, HOST_NONE, HostState, Policy, Slot, Way};
-use lb_common::parse::Signal;
+use lb_common::layout::{DecisionRecord, HOST_NONE, HostState, Policy, Side, Slot, Way};
+use lb_common::parse::{Signal, What};
 use lb_common::reason::Reason;
 use lb_userspace::dataplane::Options;
 use sluice_tests::packets::Packet;
-use sluice_tests::rig::{Rig, l2};
+use sluice_tests::rig::{INGRESS, Rig, l2, tuple};
 
 use super::bench::{BEGAN, BEGAN_UDP, Bench, Flow, NOTHING, phases};
 
@@ -26,6 +26,9 @@ fn about(bench: &Bench, flow: Flow, signal: Signal, slot: Slot, reason: Reason) 
         service: flow.service(),
         host: slot.owner(),
         signal: signal as u8,
+        tuple,
+        what: What::Flow as u8 + 1,
+        side: Side::Client as u8,
         ..DecisionRecord::default()
     }
 }
@@ -43,6 +46,7 @@ fn recorded(bench: &Bench, about: DecisionRecord, done: DecisionRecord, word: Op
         word: word.map_or(0, |word| word.0),
         is_live: u8::from(word.is_some()),
         index: found.index,
+        ifindex: if about.host == HOST_NONE { 0 } else { INGRESS },
         way: done.way,
         action: done.action,
         phase: done.phase,
@@ -120,7 +124,12 @@ fn edges_and_what_is_dropped_or_not_ours() {
     // Nothing of the packet before is left.
     let stranger = Packet::tcp(flow.from, "192.0.2.77:7".parse().unwrap()).syn(1).build();
     bench.rig.run(&stranger);
-    let passed = DecisionRecord { reason: Reason::PassNoService as u32, ..DecisionRecord::default() };
+    let passed = DecisionRecord {
+        reason: Reason::PassNoService as u32,
+        tuple: tuple(flow.from, "192.0.2.77:7".parse().unwrap(), 6),
+        what: What::Flow as u8 + 1,
+        ..DecisionRecord::default()
+    };
     assert_eq!(bench.rig.dataplane.decision(), passed);
     assert_eq!(Way::from_number(passed.way), Way::None);
 }

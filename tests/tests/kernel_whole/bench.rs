@@ -180,21 +180,20 @@ impl Bench {
         Self::with(|abilities| abilities.features |= features, |backend| backend)
     }
 
-    pub fn with(
-        abilities: impl FnOnce(&mut Abilities),
-        backend: impl Fn(BackendTable) -> BackendTable,
-    ) -> Self {
-        Self::open(abilities, backend, false)
+    pub fn with(change: impl FnOnce(&mut Abilities), backend: impl Fn(BackendTable) -> BackendTable) -> Self {
+        let mut options = Self::options();
+        change(&mut options.abilities);
+        Self::on(Rig::borrow(options), backend)
     }
 
-    pub fn open(
-        change: impl FnOnce(&mut Abilities),
-        backend: impl Fn(BackendTable) -> BackendTable,
-        records: bool,
-    ) -> Self {
-        let mut abilities = Abilities { features: FEATURE_GUE | FEATURE_NAT, ..Abilities::default() };
-        change(&mut abilities);
-        let rig = Rig::open_with(Options { abilities, records, ..Rig::options(Rig::small()) });
+    /// What a bench loads the program with if nobody wishes more.
+    pub fn options() -> Options {
+        let abilities = Abilities { features: FEATURE_GUE | FEATURE_NAT, ..Abilities::default() };
+        Options { abilities, ..Rig::options(Rig::small()) }
+    }
+
+    /// On a rig that is loaded.
+    pub fn on(rig: Rig, backend: impl Fn(BackendTable) -> BackendTable) -> Self {
         let mut setup = Setup::new(&rig);
         for flow in all_flows(0) {
             let service = flow.service();

@@ -1,4 +1,5 @@
-//! The program for traffic and the one that explains decisions, side by side: the same tables, the same packets, the same outcome.
+//! The program for traffic and the one that explains decisions, side by side: the same tables, the same packets, the same outcome; and a
+//! dry run before each, over the tables of the first.
 
 use std::net::SocketAddr;
 
@@ -6,8 +7,10 @@ use lb_common::layout::{
     AtDeadline, Control, Deadline, FEATURE_PING, FEATURE_RANGES, HOST_NONE, HostState, Policy, ServiceKey,
     Slot, VipFlags,
 };
+use lb_common::reason::Reason;
+use lb_userspace::dataplane::{Abilities, Dry, Options};
 use sluice_tests::packets::{Packet, quote};
-use sluice_tests::rig::{INGRESS, Random, XDP_DROP, l2, stay_on, two_cpus, words};
+use sluice_tests::rig::{INGRESS, Random, Rig, XDP_DROP, l2, stay_on, two_cpus, words};
 
 use super::bench::{Bench, Flow, Mode, TCP, pattern};
 
@@ -16,13 +19,17 @@ const PACKETS: u32 = 10_000;
 const ALONE: u32 = 4000;
 
 fn bench(records: bool) -> Bench {
-    let change = |abilities: &mut lb_userspace::dataplane::Abilities| {
+    let change = |abilities: &mut Abilities| {
         abilities.features |= FEATURE_PING | FEATURE_RANGES;
         abilities.prefixes = vec![120, 64];
         abilities.mss = 1300;
         abilities.icmp_rate = 50;
     };
-    let mut bench = Bench::open(change, |backend| backend, records);
+    let mut options = Options { records, ..Bench::options() };
+    change(&mut options.abilities);
+    // A dry run needs the pins of the maps.
+    let rig = if records { Rig::borrow(options) } else { Rig::open_with(options) };
+    let mut bench = Bench::on(rig, |backend| backend);
     // Beside services of one port: everything else of two VIPs, and the whole networks of all.
     for (number, vip, prefix, protocol) in [
         (40, "198.51.100.1:1", 128, TCP),
@@ -149,6 +156,7 @@ fn both_programs_decide_the_same() {
     // Answers are rated by CPU.
     stay_on(two_cpus()[0]);
     let [mut plain, mut record] = [bench(false), bench(true)];
+    let mut dry = Dry::load(&plain.rig.dataplane.options).unwrap();
     let mut random = Random(0x5eed_0f5a_11ce);
     let mut seen = std::collections::BTreeMap::<&'static str, u32>::new();
     for number in 0..PACKETS {
@@ -168,11 +176,22 @@ fn both_programs_decide_the_same() {
         }
         let first = if (ALONE..ALONE + 500).contains(&number) { 100 } else { 0 };
         let frame = frame(&mut random, first);
+        let foreseen = dry.run(&frame, INGRESS, false).unwrap();
         let [one, other] = [&mut plain, &mut record].map(|bench| bench.rig.run_from(&frame, INGRESS));
         let what = format!("packet {number}: {frame:02x?}");
         assert_eq!((one.verdict, &one.delta), (other.verdict, &other.delta), "{what}");
         if one.verdict != XDP_DROP {
             super::bench::same_bytes(&one.bytes, &other.bytes, &what);
+        }
+        let reason = Reason::from_number(foreseen.record.reason).name();
+        if one.delta.reasons.contains_key("drop_answer_rate") {
+            // It does not ask how many there were.
+            assert!(reason.starts_with("answer_"), "{reason}: {what}");
+        } else {
+            assert_eq!((foreseen.verdict, one.delta.reason(reason)), (one.verdict, 1), "{reason}: {what}");
+            if one.verdict != XDP_DROP {
+                super::bench::same_bytes(&foreseen.bytes, &one.bytes, &what);
+            }
         }
         for &reason in one.delta.reasons.keys() {
             *seen.entry(reason).or_default() += 1;
@@ -184,7 +203,7 @@ fn both_programs_decide_the_same() {
         }
     }
     // What cannot come of such packets: routes to clients are not there, and pins find their places.
-    for reason in lb_common::reason::Reason::ALL {
+    for reason in Reason::ALL {
         use lb_common::reason::Class;
         let name = reason.name();
         let is_rare = matches!(

@@ -4,9 +4,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 
-use lb_common::layout::{ServiceKey, VipFlags};
+use lb_common::layout::{ServiceKey, Side, VipFlags};
+use lb_common::reason::Reason;
+use lb_userspace::dataplane::Dry;
 use sluice_tests::packets::{Packet, check, quote};
-use sluice_tests::rig::{Delta, XDP_PASS, XDP_REDIRECT, XDP_TX, words};
+use sluice_tests::rig::{Delta, Rig, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, words};
 
 use super::bench::{Bench, Fixture, Flow, L3, Mode, NOTHING, TCP, UDP, flows, pattern};
 
@@ -177,6 +179,35 @@ fn answers_go_to_clients_in_the_service_s_name() {
             replied(&mut bench, answer.build(), verdict, output, "forward_reply");
         }
         bench.not_pinned();
+    });
+}
+
+/// A dry run asks the same routes, and tells the interface that no verdict does.
+#[test]
+fn a_dry_run_foresees_the_way_of_an_answer() {
+    with_ways(|ways| {
+        let mut bench = Bench::on(Rig::open_with(Bench::options()), |backend| backend);
+        own_all(&mut bench, &ways);
+        let mut dry = Dry::load(&bench.rig.dataplane.options).unwrap();
+        let mut verdicts = std::collections::BTreeSet::new();
+        for (network, flow) in (0..5).flat_map(|network| clients(network).map(|flow| (network, flow))) {
+            let answer = flow.answer(flow.backend(1), 100).build();
+            let run = dry.run(&answer, ways.backends, false).unwrap();
+            let live = bench.rig.run_from(&answer, ways.backends);
+            assert_eq!((run.verdict, &run.bytes), (live.verdict, &live.bytes), "{flow:?}");
+            assert_eq!(live.delta, Delta::of([Reason::from_number(run.record.reason).name()]), "{flow:?}");
+            let out = match network {
+                0 => ways.clients,
+                // By the interface of the backends, or behind a router whose address is not known yet.
+                1 => ways.backends,
+                2 => run.record.ifindex,
+                _ => 0,
+            };
+            assert_eq!(run.record.ifindex, out, "{flow:?}");
+            assert_eq!((run.record.side, run.record.service), (Side::Backend as u8, flow.service()));
+            verdicts.insert(run.verdict);
+        }
+        assert_eq!(verdicts.into_iter().collect::<Vec<_>>(), [XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT]);
     });
 }
 

@@ -1,5 +1,7 @@
 //! Another config while the daemon runs: as a whole or not at all, and nothing that lives breaks.
 
+mod addresses;
+mod killed;
 mod load;
 mod waiting;
 
@@ -20,13 +22,8 @@ fn stderr(output: &Output) -> String {
 
 /// The site's config without some hosts.
 fn without(site: &Site, plan: &Plan, hosts: &[&str]) -> String {
-    let mut text = site::config(&site.topology, plan);
-    for host in hosts {
-        let (head, tail) = text.split_once(&format!("[hosts.{host}]")).unwrap();
-        let next = tail.find("\n[").map(|at| at + 1).unwrap();
-        text = format!("{head}{}", &tail[next..]);
-    }
-    text
+    let text = site::config(&site.topology, plan);
+    hosts.iter().fold(text, |text, host| site::without(&text, host))
 }
 
 /// Writes a config beside the daemon's own, and applies it.
@@ -90,18 +87,42 @@ fn hosts_come_and_go_under_load_and_nothing_breaks() {
     load.assert_whole();
     assert_eq!(load.new_on("h3", removed), 0, "no new flow for one that is gone");
     assert!(load.open_on("h3") > 20, "its flows go on");
+    // It is drained, though no host has its name any more.
+    let number = leaving[0]["drain"].as_u64().expect("a drain");
+    let drains = site.daemon.cli_json(&["drains", "--json"]).unwrap();
+    let of_h3 = drains["drains"].as_array().unwrap().iter().find(|drain| drain["host"] == "h3").unwrap();
+    assert_eq!((&of_h3["id"], &of_h3["state"]), (&number.into(), &"draining".into()), "{of_h3}");
+    assert_eq!(of_h3["order"]["leaving"], true, "{of_h3}");
     // It has left once its last flow has ended.
     load.close_on("h3");
     wait_for("h3 has left", || status(&site)["leaving"].as_array().unwrap().is_empty());
+    let receipts =
+        || site.daemon.cli_json(&["receipts", "--host", "h3", "--json"]).unwrap()["receipts"].clone();
+    wait_for("h3 has its receipt", || receipts()[0].is_object());
+    let receipt = receipts()[0].clone();
+    assert_eq!((&receipt["drain"], &receipt["outcome"]), (&number.into(), &"drained".into()), "{receipt}");
+    assert!(receipt["flows_at_start"].as_u64().unwrap() > 20, "{receipt}");
+    for zero in ["new_flows", "misrouted", "left"] {
+        assert_eq!(receipt[zero], 0, "{receipt}");
+    }
     let history = site.daemon.cli_json(&["history", "--host", "h3", "--json"]).unwrap();
     let kinds: Vec<&str> =
         history["revisions"].as_array().unwrap().iter().map(|r| r["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["left", "apply"], "{history}");
-    assert_eq!(history["revisions"][1]["reason"], "smaller");
+    assert_eq!(kinds, ["drained", "left", "drain", "apply"], "{history}");
+    assert_eq!(history["revisions"][3]["reason"], "smaller");
 
-    let changed = Instant::now();
     apply_json(&site, &without(&site, &plan, &["h2"]), &[]);
     assert_eq!(host_names(&site), ["h1", "h3", "h4"]);
+    // A host that comes back before its last flow has ended takes up new ones at once.
+    let outcome = |host: &str| {
+        let receipts = site.daemon.cli_json(&["receipts", "--host", host, "--json"]).unwrap();
+        receipts["receipts"][0]["outcome"].clone()
+    };
+    apply_json(&site, &without(&site, &plan, &["h4"]), &[]);
+    assert_eq!(outcome("h2"), "undrained");
+    apply_json(&site, &without(&site, &plan, &["h2"]), &[]);
+    assert_eq!(outcome("h4"), "undrained");
+    let changed = Instant::now();
     let more = Load::start(&site, 200);
     std::thread::sleep(Duration::from_secs(3));
     assert!(more.new_on("h3", changed) > 20, "what came back gets its share");

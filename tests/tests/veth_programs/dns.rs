@@ -9,7 +9,7 @@ use std::time::Duration;
 use sluice_tests::site::{Extra, Plan, Site, served};
 use sluice_tests::topology::{Node, Process};
 
-use crate::site::{finish, folder, in_each_mode, plan, serve, start, until};
+use crate::site::{counted, folder, serve, until};
 
 /// TXT records of `large.test`, and bytes of each.
 const RECORDS: usize = 16;
@@ -56,32 +56,31 @@ fn dig(site: &Site, vip: IpAddr, args: &str) -> Vec<String> {
     lines
 }
 
-fn short_and_large_answers_come_over_udp_and_tcp(forward: &'static str) {
-    let mut plan = plan(forward);
-    plan.services.push(Extra { name: "dns", protocol: "[\"tcp\", \"udp\"]", port: "53", more: "" });
-    let site = start(&plan);
-    let folder = folder(&site, "dns");
+pub fn service() -> Extra {
+    Extra { name: "dns", protocol: "[\"tcp\", \"udp\"]", port: "53", more: "" }
+}
+
+/// Short and large answers come over UDP and TCP.
+pub fn ask(site: &Site, plan: &Plan) {
+    let fragments = counted(site, "forward_fragment");
+    let folder = folder(site, "dns");
     let hosts = site.topology.hosts();
     let servers: Vec<Process> =
-        hosts.iter().map(|host| start_server(&site, &plan, host, folder.path())).collect();
+        hosts.iter().map(|host| start_server(site, plan, host, folder.path())).collect();
     for vip in site.vips() {
         for way in ["+notcp", "+tcp"] {
             // Each from a port of its own.
-            let mut answers = dig(&site, vip, &format!("{way} {}", "host.test TXT ".repeat(20)));
+            let mut answers = dig(site, vip, &format!("{way} {}", "host.test TXT ".repeat(20)));
             assert_eq!(answers.len(), 20, "{vip} {way}");
             answers.dedup();
             assert_eq!(answers, ["\"h1\"", "\"h2\""], "{vip} {way}: both hosts answer");
         }
         for way in ["+notcp +ignore +bufsize=4096", "+tcp", "+notcp +bufsize=512"] {
-            assert_eq!(dig(&site, vip, &format!("{way} large.test TXT")), records(), "{vip} {way}");
+            assert_eq!(dig(site, vip, &format!("{way} large.test TXT")), records(), "{vip} {way}");
         }
     }
-    if forward == "nat" {
-        let reasons = site.reasons().unwrap();
-        assert!(reasons["forward_fragment"] >= 2 * 2, "fragments of answers: {reasons:?}");
+    if plan.forward == "nat" {
+        assert!(counted(site, "forward_fragment") >= fragments + 2 * 2, "fragments of answers");
     }
     drop((servers, folder));
-    finish(site, &[]);
 }
-
-in_each_mode!(short_and_large_answers_come_over_udp_and_tcp);

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::process::Command;
 
 use sluice_tests::servers::{BIG_FILE_BYTES, pattern};
-use sluice_tests::site::{Extra, Site};
+use sluice_tests::site::{Extra, Plan, Site};
 use tempfile::TempDir;
 
-use crate::site::{bracketed, finish, folder, in_each_mode, plan, start};
+use crate::site::{bracketed, folder};
 
 /// Bytes of what is posted.
 const UPLOAD: usize = 5 << 20;
@@ -105,14 +105,12 @@ pub fn exchange(site: &Site, forward: &str, http: usize) {
     }
 }
 
-fn bodies_of_all_sizes_come_through(forward: &'static str) {
-    let mut plan = plan(forward);
-    plan.services.push(Extra { name: "http2", protocol: "\"tcp\"", port: "81", more: "" });
-    let site = start(&plan);
-    for http in 0..VERSIONS.len() {
-        exchange(&site, forward, http);
-    }
-    finish(site, &[]);
+/// Of the second version.
+pub fn service() -> Extra {
+    Extra { name: "http2", protocol: "\"tcp\"", port: "81", more: "" }
 }
 
-in_each_mode!(bodies_of_all_sizes_come_through);
+/// Bodies of all sizes come through by all versions.
+pub fn exchange_all(site: &Site, plan: &Plan) {
+    (0..VERSIONS.len()).for_each(|http| exchange(site, plan.forward, http));
+}

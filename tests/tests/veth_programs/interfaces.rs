@@ -1,6 +1,6 @@
 //! Clients and hosts on different interfaces, one in native mode and one in generic mode.
 
-use sluice_tests::site::{Extra, Plan, Site};
+use sluice_tests::site::{Plan, Site};
 use sluice_tests::topology::{Layout, Topology};
 
 use crate::site::{finish, plan};
@@ -11,7 +11,7 @@ const MODES: [[&str; 2]; 3] = [["native", "generic"], ["generic", "native"], ["g
 fn modes_may_be_mixed(forward: &'static str) {
     for modes in MODES {
         let mut plan = Plan { xdp_modes: modes.to_vec(), ..plan(forward) };
-        plan.services.push(Extra { name: "http2", protocol: "\"tcp\"", port: "81", more: "" });
+        plan.services.push(crate::http::service());
         let site = Site::start(Topology::builder().layout(Layout::Routed), &plan).unwrap();
         let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
         let found: Vec<&str> = status["interfaces"]

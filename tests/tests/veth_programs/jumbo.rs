@@ -1,6 +1,6 @@
 //! An MTU of 9000: frames in several pieces, of which the programs see the first only.
 
-use sluice_tests::site::{Extra, Site};
+use sluice_tests::site::Site;
 
 use crate::iperf;
 use crate::site::{finish, in_each_mode, plan, topology};
@@ -10,7 +10,7 @@ const MTU: u32 = 9000;
 
 fn packets_of_nine_thousand_bytes(forward: &'static str) {
     let mut plan = plan(forward);
-    plan.services.push(Extra { name: "http2", protocol: "\"tcp\"", port: "81", more: "" });
+    plan.services.push(crate::http::service());
     plan.services.push(iperf::service());
     let site = Site::start(topology(forward).client_mtu(MTU).backend_mtu(MTU + 100), &plan).unwrap();
     let balancer = site.topology.balancer();
@@ -21,7 +21,7 @@ fn packets_of_nine_thousand_bytes(forward: &'static str) {
     }
     crate::http::exchange(&site, forward, 0);
     crate::fragments::exchange(&site);
-    iperf::transfer(&site, &plan, "1", f64::from(MTU));
+    iperf::transfer(&site, &plan, f64::from(MTU));
     finish(site, &[]);
 }
 

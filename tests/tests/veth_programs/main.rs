@@ -12,4 +12,5 @@ mod path_mtu;
 mod ping;
 mod site;
 mod ssh;
+mod together;
 mod traceroute;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use sluice_tests::site::{Plan, Site};
 
-use crate::site::{finish, in_each_mode, plan, start, topology};
+use crate::site::{counted, finish, plan, topology};
 
 const COUNT: u64 = 10;
 
@@ -21,21 +21,22 @@ fn ping(site: &Site, vip: IpAddr) {
     }
 }
 
-fn the_balancer_answers_for_its_vips(forward: &'static str) {
-    let site = start(&Plan { top: "ping = \"answer\"", ..plan(forward) });
-    site.vips().into_iter().for_each(|vip| ping(&site, vip));
-    assert_eq!(site.reasons().unwrap()["answer_echo"], 2 * 2 * COUNT);
-    if forward == "nat" {
+/// For a site whose balancer answers for its VIPs.
+pub const ANSWER: &str = "ping = \"answer\"";
+
+/// The balancer answers for its VIPs.
+pub fn ping_all(site: &Site, plan: &Plan) {
+    let before = counted(site, "answer_echo");
+    site.vips().into_iter().for_each(|vip| ping(site, vip));
+    assert_eq!(counted(site, "answer_echo") - before, 2 * 2 * COUNT);
+    if plan.forward == "nat" {
         let client = site.topology.client();
         let addresses = [IpAddr::from(client.ipv4[0]), client.ipv6[0].into()];
         for address in addresses {
             site.topology.host(1).ns.shell(&format!("ping -n -c 3 -i 0.05 -W 2 {address}")).unwrap();
         }
     }
-    finish(site, &[]);
 }
-
-in_each_mode!(the_balancer_answers_for_its_vips);
 
 #[test]
 fn the_kernel_answers_where_it_has_the_vips() {

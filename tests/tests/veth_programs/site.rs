@@ -59,6 +59,11 @@ pub fn finish(site: Site, allowed: &[&str]) {
     assert_eq!(leftovers_of(&prefix), [""; 0]);
 }
 
+/// How many packets had this reason so far.
+pub fn counted(site: &Site, reason: &str) -> u64 {
+    site.reasons().unwrap().get(reason).copied().unwrap_or_default()
+}
+
 /// An address as it stands in a URL or before a colon.
 pub fn bracketed(address: IpAddr) -> String {
     if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }

@@ -9,7 +9,7 @@ use sluice_tests::servers::pattern;
 use sluice_tests::site::{Extra, Plan, Site, served};
 use sluice_tests::topology::{Node, Process};
 
-use crate::site::{bracketed, finish, folder, in_each_mode, plan, serve, start, until};
+use crate::site::{bracketed, folder, serve, until};
 
 /// Bytes of the file that is copied.
 const COPIED: usize = 3 << 20;
@@ -81,18 +81,17 @@ fn commands_and_files(site: &Site, vip: IpAddr, folder: &Path) {
     }
 }
 
-fn commands_and_copies(forward: &'static str) {
-    let mut plan = plan(forward);
-    plan.services.push(Extra { name: "ssh", protocol: "\"tcp\"", port: "22", more: "" });
-    let site = start(&plan);
-    let folder = folder(&site, "ssh");
+pub fn service() -> Extra {
+    Extra { name: "ssh", protocol: "\"tcp\"", port: "22", more: "" }
+}
+
+/// Commands and copies.
+pub fn work(site: &Site, plan: &Plan) {
+    let folder = folder(site, "ssh");
     ["server", "client"].iter().for_each(|name| make_key(&folder.path().join(name)));
     let hosts = site.topology.hosts();
     let servers: Vec<Process> =
-        hosts.iter().map(|host| start_server(&site, &plan, host, folder.path())).collect();
-    site.vips().into_iter().for_each(|vip| commands_and_files(&site, vip, folder.path()));
+        hosts.iter().map(|host| start_server(site, plan, host, folder.path())).collect();
+    site.vips().into_iter().for_each(|vip| commands_and_files(site, vip, folder.path()));
     drop((servers, folder));
-    finish(site, &[]);
 }
-
-in_each_mode!(commands_and_copies);

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use sluice_tests::site::{Extra, Plan, Site};
+use sluice_tests::site::{Extra, Site};
 
-use crate::site::{finish, in_each_mode, plan, start};
+use crate::site::counted;
 
 /// The hops to a VIP, in order.
 fn trace(site: &Site, vip: IpAddr, method: &str) -> Vec<IpAddr> {
@@ -17,23 +17,24 @@ fn trace(site: &Site, vip: IpAddr, method: &str) -> Vec<IpAddr> {
     hops.collect::<Option<_>>().unwrap_or_else(|| panic!("{line}: {told}"))
 }
 
-fn the_balancer_is_a_hop_and_the_vip_the_last(forward: &'static str) {
-    // Ports on which nobody listens, so that hosts answer with an error.
-    let ports = Extra { name: "trace", protocol: "\"udp\"", port: "\"33434-33534\"", more: "" };
-    let plan = Plan { top: "ping = \"answer\"", services: vec![ports], ..plan(forward) };
-    let site = start(&plan);
-    let gateways = [gateway(&site, false), gateway(&site, true)];
+/// Ports on which nobody listens, so that hosts answer with an error.
+pub fn service() -> Extra {
+    Extra { name: "trace", protocol: "\"udp\"", port: "\"33434-33534\"", more: "" }
+}
+
+/// The balancer is a hop, and the VIP the last.
+pub fn trace_all(site: &Site) {
+    let before = counted(site, "answer_time_exceeded");
+    let gateways = [gateway(site, false), gateway(site, true)];
     for (vip, gateway) in site.vips().into_iter().zip(gateways) {
         for method in ["", "-T -p 80", "-U -p 7"] {
-            let hops = trace(&site, vip, method);
+            let hops = trace(site, vip, method);
             assert_eq!(hops, [gateway, vip], "{method:?}");
         }
         // It answers pings to its VIP itself.
-        assert_eq!(trace(&site, vip, "-I"), [vip]);
+        assert_eq!(trace(site, vip, "-I"), [vip]);
     }
-    let reasons = site.reasons().unwrap();
-    assert!(reasons["answer_time_exceeded"] >= 2 * 3, "{reasons:?}");
-    finish(site, &[]);
+    assert!(counted(site, "answer_time_exceeded") >= before + 2 * 3);
 }
 
 /// The balancer's address that the client knows.
@@ -43,5 +44,3 @@ fn gateway(site: &Site, is_v6: bool) -> IpAddr {
     let (_, rest) = told.split_once(" via ").unwrap();
     rest.split_whitespace().next().unwrap().parse().unwrap()
 }
-
-in_each_mode!(the_balancer_is_a_hop_and_the_vip_the_last);

@@ -1,6 +1,7 @@
 //! The unit `sluice.service` as it is shipped, under a real systemd: `cargo xtask vm` boots one as the first process of the virtual
 //! machine. Everywhere else the tests are ignored, which `cargo test` says.
 
+mod clock;
 mod stopped;
 mod unit;
 
@@ -13,7 +14,8 @@ use sluice_tests::traffic::{Connections, ConnectionsOptions, EchoServer};
 use unit::{Unit, systemctl};
 
 const ECHO: u16 = 7;
-const CONNECTIONS: u64 = 8;
+/// That one of two hosts has none of them does not happen.
+const CONNECTIONS: u64 = 16;
 /// The virtual machine is slow.
 const LIMIT: Duration = Duration::from_secs(40);
 /// CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON, CAP_BPF by their numbers in linux/capability.h.
@@ -28,18 +30,25 @@ struct Site {
 
 impl Site {
     fn start() -> Site {
+        Self::start_with("")
+    }
+
+    /// With more lines of the service.
+    fn start_with(more: &str) -> Site {
         let topology = Topology::builder().hosts(2).build().unwrap();
         let vip = topology.vip4();
         let config = format!(
             "interfaces = [\"eth0\"]\nring_size = 1009\n[flow_table]\npins = 4096\n\
              [hosts.h1]\naddresses = [\"{}\"]\n[hosts.h2]\naddresses = [\"{}\"]\n\
-             [[services]]\nname = \"echo\"\nvip = \"{vip}\"\nprotocol = \"tcp\"\nport = {ECHO}\n",
+             [[services]]\nname = \"echo\"\nvip = \"{vip}\"\nprotocol = \"tcp\"\nport = {ECHO}\n{more}",
             topology.host(1).ipv4[0],
             topology.host(2).ipv4[0],
         );
-        let at = [SocketAddr::new(IpAddr::V4(vip), ECHO)];
-        let servers =
-            topology.hosts().iter().map(|host| EchoServer::start(&host.ns, &host.name, &at, 1).unwrap());
+        let servers = topology.hosts().iter().map(|host| {
+            // Checks ask a host at its own address.
+            let at = [vip, host.ipv4[0]].map(|address| SocketAddr::new(IpAddr::V4(address), ECHO));
+            EchoServer::start(&host.ns, &host.name, &at, 1).unwrap()
+        });
         let servers = servers.collect();
         let unit = Unit::start(&topology.balancer().ns, &config);
         Site { unit, _servers: servers, topology }
@@ -67,8 +76,14 @@ fn goes_on(tcp: &Connections, messages: u64) {
 }
 
 fn finish(tcp: Connections) {
+    finish_but(tcp, 0);
+}
+
+/// So many of them were reset.
+fn finish_but(tcp: Connections, reset: u64) {
     let counts = tcp.finish().unwrap();
-    assert_eq!((counts.finished, counts.broken, counts.missing), (CONNECTIONS, 0, 0), "{counts:?}");
+    assert_eq!((counts.finished, counts.broken), (CONNECTIONS - reset, reset), "{counts:?}");
+    assert!(reset > 0 || counts.missing == 0, "{counts:?}");
 }
 
 #[test]
@@ -129,8 +144,8 @@ fn a_reload_looks_at_the_config_first() {
     assert_eq!((unit.property("ActiveState"), unit.pid()), ("active".to_owned(), pid));
     unit.write_config(&good);
     systemctl(&["reload", "sluice"]);
-    assert!(unit.log().contains("SIGHUP"), "{}", unit.log());
     unit.wait_for("SubState", "running");
+    unit.wait_for_log("SIGHUP");
     assert_eq!(unit.pid(), pid);
     let tcp = site.connect();
     finish(tcp);

@@ -18,9 +18,12 @@ const TMPFILES: &str = include_str!("../../../lb-userspace/systemd/tmpfiles.conf
 
 /// Instead of the unit's own, which would make a test long; where others compute, an emulated machine may stand still for seconds.
 pub const WATCHDOG: Duration = Duration::from_secs(15);
+/// Instead of the unit's own, in seconds: the verifier takes ten times as long in an emulated machine.
+const TIME_TO_START: u64 = 300;
 
 const LOG: &str = "/tmp/sluice.log";
 const CONFIG: &str = "/etc/sluice/sluice.toml";
+const STATE: &str = "/var/lib/sluice";
 
 /// The unit runs; stopped, with its data path, at the end. There is one on a machine, so tests take turns.
 pub struct Unit {
@@ -38,7 +41,7 @@ impl Unit {
         put(CONFIG, config);
         let drop_in = format!(
             "[Service]\nNetworkNamespacePath=/run/netns/{}\nStandardOutput=append:{LOG}\nStandardError=append:{LOG}\n\
-             WatchdogSec={}\n",
+             WatchdogSec={}\nTimeoutStartSec={TIME_TO_START}\n",
             ns.name(),
             WATCHDOG.as_secs()
         );
@@ -67,6 +70,15 @@ impl Unit {
         }
     }
 
+    /// The journal of the machine may have a line only a moment after the daemon has gone on.
+    pub fn wait_for_log(&self, text: &str) {
+        let began = Instant::now();
+        while !self.log().contains(text) {
+            assert!(began.elapsed() < LIMIT, "no {text:?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     pub fn pid(&self) -> u32 {
         self.property("MainPID").parse().unwrap()
     }
@@ -80,9 +92,14 @@ impl Unit {
     }
 
     pub fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.sluice(&["status", "--json"])).unwrap()
+    }
+
+    /// What the command prints.
+    pub fn sluice(&self, args: &[&str]) -> String {
         let mut command = Command::new("sluice");
-        command.args(["status", "--json"]);
-        serde_json::from_slice(&run(command).stdout).unwrap()
+        command.args(args);
+        String::from_utf8(run(command).stdout).unwrap()
     }
 
     pub fn log(&self) -> String {
@@ -105,6 +122,8 @@ impl Drop for Unit {
         if !detached.as_ref().is_ok_and(|output| output.status.success()) {
             eprintln!("sluice detach: {detached:?}");
         }
+        // Drains are kept there.
+        let _ = fs::remove_dir_all(STATE);
     }
 }
 

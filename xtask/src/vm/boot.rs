@@ -1,4 +1,4 @@
-//! One run of the virtual machine, seen through its console: it begins within half a minute or is started once more, it has a
+//! One run of the virtual machine, seen through its console: it begins within a minute or is started once more, it has a
 //! limit, and no way leaves it running.
 
 use std::io::{self, BufRead, BufReader, Write};
@@ -15,8 +15,8 @@ use crate::command::Cmd;
 pub const BEGUN: &str = "sluice-vm: the suites begin";
 /// What the init prints after the last suite, before the status.
 pub const ENDED: &str = "sluice-vm: the suites ended with status";
-/// For how long nothing may come. A boot takes 3 s, and about one in 70 hangs.
-const SILENCE: Duration = Duration::from_secs(30);
+/// For how long nothing may come. A boot takes 3 s on a machine with nothing else to do, and about one in 70 hangs.
+const SILENCE: Duration = Duration::from_secs(60);
 const ATTEMPTS: u32 = 2;
 
 /// Boots, shows the console, and gives the suites' status; `see` gets each line. The suites may take as long as `limit`.

@@ -6,19 +6,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep};
 
 /// Fails when its peer takes nothing for a while of what is written.
-pub struct Patient {
-    stream: UnixStream,
+pub struct Patient<S> {
+    stream: S,
     patience: Duration,
     /// Runs while the peer takes nothing.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patient {
-    pub fn new(stream: UnixStream, patience: Duration) -> Self {
+impl<S: AsyncWrite + Unpin> Patient<S> {
+    pub fn new(stream: S, patience: Duration) -> Self {
         Patient { stream, patience, waiting: None }
     }
 
@@ -34,7 +33,7 @@ impl Patient {
     }
 }
 
-impl AsyncRead for Patient {
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -44,7 +43,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.judge(cx, written)

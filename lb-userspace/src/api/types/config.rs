@@ -40,8 +40,11 @@ impl ConfigPart {
 /// One host, service, interface or setting that differs between two configs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigChange {
+    /// What became of it.
     pub change: ChangeKind,
+    /// What kind of part it is.
     pub part: ConfigPart,
+    /// As the config calls it.
     pub name: String,
     /// Of what was changed the fields that differ; of what was added or removed all fields.
     pub fields: Vec<FieldChange>,
@@ -50,31 +53,45 @@ pub struct ConfigChange {
 /// A field, as in the config's file, before and after; null where it is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldChange {
+    /// Its name, with dots between tables.
     pub field: String,
+    /// What it was; null: there was none.
     pub from: Option<String>,
+    /// What it is then; null: there is none.
     pub to: Option<String>,
 }
 
 /// Slots of a host, over all rings, before and after.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SlotChange {
+    /// Name of the host.
     pub host: String,
+    /// Before the change.
     pub before: u64,
+    /// After it.
     pub after: u64,
 }
 
 /// Live flows of a host that the config does not name any more: they go on to their end, and new ones go elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeavingHost {
+    /// Name of the host.
     pub host: String,
+    /// A service that it had.
     pub service: String,
+    /// Live flows that are left.
     pub live_flows: u64,
+    /// The number of the drain by which the host leaves; null: there is none yet, or the host was drained before.
+    #[serde(default)]
+    pub drain: Option<u64>,
 }
 
 /// A service that is removed with flows on it, which end with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndingService {
+    /// Name of the service.
     pub service: String,
+    /// Live flows that end with it.
     pub live_flows: u64,
 }
 
@@ -89,7 +106,9 @@ pub struct ConfigPlan {
     pub slots: u64,
     /// Of each host whose slots change in number.
     pub moves: Vec<SlotChange>,
+    /// Hosts that the config does not name any more, with flows on them.
     pub leaving: Vec<LeavingHost>,
+    /// Services that are removed with flows on them.
     pub ending: Vec<EndingService>,
     /// What else is worth knowing, in words.
     pub notes: Vec<String>,
@@ -110,6 +129,7 @@ pub struct ApplyRequest {
     /// Only say what it would do.
     #[serde(default)]
     pub dry_run: bool,
+    /// Why, for the journal and for whoever looks: one line.
     #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks, if not the user that does.
@@ -130,6 +150,7 @@ pub struct RollbackRequest {
     /// Only say what it would do.
     #[serde(default)]
     pub dry_run: bool,
+    /// Why, for the journal and for whoever looks: one line.
     #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks, if not the user that does.
@@ -141,6 +162,7 @@ pub struct RollbackRequest {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfirmRequest {
+    /// Why, for the journal and for whoever looks: one line.
     #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks, if not the user that does.
@@ -155,6 +177,7 @@ pub struct Applied {
     pub revision: Option<u64>,
     /// Unless it is confirmed by then, the config before comes back; null: it stays.
     pub confirm_by: Option<u64>,
+    /// What it did, or would do.
     pub plan: ConfigPlan,
 }
 

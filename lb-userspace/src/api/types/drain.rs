@@ -26,6 +26,7 @@ pub enum AtDeadline {
 pub struct Order {
     /// Unix seconds; null: it takes the time that it takes.
     pub deadline: Option<u64>,
+    /// What becomes of the flows that are left at the deadline.
     pub at_deadline: AtDeadline,
     /// Seconds after the deadline over which flows meet their ends, so that clients do not come back all at once.
     pub spread: u16,
@@ -34,12 +35,17 @@ pub struct Order {
     pub share: Option<u8>,
     /// Unix seconds at which the host is taken back, done or not; null: when somebody takes it back.
     pub lease: Option<u64>,
+    /// The host left the config: the drain began with that, and ends when the config names the host again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
 }
 
 /// A drain: under way in `HostStatus`, or finished with its `receipt`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DrainStatus {
+    /// Number of the drain.
     pub id: u64,
+    /// Name of the host.
     pub host: String,
     /// The only service that is meant; null: all.
     #[serde(default)]
@@ -51,9 +57,13 @@ pub struct DrainStatus {
     /// `draining`; `drained`, however its flows came to their end; `undrained`: the host was taken back before. The receipt's
     /// `outcome` tells more.
     pub state: String,
+    /// Unix seconds.
     pub started_at: u64,
+    /// Who asked for it.
     pub by: String,
+    /// Why, as who asked has put it; null: nothing was said.
     pub reason: Option<String>,
+    /// How it is bounded.
     #[serde(default)]
     pub order: Order,
     /// Since when flows are left that the deadline lets go on; null if there are none, or none yet.
@@ -64,6 +74,7 @@ pub struct DrainStatus {
     pub as_of: u64,
     /// Of a part: flows in the slots that the host gave up. So are `live_flows`.
     pub flows_at_start: u64,
+    /// Live flows that it waits for, by phase.
     pub live_flows: LiveFlows,
     /// Why the drain is not done yet, in words; null when it is.
     pub waiting_for: Option<String>,
@@ -73,6 +84,7 @@ pub struct DrainStatus {
     /// Of a host that was taken back and comes back share by share.
     #[serde(default)]
     pub ramp: Option<RampStatus>,
+    /// Of a drain that is over; null: it is not.
     pub receipt: Option<Receipt>,
 }
 
@@ -82,6 +94,7 @@ pub struct DrainStatus {
 pub struct DrainRequest {
     /// Names, `@GROUP` or `@zone:ZONE`.
     pub hosts: Vec<String>,
+    /// Why, for the journal and for whoever looks: one line.
     #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks; the daemon notes the peer's user name where it is missing.
@@ -90,6 +103,7 @@ pub struct DrainRequest {
     /// Seconds from now; 0: at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<u64>,
+    /// What becomes then of the flows that are left; null: `keep`, or as it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_deadline: Option<AtDeadline>,
     /// Seconds from now after which the host is taken back.
@@ -115,6 +129,7 @@ pub struct DrainRequest {
 pub struct UndrainRequest {
     /// Names, `@GROUP` or `@zone:ZONE`.
     pub hosts: Vec<String>,
+    /// Why, for the journal and for whoever looks: one line.
     #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks; the daemon notes the peer's user name where it is missing.
@@ -168,5 +183,6 @@ pub struct BlockersQuery {
 /// `GET /v1/drains/HOST?service=&blockers=` answers with one [`DrainStatus`].
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Drains {
+    /// One for each host.
     pub drains: Vec<DrainStatus>,
 }

@@ -8,7 +8,7 @@ use super::BrokenRule;
 /// Body of every answer with a status of 400 and above.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ApiError {
-    /// `not_found`, `bad_request`, `conflict`, `config`, `rule` or `internal`
+    /// `not_found`, `bad_request`, `conflict`, `config`, `rule`, `forbidden`, `too_many` or `internal`
     pub code: String,
     /// What is wrong and where, in lower case.
     pub message: String,

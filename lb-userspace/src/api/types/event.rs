@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AtDeadline, Order, Outcome};
+use super::{AtDeadline, HostStep, Order, Outcome, RunState, ShiftState};
 
 /// Something that happened: the data of one event of `GET /v1/events`, and what a hook reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -138,6 +138,37 @@ pub enum Happening {
         service: Option<String>,
         why: String,
     },
+    /// How the flows of clients fare speaks against the host, which stays in use all the same.
+    HostSuspected {
+        host: String,
+        service: String,
+        why: String,
+    },
+    /// Nothing of the sort does any more.
+    HostCleared {
+        host: String,
+        service: String,
+    },
+    /// So little of the service's weight is up that all hosts are used again. Also told when the daemon starts and it is so.
+    PanicBegan {
+        service: String,
+        why: String,
+    },
+    /// Enough is up again, and hosts that are down get no new flows.
+    PanicEnded {
+        service: String,
+        why: String,
+    },
+    /// Too little of the primary hosts' weight is up and not drained: new flows go to the standby hosts as well.
+    StandbyJoined {
+        service: String,
+        why: String,
+    },
+    /// The primary hosts are enough again.
+    StandbyLeft {
+        service: String,
+        why: String,
+    },
     /// Rings and tables are in force.
     Published {
         generation: u64,
@@ -190,6 +221,38 @@ pub enum Happening {
         by: String,
         reason: Option<String>,
     },
+    /// A maintenance run began, with so many hosts.
+    MaintainBegan {
+        run: u64,
+        name: String,
+        by: String,
+        reason: Option<String>,
+        hosts: usize,
+    },
+    /// A host of a maintenance run is at another step; `is_back`: on its way back, as something failed or the run was aborted.
+    MaintainStep {
+        run: u64,
+        host: String,
+        step: HostStep,
+        is_back: bool,
+    },
+    /// A maintenance run is over; `why` it did not come to its end, null if it did.
+    MaintainEnded {
+        run: u64,
+        name: String,
+        outcome: RunState,
+        why: Option<String>,
+    },
+    /// A shift began, is at another step, or is over; `wanted`: the part of the service's new flows that goes to `to`, from 0 to 1.
+    Shift {
+        shift: u64,
+        service: String,
+        from: Vec<String>,
+        to: Vec<String>,
+        state: ShiftState,
+        wanted: f64,
+        why: Option<String>,
+    },
     /// Events that the reader was too slow for, or that are too old to be remembered; how many is not known (null) where they
     /// were an earlier daemon's.
     Lost {
@@ -215,6 +278,12 @@ pub enum EventName {
     KickEnded,
     HostUp,
     HostDown,
+    HostSuspected,
+    HostCleared,
+    PanicBegan,
+    PanicEnded,
+    StandbyJoined,
+    StandbyLeft,
     Published,
     ConfigApplied,
     ConfigConfirmed,
@@ -226,6 +295,10 @@ pub enum EventName {
     SelfDrainBegan,
     SelfDrained,
     SelfUndrained,
+    MaintainBegan,
+    MaintainStep,
+    MaintainEnded,
+    Shift,
     Lost,
 }
 
@@ -243,6 +316,12 @@ impl Happening {
             Happening::KickEnded { .. } => EventName::KickEnded,
             Happening::HostUp { .. } => EventName::HostUp,
             Happening::HostDown { .. } => EventName::HostDown,
+            Happening::HostSuspected { .. } => EventName::HostSuspected,
+            Happening::HostCleared { .. } => EventName::HostCleared,
+            Happening::PanicBegan { .. } => EventName::PanicBegan,
+            Happening::PanicEnded { .. } => EventName::PanicEnded,
+            Happening::StandbyJoined { .. } => EventName::StandbyJoined,
+            Happening::StandbyLeft { .. } => EventName::StandbyLeft,
             Happening::Published { .. } => EventName::Published,
             Happening::ConfigApplied { .. } => EventName::ConfigApplied,
             Happening::ConfigConfirmed { .. } => EventName::ConfigConfirmed,
@@ -254,6 +333,10 @@ impl Happening {
             Happening::SelfDrainBegan { .. } => EventName::SelfDrainBegan,
             Happening::SelfDrained { .. } => EventName::SelfDrained,
             Happening::SelfUndrained { .. } => EventName::SelfUndrained,
+            Happening::MaintainBegan { .. } => EventName::MaintainBegan,
+            Happening::MaintainStep { .. } => EventName::MaintainStep,
+            Happening::MaintainEnded { .. } => EventName::MaintainEnded,
+            Happening::Shift { .. } => EventName::Shift,
             Happening::Lost { .. } => EventName::Lost,
         }
     }
@@ -298,10 +381,17 @@ impl Happening {
             | Happening::LeaseOver { host, .. }
             | Happening::KickBegan { host, .. }
             | Happening::KickEnded { host, .. }
+            | Happening::MaintainStep { host, .. }
             | Happening::HostUp { host, .. }
             | Happening::HostDown { host, .. }
+            | Happening::HostSuspected { host, .. }
+            | Happening::HostCleared { host, .. }
             | Happening::HostLeft { host } => Some(host),
-            Happening::Published { .. }
+            Happening::PanicBegan { .. }
+            | Happening::PanicEnded { .. }
+            | Happening::StandbyJoined { .. }
+            | Happening::StandbyLeft { .. }
+            | Happening::Published { .. }
             | Happening::ConfigApplied { .. }
             | Happening::ConfigConfirmed { .. }
             | Happening::ConfigFailed { .. }
@@ -311,6 +401,9 @@ impl Happening {
             | Happening::SelfDrainBegan { .. }
             | Happening::SelfDrained { .. }
             | Happening::SelfUndrained { .. }
+            | Happening::MaintainBegan { .. }
+            | Happening::MaintainEnded { .. }
+            | Happening::Shift { .. }
             | Happening::Lost { .. } => None,
         }
     }
@@ -330,6 +423,12 @@ impl EventName {
         EventName::KickEnded,
         EventName::HostUp,
         EventName::HostDown,
+        EventName::HostSuspected,
+        EventName::HostCleared,
+        EventName::PanicBegan,
+        EventName::PanicEnded,
+        EventName::StandbyJoined,
+        EventName::StandbyLeft,
         EventName::Published,
         EventName::ConfigApplied,
         EventName::ConfigConfirmed,
@@ -341,6 +440,10 @@ impl EventName {
         EventName::SelfDrainBegan,
         EventName::SelfDrained,
         EventName::SelfUndrained,
+        EventName::MaintainBegan,
+        EventName::MaintainStep,
+        EventName::MaintainEnded,
+        EventName::Shift,
         EventName::Lost,
     ];
 
@@ -358,6 +461,12 @@ impl EventName {
             EventName::KickEnded => "kick_ended",
             EventName::HostUp => "host_up",
             EventName::HostDown => "host_down",
+            EventName::HostSuspected => "host_suspected",
+            EventName::HostCleared => "host_cleared",
+            EventName::PanicBegan => "panic_began",
+            EventName::PanicEnded => "panic_ended",
+            EventName::StandbyJoined => "standby_joined",
+            EventName::StandbyLeft => "standby_left",
             EventName::Published => "published",
             EventName::ConfigApplied => "config_applied",
             EventName::ConfigConfirmed => "config_confirmed",
@@ -369,6 +478,10 @@ impl EventName {
             EventName::SelfDrainBegan => "self_drain_began",
             EventName::SelfDrained => "self_drained",
             EventName::SelfUndrained => "self_undrained",
+            EventName::MaintainBegan => "maintain_began",
+            EventName::MaintainStep => "maintain_step",
+            EventName::MaintainEnded => "maintain_ended",
+            EventName::Shift => "shift",
             EventName::Lost => "lost",
         }
     }

@@ -35,6 +35,7 @@ pub enum FlowPhase {
 /// `GET /v1/flows?…`, with the fields of [`FlowQuery`]
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Flows {
+    /// In no particular order.
     pub flows: Vec<Flow>,
     /// Pass as `cursor` for the next page; null on the last.
     pub next: Option<u64>,
@@ -42,15 +43,22 @@ pub struct Flows {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Flow {
+    /// `tcp` or `udp`.
     pub protocol: String,
     /// `address:port`, IPv6 in brackets
     pub client: String,
+    /// `address:port` that the client sends to.
     pub vip: String,
+    /// The service that it is of.
     pub service: String,
+    /// The host that it is pinned to.
     pub host: String,
     /// `half-open`, `established`, `closing` or `udp`
     pub phase: String,
+    /// Seconds since its first packet.
     pub age: u64,
+    /// Seconds since its last packet.
     pub idle: u64,
+    /// Number of its slot in the ring.
     pub slot: u32,
 }

@@ -21,6 +21,7 @@ pub struct HistoryQuery {
 /// A page of revisions, the newest first.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct History {
+    /// The newest first.
     pub revisions: Vec<Revision>,
     /// Revisions that were deleted as too old or too many, since the journal was made.
     pub pruned: u64,
@@ -31,8 +32,11 @@ pub struct History {
 pub struct Revision {
     /// From 1, in the order of the changes.
     pub revision: u64,
+    /// Unix seconds.
     pub at: u64,
+    /// Who asked for it.
     pub by: String,
+    /// Why, as who asked has put it; null: nothing was said.
     pub reason: Option<String>,
     /// `created`, `start`, `apply`, `confirm`, `rollback`, `failed`, `left`, `drain`, `amend`, `drained`, `undrain`, `ramp`, `kick` or `hash-key`
     pub kind: String,
@@ -70,8 +74,11 @@ pub struct DiffQuery {
 /// How two revisions differ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Diff {
+    /// Number of the revision that is compared from.
     pub from: u64,
+    /// Number of the revision that is compared to.
     pub to: u64,
+    /// Of the config.
     pub changes: Vec<ConfigChange>,
     /// Hosts that were out at one of them, or not out by the same drain.
     pub drains: Vec<DrainChange>,
@@ -80,9 +87,11 @@ pub struct Diff {
 /// A host that was out of service at one revision and not, or by another drain, at the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DrainChange {
+    /// Name of the host.
     pub host: String,
     /// Number of the drain; null: none.
     pub from: Option<u64>,
+    /// The same at the other revision.
     pub to: Option<u64>,
 }
 

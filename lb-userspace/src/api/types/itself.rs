@@ -9,6 +9,7 @@ use super::line::line;
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SelfDrainRequest {
+    /// Why, for the journal and for whoever looks: one line.
     #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks; the daemon notes the peer's user name where it is missing.
@@ -26,6 +27,7 @@ pub struct SelfDrainRequest {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SelfUndrainRequest {
+    /// Why, for the journal and for whoever looks: one line.
     #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks; the daemon notes the peer's user name where it is missing.
@@ -36,6 +38,7 @@ pub struct SelfUndrainRequest {
 /// Answer to `GET /v1/self` and to what changes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SelfStatus {
+    /// Whether it wants traffic.
     pub state: SelfState,
     /// Why it is not ready, in words; null when it is.
     pub not_ready: Option<String>,
@@ -46,6 +49,7 @@ pub struct SelfStatus {
     pub vips_failed: Option<String>,
     /// Packets that are forwarded in a second; null: not known yet.
     pub packets_per_second: Option<f64>,
+    /// Live flows of all hosts.
     pub live_flows: u64,
     /// Null where the balancer is in use.
     pub drain: Option<SelfDrainStatus>,
@@ -63,10 +67,15 @@ pub enum SelfState {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SelfDrainStatus {
+    /// Unix seconds.
     pub started_at: u64,
+    /// Who asked for it.
     pub by: String,
+    /// Why, as who asked has put it; null: nothing was said.
     pub reason: Option<String>,
+    /// Seconds for which there must be little.
     pub quiet_for: u64,
+    /// Packets a second that are little.
     pub below: f64,
     /// For how long little has come until now, seconds.
     pub quiet: u64,

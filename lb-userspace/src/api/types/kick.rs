@@ -9,7 +9,9 @@ use super::line::line;
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KickRequest {
+    /// Whose flows.
     pub host: String,
+    /// Only those of this service; null: of all.
     #[serde(default)]
     pub service: Option<String>,
     /// Client addresses: one, or a prefix such as `10.0.0.0/8`.
@@ -24,6 +26,7 @@ pub struct KickRequest {
     /// Flows a second; default: 50.
     #[serde(default)]
     pub rate: Option<u32>,
+    /// Why, for the journal and for whoever looks: one line.
     #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,
     /// Who asks; the daemon notes the peer's user name where it is missing.
@@ -36,9 +39,13 @@ pub struct KickRequest {
 pub struct Kick {
     /// Since the daemon's start.
     pub id: u64,
+    /// Whose flows are ended.
     pub host: String,
+    /// Who asked for it.
     pub by: String,
+    /// Why, as who asked has put it; null: nothing was said.
     pub reason: Option<String>,
+    /// Unix seconds.
     pub started_at: u64,
     /// Flows a second.
     pub rate: u32,
@@ -55,5 +62,6 @@ pub struct Kick {
 /// Answer to `GET /v1/kicks`: the latest first.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Kicks {
+    /// The latest first.
     pub kicks: Vec<Kick>,
 }

@@ -73,9 +73,13 @@ pub struct DrainPlan {
 /// A host that would be drained.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedHost {
+    /// Name of the host.
     pub host: String,
+    /// The zone of the host; null: it has none.
     pub zone: Option<String>,
+    /// What the operator wants of it.
     pub admin: AdminState,
+    /// What is known of whether it can be used.
     pub oper: OperState,
     /// Slots that it owns over all rings.
     pub slots: u32,
@@ -85,17 +89,22 @@ pub struct PlannedHost {
     pub moves: BTreeMap<String, u32>,
     /// Flows that would have to end, or move by their service's policy. Of a part: those in slots that it would give up.
     pub live_flows: LiveFlows,
+    /// What it has of traffic now.
     pub load: Load,
 }
 
 /// A host that would get part of it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Survivor {
+    /// Name of the host.
     pub host: String,
+    /// Slots that it owns now.
     pub slots_before: u32,
+    /// And with the drain.
     pub slots_after: u32,
     /// Part of the slots, 0 to 1, over all rings that it is a member of.
     pub share_before: f64,
+    /// Its part of all slots then, 0 to 1.
     pub share_after: f64,
     /// As measured.
     pub before: Load,
@@ -106,15 +115,20 @@ pub struct Survivor {
 /// What would be with no host.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Unserved {
+    /// Slots that nobody would own.
     pub slots: u32,
+    /// What goes by them now.
     pub load: Load,
 }
 
 /// Traffic a second, over the daemon's last sampling interval or by the plan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Load {
+    /// New flows a second.
     pub new_flows_per_second: f64,
+    /// Packets a second.
     pub packets_per_second: f64,
+    /// Bytes of IP packets a second.
     pub bytes_per_second: f64,
 }
 
@@ -123,6 +137,7 @@ pub struct Load {
 pub struct BrokenRule {
     /// `last_host`, `min_healthy` or `one_zone_at_a_time`
     pub rule: String,
+    /// The service that it is about.
     pub service: String,
     /// What would be wrong, with numbers.
     pub message: String,
@@ -130,6 +145,8 @@ pub struct BrokenRule {
     pub mend: String,
     /// Weight of the service's hosts, and of those that are up and active, before and after.
     pub weight: u64,
+    /// Weight of the hosts that are healthy now.
     pub healthy_before: u64,
+    /// And that would be left.
     pub healthy_after: u64,
 }

@@ -18,7 +18,9 @@ pub struct Progress {
     pub ended: u64,
     /// What goes to the host now.
     pub packets_per_second: f64,
+    /// Bytes of IP packets a second.
     pub bytes_per_second: f64,
+    /// When flows that live now will have ended.
     pub expected_end: ExpectedEnd,
     /// The oldest flows, the oldest first; null where they were not asked for.
     pub blockers: Option<Vec<Flow>>,
@@ -27,10 +29,13 @@ pub struct Progress {
 /// The flows of a host in one phase. Ages in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PhaseProgress {
+    /// Live flows.
     pub live: u64,
+    /// Those of them that are idle.
     pub idle: u64,
     /// Half of the flows are not older, within 12.5 %.
     pub age_p50: u64,
+    /// Seconds, of the oldest.
     pub age_max: u64,
 }
 
@@ -38,8 +43,11 @@ pub struct PhaseProgress {
 /// not known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExpectedEnd {
+    /// Seconds until half of them have; null: not known yet.
     pub p50: Option<u64>,
+    /// The same of 90 of 100.
     pub p90: Option<u64>,
+    /// The same of 99 of 100.
     pub p99: Option<u64>,
     /// Ended flows that this rests on.
     pub measured: u64,

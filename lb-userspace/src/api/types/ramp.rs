@@ -16,7 +16,9 @@ pub struct RampStatus {
     pub full_in: u64,
     /// Seconds for which its new flows are watched yet.
     pub watched_for: u64,
+    /// Who asked for it.
     pub by: String,
+    /// Why, as who asked has put it; null: nothing was said.
     pub reason: Option<String>,
     /// Which new flows failed, so that the share stays as it is for now; null: it goes up.
     pub paused: Option<String>,

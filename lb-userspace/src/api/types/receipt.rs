@@ -55,7 +55,9 @@ impl Outcome {
 /// Receipts that an earlier version wrote have `appeared` 0 and need not.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Receipt {
+    /// Number of the drain.
     pub drain: u64,
+    /// The host that was drained.
     pub host: String,
     /// The only service that was drained; null: all.
     #[serde(default)]
@@ -64,10 +66,15 @@ pub struct Receipt {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub clients: Option<IpNet>,
+    /// How the flows came to their end.
     pub outcome: Outcome,
+    /// Who asked for it.
     pub by: String,
+    /// Why, as who asked has put it; null: nothing was said.
     pub reason: Option<String>,
+    /// Unix seconds.
     pub started_at: u64,
+    /// Unix seconds.
     pub ended_at: u64,
     /// Of the publication from which on no new flow reached the host; 0: there was none before the drain was taken back.
     #[serde(default)]
@@ -75,6 +82,7 @@ pub struct Receipt {
     /// As it was at the end.
     #[serde(default)]
     pub order: Order,
+    /// Live flows when it began.
     pub flows_at_start: u64,
     /// Flows that had no pin at the start and got one with their next packet, as flows do whose pin was evicted or lost.
     #[serde(default)]
@@ -110,10 +118,13 @@ pub struct Receipt {
     /// Packets and bytes that went to the host during the drain.
     #[serde(default)]
     pub packets: u64,
+    /// Bytes of IP packets to the host during the drain.
     #[serde(default)]
     pub bytes: u64,
+    /// Packets a second, on average.
     #[serde(default)]
     pub packets_per_second: f64,
+    /// Bytes a second, on average.
     #[serde(default)]
     pub bytes_per_second: f64,
     /// Of connections and datagram flows that ended by themselves during the drain, from their first packet to their last; null if there were
@@ -125,7 +136,9 @@ pub struct Receipt {
 /// Half of the values, and 99 of 100, are not longer. Seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Percentiles {
+    /// Of half of them.
     pub p50: u64,
+    /// Of 99 of 100.
     pub p99: u64,
 }
 
@@ -141,5 +154,6 @@ pub struct ReceiptQuery {
 /// Answer to `GET /v1/receipts`: the newest first. `GET /v1/receipts/ID` answers with one [`Receipt`].
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Receipts {
+    /// The newest first.
     pub receipts: Vec<Receipt>,
 }

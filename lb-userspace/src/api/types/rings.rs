@@ -8,16 +8,21 @@ use serde::{Deserialize, Serialize};
 /// `GET /v1/rings`
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Rings {
+    /// By number.
     pub rings: Vec<Ring>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Ring {
+    /// Number of the ring.
     pub id: u32,
+    /// How many slots it has.
     pub size: u32,
+    /// Number of its last publication.
     pub generation: u64,
     /// Services that use this ring.
     pub services: Vec<String>,
+    /// Hosts that may own slots of it.
     pub members: Vec<RingMember>,
     /// Slots with a handover under way.
     pub open_slots: u32,
@@ -25,7 +30,9 @@ pub struct Ring {
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RingMember {
+    /// Name of the host.
     pub host: String,
+    /// As in the config.
     pub weight: u16,
     /// Slots owned now.
     pub slots: u32,

@@ -184,7 +184,12 @@ mod tests {
             slots_moved: 1234,
             slots: 65_537,
             moves: vec![SlotChange { host: "b".to_owned(), before: 2000, after: 0 }],
-            leaving: vec![LeavingHost { host: "b".to_owned(), service: "web".to_owned(), live_flows: 1 }],
+            leaving: vec![LeavingHost {
+                host: "b".to_owned(),
+                service: "web".to_owned(),
+                live_flows: 1,
+                drain: None,
+            }],
             ending: vec![EndingService { service: "old".to_owned(), live_flows: 2 }],
             notes: vec!["c cannot be reached now".to_owned()],
         }

@@ -342,11 +342,10 @@ web-1: drained in 3m07s (drain 7, by alice: kernel update). 120 flows at the sta
         let mut drain = draining(7, "web-1", 37);
         assert_eq!(bounds(&drain), None);
         drain.order = Order {
-            share: None,
             deadline: Some(NOW + 580),
             at_deadline: AtDeadline::Reset,
-            spread: 0,
             lease: Some(NOW + 7140),
+            ..Order::default()
         };
         assert_eq!(
             began(&drain, Style::PLAIN),

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::api::types::{Event, Happening, Order};
 use crate::cli::terminal::Style;
 
-use super::number::{exact, plural};
+use super::number::{exact, percent, plural};
 use super::text::clean;
 
 /// `2026-01-02T03:04:05Z drained web-3: drained (drain 7, by alice: kernel update)`
@@ -73,6 +73,12 @@ fn words(happening: &Happening) -> String {
             let service = service.as_ref().map(|service| format!("for {service}: ")).unwrap_or_default();
             format!("{service}{why}")
         }
+        Happening::HostSuspected { service, why, .. } => format!("for {service}: {why}"),
+        Happening::PanicBegan { service, why }
+        | Happening::PanicEnded { service, why }
+        | Happening::StandbyJoined { service, why }
+        | Happening::StandbyLeft { service, why } => format!("{service}: {why}"),
+        Happening::HostCleared { service, .. } => format!("for {service}"),
         Happening::HostLeft { .. } | Happening::DaemonStopping => String::new(),
         Happening::ConfigApplied { revision, kind, by, reason, confirm_by } => {
             let until = if confirm_by.is_some() { ", to be confirmed" } else { "" };
@@ -100,6 +106,23 @@ fn words(happening: &Happening) -> String {
         }
         Happening::SelfUndrained { by, reason } => {
             format!("the balancer wants traffic again ({})", asked(by, reason))
+        }
+        Happening::MaintainBegan { run, name, by, reason, hosts } => {
+            format!("run {run}, {name}: {} ({})", plural(*hosts as u64, "host"), asked(by, reason))
+        }
+        Happening::MaintainStep { run, step, is_back, .. } => {
+            let back = if *is_back && step.is_in_work() { ", on its way back" } else { "" };
+            format!("{}{back} (run {run})", step.name())
+        }
+        Happening::MaintainEnded { run, name, outcome, why } => {
+            let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            format!("run {run}, {name}: {}{why}", outcome.name())
+        }
+        Happening::Shift { shift, service, from, to, state, wanted, why } => {
+            let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            let state = state.name().replace('_', " ");
+            let sides = format!("from {} to {}", from.join(","), to.join(","));
+            format!("shift {shift} of {service}: {} {sides}, {state}{why}", percent(*wanted))
         }
         Happening::Lost { count: Some(count) } => plural(*count, "event"),
         Happening::Lost { count: None } => "events of an earlier daemon may be missing".to_owned(),

@@ -170,6 +170,7 @@ pub fn status() -> Status {
             vip: "192.0.2.10".to_owned(),
             protocols: Protocol::Tcp.into(),
             ports: 443.into(),
+            split: None,
             forward: "l2".to_owned(),
             ring: 0,
             live_flows: live(37),

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::api::types::{CheckOutcome, CheckResult, CheckStatus, HealthReport, HealthTest, ServiceHealth};
+use crate::api::types::{
+    CheckOutcome, CheckResult, CheckStatus, HealthReport, HealthTest, PassiveStatus, ServiceHealth,
+};
 use crate::cli::terminal::Style;
 use crate::health::Oper;
 
@@ -22,12 +24,30 @@ const CHECKS: &[(&str, Align)] = &[
     ("WHY", Left),
 ];
 
+const PASSIVE: &[(&str, Align)] = &[
+    ("HOST", Left),
+    ("SERVICE", Left),
+    ("CLIENTS SAY", Left),
+    ("NEW", Right),
+    ("UNANSWERED", Right),
+    ("SYN AGAIN", Right),
+    ("RESET", Right),
+    ("ICMP", Right),
+    ("WHY", Left),
+];
+
 /// All checks, and what services make of it. `is_one`: of one host, with all results.
 pub fn report(report: &HealthReport, is_one: bool, style: Style) -> String {
     let now = crate::cli::now();
     let mut out = String::new();
     for service in report.services.iter().filter_map(words) {
         let _ = writeln!(out, "{}", wrap(&clean(&service, style.ascii), usize::from(style.width), 2));
+    }
+    if !report.passive.is_empty() {
+        out += &passive(&report.passive, now, style);
+    }
+    if report.checks.is_empty() && !report.passive.is_empty() {
+        return out;
     }
     if report.checks.is_empty() {
         out += "no checks: see [[services.checks]] in the config\n";
@@ -49,6 +69,38 @@ pub fn report(report: &HealthReport, is_one: bool, style: Style) -> String {
         }
     }
     out
+}
+
+/// How clients fare: of the last moments, as many as had flows enough of each host.
+fn passive(states: &[PassiveStatus], now: u64, style: Style) -> String {
+    let mut grid = Grid::new(PASSIVE, style);
+    for of in states {
+        let out_for = of.until.map(|until| duration(until.saturating_sub(now)));
+        let state = match (of.oper, out_for) {
+            (Oper::Down, Some(left)) => format!("DOWN for {left} more"),
+            (Oper::Down, None) => "DOWN".to_owned(),
+            _ if !of.suspected.is_empty() => "SUSPECTED".to_owned(),
+            _ if of.new_flows == 0 => "too few flows".to_owned(),
+            _ => "well".to_owned(),
+        };
+        let mut whys: Vec<String> = of.suspected.iter().map(|suspected| suspected.why.clone()).collect();
+        whys.extend(of.doubt.iter().map(|doubt| format!("it stays in use: {doubt}")));
+        if of.oper == Oper::Down {
+            whys = vec![of.why.clone()];
+        }
+        grid.row([
+            of.host.clone(),
+            of.service.clone(),
+            state,
+            of.new_flows.to_string(),
+            of.unanswered.to_string(),
+            of.syns_again.to_string(),
+            of.client_resets.to_string(),
+            of.unreachables.to_string(),
+            whys.join("; "),
+        ]);
+    }
+    grid.render()
 }
 
 /// What is not usual about a service.
@@ -162,7 +214,7 @@ mod tests {
             spared: Vec::new(),
             waiting: Vec::new(),
         };
-        let report = HealthReport { checks: vec![check], services: vec![service] };
+        let report = HealthReport { checks: vec![check], services: vec![service], passive: Vec::new() };
         let text = super::report(&report, false, Style::PLAIN);
         assert!(text.starts_with("web: web-3 get no new flows\n"), "{text}");
         assert!(text.contains("web-3") && text.contains("DOWN") && text.contains("+x"), "{text}");

@@ -96,7 +96,7 @@ fn state(host: &PlannedHost) -> &'static str {
         (AdminState::Drained, _) => "drained",
         (AdminState::Disabled, _) => "disabled",
         (AdminState::Active, OperState::Down) => "down",
-        (AdminState::Active, OperState::Up) => "active",
+        (AdminState::Active, OperState::Up | OperState::Unknown) => "active",
     }
 }
 

@@ -223,11 +223,11 @@ ID  HOST   OUTCOME      AGO   TOOK  FLOWS  ENDED  MOVED  RESET  SILENT  LEFT  BY
     #[test]
     fn the_whole_in_words() {
         let order = Order {
-            share: None,
             deadline: Some(NOW - 7),
             at_deadline: AtDeadline::Reset,
             spread: 3,
             lease: Some(NOW + 7200),
+            ..Order::default()
         };
         let receipt = Receipt {
             generation: 12,

@@ -16,7 +16,8 @@ use super::text::{Align, Grid, clean, wrap};
 
 use Align::{Left, Right};
 
-const HOSTS: &[(&str, Align)] = &[
+/// Columns of [`host_row`].
+pub const HOSTS: &[(&str, Align)] = &[
     ("HOST", Left),
     ("ADMIN", Left),
     ("OPER", Left),
@@ -92,14 +93,17 @@ pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
 
     for leaving in &status.leaving {
         let flows = plural(leaving.live_flows, "live flow");
-        let words =
-            format!("{} has left {} by the config: {flows} to their end", leaving.host, leaving.service);
+        let drain = leaving.drain.map(|drain| format!(" (drain {drain})")).unwrap_or_default();
+        let words = format!(
+            "{} has left {} by the config{drain}: {flows} to their end",
+            leaving.host, leaving.service
+        );
         paragraph(&mut out, &words, style);
     }
 
     // For one service or some clients alone.
-    let backends = status.services.iter().flat_map(|service| &service.backends);
-    for drain in backends.filter_map(|backend| backend.drain.as_ref()).chain(&status.drains_of_clients) {
+    let of_services = status.services.iter().flat_map(|service| &service.backends);
+    for drain in of_services.filter_map(|backend| backend.drain.as_ref()).chain(&status.drains_of_clients) {
         match drain.state.as_str() {
             "draining" => paragraph(&mut out, &drain_line(drain, now), style),
             "drained" => {
@@ -115,26 +119,16 @@ pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
         services.row(service_row(s));
     }
     section(&mut out, services, "no services");
+    for shift in status.services.iter().filter_map(|service| service.split.as_ref()) {
+        paragraph(&mut out, &super::shift::split(shift), style);
+    }
     for line in narrow_paths(status) {
         paragraph(&mut out, &line, style);
     }
 
     if all {
-        let mut backends = Grid::new(BACKENDS, style);
-        for s in &status.services {
-            for b in &s.backends {
-                backends.row([
-                    s.name.clone(),
-                    b.host.clone(),
-                    b.address.clone(),
-                    live(b.live_flows),
-                    rate(b.traffic.new_flows_per_second),
-                    rate(b.traffic.packets_per_second),
-                    b.next_hop.clone(),
-                ]);
-            }
-        }
-        section(&mut out, backends, "no backends");
+        out.push('\n');
+        out.push_str(&backends(status, None, style));
         let mut reasons = Grid::new(REASONS, style);
         for (reason, packets) in &status.reasons {
             reasons.row([reason.clone(), exact(*packets)]);
@@ -208,12 +202,30 @@ fn alarms(out: &mut String, status: &Status, style: Style) {
 /// An empty line, then the table, or the words in its place.
 fn section(out: &mut String, grid: Grid, when_empty: &str) {
     out.push('\n');
-    if grid.is_empty() {
-        out.push_str(when_empty);
-        out.push('\n');
-    } else {
-        out.push_str(&grid.render());
+    out.push_str(&table(grid, when_empty));
+}
+
+fn table(grid: Grid, when_empty: &str) -> String {
+    if grid.is_empty() { format!("{when_empty}\n") } else { grid.render() }
+}
+
+/// With next hops; of one host, or of all.
+pub fn backends(status: &Status, host: Option<&str>, style: Style) -> String {
+    let mut grid = Grid::new(BACKENDS, style);
+    for s in &status.services {
+        for b in s.backends.iter().filter(|backend| host.is_none_or(|host| backend.host == host)) {
+            grid.row([
+                s.name.clone(),
+                b.host.clone(),
+                b.address.clone(),
+                live(b.live_flows),
+                rate(b.traffic.new_flows_per_second),
+                rate(b.traffic.packets_per_second),
+                b.next_hop.clone(),
+            ]);
+        }
     }
+    table(grid, "no backends")
 }
 
 fn paragraph(out: &mut String, text: &str, style: Style) {
@@ -221,22 +233,32 @@ fn paragraph(out: &mut String, text: &str, style: Style) {
     out.push('\n');
 }
 
-fn host_row(host: &HostStatus) -> [String; 13] {
+/// What the operator wants of a host, in a word.
+pub fn admin(host: &HostStatus) -> &'static str {
+    match host.admin {
+        AdminState::Active => "active",
+        AdminState::Draining => "draining",
+        AdminState::Drained => "drained",
+        AdminState::Disabled => "disabled",
+    }
+}
+
+/// What is known of it.
+pub fn oper(host: &HostStatus) -> String {
+    match host.oper {
+        OperState::Down => "DOWN".to_owned(),
+        _ if !host.down_for.is_empty() => format!("DOWN for {}", host.down_for.len()),
+        OperState::Up => "up".to_owned(),
+        OperState::Unknown => "unknown".to_owned(),
+    }
+}
+
+pub fn host_row(host: &HostStatus) -> [String; 13] {
     let (flows, traffic) = (host.live_flows, host.traffic);
     [
         host.name.clone(),
-        match host.admin {
-            AdminState::Active => "active",
-            AdminState::Draining => "draining",
-            AdminState::Drained => "drained",
-            AdminState::Disabled => "disabled",
-        }
-        .to_owned(),
-        match host.oper {
-            OperState::Up if host.down_for.is_empty() => "up".to_owned(),
-            OperState::Up => format!("DOWN for {}", host.down_for.len()),
-            OperState::Down => "DOWN".to_owned(),
-        },
+        admin(host).to_owned(),
+        oper(host),
         host.weight.to_string(),
         percent(host.share),
         live(flows),

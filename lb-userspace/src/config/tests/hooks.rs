@@ -25,7 +25,7 @@ fn each_event_may_have_a_command() {
     assert_eq!(hooks.timeout, Duration::from_secs(5));
     assert_eq!(hooks.commands.keys().copied().collect::<Vec<_>>(), told.copied().collect::<Vec<_>>());
     assert_eq!(hooks.commands[&EventName::Drained], "echo drained");
-    assert_eq!(schema::HOOKS.len(), 1 + hooks.commands.len());
+    assert_eq!(schema::HOOKS.fields.len(), 1 + hooks.commands.len());
 }
 
 #[test]

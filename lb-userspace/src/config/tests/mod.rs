@@ -1,6 +1,7 @@
 //! Tests of the config as a whole: its rules, its robustness and its reference.
 
 mod drains;
+mod fields;
 mod files;
 mod health;
 mod hooks;

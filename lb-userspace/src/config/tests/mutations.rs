@@ -15,8 +15,8 @@ use super::EXAMPLE;
 use crate::api::types::EventName;
 use crate::model::{
     Affinity, Api, Check, Family, FlowPolicy, FlowTable, Forward, Fragments, Health, Hooks, Host, Interface,
-    Model, OuterSource, Percent, Ping, PortRange, Ports, Probe, Protocol, Protocols, Reach, Retention, Rules,
-    Service, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
+    Metrics, Model, OuterSource, Percent, Ping, PortRange, Ports, Probe, Protocol, Protocols, Reach,
+    Retention, Rules, Service, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
 };
 
 /// A change to the bytes of a text.
@@ -84,6 +84,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         "on_drained = \"true\"",
         "[api]\nread_group = \"a\"",
         "[announce]\ninterface = \"lo\"",
+        "[metrics]\nlisten = \"[::]:1\"",
     ]);
     prop_oneof![
         (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Mutation::Replace(at, byte)),
@@ -370,6 +371,7 @@ prop_compose! {
         hooks in hooks(),
         keep in (1..=3650u64, 100..=1_000_000u32),
         api in api(),
+        listen in any::<bool>(),
     ) -> Model {
         let [one, other] = modes;
         let v4 = v4.map(|length| Ipv4Net::new(Ipv4Addr::new(100, 0, 0, 0), length).unwrap());
@@ -394,6 +396,7 @@ prop_compose! {
             journal: Retention { keep_for: Duration::from_secs(keep.0 * 86_400), keep_revisions: keep.1 },
             api,
             // The writer of services may have prefixes.
+            metrics: Metrics { listen: listen.then(|| "[::1]:9464".parse().unwrap()) },
             announce: None,
             hosts: BTreeMap::new(),
             services: Vec::new(),
@@ -478,6 +481,9 @@ fn write(model: &Model) -> String {
         if let Some(group) = group {
             writeln!(toml, "{field} = {group:?}").unwrap();
         }
+    }
+    if let Some(listen) = &model.metrics.listen {
+        writeln!(toml, "[metrics]\nlisten = \"{listen}\"").unwrap();
     }
     if let Some(interface) = &model.announce {
         writeln!(toml, "[announce]\ninterface = {interface:?}").unwrap();
@@ -566,7 +572,8 @@ fn health(health: &Health) -> String {
     let ramp = health.ramp.map(|ramp| format!("ramp = \"{}\"\n", time(ramp))).unwrap_or_default();
     format!(
         "interval = \"{}\"\ntimeout = \"{}\"\njitter = \"{}\"\nrise = {}\nfall = {}\ndamping = \"{}\"\ndown_flows = \"{}\"\n\
-         down_after = \"{}\"\npanic = \"{}\"\nmax_ejected = \"{}\"\njoin_below = \"{}\"\nleave_at = \"{}\"\n{ramp}",
+         down_after = \"{}\"\npanic = \"{}\"\nmax_ejected = \"{}\"\njoin_below = \"{}\"\nleave_at = \"{}\"\n{ramp}\
+         passive = {{ action = \"{}\", window = \"{}\", least_flows = {}, failing = \"{}\", hold = \"{}\", longest_hold = \"{}\", max_ejected = \"{}\" }}\n",
         time(health.interval),
         time(health.timeout),
         health.jitter,
@@ -579,6 +586,13 @@ fn health(health: &Health) -> String {
         health.max_ejected,
         health.join_below,
         health.leave_at,
+        health.passive.action,
+        time(health.passive.window),
+        health.passive.least_flows,
+        health.passive.failing,
+        time(health.passive.hold),
+        time(health.passive.longest_hold),
+        health.passive.max_ejected,
     )
 }
 

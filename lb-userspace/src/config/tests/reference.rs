@@ -1,170 +1,212 @@
-//! The example and the reference for operators say what the code does.
+//! docs/configuration-reference.md is made of the tables of fields; documents and example for operators say what the code does.
 
-use std::time::Duration;
+use std::fmt::Write as _;
 
 use super::super::limits::{self, default};
-use super::super::schema::{self, Fields};
+use super::super::reader::unit;
+use super::super::schema::{Change, Field, Form, INTERFACE, TABLES, Table, Usual};
 use super::super::{Loaded, parse};
 use super::EXAMPLE;
 
-const REFERENCE: &str = include_str!("../../../../docs/configuration.md");
+const EXPLANATION: &str = include_str!("../../../../docs/configuration.md");
+const LIMITS: &str = include_str!("../../../../docs/limits.md");
 
-/// Each section's heading in the reference, its header in TOML, and its fields.
-const SECTIONS: [(&str, &str, Fields); 12] = [
-    ("## Top of the file", "", schema::TOP),
-    ("## `[flow_table]`", "[flow_table]", schema::FLOW_TABLE),
-    ("## `[timeouts]`", "[timeouts]", schema::TIMEOUTS),
-    ("## `[rules]`", "[rules]", schema::RULES),
-    ("## `[health]`", "[health]", schema::HEALTH),
-    ("## `[hooks]`", "[hooks]", schema::HOOKS),
-    ("## `[journal]`", "[journal]", schema::JOURNAL),
-    ("## `[api]`", "[api]", schema::API),
-    ("## `[announce]`", "[announce]", schema::ANNOUNCE),
-    ("## `[hosts.NAME]`", "[hosts.a]", schema::HOST),
-    ("## `[[services]]`", "[[services]]", schema::SERVICE),
-    ("## `[[services.checks]]`", "[[services.checks]]", schema::CHECK),
-];
+const BEFORE: &str = "# Configuration reference
+
+<!-- Made from the tables of fields, lb-userspace/src/config/schema: SLUICE_WRITE_DOCS=1 cargo test -p lb-userspace --lib reference -->
+
+Every table and field of the config file. What is behind them, and a file to begin with: [configuration](configuration.md).
+
+- *Default*: what counts where a file has no such line. *Required*: it must have one.
+- *Change*: what brings another value in force. *Apply*: [`sluice apply`](operations.md#the-config-changed), or a reload; no live flow is lost.
+  *Restart*: [a restart of the daemon](operations.md#another-version-another-size) with its own file changed, which loses none either.
+  *Detach*: `sluice detach` and a start, which forgets all flows.
+- A *duration* is a number with its unit, in quotes: `\"500ms\"`, `\"90s\"`, `\"1h 30m\"`. A *percentage* is a whole one, in quotes: `\"50%\"`.
+- A field that is not here is refused, as is a value that does not fit.
+";
 
 fn accepted(toml: &str) -> Loaded {
     parse(toml, "test.toml").unwrap_or_else(|errors| panic!("{errors}\n{toml}"))
 }
 
-/// The rows of a section's table: field, default, and the rest.
-fn rows(heading: &str) -> Vec<(&'static str, &'static str, &'static str)> {
-    let start = REFERENCE.find(heading).unwrap_or_else(|| panic!("no section {heading}"));
-    let section = &REFERENCE[start + heading.len()..];
-    let section = &section[..section.find("\n## ").unwrap_or(section.len())];
-    let cells = |line: &'static str| {
-        let mut cells = line.strip_prefix("| `")?.splitn(3, '|').map(str::trim);
-        Some((cells.next()?.trim_matches('`'), cells.next()?, cells.next()?))
-    };
-    section.lines().filter_map(cells).collect()
+/// As GitHub makes it of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
 }
 
-#[test]
-fn every_field_has_a_row_in_its_section_and_no_other_has() {
-    for (heading, _, fields) in SECTIONS {
-        let documented: Vec<&str> = rows(heading).iter().map(|(field, ..)| *field).collect();
-        let sections = [
-            "flow_table",
-            "timeouts",
-            "rules",
-            "health",
-            "hooks",
-            "journal",
-            "api",
-            "announce",
-            "hosts",
-            "services",
-        ];
-        let is_section = |field: &&&str| heading.contains("Top") && sections.contains(*field);
-        let expected: Vec<&str> = fields.iter().filter(|field| !is_section(field)).copied().collect();
-        assert_eq!(documented, expected, "under {heading}");
-    }
-}
-
-/// Their table is one of an array, so they have no row of their own.
-#[test]
-fn what_an_interface_may_have_of_its_own_is_shown() {
-    let [name, mode] = schema::INTERFACE else { panic!("{:?}", schema::INTERFACE) };
-    for text in [REFERENCE, EXAMPLE] {
-        assert!(text.contains(&format!("{{ {name} = \"eth1\", {mode} = \"generic\" }}")));
-    }
-}
-
-#[test]
-fn defaults_of_the_reference_are_those_of_the_code() {
-    let hosts_and_service = |host: &str, service: &str| {
-        format!(
-            "[hosts.a]\naddresses = [\"10.0.0.1\"]\n{host}[hosts.b]\naddresses = [\"10.0.0.2\"]\n\
-             [[services]]\nname = \"s\"\nvip = \"203.0.113.1\"\nprotocol = \"tcp\"\nport = 1\n{service}"
-        )
-    };
-    let sparse = accepted(&format!("interfaces = [\"eth0\"]\n{}", hosts_and_service("", "")));
-    let mut written = vec![String::new(); SECTIONS.len()];
-    let mut count = 0;
-    for (index, (heading, _, _)) in SECTIONS.iter().enumerate() {
-        for (field, default, _) in rows(heading) {
-            if let Some(value) = default.strip_prefix('`').and_then(|value| value.strip_suffix('`')) {
-                written[index] += &format!("{field} = {value}\n");
-                count += 1;
-            }
-        }
-    }
-    assert_eq!(count, 5 + 2 + 5 + 2 + 12 + 1 + 2 + 2 + 6, "defaults that are values: {written:?}");
-    let full = format!(
-        "interfaces = [\"eth0\"]\n{}[flow_table]\n{}[timeouts]\n{}[rules]\n{}[health]\n{}[hooks]\n{}[journal]\n{}{}",
-        written[0],
-        written[1],
-        written[2],
-        written[3],
-        written[4],
-        written[5],
-        written[6],
-        hosts_and_service(&written[9], &written[10])
-    );
-    assert_eq!(accepted(&full).model, sparse.model);
-    assert_eq!(sparse.model.timeouts, default::TIMEOUTS);
-    assert_eq!(sparse.model.services[0].hosts, ["a", "b"], "all hosts of the VIP's family");
-    assert_eq!(sparse.model.hash_key, None);
-}
-
-#[test]
-fn fields_without_a_default_are_said_to_be_required() {
-    for (heading, _, _) in SECTIONS {
-        for (field, default, _) in rows(heading) {
-            let required = ["interfaces", "interface", "addresses", "name", "vip", "protocol", "type"]
-                .contains(&field)
-                || field == "port" && heading == "## `[[services]]`";
-            assert_eq!(default == "required", required, "{field} under {heading}");
+fn heading(header: &str) -> String {
+    match header {
+        "" => "Top of the file".to_owned(),
+        header if header.starts_with('[') => format!("`{header}`"),
+        header => {
+            let mut letters = header.chars();
+            letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
         }
     }
 }
 
+/// Digits in groups, as TOML takes them, where there are many.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    if number < 100_000 {
+        return digits;
+    }
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('_');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn form(form: &Form) -> String {
+    let linked = |header: &str| format!("[`{header}`](#{})", anchor(header));
+    match form {
+        Form::Text(of) => format!("string: {of}"),
+        Form::Texts(of) => format!("array of strings: {of}"),
+        Form::Any(what) => (*what).to_owned(),
+        Form::Choice(words) => {
+            let quoted: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
+            quoted.join(", ")
+        }
+        Form::Number(first, last, of) => {
+            format!("integer, {} to {} {of}", grouped(*first), grouped(*last)).trim_end().to_owned()
+        }
+        Form::Duration(first, last, of) => {
+            format!("duration, {} to {}, whole {of}", unit(*first), unit(*last))
+        }
+        Form::Percent(first, last) => format!("percentage, {first}% to {last}%"),
+        Form::Flag => "`true` or `false`".to_owned(),
+        Form::Table(header) => format!("table {}", linked(header)),
+        Form::Tables(header) => format!("array of tables {}", linked(header)),
+    }
+}
+
+fn row(field: &Field) -> String {
+    let usual = match field.usual {
+        Usual::Required => "required".to_owned(),
+        Usual::Value(value) => format!("`{value}`"),
+        Usual::As(what) => what.to_owned(),
+        Usual::None => "none".to_owned(),
+    };
+    let change = match field.change {
+        Change::Apply => "apply",
+        Change::Restart => "restart",
+        Change::Detach => "detach",
+    };
+    let cells =
+        [format!("`{}`", field.name), form(&field.form), usual, change.to_owned(), prose(field.about)];
+    let cells = cells.map(|cell| cell.replace('|', "\\|"));
+    format!("| {} |\n", cells.join(" | "))
+}
+
+fn prose(lines: &[&str]) -> String {
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
+
+fn reference() -> String {
+    let mut text = BEFORE.to_owned();
+    for Table { header, about, fields } in TABLES {
+        let lines: Vec<&str> = about.iter().map(|line| line.trim()).collect();
+        write!(text, "\n## {}\n\n{}\n\n", heading(header), lines.join("\n")).unwrap();
+        text += "| field | type and range | default | change | meaning |\n|---|---|---|---|---|\n";
+        fields.iter().for_each(|field| text += &row(field));
+    }
+    text
+}
+
+#[test]
+fn the_reference_in_docs_is_this_one() {
+    crate::made::is_kept("configuration-reference.md", &reference());
+}
+
+/// Each field is described in one place.
+#[test]
+fn the_explanation_has_no_row_of_a_field() {
+    for field in TABLES.iter().flat_map(|table| table.fields) {
+        assert!(!EXPLANATION.contains(&format!("| `{}` |", field.name)), "{}", field.name);
+    }
+    assert!(EXPLANATION.contains("(configuration-reference.md)"));
+}
+
+#[test]
+fn a_small_file_comes_to_the_defaults_of_the_code() {
+    let model = accepted(
+        "interfaces = [\"eth0\"]\n[hosts.a]\naddresses = [\"10.0.0.1\"]\n[hosts.b]\naddresses = [\"10.0.0.2\"]\n\
+         [[services]]\nname = \"s\"\nvip = \"203.0.113.1\"\nprotocol = \"tcp\"\nport = 1\n",
+    )
+    .model;
+    assert_eq!(model.timeouts, default::TIMEOUTS);
+    assert_eq!(model.services[0].hosts, ["a", "b"], "all hosts of the VIP's family");
+    assert_eq!(model.hash_key, None);
+}
+
+/// Those that stand in a comment, and not in a range.
 #[test]
 fn the_limits_of_the_reference_are_those_of_the_code() {
     let numbers = [
-        limits::MAX_HOSTS as u64,
-        limits::MAX_MEMBER_SETS as u64,
-        limits::MAX_SERVICES as u64,
-        limits::MAX_BACKENDS as u64,
-        limits::MAX_RECORDS as u64,
-        limits::MAX_RANGES as u64,
-        limits::MAX_PREFIX_LENGTHS as u64,
-        (*limits::MSS.start()).into(),
-        (*limits::MSS.end()).into(),
-        super::super::ONE_PIECE.into(),
-        limits::MAX_NAME as u64,
-        limits::MAX_CHECKS as u64,
-        limits::MAX_ALL_CHECKS as u64,
-        limits::MAX_PAYLOAD as u64,
-        limits::MAX_INTERFACE_NAME as u64,
-        (*limits::RING_SIZE.start()).into(),
-        (*limits::RING_SIZE.end()).into(),
-        (*limits::PINS.start()).into(),
-        (*limits::PINS.end()).into(),
-        limits::SLOTS_PER_MEMBER.into(),
+        limits::MAX_HOSTS,
+        limits::MAX_MEMBER_SETS,
+        limits::MAX_SERVICES,
+        limits::MAX_BACKENDS,
+        limits::MAX_RECORDS,
+        limits::MAX_RANGES,
+        limits::MAX_PREFIX_LENGTHS,
+        limits::MAX_OWN_TIMEOUTS,
+        limits::MAX_NAME,
+        limits::MAX_CHECKS,
+        limits::MAX_ALL_CHECKS,
+        limits::MAX_PAYLOAD,
+        limits::MAX_COMMAND,
+        limits::MAX_INTERFACE_NAME,
+        limits::SLOTS_PER_MEMBER as usize,
     ];
-    let words: Vec<&str> = REFERENCE
-        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .filter(|word| !word.is_empty())
-        .collect();
-    let plain: Vec<String> = words.iter().map(|word| word.replace('_', "")).collect();
+    let reference = reference();
+    let words = reference.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+    let plain: Vec<String> = words.map(|word| word.replace('_', "")).collect();
     for number in numbers {
         assert!(plain.contains(&number.to_string()), "{number} is not in the reference");
     }
+    assert!(EXPLANATION.contains(&super::super::ONE_PIECE.to_string()));
     let lengths = [limits::VIP_V4, limits::VIP_V6, limits::OUTER_V4, limits::OUTER_V6];
     assert_eq!(lengths, [8..=32, 32..=128, 8..=31, 32..=127], "as the reference has them");
-    let default = format!("| `gue_port` | `{}` |", default::GUE_PORT);
-    assert!(REFERENCE.contains(&default));
-    assert_eq!(limits::TIMEOUT, Duration::from_secs(1)..=Duration::from_secs(86_400));
-    assert!(REFERENCE.contains("1s to 24h"));
+}
+
+/// Each row of their table has the numbers of the code, in its order.
+#[test]
+fn the_page_of_limits_has_those_of_the_code() {
+    let rows = [
+        ("hosts", vec![limits::MAX_HOSTS]),
+        ("services", vec![limits::MAX_SERVICES]),
+        ("pairs", vec![limits::MAX_BACKENDS]),
+        ("records", vec![limits::MAX_RECORDS]),
+        ("different sets of hosts", vec![limits::MAX_MEMBER_SETS]),
+        ("slots", vec![*limits::RING_SIZE.end() as usize]),
+        ("pins", vec![*limits::PINS.end() as usize]),
+        ("ranges", vec![limits::MAX_RANGES]),
+        ("lengths", vec![limits::MAX_PREFIX_LENGTHS]),
+        ("sets of timeouts", vec![limits::MAX_OWN_TIMEOUTS]),
+        ("checks", vec![limits::MAX_CHECKS, limits::MAX_ALL_CHECKS]),
+        ("letters", vec![limits::MAX_NAME]),
+    ];
+    for (begins, numbers) in rows {
+        let row = LIMITS.lines().find(|line| line.starts_with(&format!("| {begins}")));
+        let row = row.unwrap_or_else(|| panic!("no row {begins}"));
+        let most = row.split('|').nth(2).unwrap().trim();
+        let said: Vec<usize> =
+            most.split("; ").map(|number| number.replace('_', "").parse().unwrap()).collect();
+        assert_eq!(said, numbers, "{row}");
+    }
+    assert!(LIMITS.contains(&format!("{} for each host of a service", limits::SLOTS_PER_MEMBER)));
 }
 
 #[test]
-fn toml_of_the_reference_parses() {
+fn toml_of_the_explanation_parses() {
     let blocks: Vec<&str> =
-        REFERENCE.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        EXPLANATION.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(!blocks.is_empty());
     for block in blocks {
         accepted(block);
@@ -177,15 +219,20 @@ fn the_example_shows_every_field_and_each_line_of_it_is_used() {
     let full = accepted(&with_key).model;
     assert!(full.hash_key.is_some());
     assert_eq!(accepted(EXAMPLE).model.hash_key, None, "nobody should run with the example's key");
-    for (_, header, fields) in SECTIONS {
-        for field in fields {
+    // Those of an interface are shown in the text and in a comment.
+    let [name, mode] = INTERFACE.fields else { panic!("{INTERFACE:?}") };
+    let own = format!("{{ {} = \"eth1\", {} = \"generic\" }}", name.name, mode.name);
+    assert!(EXAMPLE.contains(&own) && reference().contains(&own));
+    for table in TABLES.iter().filter(|table| table.header != INTERFACE.header) {
+        for field in table.names() {
             let shown = with_key.lines().map(|line| line.trim_start_matches("# ")).any(|line| {
                 line.starts_with(&format!("{field} = "))
                     || line.starts_with(&format!("[{field}"))
                     || line.starts_with(&format!("[[{field}"))
+                    || line.starts_with(&format!("[health.{field}]"))
                     || line.starts_with(&format!("[[services.{field}]]"))
             });
-            assert!(shown, "{field} of {header:?} is not in the example");
+            assert!(shown, "{field} of {:?} is not in the example", table.header);
         }
     }
     // A field that the reader took without looking at it could hold anything.

@@ -30,6 +30,19 @@ fn what_is_left_out_lets_nobody_in_and_announces_nothing() {
 }
 
 #[test]
+fn metrics_are_served_where_it_says_and_nowhere_else() {
+    let listen = |text: &str| parse(&config(text, "203.0.113.1"), "f").unwrap().model.metrics.listen;
+    assert_eq!(listen(""), None);
+    assert_eq!(listen("[metrics]\n"), None);
+    assert_eq!(listen("[metrics]\nlisten = \"[::1]:9464\"\n"), Some("[::1]:9464".parse().unwrap()));
+    for wrong in ["9464", "localhost:9464", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", ""] {
+        let (problem, hint) = only(&format!("[metrics]\nlisten = \"{wrong}\"\n"), "203.0.113.1");
+        assert!(problem.starts_with("3:10 metrics.listen: "), "{problem}");
+        assert!(hint.contains("127.0.0.1:9464"), "{hint}");
+    }
+}
+
+#[test]
 fn groups_and_interfaces_that_cannot_be_are_refused() {
     for group in ["", "a b", "a:b", "123456789012345678901234567890123"] {
         let (problem, _) = only(&format!("[api]\nread_group = \"{group}\"\n"), "203.0.113.1");

@@ -142,6 +142,9 @@ fn stats() -> Shape {
         moved,
         reset,
         kicked,
+        syns_again,
+        unanswered,
+        client_resets,
         entered,
         left,
     });

@@ -249,7 +249,7 @@ fn by(order: Order) -> Run {
 }
 
 fn order(at_deadline: AtDeadline) -> Order {
-    Order { deadline: Some(1060), at_deadline, spread: 10, lease: None, share: None }
+    Order { deadline: Some(1060), at_deadline, spread: 10, ..Order::default() }
 }
 
 #[test]
@@ -349,8 +349,13 @@ fn an_order_is_amended_by_the_next_drain() {
         [Action::Amend { drain: 7, order: kept }, Action::UnsealHost(HOST.to_owned()), Action::PublishTables]
     );
     // Of a drain that is done, only the lease counts.
-    let other =
-        Order { deadline: Some(5), at_deadline: AtDeadline::Move, spread: 1, lease: Some(2000), share: None };
+    let other = Order {
+        deadline: Some(5),
+        at_deadline: AtDeadline::Move,
+        spread: 1,
+        lease: Some(2000),
+        ..Order::default()
+    };
     let leased = Order { lease: Some(2000), ..first };
     let actions = run.offer(bounded(10, other, gauges(0)), 1050);
     assert_eq!(actions, [Action::Amend { drain: 7, order: leased }]);

@@ -30,11 +30,11 @@ fn any_order() -> impl Strategy<Value = Order> {
     let time = || prop::option::of(0u64..60);
     let action = prop_oneof![Just(AtDeadline::Keep), Just(AtDeadline::Move), Just(AtDeadline::Reset)];
     (time(), action, 0u16..4, time()).prop_map(|(deadline, at_deadline, spread, lease)| Order {
-        share: None,
         deadline,
         at_deadline,
         spread,
         lease,
+        ..Order::default()
     })
 }
 

@@ -252,11 +252,11 @@ fn any_order() -> impl Strategy<Value = Order> {
     let (deadline, lease) =
         (prop::option::of(0u64..60), prop_oneof![3 => Just(None), 1 => (1u64..99).prop_map(Some)]);
     (deadline, action, 0u16..7, lease).prop_map(|(deadline, at_deadline, spread, lease)| Order {
-        share: None,
         deadline,
         at_deadline,
         spread,
         lease,
+        ..Order::default()
     })
 }
 

@@ -65,6 +65,14 @@ fn config() -> Result<Arc<ClientConfig>, Error> {
     Ok(CONFIG.get_or_init(|| Arc::new(config)).clone())
 }
 
+/// A name as in a header may have a port, and an IPv6 address has brackets there.
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or(rest, |(address, _)| address),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    }
+}
+
 /// The handshake. `host`: the name that is asked for, if any.
 pub(super) async fn connect(
     stream: TcpStream,
@@ -73,8 +81,7 @@ pub(super) async fn connect(
     steps: &mut Steps,
 ) -> Result<TlsStream<TcpStream>, Failure> {
     let config = config().map_err(|error| Failure::Own(format!("no TLS: {error}")))?;
-    // A name as in a header may have a port.
-    let name = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name).to_owned());
+    let name = host.map(|host| without_port(host).to_owned());
     let name = match name.map(ServerName::try_from) {
         Some(Ok(name)) => name,
         Some(Err(error)) => return Err(Failure::Own(format!("{error}"))),
@@ -87,4 +94,23 @@ pub(super) async fn connect(
         format!("handshake done, {}", version.and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default())
     });
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_headers_are_names_of_servers() {
+        for (host, name) in [
+            ("x.org", "x.org"),
+            ("x.org:8443", "x.org"),
+            ("192.0.2.1:8443", "192.0.2.1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:8443", "2001:db8::1"),
+        ] {
+            assert_eq!(without_port(host), name);
+            assert!(ServerName::try_from(name.to_owned()).is_ok(), "{name}");
+        }
+    }
 }

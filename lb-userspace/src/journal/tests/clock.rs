@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::types::{AtDeadline, Order, Outcome};
 use crate::drain::{Drain, SelfDrain};
@@ -46,6 +46,14 @@ fn filled(path: &Path) -> Journal {
         done_at: Some(NOW + 9),
     };
     journal.note_self(Kind::SelfDrain, Some(&own), &by("ann")).expect("noted");
+    for step in ["working", "done"] {
+        let run = json!({ "hosts": [{ "step": step, "since": NOW + 3 }], "windows": { "not_after": NOW } });
+        let kind = RunKind::Maintain;
+        let noted = journal.begin_run(kind, |_| run.clone(), &by("ann"), |number| json!({ "run": number }));
+        let run = noted.expect("noted");
+        let number = journal.runs_under_way::<Value>(kind).expect("readable").len() as u64;
+        journal.note_run(kind, number, &run, step == "done", &by("ann"), &json!({})).expect("noted");
+    }
     journal
 }
 
@@ -65,6 +73,8 @@ fn times(journal: &Journal) -> Vec<Option<i64>> {
     times.extend(generations.iter().map(|one| after(one["at"].as_u64().expect("a time"))));
     let own = journal.self_drain().expect("readable").expect("drained");
     times.extend([after(own.started_at), own.done_at.and_then(after)]);
+    let run = journal.runs_under_way::<Value>(RunKind::Maintain).expect("readable").remove(0);
+    times.push(after(run["hosts"][0]["since"].as_u64().expect("a time")));
     times
 }
 
@@ -89,6 +99,10 @@ fn what_is_open_has_as_many_seconds_left_as_it_had() {
     moved[3] = Some(0);
     assert_eq!(times(&journal), moved, "all but the beginning of what has ended");
     assert_eq!(journal.receipts(None, 9).expect("readable"), receipts);
+    let over = journal.last_runs::<Value>(RunKind::Maintain, 9).expect("readable");
+    assert_eq!(over[0]["hosts"][0]["since"], NOW + 3, "what is over has its report");
+    let under_way = journal.runs_under_way::<Value>(RunKind::Maintain).expect("readable");
+    assert_eq!(under_way[0]["windows"]["not_after"], NOW, "by the wall clock");
     let noted = journal.revision(last + 1).expect("readable").expect("there");
     assert_eq!((noted.kind.as_str(), &noted.detail), ("clock", &json!({ "seconds": HOUR })));
     // Once, also if the daemon ends before its start is noted.

@@ -27,7 +27,13 @@ fn the_config_in_force_and_those_before_are_kept_once_each() {
     let third = apply(&mut journal, &NewConfig { seen: None, ..config("one") }).expect("noted");
     drop(journal);
     let journal = open(&path);
-    let expected = Applied { revision: third, text: "one".to_owned(), seen: "two".to_owned(), pending: None };
+    let expected = Applied {
+        revision: third,
+        text: "one".to_owned(),
+        seen: "two".to_owned(),
+        pending: None,
+        before: Some("two".to_owned()),
+    };
     assert_eq!(applied(&journal), expected);
     let at = |revision| journal.config_at(revision).expect("readable");
     assert_eq!(at(first - 1), None, "before the first");
@@ -69,8 +75,8 @@ fn one_config_at_a_time_waits_and_is_settled_by_a_revision() {
     let waiting = apply(&mut journal, &NewConfig { confirm: Some(60), ..config("three") }).expect("noted");
     let back = NewConfig { about: Some(waiting), seen: None, ..config("two") };
     let back = journal.apply(Kind::Rollback, &back, &by("sluice"), &json!({})).expect("noted");
-    let expected =
-        Applied { revision: back, text: "two".to_owned(), seen: "three".to_owned(), pending: None };
+    let (text, seen) = ("two".to_owned(), "three".to_owned());
+    let expected = Applied { revision: back, text, seen, pending: None, before: None };
     assert_eq!(applied(&journal), expected);
 }
 
@@ -100,6 +106,37 @@ fn a_config_that_waited_does_so_still_when_the_next_one_has_failed() {
     assert_eq!(applied(&journal), expected);
     let refused = apply(&mut journal, &config("four"));
     assert!(matches!(refused, Err(Error::Unconfirmed { revision, .. }) if revision == noted));
+}
+
+#[test]
+fn the_config_before_is_known_until_the_new_one_has_been_put_in_force() {
+    let (_dir, path) = place();
+    let mut journal = open(&path);
+    let before = |journal: &Journal| applied(journal).before;
+    journal.note_start("boot", Some(&config("one")), &by("sluice"), &json!({})).expect("noted");
+    assert_eq!(before(&journal), None, "a start has put it in force before it notes it");
+    let second = apply(&mut journal, &config("two")).expect("noted");
+    drop(journal);
+    let mut journal = open(&path);
+    assert_eq!((before(&journal).as_deref(), applied(&journal).pending), (Some("one"), None));
+    assert!(matches!(journal.confirm(&by("ann")), Err(Error::NothingToConfirm)), "nobody is waited for");
+    journal.note_tried().expect("noted");
+    assert_eq!((before(&journal), applied(&journal).revision), (None, second));
+
+    // One of which it could not be noted was in force all the same when the next one came.
+    apply(&mut journal, &config("three")).expect("noted");
+    let fourth = apply(&mut journal, &config("four")).expect("noted");
+    assert_eq!(before(&journal).as_deref(), Some("three"));
+    let back = NewConfig { about: Some(fourth), ..config("three") };
+    journal.go_on_by(Kind::Failed, &back, &by("sluice"), &json!({})).expect("noted");
+    assert_eq!((applied(&journal).text.as_str(), before(&journal)), ("three", None));
+
+    let waiting = apply(&mut journal, &NewConfig { confirm: Some(60), ..config("five") }).expect("noted");
+    journal.note_tried().expect("noted");
+    assert_eq!(applied(&journal).back_to(), Some("three"), "it waits as before");
+    let back = NewConfig { about: Some(waiting), ..config("three") };
+    journal.apply(Kind::Rollback, &back, &by("ann"), &json!({})).expect("noted");
+    assert_eq!(applied(&journal).back_to(), None, "nobody has confirmed it");
 }
 
 #[test]

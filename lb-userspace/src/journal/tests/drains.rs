@@ -163,11 +163,11 @@ fn an_amended_order_is_kept_and_noted_with_who_and_why() {
     let mut journal = open(&path);
     journal.drain(&[drain(1, "a"), drain(2, "b")], &[], &by("ann")).expect("begun");
     let order = Order {
-        share: None,
         deadline: Some(NOW + 600),
         at_deadline: AtDeadline::Reset,
         spread: 3,
         lease: Some(NOW + 7200),
+        ..Order::default()
     };
     let amended = Amended { drain: 1, order };
     let change = Change { reason: Some("it must be"), ..by("bob") };

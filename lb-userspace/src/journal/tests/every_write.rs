@@ -24,7 +24,7 @@ const DIES_AT: &str = "SLUICE_TEST_DIES_AT";
 type Step = fn(&mut Journal) -> Result<()>;
 
 /// Each is one change, or several that are acknowledged together with the last.
-const LIFE: [Step; 12] = [
+const LIFE: [Step; 14] = [
     |journal| journal.prune(Keep { time: Duration::MAX, revisions: 100 }, NOW).map(drop),
     |journal| journal.host_ids(&["new"]).map(drop),
     |journal| journal.drain(&[drain(1, "a"), drain(2, "b")], &[], &by("ann")).map(drop),
@@ -49,6 +49,8 @@ const LIFE: [Step; 12] = [
         let config = NewConfig { text: "newest", seen: Some("newest"), confirm: None, about: None };
         journal.note_start("boot", Some(&config), &by("sluice"), &json!({})).map(drop)
     },
+    |journal| apply(journal, Kind::Apply, "newest of all", None, None),
+    |journal| journal.note_tried(),
 ];
 
 fn apply(

@@ -7,6 +7,7 @@ mod kill;
 mod open;
 mod prune;
 mod revisions;
+mod runs;
 mod timeouts;
 
 use std::path::PathBuf;

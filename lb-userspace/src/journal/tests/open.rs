@@ -91,10 +91,31 @@ fn a_newer_schema_is_refused() {
     drop(open(&path));
     let db = Connection::open(&path).expect("opens");
     db.pragma_update(None, "user_version", schema::VERSION + 1).expect("set");
+    db.execute("UPDATE meta SET readable_from = ?1", [schema::VERSION + 1]).expect("set");
     drop(db);
     let error = refusal(&path);
     assert!(matches!(error, Error::Newer { found, supported, .. } if found == supported + 1), "{error}");
     assert!(error.to_string().contains("install the newer version"), "{error}");
+}
+
+#[test]
+fn a_newer_schema_that_only_adds_is_used_and_kept() {
+    let (_dir, path) = place();
+    drop(open(&path));
+    let db = Connection::open(&path).expect("opens");
+    db.execute_batch(include_str!("../schema_next.sql")).expect("steps");
+    db.execute("INSERT INTO later VALUES (1, 'kept')", []).expect("put");
+    db.pragma_update(None, "user_version", schema::VERSION + 1).expect("set");
+    drop(db);
+    let mut journal = open(&path);
+    let revision = journal.note(Kind::Apply, &by("ann"), &serde_json::json!({})).expect("noted");
+    drop(journal);
+    let db = Connection::open(&path).expect("opens");
+    let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).expect("read");
+    assert_eq!(version, schema::VERSION + 1, "the newer version finds its own");
+    let one = |query: &str| db.query_row(query, [], |row| row.get::<_, String>(0)).expect("read");
+    assert_eq!(one("SELECT text FROM later"), "kept");
+    assert_eq!(one(&format!("SELECT later FROM revisions WHERE number = {revision}")), "later");
 }
 
 #[test]

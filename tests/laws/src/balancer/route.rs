@@ -171,8 +171,12 @@ impl View for Asked<'_, '_> {
         self.kept.is_some_and(|kept| kept.sequence == self.route.segment.sequence)
     }
 
-    fn is_after_fin(&self) -> bool {
-        self.is_same_syn()
+    fn past_fin(&self) -> u32 {
+        self.kept.map_or(1 << 31, |kept| self.route.segment.sequence.wrapping_sub(kept.sequence))
+    }
+
+    fn is_recent(&self) -> bool {
+        self.kept.is_some_and(|kept| self.route.balancer.now - kept.seen <= 1)
     }
 
     fn gives_way(&self) -> bool {

@@ -134,7 +134,15 @@ impl Stage {
             return;
         }
         let before = self.memory.pins();
-        match table::insert(&self.memory, hash, &tuple, &mut entry, now) {
+        let has_room = !self.memory.is_overflow_full();
+        let foreseen = table::would_insert(&self.memory, hash, &tuple, now, has_room);
+        assert_eq!(self.memory.pins(), before, "who asks changes nothing");
+        let inserted = table::insert(&self.memory, hash, &tuple, &mut entry, now);
+        match inserted {
+            Inserted::InLimbo => assert_eq!(foreseen, Inserted::Race),
+            inserted => assert_eq!(foreseen, inserted),
+        }
+        match inserted {
             Inserted::Placed => {
                 self.live.insert(flow, made);
                 let is_away = |pin: &Pin| pin.cold.is_of(&tuple) && pin.index == IN_OVERFLOW;
@@ -172,7 +180,13 @@ impl Stage {
         let needs = made.phase == Phase::Udp || !self.is_settled(slot(flow));
         let best = near.iter().map(|pin| self.rank(pin, needs)).max().unwrap_or(0);
         let has_tag = near.iter().any(|pin| pin.word.tag() == hash.tag());
-        match table::evict(&self.memory, hash, &mut entry, now) {
+        // The insert before may have given up a dead pin.
+        let pins = self.memory.pins();
+        let foreseen = table::would_evict(&self.memory, hash, &entry, now);
+        assert_eq!(self.memory.pins(), pins, "who asks changes nothing");
+        let evicted = table::evict(&self.memory, hash, &mut entry, now);
+        assert_eq!(foreseen, evicted == Inserted::Placed, "as it was foreseen");
+        match evicted {
             Inserted::Placed => {
                 let pins = self.memory.pins();
                 let lost: Vec<&Pin> = near.iter().filter(|old| !pins.contains(old)).collect();

@@ -32,7 +32,7 @@ fn by_itself_nothing_is_excused() {
     for event in &events {
         assert!(model.judge(event).is_err(), "{event:?}");
     }
-    assert_eq!(model.judge(&Event::Answered { begun: s(1), at: s(2), host: 0 }), Ok(()));
+    assert_eq!(model.judge(&Event::Answered { begun: s(1), at: s(2), host: 0, flow: None }), Ok(()));
     assert!(model.excused.is_empty());
 }
 
@@ -104,7 +104,7 @@ fn a_drain_that_is_taken_back_ends_nothing() {
 #[test]
 fn a_drained_host_answers_no_new_flow() {
     let mut model = Model::default();
-    let answered = |begun, at, host| Event::Answered { begun: s(begun), at: s(at), host };
+    let answered = |begun, at, host| Event::Answered { begun: s(begun), at: s(at), host, flow: None };
     drain(&mut model, 10, 0, Order::default());
     drain(&mut model, 10, 1, Order { share: Some(50), ..Order::default() });
     assert_eq!((model.expects(0), model.expects(1)), (Use::Out, Use::Either));
@@ -124,8 +124,8 @@ fn a_lease_brings_the_host_back() {
     assert_eq!(model.expects(0), Use::Out);
     model.advance(s(14));
     assert_eq!(model.expects(0), Use::Either);
-    assert!(model.judge(&Event::Answered { begun: s(11), at: s(12), host: 0 }).is_err());
-    assert!(model.judge(&Event::Answered { begun: s(15), at: s(16), host: 0 }).is_ok());
+    assert!(model.judge(&Event::Answered { begun: s(11), at: s(12), host: 0, flow: None }).is_err());
+    assert!(model.judge(&Event::Answered { begun: s(15), at: s(16), host: 0, flow: None }).is_ok());
 }
 
 #[test]
@@ -146,10 +146,10 @@ fn what_nobody_was_told_may_be_either_way() {
     let action = Action::DrainAndKill { host: 0, after: 5 };
     model.note(&action, s(5), s(6), Outcome::Unknown);
     assert_eq!(model.expects(0), Use::Either);
-    assert!(model.judge(&Event::Answered { begun: s(7), at: s(8), host: 0 }).is_ok());
+    assert!(model.judge(&Event::Answered { begun: s(7), at: s(8), host: 0, flow: None }).is_ok());
     model.note(&action, s(9), s(10), Outcome::Number(4));
     assert_eq!(model.expects(0), Use::Out);
-    assert!(model.judge(&Event::Answered { begun: s(11), at: s(12), host: 0 }).is_err());
+    assert!(model.judge(&Event::Answered { begun: s(11), at: s(12), host: 0, flow: None }).is_err());
     assert_eq!(model.numbers, [4]);
 }
 
@@ -178,4 +178,94 @@ fn a_kick_ends_flows_until_its_last() {
     assert!(model.judge(&broken(1, 12, Some(3))).is_ok());
     assert!(model.judge(&broken(1, 12, Some(2))).is_err());
     assert!(model.judge(&broken(1, 60, Some(3))).is_err());
+}
+
+fn config(model: &mut Model, at: u64, without: Option<Host>, way: Way) {
+    let settings = Settings { without, ..Settings::default() };
+    done(model, at, Action::Config { settings, way });
+}
+
+#[test]
+fn a_host_that_the_config_does_not_name_answers_no_new_flow() {
+    let mut model = Model::default();
+    let answered = |begun, at| Event::Answered { begun: s(begun), at: s(at), host: 1, flow: None };
+    config(&mut model, 10, Some(1), Way::Apply);
+    assert!(model.judge(&answered(9, 11)).is_ok(), "begun before");
+    assert!(model.judge(&answered(11, 12)).is_err());
+    assert!(model.judge(&broken(1, 12, Some(1))).is_err(), "its flows go on");
+    config(&mut model, 20, None, Way::Signal);
+    assert!(model.judge(&answered(21, 22)).is_ok());
+    assert_eq!(model.expects(1), Use::In);
+}
+
+#[test]
+fn a_config_does_not_undo_a_drain() {
+    let mut model = Model::default();
+    drain(&mut model, 5, 1, Order::default());
+    config(&mut model, 10, Some(1), Way::Apply);
+    config(&mut model, 20, None, Way::Apply);
+    assert_eq!(model.expects(1), Use::Out);
+    assert!(model.judge(&Event::Answered { begun: s(21), at: s(22), host: 1, flow: None }).is_err());
+}
+
+#[test]
+fn a_config_that_nobody_confirms_goes_by_itself() {
+    let mut model = Model::default();
+    let answered = |begun, at| Event::Answered { begun: s(begun), at: s(at), host: 1, flow: None };
+    let without = Some(Settings { without: Some(1), ..Settings::default() });
+    config(&mut model, 10, Some(1), Way::Unconfirmed(10));
+    assert_eq!(model.expected_settings(), without);
+    assert!(model.judge(&answered(11, 12)).is_err());
+    done(&mut model, 15, Action::KillDaemon);
+    model.advance(s(19));
+    assert_eq!(model.expected_settings(), None, "any moment now");
+    model.advance(s(60));
+    assert_eq!(model.expected_settings(), None, "there is no daemon to do it");
+    done(&mut model, 61, Action::StartDaemon);
+    model.advance(s(62));
+    assert_eq!(model.expected_settings(), Some(Settings::default()));
+    assert!(model.judge(&answered(63, 64)).is_ok());
+}
+
+#[test]
+fn what_goes_by_itself_goes_in_its_time_though_nobody_looked() {
+    let mut model = Model::default();
+    let answered = |begun, host| Event::Answered { begun: s(begun), at: s(begun), host, flow: None };
+    drain(&mut model, 10, 0, Order { lease: Some(20), ..Order::default() });
+    config(&mut model, 11, Some(1), Way::Unconfirmed(20));
+    // A daemon that takes its time to start does both before it answers.
+    model.advance(s(38));
+    for host in [0, 1] {
+        assert!(model.judge(&answered(26, host)).is_err());
+        assert!(model.judge(&answered(37, host)).is_ok());
+    }
+}
+
+#[test]
+fn a_drain_may_join_a_lease_that_runs_out_just_then() {
+    let mut model = Model::default();
+    drain(&mut model, 10, 0, Order { lease: Some(5), ..Order::default() });
+    model.advance(s(14));
+    drain(&mut model, 14, 0, Order::default());
+    assert_eq!(model.expects(0), Use::Either);
+    drain(&mut model, 18, 0, Order::default());
+    assert_eq!(model.expects(0), Use::Out);
+}
+
+#[test]
+fn a_port_that_is_taken_again_meets_the_host_of_its_pin() {
+    let mut model = Model::default();
+    let flow = |port| Flow { from: ([10, 0, 0, 1], port).into(), port: 7 };
+    let answered =
+        |begun, port| Event::Answered { begun: s(begun), at: s(begun), host: 1, flow: Some(flow(port)) };
+    drain(&mut model, 13, 1, Order::default());
+    for (port, host) in [(1001, Some(1)), (1002, None), (1003, Some(2))] {
+        assert!(model.judge(&Event::Gone { flow: flow(port), at: s(14), host }).is_ok());
+    }
+    assert!(model.judge(&answered(15, 1001)).is_ok());
+    assert!(model.judge(&answered(15, 1002)).is_ok(), "none had told it its name");
+    assert_eq!(model.excused, [((REUSED, String::new(), Excuse::Pinned), 2)].into());
+    assert!(model.judge(&answered(15, 1003)).is_err(), "its pin names another host");
+    assert!(model.judge(&answered(15, 1004)).is_err(), "nobody had it before");
+    assert!(model.judge(&answered(29, 1001)).is_err(), "no pin stays so long");
 }

@@ -1,7 +1,7 @@
 //! One connection: what it has to say is a function of its number and the position, so it keeps no copy of it.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Instant;
 
 use super::super::epoll::{READ, WRITE};
@@ -35,6 +35,8 @@ pub(super) struct Connection {
     pub phase: Phase,
     /// When the first SYN was sent.
     pub begun: Instant,
+    /// The client's end.
+    pub from: Option<SocketAddr>,
     /// The server's name, complete from the phase `Running` on.
     pub name: String,
     pub next_send: Instant,
@@ -56,6 +58,7 @@ pub(super) struct Connection {
 impl Connection {
     pub fn new(stream: TcpStream, id: u64, message: usize, now: Instant, end_at: Option<Instant>) -> Self {
         Self {
+            from: stream.local_addr().ok(),
             stream,
             id,
             phase: Phase::Connecting,

@@ -107,6 +107,8 @@ pub struct Break {
     /// The host that had greeted it, if one had.
     pub host: Option<String>,
     pub why: String,
+    /// The client's end of it.
+    pub from: Option<SocketAddr>,
 }
 
 /// What the shards and the handle share.

@@ -1,7 +1,7 @@
 //! The connections of one thread.
 
 use std::io;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -137,7 +137,7 @@ impl Shard {
             }
             Err(error) => {
                 self.free.push(index);
-                self.count_broken(now, String::new(), reason(&error));
+                self.count_broken(now, String::new(), None, reason(&error));
             }
         }
     }
@@ -165,8 +165,8 @@ impl Shard {
             let host = book.hosts.entry(connection.name.clone()).or_default();
             host.opened += 1;
             host.open += 1;
-            let (begun, host) = (connection.begun, connection.name.clone());
-            book.openings.push(Opening { begun, answered: now, host });
+            let (begun, host, from) = (connection.begun, connection.name.clone(), connection.from);
+            book.openings.push(Opening { begun, answered: now, host, from });
         }
         if let Some(end) = end {
             return self.settle(index, end);
@@ -263,7 +263,7 @@ impl Shard {
         let Some(connection) = &self.connections[index] else { return };
         let missing = connection.messages_sent() - connection.messages_echoed();
         self.shared.missing.fetch_add(missing, Ordering::Relaxed);
-        let (begun, name) = (connection.begun, connection.name.clone());
+        let (begun, name, from) = (connection.begun, connection.name.clone(), connection.from);
         self.remove(index);
         let finished = end == End::Finished;
         if !name.is_empty() {
@@ -278,15 +278,15 @@ impl Shard {
         }
         match end {
             End::Finished => {}
-            End::Broken(why) => self.count_broken(begun, name, why),
+            End::Broken(why) => self.count_broken(begun, name, from, why),
             End::Differs => {
                 self.shared.missequenced.fetch_add(1, Ordering::Relaxed);
-                self.count_broken(begun, name, "the echo differs".into());
+                self.count_broken(begun, name, from, "the echo differs".into());
             }
             End::Renamed(other) => {
                 self.shared.renamed.fetch_add(1, Ordering::Relaxed);
                 let why = format!("greeting of {name}, farewell of {other}");
-                self.count_broken(begun, name, why);
+                self.count_broken(begun, name, from, why);
             }
         }
     }
@@ -298,11 +298,11 @@ impl Shard {
     }
 
     /// `host` is empty if none had greeted the connection.
-    fn count_broken(&self, begun: Instant, host: String, why: String) {
+    fn count_broken(&self, begun: Instant, host: String, from: Option<SocketAddr>, why: String) {
         let mut book = lock(&self.shared.book);
         book.broken += 1;
         let host = Some(host).filter(|host| !host.is_empty());
-        book.breaks.push(Break { begun, at: Instant::now(), host, why: why.clone() });
+        book.breaks.push(Break { begun, at: Instant::now(), host, why: why.clone(), from });
         *book.reasons.entry(why).or_default() += 1;
     }
 }

@@ -24,11 +24,17 @@ use crate::table::{self, Entry};
 
 thread_local! {
     static SECONDS: Cell<u32> = const { Cell::new(0) };
+    static WALL: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The clock of the engine that this thread is in.
 fn seconds() -> u32 {
     SECONDS.get()
+}
+
+/// The wall clock beside it, Unix time.
+fn wall() -> u64 {
+    WALL.get()
 }
 
 /// What packets go by, with hosts by their names' numbers.
@@ -51,6 +57,8 @@ pub struct Balancer {
     now: u32,
     /// Unix time at second 0 of the clock.
     epoch: u64,
+    /// Seconds by which the wall clock was set since.
+    set_by: i64,
     /// The product's numbers of hosts → ours.
     hosts: BTreeMap<HostId, HostId>,
     /// Its numbers go down where the names go up.
@@ -74,6 +82,7 @@ impl Balancer {
             lives: 0,
             now: 0,
             epoch: 0,
+            set_by: 0,
             hosts: BTreeMap::new(),
             backwards,
         }
@@ -117,8 +126,8 @@ impl Balancer {
     }
 
     fn live(&mut self, plane: Dataplane, setup: &Setup) -> Result<(), engine::Error> {
-        SECONDS.set(self.now);
-        let clock = Clock::moved_by(seconds, self.epoch);
+        self.show_clocks();
+        let clock = Clock::moved_by(seconds, self.epoch).beside(wall);
         let mut journal = Journal::open(&self.journal(), Some(key()), clock.now())?;
         let mut names: Vec<String> = (1..=HOSTS).map(name).collect();
         if self.backwards {
@@ -145,8 +154,13 @@ impl Balancer {
         self.folder.path().join(format!("{}.db", self.lives))
     }
 
-    pub fn engine(&mut self) -> &mut Engine {
+    fn show_clocks(&self) {
         SECONDS.set(self.now);
+        WALL.set(self.unix().saturating_add_signed(self.set_by));
+    }
+
+    pub fn engine(&mut self) -> &mut Engine {
+        self.show_clocks();
         self.life.as_mut().expect("it was begun")
     }
 
@@ -158,6 +172,11 @@ impl Balancer {
     pub fn set_clock(&mut self, now: u32) {
         self.now = now;
         self.plane().set_clock(now);
+    }
+
+    /// Somebody has set the wall clock by so many seconds since the daemon's start.
+    pub fn set_wall(&mut self, by: i64) {
+        self.set_by = by;
     }
 
     /// Lets time pass.

@@ -97,6 +97,41 @@ fn a_lease_runs_out_at_its_unix_time() {
     assert_eq!(drains, [receipt]);
 }
 
+/// Bounds are seconds of a clock that nobody sets. Of the one that people set it is told that it was.
+#[test]
+fn a_wall_clock_that_is_set_while_the_daemon_runs_moves_no_bound() {
+    let (mut balancer, _) = begin();
+    let asked = DrainRequest {
+        deadline: Some(50),
+        at_deadline: Some(types::AtDeadline::Reset),
+        lease: Some(60),
+        ..request()
+    };
+    let order = drain(&mut balancer, &asked).order;
+    let asked = word(&mut balancer);
+    assert_eq!(asked.deadline().at, START + 50);
+    // 600 s may be somebody's who has set it right.
+    for (by, told) in
+        [(7200, Some("was set forward by 7200 s")), (-3600, Some("was set back by 3600 s")), (600, None)]
+    {
+        balancer.set_wall(by);
+        balancer.pass(10);
+        balancer.engine().round().expect("a round");
+        assert_eq!((word(&mut balancer), status(&mut balancer).1.order), (asked, order), "{by}");
+        let problems = balancer.status().problems;
+        let found = problems.iter().find(|problem| problem.contains("the wall clock"));
+        assert_eq!(found.is_some(), told.is_some(), "{by}: {problems:?}");
+        assert!(found.is_none_or(|found| told.is_some_and(|told| found.contains(told))), "{found:?}");
+    }
+    balancer.set_wall(7200);
+    for (seconds, admin) in [(29, types::AdminState::Draining), (1, types::AdminState::Active)] {
+        balancer.pass(seconds);
+        balancer.engine().round().expect("a round");
+        assert_eq!(status(&mut balancer).0, admin);
+    }
+    assert_eq!(status(&mut balancer).1.receipt.expect("it is over").ended_at, UNIX + 60);
+}
+
 #[test]
 fn flows_that_say_nothing_after_the_deadline_are_ended() {
     let (mut balancer, _) = begin();

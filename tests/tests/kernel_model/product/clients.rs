@@ -2,7 +2,7 @@
 
 use lb_common::layout::HostId;
 use lb_userspace::api::types::{
-    AtDeadline, DrainRequest, DrainStatus, KickRequest, Outcome, PlanRequest, UndrainRequest,
+    AtDeadline, DrainRequest, DrainStatus, KickRequest, Outcome, PlanRequest, ShiftRequest, UndrainRequest,
 };
 
 use super::balancer::Balancer;
@@ -320,6 +320,18 @@ fn what_cannot_be_told_apart_is_refused() {
     });
     let refused = refused.expect("there are fewer rings");
     assert!(refused.to_string().contains("as many rings"), "{refused}");
+    // A shift that could never be in force does not begin.
+    let shift = ShiftRequest {
+        service: "web".to_owned(),
+        from: [1, HOST].map(name).to_vec(),
+        to: [3, 4, 5].map(name).to_vec(),
+        steps: vec!["10%".to_owned()],
+        every: 60,
+        ..ShiftRequest::default()
+    };
+    let refused = balancer.engine().start_shift(&shift, "test").expect_err("there is no ring for it");
+    assert!(refused.to_string().contains("a shift of web would need one more"), "{refused}");
+    assert!(balancer.engine().shift_reports().expect("shifts").shifts.is_empty());
     let hosts = vec![name(HOST)];
     let all = UndrainRequest { hosts: hosts.clone(), ..UndrainRequest::default() };
     balancer.engine().undrain(&all, "test").expect("all are taken back");

@@ -22,6 +22,10 @@ const UNIX: u64 = 1_800_000_000;
 const NOWHERE: Option<&str> = Some("nowhere0");
 /// The host that a config brings.
 const NEW: HostId = 5;
+/// Connections that begin while something is done, at most.
+const FLOWS: u32 = 4000;
+/// Connections that fit into the flow table several times over.
+const MANY: usize = 4000;
 
 fn setup(edges: bool) -> Setup {
     let policy = Policy { edges, client: false, moves: Moves::Never };
@@ -42,8 +46,12 @@ fn balancer(setup: &Setup, text: &str) -> Balancer {
     balancer
 }
 
-/// Connections that begin while `work` is done, by the hosts that they began at.
-fn while_flows_begin(balancer: &mut Balancer, work: impl FnOnce(&mut Balancer)) -> Vec<(Client, HostId)> {
+/// Connections that begin while `work` is done, by the hosts that they began at; clients are numbered from `first` on.
+fn while_flows_begin(
+    balancer: &mut Balancer,
+    first: u32,
+    work: impl FnOnce(&mut Balancer),
+) -> Vec<(Client, HostId)> {
     let pin = balancer.plane().paths.pins.join("program");
     balancer.plane().program().unwrap().pin(&pin).unwrap();
     let is_over = AtomicBool::new(false);
@@ -59,7 +67,7 @@ fn while_flows_begin(balancer: &mut Balancer, work: impl FnOnce(&mut Balancer)) 
                 assert_eq!(hosts[0], hosts[1], "a handshake");
                 (client, hosts[0])
             };
-            let mut numbers = 0..4000;
+            let mut numbers = first..first + FLOWS;
             let mut flows = Vec::new();
             while !is_over.load(Ordering::SeqCst) {
                 flows.extend(numbers.by_ref().take(4).map(begin));
@@ -88,10 +96,17 @@ fn flows_that_began_under_a_config_that_failed_go_on() {
     for edges in [false, true] {
         let setup = setup(edges);
         let mut balancer = balancer(&without(&setup, NEW), "before");
-        let flows = while_flows_begin(&mut balancer, |balancer| {
-            thread::sleep(Duration::from_millis(5));
-            balancer.apply(&setup, "after", NOWHERE).expect_err("there is no such interface");
-        });
+        let mut flows = Vec::new();
+        // The new host has slots for a moment only, in which a busy machine may begin few flows, or none.
+        for turn in 0.. {
+            flows.extend(while_flows_begin(&mut balancer, turn * FLOWS, |balancer| {
+                thread::sleep(Duration::from_millis(5));
+                balancer.apply(&setup, "after", NOWHERE).expect_err("there is no such interface");
+            }));
+            if flows.iter().any(|(_, host)| *host == NEW) || flows.len() > MANY {
+                break;
+            }
+        }
         let mut hosts: BTreeMap<HostId, usize> = BTreeMap::new();
         for (client, host) in &flows {
             assert_ne!(*host, HOST_NONE);
@@ -99,7 +114,7 @@ fn flows_that_began_under_a_config_that_failed_go_on() {
             let now = balancer.send(&client.packet().seq(2).ack(1));
             assert_eq!(now, *host, "edges: {edges}, {client:?}, one of {}", flows.len());
         }
-        assert!(hosts.get(&NEW).is_some_and(|&flows| flows > 5), "{hosts:?}");
+        assert!(hosts.contains_key(&NEW), "{hosts:?}");
         // And after a round, in which nothing but what is over may close.
         balancer.pass(1);
         balancer.engine().round().expect("a round goes well");

@@ -143,6 +143,7 @@ impl Setup {
             rules: model::Rules::default(),
             health: model::Health::default(),
             api: model::Api::default(),
+            metrics: model::Metrics::default(),
             announce: None,
             hosts: self.weights.iter().map(host).collect(),
             services: self.services_named().map(|service| self.service(service)).collect(),

@@ -74,7 +74,7 @@ pub enum Step {
 pub const FLOWS: usize = 12;
 pub const UDP_CLIENTS: usize = 5;
 pub const WILD_CLIENTS: usize = 8;
-pub const SEQUENCES: [u32; 5] = [1000, 1001, 1002, 5000, u32::MAX];
+pub const SEQUENCES: [u32; 5] = [1000, 1001, 1002, 80_000, u32::MAX];
 
 /// Two flows an address and service, so that affinity has something to keep together.
 pub fn flow(number: usize) -> Client {

@@ -1,0 +1,218 @@
+//! Looks at this machine: files under /proc and /sys, netlink, ethtool. Nothing is changed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use caps::{CapSet, Capability};
+
+use super::ethtool::Ethtool;
+use super::facts::{Backend, Bpffs, Daemon, Facts, Interface, Machine, Peer, Site, XdpFeatures};
+use crate::bpffs;
+use crate::config::{self, ConfigErrors, Loaded};
+use crate::daemon::{machine, privileges};
+use crate::dataplane::{Paths, Sizes};
+use crate::decap::sys as links;
+use crate::decap::{interface, interface::Mode};
+use crate::model::Model;
+use crate::netlink::{self, NextHopState, Resolver};
+
+/// How long neighbours may take to answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What there is to know of this machine and, if there is one, of its config.
+pub async fn gather(instance: &str, config: Option<&Path>, daemon: Daemon) -> Facts {
+    let mut facts = Facts { machine: look_at_machine(), daemon, ..Facts::default() };
+    let Some(file) = config else { return facts };
+    let loaded = match config::load(file) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            facts.config_problems = told(&errors);
+            return facts;
+        }
+    };
+    match machine::look(&loaded.model) {
+        Ok(machine) => {
+            if let Err(errors) = config::check_against_machine(&loaded, &machine) {
+                facts.config_problems = told(&errors);
+            }
+        }
+        Err(error) => {
+            let hint = "run the doctor as root".to_owned();
+            facts.config_problems.push((String::new(), format!("{error:#}"), hint));
+        }
+    }
+    let Loaded { model, .. } = loaded;
+    let sizes = Sizes::new(model.ring_size, model.flow_table.pins);
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    // Of a data path that is there the memory has been taken.
+    let needed = if Paths::of(instance).maps().exists() {
+        0
+    } else {
+        sizes.flow_table_bytes() + sizes.other_bytes(cpus)
+    };
+    facts.site = Some(Site::of(&model, needed));
+    facts.backends = look_at_backends(&model).await;
+    facts.interfaces = look_at_interfaces(instance, &model, &facts.backends);
+    facts
+}
+
+fn told(errors: &ConfigErrors) -> Vec<(String, String, String)> {
+    let problem = |problem: &config::Problem| {
+        let place = match problem.line {
+            0 => errors.file.clone(),
+            line => format!("{}:{line} {}", errors.file, problem.path),
+        };
+        let hint = problem.hint.clone().unwrap_or_else(|| format!("sluice check {}", errors.file));
+        (place, problem.message.clone(), hint)
+    };
+    errors.problems.iter().map(problem).collect()
+}
+
+/// A number of /proc/sys; `None`: it is not there.
+fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
+    fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?.trim().parse().ok()
+}
+
+fn look_at_machine() -> Machine {
+    let bpffs = match bpffs::is_bpffs(Path::new(Paths::BPFFS)) {
+        Ok(true) => Bpffs::Mounted,
+        Ok(false) => Bpffs::NotMounted,
+        Err(_) => Bpffs::NoFolder,
+    };
+    let held = caps::read(None, CapSet::Effective).unwrap_or_default();
+    Machine {
+        kernel: machine::kernel().ok(),
+        is_big_endian: cfg!(target_endian = "big"),
+        has_btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
+        jit: setting("net/core/bpf_jit_enable"),
+        bpf_stats: setting::<u8>("kernel/bpf_stats_enabled") == Some(1),
+        missing_capabilities: privileges::missing(),
+        has_net_raw: held.contains(&Capability::CAP_NET_RAW),
+        bpffs,
+        memory_available: memory_available(),
+        neighbours_v4: setting("net/ipv4/neigh/default/gc_thresh3"),
+        neighbours_v6: setting("net/ipv6/neigh/default/gc_thresh3"),
+    }
+}
+
+/// `MemAvailable` of proc_meminfo(5).
+fn memory_available() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
+async fn look_at_backends(model: &Model) -> Vec<Backend> {
+    let mut backends: BTreeMap<(String, std::net::IpAddr), Backend> = BTreeMap::new();
+    for service in &model.services {
+        for host in &service.hosts {
+            let Some(address) = model.address(service, host) else { continue };
+            let backend = backends.entry((host.clone(), address)).or_insert_with(|| Backend {
+                host: host.clone(),
+                address,
+                services: Default::default(),
+                forwards: Vec::new(),
+                state: None,
+            });
+            backend.services.insert(service.name.clone());
+            if !backend.forwards.contains(&service.forward) {
+                backend.forwards.push(service.forward);
+            }
+        }
+    }
+    let states = match Resolver::spawn(backends.values().map(|backend| backend.address)) {
+        Ok(resolver) => resolver.settled(PATIENCE).await,
+        Err(_) => BTreeMap::new(),
+    };
+    let mut backends: Vec<Backend> = backends.into_values().collect();
+    for backend in &mut backends {
+        backend.state = states.get(&backend.address).cloned();
+    }
+    backends
+}
+
+fn look_at_interfaces(instance: &str, model: &Model, backends: &[Backend]) -> Vec<Interface> {
+    let all = netlink::interfaces().unwrap_or_default();
+    let ways_out = |index: u32| {
+        let hops =
+            backends.iter().filter_map(|backend| backend.state.as_ref().and_then(NextHopState::next_hop));
+        hops.filter(|hop| hop.ifindex == index).count() > 0
+    };
+    let look = |wanted: &crate::model::Interface| {
+        // One that is missing is among the config's problems.
+        let found = all.iter().find(|interface| interface.name == wanted.name)?;
+        let now = interface::Interface::by_index(found.index).ok();
+        let own = own_program(instance, found.index);
+        let programs = now.iter().flat_map(|now| &now.programs);
+        let others = programs.filter(|(_, number)| Some(*number) != own);
+        let ethtool = Ethtool::of(&found.name).ok();
+        let features = netlink::xdp_features(found.index);
+        let (own_name, all_name) = (format!("net/ipv4/conf/{}", found.name), "net/ipv4/conf/all");
+        let greater = |name: &str| -> Option<u8> {
+            setting(&format!("{own_name}/{name}")).max(setting(&format!("{all_name}/{name}")))
+        };
+        Some(Interface {
+            name: found.name.clone(),
+            index: found.index,
+            kind: found.kind.clone(),
+            driver: ethtool.as_ref().and_then(|tool| tool.driver().ok()).map(|(driver, _)| driver),
+            mtu: found.mtu,
+            up: found.up,
+            carrier: now.as_ref().map(|now| now.has_carrier),
+            wanted: wanted.xdp_mode,
+            xdp: XdpFeatures {
+                native: features.map(|features| features & netlink::BASIC != 0),
+                takes_redirects: netlink::takes_redirects(found.index),
+            },
+            other_programs: others.map(|(mode, number)| (mode.name().to_owned(), *number)).collect(),
+            is_attached: own.is_some(),
+            lro: ethtool.as_ref().and_then(|tool| tool.lro().ok()),
+            rxvlan: ethtool.as_ref().and_then(|tool| tool.rxvlan().ok()),
+            vlans: all
+                .iter()
+                .filter(|other| other.beneath == Some(found.index))
+                .map(|other| other.name.clone())
+                .collect(),
+            xdp_errors: ethtool.as_ref().map(xdp_errors).unwrap_or_default(),
+            peer: (found.kind == "veth").then(|| peer(now.as_ref().and_then(|now| now.peer))),
+            rp_filter: greater("rp_filter"),
+            accept_local: greater("accept_local").map(|on| on != 0),
+            carries_backends: ways_out(found.index),
+        })
+    };
+    model.interfaces.iter().filter_map(look).collect()
+}
+
+/// The number of this instance's program on an interface.
+fn own_program(instance: &str, ifindex: u32) -> Option<u32> {
+    let paths = Paths::of(instance);
+    ["native", "generic"].iter().find_map(|mode| {
+        let link = links::open_pinned(&paths.link(ifindex, mode)).ok()?;
+        let info = links::link_info(&link).ok()?;
+        (info.ifindex == ifindex).then_some(info.program)
+    })
+}
+
+fn peer(index: Option<u32>) -> Peer {
+    let Some(found) = index.and_then(|index| interface::Interface::by_index(index).ok()) else {
+        return Peer::Elsewhere;
+    };
+    let tool = Ethtool::of(&found.name).ok();
+    Peer::Here {
+        has_native_program: found.programs.iter().any(|(mode, _)| *mode == Mode::Native),
+        tx_checksums: tool.and_then(|tool| tool.tx_checksums().ok()),
+        name: found.name,
+    }
+}
+
+/// Names as drivers have them: `rx_queue_0_xdp_tx_errors` of veth, `tx_xdp_err` of mlx5, `rx_xdp_tx_err` of virtio …
+fn xdp_errors(tool: &Ethtool) -> BTreeMap<String, u64> {
+    let is_error = |name: &str| {
+        name.contains("xdp") && (name.contains("err") || name.contains("full"))
+            || name.contains("xmit_xdp_drop")
+    };
+    let all = tool.statistics().unwrap_or_default();
+    all.into_iter().filter(|(name, count)| *count != 0 && is_error(name)).collect()
+}

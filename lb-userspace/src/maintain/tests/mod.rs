@@ -1,0 +1,5 @@
+mod cases;
+mod plans;
+mod proofs;
+mod random;
+pub(super) mod world;
