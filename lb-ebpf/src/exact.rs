@@ -107,6 +107,9 @@ fn decide_described<const RECORDS: bool>() -> u32 {
         return drop(Reason::DropInternal) | PREDECESSORS;
     }
     let decision = decide(flow.packet.signal, flow.slot, kept.pin(), &kept.view(flow, &backends));
+    // A thousand ways lead here. In the record the verifier forgets which it was, so the rest is walked once.
+    let decision = flow.remember(decision);
+    let backends = Backends::new(directory, flow.window, flow.now, flow.hash);
     record::<RECORDS>(|record| {
         (record.word, record.index) = kept.found();
         record.is_live = kept.pin().is_some() as u8;

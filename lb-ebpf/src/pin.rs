@@ -138,7 +138,21 @@ pub struct Flow {
     pub slot: Slot,
     pub slot_number: u32,
     pub now: u32,
+    pub decision: Decision,
     pub made: Made,
+}
+
+impl Flow {
+    /// The same decision, out of the record.
+    #[inline(always)]
+    pub fn remember(&mut self, decision: Decision) -> Decision {
+        let kept = &raw mut self.decision;
+        // SAFETY: a field of this record.
+        unsafe {
+            kept.write_volatile(decision);
+            kept.read_volatile()
+        }
+    }
 }
 
 /// The pin that is being made for the flow.
