@@ -5,8 +5,9 @@
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use sluice_tests::servers::{SluiceDaemon, sluice_binary};
-use sluice_tests::topology::{Namespace, Topology, XdpProgram};
+use sluice_tests::servers::{Nginx, SluiceDaemon, sluice_binary};
+use sluice_tests::site::{Plan, Site};
+use sluice_tests::topology::{Layout, Namespace, Topology, XdpProgram};
 
 struct Patient {
     topology: Topology,
@@ -99,6 +100,7 @@ fn nothing_is_found_where_nothing_is_wrong_with_a_daemon_or_without() {
     assert_eq!(patient.findings("warning", &doctor), [""; 0]);
     is(&patient.only("note", &doctor), "veth_peer eth0", "another network namespace", "PEER");
 
+    let _servers = Nginx::start_on_all(&patient.topology).unwrap();
     let daemon = SluiceDaemon::start(&patient.topology, &config).unwrap();
     let doctor = format!("{} doctor --json --instance {}", daemon.binary().display(), daemon.instance());
     assert_eq!(patient.findings("error", &doctor), [""; 0], "its own program is none of another");
@@ -208,6 +210,60 @@ fn traps_of_interfaces() {
         found.iter().any(|found| found.starts_with("link eth0: it is down | ip link set eth0 up")),
         "{found:#?}"
     );
+}
+
+/// What is behind the VIPs is seen by the way of real traffic alone: the hosts' own addresses answer all the time.
+#[test]
+fn hosts_that_do_not_answer_for_their_vips() {
+    for (forward, layout) in [("l2", Layout::Flat), ("gue", Layout::Routed)] {
+        let mut site = Site::start(Topology::builder().layout(layout), &Plan::new(forward, 2)).unwrap();
+        let doctor = || {
+            let shown = site.daemon.cli(&["doctor", "--json"]).unwrap();
+            let report: Value = serde_json::from_slice(&shown.stdout).unwrap();
+            let all = report["findings"].as_array().unwrap().clone();
+            let mut found: Vec<String> = all
+                .iter()
+                .filter(|finding| finding["check"] == "vip")
+                .map(|finding| {
+                    ["severity", "subject", "what", "mend"].map(|of| finding[of].as_str().unwrap())
+                })
+                .map(|[severity, subject, what, mend]| format!("{severity} {subject} {what} | {mend}"))
+                .collect();
+            found.sort();
+            (found, report["well"].to_string())
+        };
+        let (found, well) = doctor();
+        assert_eq!(found, [""; 0], "{forward}");
+        assert!(well.contains("backends asked for their VIPs answer"), "{well}");
+
+        // Without the VIP: only that family's services are found.
+        let vip = site.vips()[0];
+        let host = &site.topology.host(2).ns;
+        host.shell(&format!("ip addr del {vip}/32 dev lo")).unwrap();
+        let (found, _) = doctor();
+        assert!(!found.is_empty(), "{forward}");
+        let says = format!("error h2 does not answer for {vip}, the VIP of ");
+        assert!(found.iter().all(|found| found.starts_with(&says)), "{forward}: {found:#?}");
+        assert!(found.iter().all(|found| found.contains(&format!("ip addr add {vip}"))), "{found:#?}");
+        let told = site.daemon.cli_ok(&["health", "test", "h2", "--vip"]).unwrap();
+        assert!(told.contains("SYN sent") && told.contains("through the VIP"), "{told}");
+        // Who is drained is not to answer.
+        site.daemon.cli_ok(&["drain", "h2", "--force"]).unwrap();
+        let (found, _) = doctor();
+        assert!(!found.is_empty() && found.iter().all(|found| found.starts_with("note h2 ")), "{found:#?}");
+        site.daemon.cli_ok(&["undrain", "h2"]).unwrap();
+        host.shell(&format!("ip addr add {vip}/32 dev lo")).unwrap();
+        assert_eq!(doctor().0, [""; 0], "{forward}");
+
+        // A tunnel that is not unpacked any more.
+        if forward == "gue" {
+            drop(site.decap.remove(0));
+            let (found, _) = doctor();
+            assert!(!found.is_empty(), "{forward}");
+            let is_it = |found: &String| found.starts_with("error h1 ") && found.contains("unpack gue");
+            assert!(found.iter().all(is_it), "{found:#?}");
+        }
+    }
 }
 
 #[test]

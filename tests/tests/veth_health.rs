@@ -91,6 +91,27 @@ fn a_host_whose_server_is_killed_gets_no_new_flows_and_comes_back() {
     drop(back);
 }
 
+/// A config that says no more than what is asked: a run each two seconds, and three that fail.
+#[test]
+fn by_the_defaults_a_host_that_dies_and_one_that_hangs_are_out_within_seven_seconds() {
+    let mut site = site("l2", 5, &[("web", &[HTTP])]);
+    let web = requests(&site);
+    let all = ["h1", "h2", "h3", "h4", "h5"];
+    until(&site, "all are up", || all.iter().all(|host| is(&site, host, "up")));
+    let failure = Instant::now();
+    site.nginx[1].process().signal(Signal::SIGSTOP).unwrap();
+    drop(site.nginx.remove(4));
+    until(&site, "both are down", || events(&site, "host_down").len() == 4);
+    std::thread::sleep(Duration::from_secs(3));
+    let last = last_failure(&web, failure).expect("some failed at first");
+    println!("by the defaults: the last new flow {last:?} after");
+    assert!(last <= Duration::from_secs(7) + busy(), "{last:?}");
+    site.nginx[1].process().signal(Signal::SIGCONT).unwrap();
+    until(&site, "h2 is up", || is(&site, "h2", "up"));
+    web.finish().unwrap();
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
 #[test]
 fn a_host_whose_server_is_stopped_gets_no_new_flows_and_its_flows_go_on_when_it_does() {
     // A host that hangs is found by the timeout of a run, which is part of the second that is promised beside the runs.

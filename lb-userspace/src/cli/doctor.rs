@@ -12,12 +12,12 @@ use super::terminal::Style;
 use super::{Exit, Failure, Global, after_help};
 use crate::api::types::Status;
 use crate::doctor::facts::Daemon;
-use crate::doctor::{Report, Severity, gather, judge};
+use crate::doctor::{Report, Severity, gather, judge, vips};
 
 /// Look for what would keep packets from arriving: kernel, drivers, offloads, routes, neighbours
 ///
-/// Looks and touches nothing, with a daemon or before there is one. Each finding comes with its mend. Exit status 1: something does
-/// not work; 0: it does, though there may be warnings and notes.
+/// Looks and changes nothing, with a daemon or before there is one; a daemon that runs asks each host for a handshake through its VIPs. Each
+/// finding comes with its mend. Exit status 1: something does not work; 0: it does, though there may be warnings and notes.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = after_help(EXAMPLES))]
 pub struct DoctorArgs {
@@ -41,13 +41,19 @@ pub fn run(global: &Global, args: &DoctorArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.context("cannot set up the event loop")?;
     let report = runtime.block_on(async {
-        let status = global.client().get::<Status>("/v1/status").await.ok();
+        let client = global.client();
+        let status = client.get::<Status>("/v1/status").await.ok();
+        let behind = match &status {
+            Some(status) => vips::ask(&client, status).await,
+            None => Vec::new(),
+        };
         let of_daemon = status.as_ref().map(|status| PathBuf::from(&status.config));
         let usual = Some(PathBuf::from(USUAL)).filter(|file| file.exists());
         let file = args.config.clone().or(of_daemon).or(usual);
         let daemon = Daemon {
             runs: status.is_some(),
             problems: status.map(|status| status.problems).unwrap_or_default(),
+            behind,
         };
         let mut report = judge(&gather::gather(&global.instance, file.as_deref(), daemon).await);
         if file.is_none() {

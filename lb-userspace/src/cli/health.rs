@@ -37,6 +37,10 @@ pub struct TestArgs {
     /// Name of the host, as in the config
     #[arg(value_name = "HOST")]
     pub host: String,
+    /// Not its checks, but a TCP handshake through the VIP of each of its TCP services: finds a host without the VIP, and a tunnel that it
+    /// does not unpack
+    #[arg(long)]
+    pub vip: bool,
     /// Print JSON for programs: the API's body
     #[arg(long)]
     pub json: bool,
@@ -49,6 +53,7 @@ const EXAMPLES: &str = "  \
 
 const TEST_EXAMPLES: &str = "  \
   sluice health test web-3
+  sluice health test web-3 --vip
   sluice health test web-3 --json";
 
 pub fn run(global: &Global, args: &HealthArgs) -> Result<(), Failure> {
@@ -73,13 +78,13 @@ fn show(global: &Global, args: &HealthArgs) -> Result<(), Failure> {
 
 fn run_test(global: &Global, args: &TestArgs) -> Result<(), Failure> {
     super::block_on(async {
-        let request = HealthTestRequest { host: args.host.clone() };
+        let request = HealthTestRequest { host: args.host.clone(), vip: args.vip };
         let test: HealthTest = global.client().post("/v1/health/test", &request).await?;
         let mut out = Out::stdout();
         if args.json {
             out.json(&test, true)
         } else {
-            out.print(&render::health::test(&test, &args.host, Style::stdout()))
+            out.print(&render::health::test(&test, &args.host, args.vip, Style::stdout()))
         }
     })
 }

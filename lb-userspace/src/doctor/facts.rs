@@ -125,6 +125,24 @@ pub struct Daemon {
     pub runs: bool,
     /// What its status says that somebody should look at.
     pub problems: Vec<String>,
+    /// What hosts answered for the VIPs.
+    pub behind: Vec<Behind>,
+}
+
+/// What is behind a VIP: a host's answer to a handshake by the way of real traffic.
+#[derive(Debug, Clone, Default)]
+pub struct Behind {
+    pub host: String,
+    pub service: String,
+    pub vip: String,
+    /// As in the config: `l2`, `ipip`, `gue`, `nat`.
+    pub forward: String,
+    /// It gets new flows, as far as its own state says.
+    pub is_in_use: bool,
+    /// Why it did not answer, if it did not.
+    pub failed: Option<String>,
+    /// Why it was not asked, if it was not.
+    pub not_asked: Option<String>,
 }
 
 impl Site {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::facts::{Backend, Bpffs, Facts, Interface, Machine, Peer, Site};
+use super::facts::{Backend, Behind, Bpffs, Facts, Interface, Machine, Peer, Site};
 use super::{Check, Finding, Report, Severity};
 use crate::model::{Forward, XdpMode};
 use crate::netlink::NextHopState;
@@ -55,6 +55,7 @@ pub fn judge(facts: &Facts) -> Report {
         if facts.daemon.problems.is_empty() {
             sheet.well("the daemon runs and has no complaint".to_owned());
         }
+        behind_vips(&mut sheet, &facts.daemon.behind);
     } else {
         sheet.well("no daemon runs for this instance: nothing was asked of one".to_owned());
     }
@@ -441,6 +442,37 @@ fn of_backend(sheet: &mut Sheet, facts: &Facts, backend: &Backend) {
             format!("packets of {clients} bytes do not fit {} to {address}, MTU {}", hop.interface, hop.mtu),
             format!("ip link set dev {} mtu {clients}", hop.interface),
         );
+    }
+}
+
+/// Hosts that do not answer for their VIPs.
+fn behind_vips(sheet: &mut Sheet, all: &[Behind]) {
+    for behind in all {
+        let Behind { host, service, vip, .. } = behind;
+        if let Some(why) = &behind.failed {
+            let severity = if behind.is_in_use { Error } else { Note };
+            let what = format!("does not answer for {vip}, the VIP of {service}: {why}");
+            let mend = match behind.forward.as_str() {
+                "nat" => format!(
+                    "is its server up? do its answers come back through this machine? sluice health test {host} --vip"
+                ),
+                "l2" => format!(
+                    "there: ip addr add {vip} dev lo, arp_ignore=1, arp_announce=2; is its server up? sluice health test {host} --vip"
+                ),
+                tunnel => format!(
+                    "there: unpack {tunnel} (sluice decap), ip addr add {vip} dev lo; is its server up? sluice health test {host} --vip"
+                ),
+            };
+            sheet.find(severity, Check::Vip, host, what, mend);
+        }
+        if let Some(why) = &behind.not_asked {
+            let what = format!("whether it answers for its VIPs is not known: {why}");
+            sheet.find(Note, Check::Vip, host, what, format!("sluice health test {host} --vip"));
+        }
+    }
+    let answered = all.iter().filter(|behind| behind.failed.is_none() && behind.not_asked.is_none()).count();
+    if answered > 0 {
+        sheet.well(format!("{answered} of {} backends asked for their VIPs answer", all.len()));
     }
 }
 

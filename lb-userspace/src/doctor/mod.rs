@@ -1,6 +1,7 @@
 //! What on this machine would keep Sluice from working, or packets from arriving, each with a mend.
 //!
-//! [`facts`] are gathered by [`gather`], which looks and touches nothing; [`judge`] makes findings of them and is pure.
+//! [`facts`] are gathered by [`gather`], which looks and touches nothing, and by [`vips`], which has the daemon ask the hosts; [`judge`] makes
+//! findings of them and is pure.
 
 pub mod ethtool;
 pub mod facts;
@@ -8,6 +9,7 @@ pub mod gather;
 mod judge;
 #[cfg(test)]
 mod tests;
+pub mod vips;
 
 use serde::Serialize;
 
@@ -92,6 +94,8 @@ checks! {
     RpFilter "rp_filter",
     /// The daemon, if it runs.
     Daemon "daemon",
+    /// Hosts answer for the VIP, as the daemon found by the way of real traffic.
+    Vip "vip",
 }
 
 /// All of it.

@@ -1,6 +1,6 @@
 //! Each trap by its facts; that facts are gathered right the suite `veth_doctor` shows.
 
-use super::facts::{Backend, Bpffs, Daemon, Facts, Interface, Machine, Peer, Site, XdpFeatures};
+use super::facts::{Backend, Behind, Bpffs, Daemon, Facts, Interface, Machine, Peer, Site, XdpFeatures};
 use super::{Check, Finding, Severity, judge};
 use crate::model::{Forward, XdpMode};
 use crate::netlink::{NextHop, NextHopState};
@@ -117,7 +117,7 @@ fn traps_of_the_machine() {
         facts.site.as_mut().unwrap().backends_v4 = 600;
     });
     only(Warning, Check::Daemon, "sluice status", |facts| {
-        facts.daemon = Daemon { runs: true, problems: vec!["x".to_owned()] };
+        facts.daemon = Daemon { runs: true, problems: vec!["x".to_owned()], ..Daemon::default() };
     });
     only(Error, Check::Config, "write it so", |facts| {
         facts.config_problems = vec![("f:3 a.b".to_owned(), "wrong".to_owned(), "write it so".to_owned())];
@@ -255,4 +255,35 @@ fn the_worst_comes_first() {
     });
     let severities: Vec<Severity> = found.iter().map(|finding| finding.severity).collect();
     assert_eq!(severities, [Error, Warning, Note]);
+}
+
+#[test]
+fn a_host_that_does_not_answer_for_its_vip() {
+    let behind = |forward: &str, is_in_use, failed: Option<&str>, not_asked: Option<&str>| Behind {
+        host: "web-1".to_owned(),
+        service: "web".to_owned(),
+        vip: "192.0.2.1".to_owned(),
+        forward: forward.to_owned(),
+        is_in_use,
+        failed: failed.map(str::to_owned),
+        not_asked: not_asked.map(str::to_owned),
+    };
+    let of = |behind: Behind| {
+        let daemon = Daemon { runs: true, behind: vec![behind], ..Daemon::default() };
+        let found = findings(|facts| facts.daemon = daemon);
+        assert!(found.iter().all(|finding| finding.check == Check::Vip && finding.subject == "web-1"));
+        found.into_iter().map(|finding| (finding.severity, finding.what + " | " + &finding.mend)).next()
+    };
+    assert_eq!(of(behind("l2", true, None, None)), None);
+    for (forward, mend) in [("l2", "arp_ignore=1"), ("ipip", "unpack ipip"), ("nat", "answers come back")] {
+        let (severity, text) = of(behind(forward, true, Some("no answer in 500ms"), None)).unwrap();
+        assert_eq!(severity, Severity::Error);
+        assert!(text.starts_with("does not answer for 192.0.2.1, the VIP of web: no answer"), "{text}");
+        assert!(text.contains(mend), "{text}");
+    }
+    let (severity, _) = of(behind("l2", false, Some("no answer"), None)).unwrap();
+    assert_eq!(severity, Severity::Note, "nobody is sent there");
+    let (severity, text) = of(behind("l2", true, None, Some("no packet socket"))).unwrap();
+    assert_eq!(severity, Severity::Note);
+    assert!(text.contains("is not known: no packet socket"), "{text}");
 }

@@ -433,32 +433,30 @@ impl Engine {
 
     /// Tells checks through VIPs how packets leave for the backends.
     pub(super) fn tell_ways(&self) {
-        let own = self.own.borrow();
+        let through = |service: &&Service| service.checks.iter().any(|check| check.through == Through::Vip);
+        let services = self.model.services.iter().filter(through);
+        let ways =
+            services.flat_map(|service| service.hosts.iter().filter_map(|host| self.way(service, host)));
+        self.health.board.set_ways(ways.collect());
+    }
+
+    /// How packets through the VIP leave for the backend, if it is published.
+    pub(super) fn way(&self, service: &Service, host: &str) -> Option<((String, String), Way)> {
+        let (&number, &id) = (self.ids.services.get(&service.name)?, self.ids.hosts.get(host)?);
+        let backend = self.dataplane.published_backend(number, id)?;
+        let address = self.model.address(service, host);
+        let hop = address.and_then(|address| self.published_hops.get(&address));
+        let usual = hop.and_then(NextHopState::next_hop).map(|hop| hop.source);
+        let is_fit = |address: &IpAddr| address.is_ipv4() == service.vip.is_ipv4();
         let is_vip =
             |address: &IpAddr| self.model.services.iter().any(|service| service.vip.contains(*address));
-        let mut ways = BTreeMap::new();
-        let through = |service: &&Service| service.checks.iter().any(|check| check.through == Through::Vip);
-        for service in self.model.services.iter().filter(through) {
-            let Some(&number) = self.ids.services.get(&service.name) else { continue };
-            for host in &service.hosts {
-                let Some(backend) =
-                    self.ids.hosts.get(host).and_then(|&id| self.dataplane.published_backend(number, id))
-                else {
-                    continue;
-                };
-                let address = self.model.address(service, host);
-                let hop = address.and_then(|address| self.published_hops.get(&address));
-                let usual = hop.and_then(NextHopState::next_hop).map(|hop| hop.source);
-                let is_fit = |address: &IpAddr| address.is_ipv4() == service.vip.is_ipv4();
-                let any = || {
-                    let all = own.values().flat_map(|own| &own.addresses).copied();
-                    all.filter(is_fit).find(|address| !is_vip(address) && !address.is_loopback())
-                };
-                let source = usual.filter(is_fit).or_else(any);
-                ways.insert((service.name.clone(), host.clone()), Way { backend, source });
-            }
-        }
-        self.health.board.set_ways(ways);
+        let own = self.own.borrow();
+        let any = || {
+            let all = own.values().flat_map(|own| &own.addresses).copied();
+            all.filter(is_fit).find(|address| !is_vip(address) && !address.is_loopback())
+        };
+        let source = usual.filter(is_fit).or_else(any);
+        Some(((service.name.clone(), host.to_owned()), Way { backend, source }))
     }
 
     /// (service, host) pairs that checks say are down.

@@ -6,8 +6,8 @@ use super::drains::near;
 use super::publication::CUT_OFF;
 use super::{Engine, Error};
 use crate::api::types;
-use crate::health::{self, Entry, Oper, Run, Target};
-use crate::model::Service;
+use crate::health::{self, CheckId, Entry, Oper, Run, Target};
+use crate::model::{Check, Probe, Protocol, Service, Through};
 
 impl Engine {
     /// What an operator should know of health.
@@ -100,6 +100,34 @@ impl Engine {
     pub fn health_targets(&self, host: &str) -> Result<Vec<Arc<Target>>, Error> {
         self.known_host(Some(host))?;
         Ok(self.health.board.entries(Some(host)).into_iter().map(|entry| entry.target).collect())
+    }
+
+    /// What `sluice health test --vip` asks of a host: a handshake by each of its TCP services.
+    pub fn vip_targets(&self, host: &str) -> Result<Vec<Arc<Target>>, Error> {
+        self.known_host(Some(host))?;
+        let is_its = |service: &&Service| {
+            service.protocols.has(Protocol::Tcp) && service.hosts.iter().any(|of| of == host)
+        };
+        let services = self.model.services.iter().filter(is_its);
+        self.health.board.add_ways(services.clone().filter_map(|service| self.way(service, host)));
+        let target = |service: &Service| {
+            let port = service.ports.iter().next()?.first;
+            let check = Check { probe: Probe::Tcp, port: Some(port.max(1)), through: Through::Vip };
+            Some(Arc::new(Target {
+                id: CheckId {
+                    service: service.name.clone(),
+                    host: host.to_owned(),
+                    check: check.to_string(),
+                },
+                check,
+                health: Arc::new(service.health.clone()),
+                address: self.model.address(service, host)?,
+                vip: service.vip.address(),
+                instance: self.instance.clone(),
+                seed: 0,
+            }))
+        };
+        Ok(services.filter_map(target).collect())
     }
 
     fn known_host(&self, host: Option<&str>) -> Result<(), Error> {

@@ -340,6 +340,11 @@ impl Board {
         self.lock().ways = Arc::new(ways);
     }
 
+    /// Of backends that are to be asked once; they may go with the next [`Self::set_ways`].
+    pub fn add_ways(&self, ways: impl IntoIterator<Item = ((String, String), Way)>) {
+        Arc::make_mut(&mut self.lock().ways).extend(ways);
+    }
+
     pub(super) fn way(&self, service: &str, host: &str) -> Option<Way> {
         let ways = self.lock().ways.clone();
         ways.get(&(service.to_owned(), host.to_owned())).copied()

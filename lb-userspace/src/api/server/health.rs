@@ -17,8 +17,12 @@ pub(super) async fn health_test(
     body: Result<Json<HealthTestRequest>, JsonRejection>,
 ) -> Result<Json<HealthTest>, Failure> {
     let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
-    let Json((targets, clock)) =
-        ask(&engine, move |engine| Ok((engine.health_targets(&request.host)?, engine.clock()))).await?;
+    let Json((targets, clock)) = ask(&engine, move |engine| {
+        let HealthTestRequest { host, vip } = request;
+        let targets = if vip { engine.vip_targets(&host) } else { engine.health_targets(&host) };
+        Ok((targets?, engine.clock()))
+    })
+    .await?;
     let Some(checkers) = engine.checkers() else {
         return Err(Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,

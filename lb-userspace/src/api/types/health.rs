@@ -142,12 +142,15 @@ pub struct ServiceHealth {
     pub waiting: Vec<String>,
 }
 
-/// `POST /v1/health/test`: runs the checks of a host once, beside their schedule and without consequence.
+/// `POST /v1/health/test`: asks a host at once, beside the schedule of its checks and without consequence.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthTestRequest {
     /// Whose checks.
     pub host: String,
+    /// Not its checks, but a TCP handshake through the VIP of each of its TCP services, by the way of real traffic.
+    #[serde(default)]
+    pub vip: bool,
 }
 
 /// Answer to `POST /v1/health/test`.

@@ -158,9 +158,10 @@ fn one(result: &CheckResult) -> String {
 }
 
 /// A test, step by step.
-pub fn test(test: &HealthTest, host: &str, style: Style) -> String {
+pub fn test(test: &HealthTest, host: &str, vip: bool, style: Style) -> String {
     if test.checks.is_empty() {
-        return clean(&format!("{host} has no checks"), style.ascii) + "\n";
+        let what = if vip { "is in no TCP service" } else { "has no checks" };
+        return clean(&format!("{host} {what}"), style.ascii) + "\n";
     }
     let mut out = String::new();
     for check in &test.checks {
@@ -233,8 +234,12 @@ mod tests {
             steps: vec![CheckStep { after_ms: 0.04, what: "connecting".to_owned() }],
         };
         let test = HealthTest { checks: vec![check] };
-        let text = super::test(&test, "web-3", Style::PLAIN);
+        let text = super::test(&test, "web-3", false, Style::PLAIN);
         assert_eq!(text, "tcp :80 for web\n       0.0 ms  connecting\n");
-        assert_eq!(super::test(&HealthTest { checks: vec![] }, "x", Style::PLAIN), "x has no checks\n");
+        let none = |vip| super::test(&HealthTest { checks: vec![] }, "x", vip, Style::PLAIN);
+        assert_eq!(
+            (none(false), none(true)),
+            ("x has no checks\n".to_owned(), "x is in no TCP service\n".to_owned())
+        );
     }
 }

@@ -1,0 +1,41 @@
+//! Whether hosts answer for the VIPs: the daemon asks each by the way of real traffic.
+
+use futures_util::StreamExt as _;
+
+use super::facts::Behind;
+use crate::api::client::Client;
+use crate::api::types::{AdminState, CheckOutcome, HealthTest, HealthTestRequest, OperState, Status};
+
+/// Hosts that are asked at once.
+const AT_ONCE: usize = 16;
+
+/// Asks each host of the daemon's for each of its TCP services.
+pub async fn ask(client: &Client, status: &Status) -> Vec<Behind> {
+    let asked = status.hosts.iter().map(|host| async move {
+        let request = HealthTestRequest { host: host.name.clone(), vip: true };
+        let test = client.post::<_, HealthTest>("/v1/health/test", &request).await;
+        let checks = match test {
+            Ok(test) => test.checks,
+            Err(error) => {
+                let why = format!("it could not be asked: {error}");
+                return vec![Behind { host: host.name.clone(), not_asked: Some(why), ..Behind::default() }];
+            }
+        };
+        let is_in_use = host.admin == AdminState::Active && host.oper == OperState::Up;
+        let behind = checks.into_iter().map(|check| {
+            let service = status.services.iter().find(|service| service.name == check.service);
+            let why = check.result.why;
+            Behind {
+                host: check.host,
+                vip: service.map(|service| service.vip.clone()).unwrap_or_default(),
+                forward: service.map(|service| service.forward.clone()).unwrap_or_default(),
+                service: check.service,
+                is_in_use,
+                failed: (check.result.outcome == CheckOutcome::Failed).then(|| why.clone()),
+                not_asked: (check.result.outcome == CheckOutcome::NotRun).then_some(why),
+            }
+        });
+        behind.collect()
+    });
+    futures_util::stream::iter(asked).buffered(AT_ONCE).collect::<Vec<_>>().await.concat()
+}
