@@ -71,19 +71,19 @@ impl Machine<'_> {
         let unit = self.shared.join("suite.service");
         fs::write(&unit, suite(script)).with_context(|| format!("cannot write {}", unit.display()))?;
         let bind = |from: &Path, to: &str| format!("--bind-ro={}:{to}", from.display());
-        let nspawn = Cmd::new("systemd-nspawn")
-            .args([
-                "--quiet",
-                "--private-network",
-                "--capability=all",
-                "--volatile=overlay",
-                "--boot",
-                "--directory",
-            ])
-            .arg(self.root)
-            .arg(bind(self.shared, SHARED))
-            .arg(bind(&unit, "/etc/systemd/system/suite.service"))
-            .args(["systemd.unit=suite.service", "systemd.show_status=no", "systemd.log_level=warning"]);
+        let nspawn = |more: &[&str]| {
+            Cmd::new("systemd-nspawn")
+                .args(["--quiet", "--private-network", "--capability=all", "--volatile=overlay"])
+                // Its own filter is by lists of calls, and bpf(2) is in none.
+                .arg("--system-call-filter=bpf")
+                .args(more)
+                .args(["--boot", "--directory"])
+                .arg(self.root)
+                .arg(bind(self.shared, SHARED))
+                .arg(bind(&unit, "/etc/systemd/system/suite.service"))
+                .args(["systemd.unit=suite.service", "systemd.show_status=no", "systemd.log_level=warning"])
+                .line()
+        };
         // Without systemd on this machine there is nobody to ask for a scope, so it gets control groups here.
         let own = format!(
             "export SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes\n\
@@ -92,8 +92,8 @@ impl Machine<'_> {
              if [ -d $tree ]; then mkdir -p $tree/{GROUP}; echo $$ > $tree/{GROUP}/cgroup.procs; fi\n\
              done\n\
              exec {}",
-            nspawn.line(),
-            nspawn.clone().args(["--register=no", "--keep-unit"]).line(),
+            nspawn(&[]),
+            nspawn(&["--register=no", "--keep-unit"]),
         );
         // It wants a terminal for a console.
         let line = Cmd::new("sh").args(["-c", &own]).line();
@@ -127,10 +127,11 @@ pub fn tidy() {
 /// Control group of the machine where there is no systemd to make one.
 const GROUP: &str = "sluice-dist";
 
-/// The service that runs the script. In a container nobody mounts the BPF file system, which systemd does on a machine.
+/// The service that runs the script, and has the console for itself. In a container nobody mounts the BPF file system, which systemd does on a machine.
 fn suite(script: &str) -> String {
     format!(
         "[Unit]\nDescription=What is tried on this machine\nWants=multi-user.target\nAfter=multi-user.target\n\
+         Conflicts=console-getty.service\n\
          [Service]\nType=oneshot\nTimeoutStartSec=infinity\n\
          ExecStartPre=/bin/sh -c 'mkdir -p /sys/fs/bpf && mount -t bpf -o nosuid,nodev,noexec,mode=700 bpf /sys/fs/bpf'\n\
          ExecStart=/bin/sh -c 'echo; echo {}; {SHARED}/{script}; echo {} $$?'\n\

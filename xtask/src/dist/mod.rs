@@ -133,7 +133,8 @@ fn build(workspace: &Workspace, release: &Release) -> Result<PathBuf> {
         ])
         .arg(&target)
         .env(commit::VAR, &release.commit.name)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env("RUSTFLAGS", flags.join(" "))
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("CARGO_BUILD_TARGET")
         .run_seeing(|_| ())?;
     println!("built in {:.0} s", begun.elapsed().as_secs_f64());
