@@ -41,6 +41,8 @@ const NOT_HERE: &[(&str, &str)] = &[
         "apt install ./sluice",
         "there is no package in a namespace: `vm_package` installs it, and another version over it",
     ),
+    ("apt remove sluice", "there is no package in a namespace: `vm_package` removes it"),
+    ("apt purge sluice", "there is no package in a namespace: `vm_package` purges it"),
     ("tar -C /usr/local", "there is no tarball in a namespace, and /usr/local is this machine's"),
     (
         "install -D -m 644 /usr/local",

@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// When the package does not do what it is to, or Debian's own critic finds something.
 pub fn run(workspace: &Workspace, release: &Release, deb: &Path) -> Result<()> {
     println!("\n== lintian");
-    Cmd::new("lintian").args(["--fail-on", "error,warning", "--info"]).arg(deb).run()?;
+    let critic = Cmd::new("lintian").args(["--fail-on", "error,warning", "--info"]).arg(deb).run();
     println!("\n== {} on {}", file_name(deb)?, debian::NAME);
     let shared = workspace.target.join("dist-test");
     if shared.exists() {
@@ -53,7 +53,8 @@ pub fn run(workspace: &Workspace, release: &Release, deb: &Path) -> Result<()> {
     if status != 0 || passed == 0 {
         bail!("the package does not live as it should: see above (status {status}, {passed} tests passed)");
     }
-    fs::remove_dir_all(&shared).with_context(|| format!("cannot remove {}", shared.display()))
+    fs::remove_dir_all(&shared).with_context(|| format!("cannot remove {}", shared.display()))?;
+    critic.context("the package lives as it should, but Debian's critic finds something")
 }
 
 /// A package of a later version, whose program has another layout of the maps: what an upgrade has to take over.
