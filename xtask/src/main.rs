@@ -1,15 +1,19 @@
-//! `cargo xtask`: the one entry to set-up, build, test, fuzzing, demo, chaos and benchmark. Each task first sets up what it needs.
+//! `cargo xtask`: the one entry to set-up, build, test, fuzzing, demo, chaos, benchmark and packages. Each task first sets up what it needs.
 
 mod bpf_toolchain;
 mod bpffs;
 mod build;
 mod chaos;
 mod command;
+mod commit;
+mod dist;
 mod fuzz;
+mod last_test;
 mod launch;
 mod leftovers;
 mod linker;
 mod packages;
+mod release_check;
 mod rustup;
 mod setup;
 mod steps;
@@ -32,7 +36,7 @@ use crate::workspace::Workspace;
 #[derive(Parser)]
 #[command(
     name = "cargo xtask",
-    about = "Set-up, build, test, fuzzing, demo, chaos and benchmark of Sluice",
+    about = "Set-up, build, test, fuzzing, demo, chaos, benchmark and packages of Sluice",
     version
 )]
 struct Cli {
@@ -54,6 +58,10 @@ enum Task {
     VmTest(vm::TestOptions),
     /// Look for input that breaks a law of the code that kernel and host share: parser, flow table, flow words
     Fuzz(fuzz::Options),
+    /// Make what is shipped: a Debian package, a tarball, a list of what is in the program, checksums (`--test` tries the package)
+    Dist(dist::Options),
+    /// The checklist of a release: what must be so before one is made, checked
+    ReleaseCheck(release_check::Options),
     /// Drain a host under traffic, in network namespaces (`--keep` leaves them up, `--down` removes them), or upgrade a fleet (`rolling`)
     #[command(disable_help_flag = true)]
     Demo(Rest),
@@ -98,6 +106,8 @@ fn run(task: Task) -> Result<()> {
         Task::Vm(options) => vm::run_task(&workspace, &options),
         Task::VmTest(options) => vm::test_task(&workspace, &options),
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
+        Task::Dist(options) => dist::run(&workspace, &options),
+        Task::ReleaseCheck(options) => release_check::run(&workspace, &options),
         Task::Demo(rest) => launch::run(&workspace, Launch::Demo, rest.arguments),
         Task::Chaos(rest) => launch::run(&workspace, Launch::Chaos, rest.arguments),
         Task::Bench(rest) => launch::run(&workspace, Launch::Bench, rest.arguments),

@@ -79,6 +79,22 @@ pub const BOOTING: &[Tool] = &[
     Tool { program: "setpriv", package: "util-linux", why: "a virtual machine that ends with its starter" },
 ];
 
+/// For what is shipped.
+pub const SHIPPING: &[Tool] = &[
+    Tool { program: "dpkg-deb", package: "dpkg", why: "makes the Debian package" },
+    Tool { program: "dpkg-shlibdeps", package: "dpkg-dev", why: "finds the packages that the program needs" },
+    Tool { program: "strip", package: "binutils", why: "the program without what only a debugger reads" },
+    Tool { program: "xz", package: "xz-utils", why: "compresses the tarball" },
+];
+
+/// For the Debian that packages are tried on.
+pub const TRYING: &[Tool] = &[
+    Tool { program: "lintian", package: "lintian", why: "Debian's own critic of packages" },
+    Tool { program: "mmdebstrap", package: "mmdebstrap", why: "makes a Debian to install packages on" },
+    Tool { program: "systemd-nspawn", package: "systemd-container", why: "boots it" },
+    Tool { program: "script", package: "bsdutils", why: "the terminal that it has for a console" },
+];
+
 /// For fuzzing.
 pub const FUZZING: &[Tool] =
     &[Tool { program: "g++", package: "g++", why: "compiles libFuzzer for the fuzz targets" }];

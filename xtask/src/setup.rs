@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::bpf_toolchain::{self, DEBIAN_RUSTC, LINKER_DIR_VAR, RUSTC_VAR, Rustc, Toolchain};
+use crate::dist::debian;
 use crate::vm::Machine;
 use crate::workspace::Workspace;
 use crate::{bpffs, fuzz, linker, packages, rustup, tools_folder, vm};
@@ -34,6 +35,10 @@ pub enum Purpose {
     All,
     /// Compile, and run fuzz targets; nothing else needs what they need.
     Fuzz,
+    /// Compile, and make packages; neither does anything else.
+    Ship,
+    /// As [`Self::Ship`], and try the package on a Debian.
+    ShipAndTry,
 }
 
 impl Purpose {
@@ -47,6 +52,10 @@ impl Purpose {
 
     fn boots(self) -> bool {
         matches!(self, Purpose::Vm | Purpose::All)
+    }
+
+    fn ships(self) -> bool {
+        matches!(self, Purpose::Ship | Purpose::ShipAndTry)
     }
 
     fn fuzzes(self) -> bool {
@@ -79,6 +88,13 @@ pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
     if purpose.fuzzes() {
         tools.extend(packages::missing(packages::FUZZING));
     }
+    if purpose.ships() {
+        tools.extend(packages::missing(packages::SHIPPING));
+    }
+    if purpose == Purpose::ShipAndTry {
+        tools.extend(packages::missing(packages::TRYING));
+    }
+    let no_debian = purpose == Purpose::ShipAndTry && debian::find(workspace).is_none();
     let no_fuzzer = purpose.fuzzes() && fuzz::find(workspace).is_none();
     let no_machine = purpose.boots() && Machine::find(workspace, vm::CI).is_none();
     let unmounted = purpose.runs() && !bpffs::is_mounted();
@@ -93,6 +109,7 @@ pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
         && !unmounted
         && !no_machine
         && !no_fuzzer
+        && !no_debian
         && lints.is_empty()
     {
         return Ok(toolchain);
@@ -145,6 +162,13 @@ pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
             ),
         });
     }
+    if no_debian {
+        missing.push(Missing {
+            what: debian::NAME.to_owned(),
+            why: "the package is installed on it".to_owned(),
+            how: format!("mmdebstrap into {}, some 200 MB", tools_folder::preferred(workspace).display()),
+        });
+    }
     missing.extend(lints.iter().map(|(_, component, why)| Missing {
         what: (*component).to_owned(),
         why: (*why).to_owned(),
@@ -167,6 +191,9 @@ pub fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Toolchain> {
     }
     if no_fuzzer {
         fuzz::install(workspace)?;
+    }
+    if no_debian {
+        debian::install(workspace)?;
     }
     for (subcommand, component, why) in lints {
         if let Err(error) = rustup::add_components(&[component]).run() {

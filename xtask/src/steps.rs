@@ -89,6 +89,11 @@ impl Steps {
         result.with_context(|| format!("step `{name}`"))
     }
 
+    /// Whether any was left out.
+    pub fn has_skipped(&self) -> bool {
+        self.done.iter().any(|(_, outcome)| matches!(outcome, Outcome::Skipped(_)))
+    }
+
     pub fn skip(&mut self, name: &str, why: impl Into<String>) {
         let why = why.into();
         println!("\n== {name}: skipped, {why}");

@@ -9,6 +9,8 @@ use crate::bpf_toolchain::Toolchain;
 use crate::build;
 use crate::chaos;
 use crate::command::Cmd;
+use crate::commit::Commit;
+use crate::last_test::LastTest;
 use crate::leftovers::{Leftovers, RUN_VAR};
 use crate::rustup;
 use crate::setup::{self, Purpose};
@@ -73,6 +75,15 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let result = run.steps(&mut steps);
     let left = leftovers.after();
     println!("\n{steps}");
+    if options.filter.is_none() {
+        let run = LastTest {
+            commit: Commit::of(&workspace.root).map_or("unknown".to_owned(), |commit| commit.name),
+            is_whole: !options.quick && !options.skip_vm && !steps.has_skipped(),
+            has_passed: result.is_ok() && left.is_empty(),
+            passed: steps.totals.passed,
+        };
+        LastTest::note(workspace, &run)?;
+    }
     if !left.is_empty() {
         println!("left on the machine by this run:\n  {}", left.join("\n  "));
     }

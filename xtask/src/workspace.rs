@@ -34,6 +34,16 @@ impl Workspace {
         vec![self.target.join("tools")]
     }
 
+    /// That of all packages.
+    ///
+    /// # Errors
+    /// When cargo tells none.
+    pub fn version(&self) -> Result<String> {
+        let packages = self.metadata["packages"].as_array().into_iter().flatten();
+        let mut versions = packages.filter_map(|package| package["version"].as_str());
+        versions.next().map(str::to_owned).context("cargo metadata tells no version")
+    }
+
     /// Names of the targets of one kind (`test`, `bin`, …) in a package, sorted.
     pub fn targets(&self, package: &str, kind: &str) -> Vec<String> {
         let packages = self.metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();

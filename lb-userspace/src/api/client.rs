@@ -128,13 +128,13 @@ impl ClientError {
     pub fn hint(&self) -> Option<String> {
         match self {
             ClientError::NoSocket { .. } => Some(
-                "start the daemon with `sluice run --config FILE`, or name the one that runs with --instance \
-                 NAME or --socket PATH"
+                "start the daemon with `systemctl start sluice` or `sluice run --config FILE`, or name the one that runs \
+                 with --instance NAME or --socket PATH"
                     .to_owned(),
             ),
             ClientError::Stale { .. } => Some(
-                "start the daemon again with `sluice run --config FILE` (it replaces the socket); packets are \
-                 forwarded meanwhile"
+                "start the daemon again with `systemctl start sluice` or `sluice run --config FILE` (it replaces the \
+                 socket); packets are forwarded meanwhile"
                     .to_owned(),
             ),
             ClientError::NotASocket { .. } => {

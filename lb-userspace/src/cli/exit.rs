@@ -51,7 +51,7 @@ Exit codes:
   6  drained, and flows were ended: by the deadline, or kicked
   7  the drain was taken back by an undrain
   8  the drain's lease ran out before it was done
-  9  the daemon refused a config or a plan; what was in force is in force
+  9  a config or a plan is refused; what was in force is in force
   10  a rule of the config would be broken; nothing was done
   130  interrupted by Ctrl-C";
 

@@ -5,9 +5,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use lb_common::layout::LAYOUT_VERSION;
 
 use crate::api::client::Client;
 
@@ -67,13 +69,18 @@ fn after_help(examples: &str) -> String {
 /// `sluice run` is the daemon; the other verbs talk to it over its Unix socket. Packets are forwarded in the
 /// kernel, whether the daemon runs or not.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, max_term_width = 100, after_help = after_help(EXAMPLES))]
+#[command(name = "sluice", version, long_version = LONG_VERSION.as_str(), max_term_width = 100, after_help = after_help(EXAMPLES))]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
 }
+
+/// What `--version` says beside the version, which `-V` says alone: what the program was built from, and which layout of the maps it makes.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    format!("{} ({}, map layout {LAYOUT_VERSION})", env!("CARGO_PKG_VERSION"), env!("SLUICE_SOURCE"))
+});
 
 const EXAMPLES: &str = "  \
   sluice run --config /etc/sluice/sluice.toml   start the balancer

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, Global, after_help};
+use super::{Exit, Failure, Global, after_help};
+use crate::config::{self, ConfigErrors};
 use crate::daemon;
 
 /// Run the balancer's daemon in the foreground
@@ -35,5 +36,46 @@ impl RunArgs {
 
 /// Runs until a signal ends it.
 pub fn run(global: &Global, args: &RunArgs) -> Result<(), Failure> {
-    Ok(daemon::run(&global.instance, &global.socket(), args)?)
+    daemon::run(&global.instance, &global.socket(), args).map_err(|error| failure(error, args))
+}
+
+/// A file that is wrong by itself will be so at the next start, too: a supervisor can tell by the exit code. What does not fit this machine,
+/// such as an interface that has not come up yet, may well fit later.
+fn failure(error: anyhow::Error, args: &RunArgs) -> Failure {
+    let file = args.config.display();
+    if !args.config.exists() {
+        return Failure::new(Exit::NotFound, error)
+            .hint(format!("write {file} (`sluice check {file}` looks at it), then start the daemon again"));
+    }
+    if error.is::<ConfigErrors>() && config::load(&args.config).is_err() {
+        return Failure::new(Exit::Refused, error)
+            .hint(format!("mend it, look with `sluice check {file}`, then start the daemon again"));
+    }
+    error.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_supervisor_can_tell_what_another_start_does_not_mend() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sluice.toml");
+        let args = RunArgs { config: path.clone(), log_level: "info".to_owned() };
+        let exit = || failure(config::load(&path).unwrap_err().into(), &args).exit;
+        assert_eq!(exit(), Exit::NotFound);
+        std::fs::write(&path, "interfaces = 7").unwrap();
+        assert_eq!(exit(), Exit::Refused);
+        let refused = anyhow::Error::from(config::load(&path).unwrap_err());
+        std::fs::write(
+            &path,
+            "interfaces = [\"eth0\"]\n[hosts.a]\naddresses = [\"10.0.0.1\"]\n[[services]]\nname = \"w\"\n\
+             vip = \"203.0.113.1\"\nprotocol = \"tcp\"\nport = 80\n",
+        )
+        .unwrap();
+        config::load(&path).unwrap();
+        assert_eq!(failure(refused, &args).exit, Exit::Failed, "it does not fit this machine");
+        assert_eq!(failure(anyhow::anyhow!("the socket is taken"), &args).exit, Exit::Failed);
+    }
 }

@@ -123,7 +123,7 @@ fn machine(sheet: &mut Sheet, machine: &Machine) {
             Check::Capabilities,
             "",
             format!("missing here: {missing}"),
-            "run the doctor, and the daemon, as root or as the unit in lb-userspace/systemd does".to_owned(),
+            "run the doctor as root; the daemon, too, or by its service, which gives it these".to_owned(),
         );
     } else if !machine.has_net_raw {
         sheet.find(

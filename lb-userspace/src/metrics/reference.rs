@@ -20,7 +20,7 @@ scrape_configs:
 ```
 
 `lb-userspace/monitoring` has a dashboard for Grafana (`dashboard.json`), alert rules (`alerts.yml`) and tests of those
-(`promtool test rules alerts_test.yml`).
+(`promtool test rules alerts_test.yml`). The package has the first two in `/usr/share/sluice`.
 
 - Counters survive restarts of the daemon, and upgrades; `sluice detach` and a reboot set them to 0, which `rate()` understands. Those of the
   program's run time begin anew with each load of the program, those of path errors, checks and maintenance runs with the daemon.

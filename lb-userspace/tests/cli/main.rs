@@ -24,7 +24,9 @@ fn help_usage_and_version() {
     run(&["receipt"]).expect(2).says("<ID>");
     run(&["receipts", "-n", "0"]).expect(2);
     run(&["drain", "--help"]).expect(0).prints("sluice drain web-3 web-4 --wait --timeout 10m");
-    run(&["--version"]).expect(0).prints(env!("CARGO_PKG_VERSION"));
+    run(&["-V"]).expect(0).prints(env!("CARGO_PKG_VERSION"));
+    let version = run(&["--version"]).expect(0).prints(env!("CARGO_PKG_VERSION"));
+    version.prints(&format!("map layout {})", lb_common::layout::LAYOUT_VERSION));
     run(&[]).expect(2);
     run(&["drain"]).expect(2).says("<HOST>...");
     run(&["drain", ""]).expect(2);

@@ -37,6 +37,21 @@ const NOT_HERE: &[(&str, &str)] = &[
     ("systemd-analyze", "there is no systemd in a namespace: `vm_service` has the unit's figure"),
     ("chown -R sluice:", "there is no user of that name: `vm_service` makes it"),
     ("sysctl kernel.bpf_stats_enabled=1", "a setting of the whole machine, and dear for every program on it"),
+    (
+        "apt install ./sluice",
+        "there is no package in a namespace: `vm_package` installs it, and another version over it",
+    ),
+    ("apt remove sluice", "there is no package in a namespace: `vm_package` removes it"),
+    ("apt purge sluice", "there is no package in a namespace: `vm_package` purges it"),
+    ("tar -C /usr/local", "there is no tarball in a namespace, and /usr/local is this machine's"),
+    (
+        "install -D -m 644 /usr/local",
+        "it comes with the tarball; `vm_package` has the same file from the package",
+    ),
+    (
+        "journalctl -u sluice",
+        "there is no systemd in a namespace: `vm_package` looks there for the same words",
+    ),
     ("sqlite3 FILE .recover", "the shell of Debian 12 is built without it, as is said there"),
     ("perf trace", "it watches the whole machine, and goes on until somebody ends it"),
     ("tcpdump -i any", "what made a capture, and no line to be typed"),
@@ -99,9 +114,11 @@ fn quoted(text: &str) -> Vec<String> {
 fn what_else_the_documents_say_can_be_typed() {
     let topology = Topology::builder().hosts(1).build().unwrap();
     let root = tempfile::tempdir().unwrap();
-    for folder in ["systemd/system", "sysusers.d", "tmpfiles.d"] {
+    for folder in ["systemd/system", "sysusers.d", "tmpfiles.d", "sluice"] {
         std::fs::create_dir_all(root.path().join("etc").join(folder)).unwrap();
     }
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/example.toml");
+    std::fs::copy(example, root.path().join("etc/sluice/example.toml")).unwrap();
     let host = topology.host(1);
     // A default route to be changed.
     Shell::new(host, root.path())

@@ -4,7 +4,7 @@
 //!
 //! Needs no root: the machine is emulated, and nothing is installed but files in the tools folder.
 
-mod boot;
+pub mod boot;
 mod initramfs;
 mod kernels;
 mod machine;

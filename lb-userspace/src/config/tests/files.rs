@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::super::{load, unreadable};
+use super::super::{load, parse, unreadable};
 use super::{line, refused};
 
 fn message(path: &Path) -> String {
@@ -26,6 +26,18 @@ fn what_cannot_be_read_is_said_plainly() {
     let huge = folder.path().join("huge.toml");
     fs::File::create(&huge).unwrap().set_len(super::super::limits::MAX_FILE + 1).unwrap();
     assert!(message(&huge).contains("larger than 16 MiB"));
+}
+
+/// What the package has for new users: nothing in it counts until the `#` goes, and then all of it is right.
+#[test]
+fn the_example_of_the_package_is_right_once_its_lines_count() {
+    let text = include_str!("../../../../packaging/example.toml");
+    assert!(refused(text).to_string().contains("the file is empty"), "{}", refused(text));
+    let counts = |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
+    let lines = text.lines().filter_map(|line| line.strip_prefix('#').filter(counts));
+    let lines: Vec<&str> = lines.collect();
+    let model = parse(&lines.join("\n"), "example.toml").unwrap_or_else(|errors| panic!("{errors}")).model;
+    assert_eq!((lines.len() > 20, model.hosts.len(), model.services.len()), (true, 2, 1));
 }
 
 #[test]

@@ -1,0 +1,215 @@
+//! A package's life on a Debian 12: `cargo xtask dist --test` boots one, with systemd as its first process, and runs this in it. Everywhere else
+//! the test is ignored, which `cargo test` says.
+
+mod machine;
+mod site;
+
+use std::fs;
+use std::path::Path;
+
+use machine::{Stock, has_xdp, journal, output, pins, property, shell, sluice, try_shell, until};
+use site::{PORT, Site};
+
+const EXAMPLE: &str = "/etc/sluice/example.toml";
+const CONFIG: &str = "/etc/sluice/sluice.toml";
+
+/// The package, and one of a later version whose program has another layout of the maps.
+struct Packages {
+    this: String,
+    next: String,
+}
+
+impl Packages {
+    fn named() -> Packages {
+        let name = |variable| std::env::var(variable).expect("`cargo xtask dist --test` sets it");
+        Packages { this: name("SLUICE_DEB"), next: name("SLUICE_NEXT_DEB") }
+    }
+}
+
+/// As an operator does it, who has the file and nothing else.
+fn install(deb: &str) -> String {
+    shell(&format!("apt-get install -qy --allow-downgrades -o Dpkg::Use-Pty=0 {deb}"))
+}
+
+fn version_of(deb: &str) -> String {
+    String::from_utf8(output("dpkg-deb", &["-f", deb, "Version"]).stdout).unwrap().trim().to_owned()
+}
+
+fn installed_version() -> String {
+    let output = output("dpkg-query", &["-W", "-f", "${Version} ${Status}", "sluice"]);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn pid() -> String {
+    property("MainPID")
+}
+
+fn layout() -> String {
+    let said = String::from_utf8(output("sluice", &["--version"]).stdout).unwrap();
+    said.trim().rsplit(' ').next().unwrap().trim_end_matches(')').to_owned()
+}
+
+/// The config that a new user makes of the example: what is needed without its `#`, with addresses of this site, in two services.
+fn config(site: &Site) -> String {
+    let example = fs::read_to_string(EXAMPLE).unwrap();
+    let wanted = |line: &str| {
+        let line = line.strip_prefix('#')?;
+        let parts =
+            ["interfaces", "[hosts", "addresses", "[[services]]", "name", "vip =", "protocol", "port"];
+        parts.iter().any(|part| line.starts_with(part)).then(|| line.to_owned())
+    };
+    let text: Vec<String> = example.lines().filter_map(wanted).collect();
+    let text = text
+        .join("\n")
+        .replace("10.0.0.11", &site.host(1).to_string())
+        .replace("10.0.0.12", &site.host(2).to_string())
+        .replace("203.0.113.10", &site.vip().to_string())
+        .replace("protocol = \"tcp\"", "protocol = [\"tcp\", \"udp\"]")
+        .replace("port = 80", &format!("port = {PORT}"));
+    text + "\n"
+}
+
+#[test]
+#[ignore = "needs a Debian that it may change: cargo xtask dist --test"]
+fn a_package_is_installed_upgraded_downgraded_removed_and_purged() {
+    let packages = Packages::named();
+    let before = Stock::take();
+    without_a_config(&packages);
+    with_a_wrong_one(&packages);
+    let site = Site::build();
+    with_a_right_one(&site);
+    another_version(&site, &packages);
+    a_version_that_could_not_take_over(&site, &packages);
+    removed_and_installed_again(&site, &packages);
+    purged(&before);
+}
+
+fn without_a_config(packages: &Packages) {
+    let said = install(&packages.this);
+    assert!(said.contains("cp /etc/sluice/example.toml /etc/sluice/sluice.toml"), "{said}");
+    assert_eq!(installed_version(), format!("{} install ok installed", version_of(&packages.this)));
+    assert_eq!((property("UnitFileState"), property("ActiveState")), ("enabled".into(), "inactive".into()));
+    let version = shell("sluice --version");
+    assert!(version.contains("(commit ") && version.contains(", map layout "), "{version}");
+    for path in [
+        "/usr/share/bash-completion/completions/sluice",
+        "/usr/share/zsh/vendor-completions/_sluice",
+        "/usr/share/fish/vendor_completions.d/sluice.fish",
+        "/usr/share/sluice/dashboard.json",
+        "/usr/share/sluice/alerts.yml",
+    ] {
+        assert!(Path::new(path).is_file(), "{path}");
+    }
+    shell("man -w sluice sluice-drain sluice-health-test");
+    // It says that it does not start, and nothing is left in a failed state, neither now nor at a boot.
+    let (status, said) = try_shell("systemctl start sluice");
+    assert!(status != 0 && said.contains("Assertion failed"), "{said}");
+    let (_, said) = try_shell("systemctl --no-pager status sluice");
+    assert!(said.contains("start assertion failed") && said.contains(CONFIG), "{said}");
+    assert_eq!(property("ActiveState"), "inactive");
+    assert_eq!(shell("systemctl --failed --plain --no-legend"), "");
+}
+
+fn with_a_wrong_one(packages: &Packages) {
+    // Nothing in it counts yet.
+    shell(&format!("cp {EXAMPLE} {CONFIG}"));
+    let (status, said) = try_shell(&format!("sluice check {CONFIG}"));
+    assert!(status != 0 && said.contains("interfaces = "), "{said}");
+    assert_ne!(try_shell("systemctl start sluice").0, 0);
+    assert_eq!((property("Result"), property("ExecMainStatus")), ("exit-code".into(), "9".into()));
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(
+        (property("NRestarts"), property("ActiveState")),
+        ("0".into(), "failed".into()),
+        "it is not tried again"
+    );
+    let log = journal();
+    assert!(log.contains("sluice check /etc/sluice/sluice.toml"), "{log}");
+    // An upgrade meanwhile does not make it worse.
+    let said = install(&packages.next);
+    assert!(said.contains("was not running, and is not started"), "{said}");
+    install(&packages.this);
+    shell("systemctl reset-failed sluice");
+}
+
+fn with_a_right_one(site: &Site) {
+    fs::write(CONFIG, config(site)).unwrap();
+    shell(&format!("cat {CONFIG}; sluice check {CONFIG}"));
+    shell("sluice doctor");
+    shell("systemctl start sluice && systemctl --no-pager status sluice | head -n 8");
+    until("hosts are found", || {
+        let status = sluice(&["status", "--json"]);
+        status["hosts"].as_array().unwrap().iter().all(|host| host["oper"] == "up")
+    });
+    assert!(has_xdp("eth0"));
+    site.start_traffic().finish("started");
+    shell("sluice status");
+}
+
+/// The next version and back, with a drain in force on the way back.
+fn another_version(site: &Site, packages: &Packages) {
+    let (first, before) = (pid(), layout());
+    let traffic = site.start_traffic();
+    let said = install(&packages.next);
+    assert_eq!(installed_version(), format!("{} install ok installed", version_of(&packages.next)));
+    assert_ne!((pid(), layout()), (first, before.clone()));
+    assert!(said.contains("has taken over; forwarding went on"), "{said}");
+    assert!(journal().contains("took over the data path"), "{}", journal());
+    traffic.goes_on();
+    shell("sluice drain web-1 --reason \"a new version\" --force");
+    let second = pid();
+    install(&packages.this);
+    assert_ne!(pid(), second);
+    assert_eq!(layout(), before);
+    traffic.goes_on();
+    let hosts = sluice(&["status", "--json"])["hosts"].clone();
+    assert_eq!(hosts[0]["admin"], "draining", "{hosts}");
+    traffic.finish("an upgrade to another layout of the maps, a drain, and a downgrade");
+    // New flows keep away from the host that drains; it comes back as it was.
+    let opened = site.start_traffic();
+    opened.finish("new flows beside a drain");
+    shell("sluice status && sluice undrain web-1");
+}
+
+/// A data path that nobody could take over: the daemon that knows it goes on.
+fn a_version_that_could_not_take_over(site: &Site, packages: &Packages) {
+    let traffic = site.start_traffic();
+    let first = pid();
+    shell("mv /sys/fs/bpf/sluice/default/maps/COLD /sys/fs/bpf/sluice/default/elsewhere");
+    let said = install(&packages.next);
+    assert!(said.contains("the daemon of the version before goes on"), "{said}");
+    assert!(said.contains("COLD is not there") && !said.contains("differs:"), "{said}");
+    assert_eq!((pid(), property("ActiveState")), (first, "active".into()));
+    traffic.goes_on();
+    shell("mv /sys/fs/bpf/sluice/default/elsewhere /sys/fs/bpf/sluice/default/maps/COLD");
+    install(&packages.this);
+    traffic.finish("an upgrade that is refused, and one that is not");
+}
+
+fn removed_and_installed_again(site: &Site, packages: &Packages) {
+    let said = shell("apt-get remove -qy -o Dpkg::Use-Pty=0 sluice");
+    assert!(said.contains("detached: forwarding has ended"), "{said}");
+    assert_eq!((pins(), has_xdp("eth0"), Path::new("/run/sluice").exists()), (0, false, false));
+    assert!(!Path::new("/usr/bin/sluice").exists());
+    assert!(Path::new(CONFIG).is_file() && Path::new("/var/lib/sluice/default.db").is_file());
+    shell("getent passwd sluice");
+    install(&packages.this);
+    assert_eq!(property("ActiveState"), "active", "it ran when it was removed");
+    until("hosts are found", || {
+        let status = sluice(&["status", "--json"]);
+        status["hosts"].as_array().unwrap().iter().all(|host| host["oper"] == "up")
+    });
+    site.start_traffic().finish("removed, and installed again");
+    let history = shell("sluice history");
+    assert!(history.contains("a new version"), "the journal was kept: {history}");
+}
+
+fn purged(before: &Stock) {
+    shell("apt-get purge -qy -o Dpkg::Use-Pty=0 sluice");
+    assert_eq!((pins(), has_xdp("eth0")), (0, false));
+    let (status, said) = try_shell("systemctl --no-pager status sluice");
+    assert!(status != 0 && said.contains("could not be found"), "{said}");
+    let left = Stock::take().more(before);
+    println!("==> purged: {} files, users, groups and pins are left", left.len());
+    assert_eq!(left, Vec::<String>::new());
+}
