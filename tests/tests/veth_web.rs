@@ -209,7 +209,12 @@ fn history_shows_what_differs_and_leads_back() {
             &[],
         )
         .unwrap();
-    browser.wait(&format!("[...document.querySelectorAll('.revision-number')].find(of => of.innerText.trim().endsWith('{first}'))?.click() || document.querySelector('[aria-label=\"Go back to revision {first}\"]')")).unwrap();
+    let number = format!(
+        "[...document.querySelectorAll('.revision-number')].find(of => of.innerText.trim() === '{first}')"
+    );
+    browser.wait(&number).unwrap();
+    browser.script(&format!("{number}.closest('details').open = true"), &[]).unwrap();
+    browser.wait(&format!("document.querySelector('[aria-label=\"Go back to revision {first}\"]')")).unwrap();
     browser
         .script(
             &format!("document.querySelector('[aria-label=\"Go back to revision {first}\"]').focus()"),
@@ -450,6 +455,7 @@ fn each_view_fits_a_telephone_and_is_read_by_whoever_reads_otherwise() {
         ])
         .unwrap();
     site.daemon.cli_ok(&["drain", "h3", "--service", "web-v4"]).unwrap();
+    site.daemon.cli_ok(&["wait", "h2", "--for", "drained", "--timeout", "60s"]).unwrap();
     let browser = Browser::start(&site.topology.balancer().ns).unwrap();
     let set = format!("sessionStorage.setItem('sluice-token', '{}')", token(&site.daemon));
     browser.open(PAGE).unwrap();

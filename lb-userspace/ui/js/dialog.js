@@ -54,7 +54,13 @@ export function ask({ title, body, verb, danger = false, act, extra = null, firs
       form.removeAttribute("aria-busy");
     }
   });
-  dialog.addEventListener("close", () => dialog.remove());
+  const opener = document.activeElement;
+  const around = opener?.closest("td, article, .page-head, .acts");
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    // What was pressed may have gone meanwhile.
+    if (!opener?.isConnected) (around?.querySelector("button, a") ?? document.querySelector("h1"))?.focus();
+  });
   document.body.append(dialog);
   dialog.showModal();
   (first ?? form.querySelector("input, select, textarea") ?? go).focus();

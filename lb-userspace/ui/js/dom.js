@@ -37,7 +37,14 @@ export function redraw(element, from, draw) {
   const mark = JSON.stringify(from);
   if (element.drawnFrom === mark) return;
   element.drawnFrom = mark;
+  const places = "a, button, input, select, summary";
+  const active = document.activeElement;
+  const place = element !== active && element.contains(active) ? [...element.querySelectorAll(places)].indexOf(active) : -1;
   element.replaceChildren(...[draw()].flat().filter(Boolean));
+  if (place < 0) return;
+  // Whoever was in it stays there, at what has taken the place.
+  const now = element.querySelectorAll(places);
+  (now[place] ?? now[0])?.focus({ preventScroll: true });
 }
 
 /** Attribute on or off. */

@@ -135,7 +135,8 @@ function problems(head) {
   if (head.config_in_force.differs_from_file) list.push("The config in force is not that of the daemon's own file");
   const box = $("problems");
   box.hidden = list.length === 0;
-  redraw(box, list.map((text) => text.replace(/\d+ (s|min)\b/g, "")), () => list.length > 0 && h("details", { open: list.length === 1 },
+  const wasOpen = box.querySelector("details")?.open;
+  redraw(box, list.map((text) => text.replace(/\d+ (s|min)\b/g, "")), () => list.length > 0 && h("details", { open: wasOpen ?? list.length === 1 },
     h("summary", {}, h("strong", { text: plural(Math.max(head.problem_count, list.length), "problem") }), list.length > 1 && h("span", { class: "muted", text: ` ${list[0]}` })),
     h("ul", {}, list.map((text) => h("li", { text })), head.problem_count > head.problems.length && h("li", { text: `and ${count(head.problem_count - head.problems.length)} more` }))));
 }
@@ -170,4 +171,4 @@ window.addEventListener("hashchange", route);
 setInterval(() => { if (!document.hidden && state.link === "live") changed(); }, 1000);
 if (hasToken()) remember(sessionStorage.getItem("sluice-token")).then(changed, forget);
 route();
-follow(speaker(toast));
+follow(speaker(toast, () => `web:${whoami()}`));

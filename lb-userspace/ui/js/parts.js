@@ -61,7 +61,11 @@ function until(at) {
 
 /** All of a drain under way, drawn anew with `update(drain)`. */
 export function drainCard(id, { withHost = true } = {}) {
-  const head = h("div", { class: "drain-head" });
+  const title = h("h3");
+  const about = h("p", { class: "muted" });
+  let shown = null;
+  const back = h("button", { type: "button", class: "act", text: "Take back", onclick: () => undrain([shown.host], shown) });
+  const head = h("div", { class: "drain-head" }, title, about, back);
   const figures = h("dl", { class: "drain-figures" });
   const left = h("dd", { class: "big" });
   const ofStart = h("dd");
@@ -78,10 +82,11 @@ export function drainCard(id, { withHost = true } = {}) {
     update(drain) {
       root.dataset.state = drain.state;
       const only = [drain.service && `for ${drain.service} alone`, drain.clients && `for clients of ${drain.clients} alone`].filter(Boolean).join(", ");
-      redraw(head, [drain.host, drain.state, drain.by, drain.reason, drain.started_at, only, drain.order.share], () => [
-        h("h3", {}, withHost ? hostLink(drain.host) : `Drain ${drain.id}`, " ", badge(drain.state)),
-        h("p", { class: "muted" }, `${withHost ? `drain ${drain.id}, ` : ""}by ${drain.by} since `, time(drain.started_at), drain.reason ? `: ${drain.reason}` : "", only ? ` (${only})` : "", drain.order.share ? ` gives up ${drain.order.share} % of its slots` : ""),
-        h("button", { type: "button", class: "act", "aria-label": `Take back ${drain.host}${only ? `, ${only}` : ""}`, onclick: () => undrain([drain.host], drain) }, "Take back"),
+      shown = drain;
+      back.setAttribute("aria-label", `Take back ${drain.host}${only ? `, ${only}` : ""}`);
+      redraw(title, [drain.host, drain.state], () => [withHost ? hostLink(drain.host) : `Drain ${drain.id}`, " ", badge(drain.state)]);
+      redraw(about, [drain.by, drain.reason, only, drain.order.share], () => [
+        `${withHost ? `drain ${drain.id}, ` : ""}by ${drain.by} since `, time(drain.started_at), drain.reason ? `: ${drain.reason}` : "", only ? ` (${only})` : "", drain.order.share ? ` gives up ${drain.order.share} % of its slots` : "",
       ]);
       const total = drain.live_flows.total;
       const progress = drain.progress;

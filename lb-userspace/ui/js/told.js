@@ -35,7 +35,8 @@ const SPOKEN = {
 };
 const TOGETHER = 1500;
 
-export function speaker(say) {
+/** `self()`: whose own deeds need no telling. */
+export function speaker(say, self) {
   let waiting = new Map();
   let timer = null;
   function flush() {
@@ -49,7 +50,7 @@ export function speaker(say) {
   return (event) => {
     if (event.event === "violation") return say(`${event.counter} must be 0 and is not`, "warn");
     const word = SPOKEN[event.event];
-    if (!word || !event.host) return;
+    if (!word || !event.host || (event.by === self() && !["drained", "drain_overdue"].includes(event.event))) return;
     if (!waiting.has(word)) waiting.set(word, new Set());
     waiting.get(word).add(event.host);
     timer ??= setTimeout(flush, TOGETHER);
