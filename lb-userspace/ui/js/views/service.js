@@ -40,7 +40,7 @@ export function service(name) {
     root: h("section", { "aria-labelledby": "title" },
       h("p", { class: "crumb" }, h("a", { href: "#/services", text: "Services" })),
       h("h1", { id: "title", tabindex: "-1", text: name }), trouble,
-      h("div", { class: "with-picture" }, about, picture),
+      h("div", { class: "with-picture" }, picture, about),
       h("h2", { text: "Hosts" }), grid.root),
     close: watched.close,
     update() {

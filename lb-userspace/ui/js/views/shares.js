@@ -37,7 +37,7 @@ export function shares(wanted = null) {
     title: "Shares",
     root: h("section", { "aria-labelledby": "title" },
       h("div", { class: "page-head" }, h("h1", { id: "title", tabindex: "-1", text: "Shares" }), picker),
-      h("div", { class: "with-picture" }, h("div", {}, of, about, legend()), picture), grid.root),
+      h("div", { class: "with-picture" }, picture, h("div", {}, of, about, legend())), grid.root),
     update() {
       const ids = [...state.rings.keys()].sort((a, b) => a - b);
       if (id === null || !state.rings.has(id)) id = ids[0] ?? null;
@@ -61,7 +61,8 @@ function legend() {
   return h("ul", { class: "legend", "aria-label": "How to read the picture" },
     h("li", {}, h("span", { class: "swatch swatch-now", "aria-hidden": "true" }), "outer band: slots as they are now"),
     h("li", {}, h("span", { class: "swatch swatch-base", "aria-hidden": "true" }), "inner band: if every host were in use"),
-    h("li", {}, h("span", { class: "swatch swatch-draining", "aria-hidden": "true" }), "draining, or coming back"),
+    h("li", {}, h("span", { class: "swatch swatch-draining", "aria-hidden": "true" }), "draining"),
+    h("li", {}, h("span", { class: "swatch swatch-back", "aria-hidden": "true" }), "coming back"),
     h("li", {}, h("span", { class: "swatch swatch-drained", "aria-hidden": "true" }), "drained, or disabled"),
     h("li", {}, h("span", { class: "swatch swatch-down", "aria-hidden": "true" }), "down"));
 }
