@@ -2,7 +2,7 @@
 //!
 //! ChromeDriver speaks WebDriver (W3C), which is JSON over HTTP on the loopback: a client crate would bring fifty others for the dozen calls here.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -195,27 +195,46 @@ impl Drop for Browser {
 /// One call, on a connection of its own.
 fn ask(ns: &Namespace, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
     let body = body.map(Value::to_string).unwrap_or_default();
-    let answer = ns.enter(|| -> Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", PORT))?;
-        stream.set_read_timeout(Some(START))?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{PORT}\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\nconnection: close\r\n\r\n{body}",
-            body.len()
-        )?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        Ok(String::from_utf8(answer)?)
-    })??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("chromedriver gave no answer")?;
+    let (status, answer) = ns.enter(|| exchange(method, path, &body))??;
     let mut value: Value =
-        serde_json::from_str(body).with_context(|| format!("chromedriver gave no JSON: {body}"))?;
+        serde_json::from_str(&answer).with_context(|| format!("chromedriver gave no JSON: {answer}"))?;
     let value = value["value"].take();
-    if !head.starts_with("HTTP/1.1 200") {
+    if status != 200 {
         bail!("{method} {path}: {} {}", value["error"], value["message"]);
     }
     Ok(value)
+}
+
+/// Status and body. ChromeDriver leaves the connection open, whatever it is asked for.
+fn exchange(method: &str, path: &str, body: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", PORT))?;
+    stream.set_read_timeout(Some(START))?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{PORT}\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )?;
+    let mut lines = BufReader::new(stream);
+    let mut line = String::new();
+    lines.read_line(&mut line)?;
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.with_context(|| format!("chromedriver gave no status: {line:?}"))?;
+    let mut length = 0;
+    while line != "\r\n" {
+        line.clear();
+        if lines.read_line(&mut line)? == 0 {
+            bail!("chromedriver broke off");
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse()?;
+        }
+    }
+    let mut answer = vec![0; length];
+    lines.read_exact(&mut answer)?;
+    Ok((status, String::from_utf8(answer)?))
 }
 
 /// Base64 (RFC 4648).
