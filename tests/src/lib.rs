@@ -5,6 +5,7 @@
 //! the value that made it is dropped, also by a panic.
 
 pub mod bench;
+pub mod browser;
 pub mod chaos;
 pub mod demo;
 pub mod emulator;

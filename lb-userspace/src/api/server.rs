@@ -17,6 +17,7 @@ mod shift;
 mod stream;
 #[cfg(test)]
 mod tests;
+pub mod ui;
 
 use std::io;
 

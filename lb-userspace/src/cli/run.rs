@@ -1,5 +1,6 @@
 //! `sluice run`: the daemon's arguments.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -19,6 +20,12 @@ pub struct RunArgs {
     /// The config file (TOML); `sluice check` tells whether it is sound
     #[arg(short, long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Serve the page for browsers here, instead of where the config says
+    ///
+    /// Whoever can reach an address of the loopback may look; changes take a token, of the file that the daemon
+    /// names in its log. Elsewhere than on the loopback it takes the certificate and key of [ui] in the config.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub ui: Option<SocketAddr>,
     /// The least important messages that are logged, on standard error
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub log_level: String,
@@ -26,6 +33,7 @@ pub struct RunArgs {
 
 const EXAMPLES: &str = "  \
   sluice run --config /etc/sluice/sluice.toml
+  sluice run --config /etc/sluice/sluice.toml --ui 127.0.0.1:8080
   sluice run --instance lab --config lab.toml --log-level debug";
 
 impl RunArgs {

@@ -92,6 +92,10 @@ pub const MAX_PAYLOAD: usize = 1024;
 
 /// Letters of a host's or service's name: they appear in metrics and on command lines.
 pub const MAX_NAME: usize = 63;
+/// Letters of a path, as PATH_MAX has it.
+pub const MAX_PATH: usize = 4095;
+/// Names of the page.
+pub const MAX_UI_NAMES: usize = 16;
 /// What commands call the balancer itself, so that no host can have the name.
 pub const SELF: &str = "self";
 /// `IFNAMSIZ` of `linux/if.h` less the terminating zero.

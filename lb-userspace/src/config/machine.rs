@@ -23,6 +23,8 @@ pub struct Machine {
     pub off: BTreeSet<String>,
     /// Groups of `[api]` that it does not have.
     pub missing_groups: BTreeSet<String>,
+    /// Why certificate and key of `[ui]` are of no use, where there are some.
+    pub unusable_tls: Option<String>,
 }
 
 /// Bytes of an IP packet that one piece of a frame holds in native mode: a page less the headroom of XDP (256), what the kernel
@@ -56,6 +58,7 @@ pub fn check_against_machine(loaded: &Loaded, machine: &Machine) -> Result<(), C
     check_hosts(&mut report, loaded, machine);
     check_services(&mut report, &loaded.model, machine);
     check_groups(&mut report, &loaded.model, machine);
+    check_tls(&mut report, machine);
     report.finish(()).map(|_| ())
 }
 
@@ -148,6 +151,13 @@ fn check_groups(report: &mut Report, model: &Model, machine: &Machine) {
             let hint = format!("`groupadd --system {group}`, or name another");
             report.add(&format!("api.{field}"), format!("there is no group {group:?} here"), hint);
         }
+    }
+}
+
+fn check_tls(report: &mut Report, machine: &Machine) {
+    if let Some(why) = &machine.unusable_tls {
+        let hint = "name PEM files of a certificate chain and its key that the daemon's user may read";
+        report.add("ui.certificate", why.clone(), hint);
     }
 }
 

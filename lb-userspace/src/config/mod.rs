@@ -27,6 +27,7 @@ mod suggest;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod ui;
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -35,6 +36,7 @@ use std::path::Path;
 pub use machine::{FRAGS_SINCE, Machine, ONE_PIECE, check_against_machine, switches};
 pub use problem::{ConfigErrors, Problem};
 pub use report::Spans;
+pub use ui::must_be_private;
 
 use crate::model::Model;
 use raw::RawConfig;

@@ -8,10 +8,11 @@ use toml::de::{DeTable, DeValue};
 use super::limits::{self, default};
 use super::reader::{Read, Section, address, child, choice, describe};
 use super::report::Report;
-use super::{announce, api, health, hooks, metrics, ports, prefix, schema};
+use super::{announce, api, health, hooks, metrics, ports, prefix, schema, ui};
 use crate::model::{
     Affinity, Api, Family, FlowTable, Forward, Fragments, Health, Hooks, Interface, Metrics, Ping, Ports,
-    Protocol, Protocols, Retention, Rules, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
+    Protocol, Protocols, Retention, Rules, Timeouts, Tracking, UdpHandover, Ui, Vip, VipMode, WhenEmpty,
+    XdpMode,
 };
 
 pub(super) struct RawConfig {
@@ -34,6 +35,7 @@ pub(super) struct RawConfig {
     pub api: Api,
     /// As written.
     pub metrics: Metrics,
+    pub ui: Ui,
     pub announce: Option<String>,
     /// In the order of the file.
     pub hosts: Vec<RawHost>,
@@ -103,6 +105,7 @@ impl RawConfig {
             journal: read_journal(report, &top),
             api: api::read(report, &top),
             metrics: metrics::read(report, &top),
+            ui: ui::read(report, &top),
             announce: announce::read(report, &top),
             hosts: read_hosts(report, &top),
             services: read_services(report, &top, &Defaults { timeouts, rules, health: &health }),

@@ -38,6 +38,7 @@ pub(super) fn resolve(report: &mut Report, raw: RawConfig) -> Model {
         journal: raw.journal,
         api: raw.api,
         metrics: raw.metrics,
+        ui: raw.ui,
         announce: raw.announce,
         hosts: hosts.by_name,
         services: services.list,

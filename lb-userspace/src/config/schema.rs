@@ -129,7 +129,7 @@ const fn seconds(range: &RangeInclusive<Duration>) -> Form {
 
 /// Where a field belongs that stands in the wrong table; a top-level field behind a header is the usual slip.
 pub(super) fn home_of(name: &str) -> Option<&'static str> {
-    const HOMES: [(&Table, &str); 14] = [
+    const HOMES: [(&Table, &str); 15] = [
         (&TOP, "to the top of the file, above the first line in [brackets]"),
         (&FLOW_TABLE, "under [flow_table]"),
         (&TIMEOUTS, "under [timeouts], or in the timeouts of a service"),
@@ -141,6 +141,7 @@ pub(super) fn home_of(name: &str) -> Option<&'static str> {
         (&JOURNAL, "under [journal]"),
         (&API, "under [api]"),
         (&METRICS, "under [metrics]"),
+        (&UI, "under [ui]"),
         (&ANNOUNCE, "under [announce]"),
         (&HOST, "under [hosts.NAME]"),
         (&SERVICE, "under [[services]]"),

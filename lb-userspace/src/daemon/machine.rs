@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 use nix::unistd::Group;
 
+use crate::api::server::ui::tls;
 use crate::config::{Machine, switches};
 use crate::model::Model;
 use crate::netlink;
@@ -22,6 +23,12 @@ pub fn look(model: &Model) -> anyhow::Result<Machine> {
         interfaces: netlink::interfaces().context("cannot list this machine's interfaces")?,
         kernel: kernel()?,
         missing_groups: missing_groups(model)?,
+        unusable_tls: model
+            .ui
+            .tls
+            .as_ref()
+            .and_then(|files| tls::load(files).err())
+            .map(|error| format!("{error:#}")),
         off: switches(model).into_iter().filter(|switch| !is_on(switch)).collect(),
     })
 }

@@ -5,6 +5,7 @@ mod health;
 mod local_vips;
 mod lock;
 pub(crate) mod machine;
+mod page;
 mod private;
 pub(crate) mod privileges;
 mod reload;
@@ -14,7 +15,7 @@ mod surroundings;
 pub mod upgrade;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::api::server::ui::Page;
 use crate::api::server::{self, Doors};
 use crate::bpffs;
 use crate::cli::run::RunArgs;
@@ -96,7 +98,7 @@ async fn serve(
 
     // A symbolic link is followed with each look: it may lead to another file then.
     let own_file = std::path::absolute(&args.config).unwrap_or_else(|_| args.config.clone());
-    let of = Of { instance, socket, own_file: &own_file };
+    let of = Of { instance, socket, own_file: &own_file, ui: args.ui };
     let tried = chosen.text.text.clone();
     let begun = match begin(&of, chosen, journal).await? {
         Ok(begun) => begun,
@@ -109,7 +111,7 @@ async fn serve(
             begin(&of, before.ok_or(error)?, journal).await??
         }
     };
-    let Begun { mut engine, model, doors, listener, surroundings, scraped_at } = begun;
+    let Begun { mut engine, model, doors, listener, surroundings, scraped_at, page } = begun;
     let (table, rest) = engine.memory();
     log::info!(
         "flow table for {} pins: {} MiB; other maps: {} MiB; {}",
@@ -137,6 +139,7 @@ async fn serve(
         supervisor: supervisor.clone(),
     };
     let reloader = tokio::spawn(reloader.run(configs, hangup));
+    let page = page.map(|page| page::start(page, handle.clone()));
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
     health::start(board, clock, &handle)?;
     let teller = handle.clone();
@@ -154,6 +157,9 @@ async fn serve(
     };
     let served = server::serve(listener, doors, handle.clone(), ended).await;
     reloader.abort();
+    if let Some(page) = page {
+        page.abort();
+    }
     // With the engine's thread ends the lock of the journal.
     handle.end();
     tokio::task::spawn_blocking(move || thread.join())
@@ -172,6 +178,8 @@ struct Of<'a> {
     instance: &'a str,
     socket: &'a Path,
     own_file: &'a Path,
+    /// Where the page is to be, whatever the config says.
+    ui: Option<SocketAddr>,
 }
 
 /// A config is in force, and what it needs is there.
@@ -182,6 +190,7 @@ struct Begun {
     listener: UnixListener,
     surroundings: Surroundings,
     scraped_at: Option<TcpListener>,
+    page: Option<Page>,
 }
 
 /// Puts the config of a start in force. The inner error is the engine's, to which a config may be to blame.
@@ -197,6 +206,8 @@ async fn begin(
     let listener = server::listen(of.socket, doors)
         .with_context(|| format!("cannot listen on {}", of.socket.display()))?;
     let scraped_at = scrapes::bind(model.metrics.listen).context("metrics cannot be served")?;
+    let page =
+        page::prepare(of.instance, Path::new(STATE), &model.ui, of.ui).context("[ui] cannot be served")?;
     let surroundings = Surroundings::start(&model).await?;
     let start = Start {
         instance: of.instance.to_owned(),
@@ -211,7 +222,7 @@ async fn begin(
     };
     Ok(start.start().map(|mut engine| {
         engine.note_reload(problem);
-        Begun { engine, model, doors, listener, surroundings, scraped_at }
+        Begun { engine, model, doors, listener, surroundings, scraped_at, page }
     }))
 }
 

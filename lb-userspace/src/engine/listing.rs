@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use lb_common::flow::Phase;
+use serde::Serialize;
 
 use super::drains::near;
 use super::{Engine, Error};
@@ -11,6 +12,29 @@ use crate::api::types::{Flow, FlowPhase, FlowQuery, Flows, Ring, RingMember, Rin
 use crate::dataplane::{FlowFilter, FlowRecord};
 use crate::drain;
 use crate::plan::address_of;
+
+/// Who has how much of a ring, for pictures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RingShares {
+    pub id: u32,
+    /// Slots.
+    pub size: u32,
+    /// Of its last publication.
+    pub generation: u64,
+    pub services: Vec<String>,
+    pub members: Vec<MemberShare>,
+    /// Slots with a handover under way.
+    pub open_slots: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemberShare {
+    pub host: String,
+    /// Slots owned now.
+    pub slots: u32,
+    /// Slots owned when every member is in use.
+    pub base_slots: u32,
+}
 
 impl Engine {
     /// A page of live flows, `limit` of them at most.
@@ -91,6 +115,29 @@ impl Engine {
             }
         });
         Rings { rings: rings.collect() }
+    }
+}
+
+impl Engine {
+    /// All rings without what drains would move, which of a thousand hosts is a million figures.
+    pub fn ring_shares(&self) -> Vec<RingShares> {
+        let rings = self.rings.rings.iter().map(|(&id, ring)| {
+            let (owned, base) = (ring.owned(), ring.base_owned());
+            let member = |member: &crate::ring::Member| MemberShare {
+                host: member.name.clone(),
+                slots: owned.get(&member.id).copied().unwrap_or(0),
+                base_slots: base.get(&member.id).copied().unwrap_or(0),
+            };
+            RingShares {
+                id,
+                size: ring.slots.size(),
+                generation: ring.generation,
+                services: ring.services.iter().cloned().collect(),
+                members: ring.members.iter().map(member).collect(),
+                open_slots: ring.slots.open().count(),
+            }
+        });
+        rings.collect()
     }
 }
 

@@ -70,6 +70,7 @@ pub use explain::{Ground, NoGround};
 pub use handle::{Ask, Handle, Running};
 pub use health_report::tested;
 pub use itself::{Announcer, interface_of_vips};
+pub use listing::{MemberShare, RingShares};
 pub use maintain::RunVerb;
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
 #[doc(hidden)]

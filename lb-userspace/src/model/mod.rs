@@ -11,6 +11,7 @@ mod rules;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -50,6 +51,7 @@ pub struct Model {
     pub journal: Retention,
     pub api: Api,
     pub metrics: Metrics,
+    pub ui: Ui,
     /// Interface that has the VIPs as long as this machine wants their traffic; `None`: nobody is told.
     pub announce: Option<String>,
     /// By name; the name is the operator's handle for a drain.
@@ -71,6 +73,28 @@ pub struct Api {
 pub struct Metrics {
     /// Address for TCP; `None`: nowhere.
     pub listen: Option<SocketAddr>,
+}
+
+/// The page for browsers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Ui {
+    /// Address for TCP; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// Names by which browsers may call it, beside `localhost` and addresses.
+    pub names: Vec<String>,
+    /// Certificate chain and key; `None`: no TLS.
+    pub tls: Option<TlsFiles>,
+    /// Who may change something; `None`: the instance's own file.
+    pub token_file: Option<PathBuf>,
+    /// Nobody may look without a token, not even from this machine.
+    pub token_to_look: bool,
+}
+
+/// PEM files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// An interface that gets the XDP program.

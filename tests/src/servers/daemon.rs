@@ -209,7 +209,7 @@ impl Drop for SluiceDaemon {
             Err(error) => eprintln!("sluice detach {}: {error:#}", self.instance),
         }
         // The journal stays by design; a test's is of no use to anybody.
-        for end in ["db", "db-wal", "db-shm", "lock"] {
+        for end in ["db", "db-wal", "db-shm", "lock", "token"] {
             let path = Path::new("/var/lib/sluice").join(format!("{}.{end}", self.instance));
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -60,6 +60,7 @@ const NOT_HERE: &[(&str, &str)] = &[
         "hosts of the example: `veth_postgres` has a database there, and a wrapper in the place of ssh",
     ),
     ("ip fou", "the name of a part of the kernel"),
+    ("ssh -L", "from another machine, which the network of a test has no ssh server for"),
     ("...", "a place for what is to be done by hand"),
 ];
 

@@ -24,6 +24,11 @@ pub const BODY: Duration = Duration::from_secs(10);
 /// For how long a client may take nothing of an answer, or of a stream of events.
 pub const UNREAD: Duration = Duration::from_secs(30);
 
+/// Wrong tokens that somebody may show the page, from one network.
+pub const TRIES: Rate = Rate { a_second: 0.2, at_once: 5.0 };
+/// Networks whose wrong tokens are remembered; of more, those that tried longest ago are forgotten.
+pub const TRIERS: usize = 1024;
+
 /// Bytes of a request's head.
 pub const HEAD_BYTES: usize = 16 << 10;
 /// Lines of it.

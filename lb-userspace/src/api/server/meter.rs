@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::limits::{self, Rate};
-use super::peer::{Access, Peer};
+use super::peer::{Access, Key, Peer};
 
 /// Users that have gone are forgotten after so long: their buckets are full again.
 const MEMORY: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ struct Users {
     connections: usize,
     /// Of these, those of users who may do nothing.
     strangers: usize,
-    by_uid: HashMap<u32, User>,
+    by_key: HashMap<Key, User>,
 }
 
 struct User {
@@ -34,30 +34,42 @@ struct User {
 /// A place among the connections, given back when it is dropped.
 pub struct Seat {
     meter: Meter,
-    uid: u32,
+    key: Key,
     is_strangers: bool,
 }
 
 /// A token bucket.
-struct Bucket {
+pub struct Bucket {
     tokens: f64,
     at: Instant,
 }
 
 impl Bucket {
-    fn full(rate: Rate, now: Instant) -> Self {
+    pub fn full(rate: Rate, now: Instant) -> Self {
         Bucket { tokens: rate.at_once, at: now }
     }
 
-    fn take(&mut self, rate: Rate, now: Instant) -> bool {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.tokens = (self.tokens + passed * rate.a_second).min(rate.at_once);
-        self.at = now;
-        let enough = self.tokens >= 1.0;
+    pub fn take(&mut self, rate: Rate, now: Instant) -> bool {
+        let enough = self.has(rate, now);
         if enough {
             self.tokens -= 1.0;
         }
         enough
+    }
+}
+
+impl Bucket {
+    /// Whether there is something to take.
+    pub fn has(&mut self, rate: Rate, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.tokens = (self.tokens + passed * rate.a_second).min(rate.at_once);
+        self.at = now;
+        self.tokens >= 1.0
+    }
+
+    /// When something was last taken, or looked for.
+    pub fn at(&self) -> Instant {
+        self.at
     }
 }
 
@@ -66,7 +78,7 @@ impl Meter {
     pub fn seat(&self, peer: &Peer) -> Result<Seat, &'static str> {
         let now = Instant::now();
         let mut users = self.users();
-        users.by_uid.retain(|_, user| user.connections > 0 || now.duration_since(user.seen) < MEMORY);
+        users.by_key.retain(|_, user| user.connections > 0 || now.duration_since(user.seen) < MEMORY);
         let (is_own, is_strangers) = (peer.access == Access::Own, peer.access == Access::None);
         let places = limits::CONNECTIONS - if is_own { 0 } else { limits::RESERVED };
         if users.connections >= places {
@@ -75,27 +87,27 @@ impl Meter {
         if is_strangers && users.strangers >= limits::OF_STRANGERS {
             return Err("there are too many connections of users who may do nothing here");
         }
-        let user = users.user(peer.uid, now);
+        let user = users.user(peer.key(), now);
         if !is_own && user.connections >= limits::OF_A_USER {
             return Err("this user has too many connections");
         }
         user.connections += 1;
         users.connections += 1;
         users.strangers += usize::from(is_strangers);
-        Ok(Seat { meter: self.clone(), uid: peer.uid, is_strangers })
+        Ok(Seat { meter: self.clone(), key: peer.key(), is_strangers })
     }
 
     /// Whether one more request is within the user's rate.
     pub fn may_ask(&self, peer: &Peer) -> bool {
         let now = Instant::now();
-        peer.access == Access::Own || self.users().user(peer.uid, now).requests.take(limits::RATE, now)
+        peer.access == Access::Own || self.users().user(peer.key(), now).requests.take(limits::RATE, now)
     }
 
     /// Logs a refusal; those of a user that come too fast are counted, and the next line tells how many.
     pub fn log_refusal(&self, peer: &Peer, what: &str) {
         let now = Instant::now();
         let mut users = self.users();
-        let user = users.user(peer.uid, now);
+        let user = users.user(peer.key(), now);
         if !user.log.take(limits::LOG, now) {
             user.unlogged += 1;
             return;
@@ -115,8 +127,8 @@ impl Meter {
 }
 
 impl Users {
-    fn user(&mut self, uid: u32, now: Instant) -> &mut User {
-        let user = self.by_uid.entry(uid).or_insert_with(|| User {
+    fn user(&mut self, key: Key, now: Instant) -> &mut User {
+        let user = self.by_key.entry(key).or_insert_with(|| User {
             connections: 0,
             seen: now,
             requests: Bucket::full(limits::RATE, now),
@@ -133,7 +145,7 @@ impl Drop for Seat {
         let mut users = self.meter.users();
         users.connections -= 1;
         users.strangers -= usize::from(self.is_strangers);
-        if let Some(user) = users.by_uid.get_mut(&self.uid) {
+        if let Some(user) = users.by_key.get_mut(&self.key) {
             user.connections -= 1;
         }
     }

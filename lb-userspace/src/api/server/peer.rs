@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, RawFd};
 
 use nix::unistd::{Gid, Group, Uid, User, geteuid};
@@ -27,16 +28,29 @@ pub enum Access {
     Own,
 }
 
-/// A process that has connected.
+/// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    pub uid: u32,
-    gid: u32,
-    /// 0: not known, as in another namespace.
-    pid: i32,
+    from: Whence,
     pub access: Access,
-    /// The user's name, or `uid 1001` where it has none.
+    /// The user's name, or `uid 1001` where it has none; `web:NAME` of a browser, by its token.
     pub name: String,
+}
+
+/// How they are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whence {
+    /// A process, by the socket; its number is 0 where it is not known, as in another namespace.
+    Socket { uid: u32, gid: u32, pid: i32 },
+    /// A browser, by the page.
+    Page(IpAddr),
+}
+
+/// Whose requests are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Key {
+    Uid(u32),
+    Address(IpAddr),
 }
 
 impl Doors {
@@ -82,12 +96,27 @@ impl Peer {
         let mut groups = supplementary_groups(stream.as_raw_fd())?;
         groups.push(gid);
         let access = doors.access(uid, &groups);
-        Ok(Peer { uid, gid, pid: credentials.pid().unwrap_or(0), access, name: number(uid) })
+        let pid = credentials.pid().unwrap_or(0);
+        Ok(Peer { from: Whence::Socket { uid, gid, pid }, access, name: number(uid) })
+    }
+
+    /// A browser, that has shown a token of this name, or none.
+    pub fn of_page(address: IpAddr, access: Access, token: Option<&str>) -> Peer {
+        let name = token.map_or_else(|| "web".to_owned(), |name| format!("web:{name}"));
+        Peer { from: Whence::Page(address), access, name }
+    }
+
+    /// Whose requests are counted together with theirs.
+    pub fn key(&self) -> Key {
+        match self.from {
+            Whence::Socket { uid, .. } => Key::Uid(uid),
+            Whence::Page(address) => Key::Address(network(address)),
+        }
     }
 
     /// With its name, which may take a while to look up.
     pub async fn with_name(self) -> Peer {
-        let uid = self.uid;
+        let Whence::Socket { uid, .. } = self.from else { return self };
         match tokio::task::spawn_blocking(move || name_of(uid)).await {
             Ok(Some(name)) => Peer { name, ..self },
             // It has none.
@@ -107,7 +136,18 @@ impl Peer {
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (uid {}, gid {}, pid {})", self.name, self.uid, self.gid, self.pid)
+        match self.from {
+            Whence::Socket { uid, gid, pid } => write!(f, "{} (uid {uid}, gid {gid}, pid {pid})", self.name),
+            Whence::Page(address) => write!(f, "{} ({address})", self.name),
+        }
+    }
+}
+
+/// An IPv6 address stands for its /64, of which one machine has as many as it likes.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 
@@ -155,7 +195,7 @@ pub(super) mod tests {
     use super::*;
 
     pub fn somebody(uid: u32, access: Access) -> Peer {
-        Peer { uid, gid: uid, pid: 7, access, name: "alice".to_owned() }
+        Peer { from: Whence::Socket { uid, gid: uid, pid: 7 }, access, name: "alice".to_owned() }
     }
 
     #[test]
@@ -190,15 +230,31 @@ pub(super) mod tests {
         assert_eq!(peer(Access::Read).to_string(), "alice (uid 1001, gid 1001, pid 7)");
     }
 
+    #[test]
+    fn browsers_are_known_by_their_tokens_and_counted_by_their_networks() {
+        let page = |address: &str, token| Peer::of_page(address.parse().unwrap(), Access::Change, token);
+        let peer = page("2001:db8::7", Some("ops"));
+        assert_eq!(peer.to_string(), "web:ops (2001:db8::7)");
+        assert_eq!(
+            (peer.author(None), peer.author(Some("bob"))),
+            ("web:ops".to_owned(), "bob (web:ops)".to_owned())
+        );
+        assert_eq!(peer.key(), page("2001:db8::8:1:2:3", None).key());
+        assert_ne!(peer.key(), page("2001:db8:0:1::7", None).key());
+        assert_eq!(page("::ffff:192.0.2.7", None).key(), page("192.0.2.7", None).key());
+        assert_ne!(page("192.0.2.8", None).key(), page("192.0.2.7", None).key());
+    }
+
     #[tokio::test]
     async fn the_kernel_says_who_has_connected() {
         let (near, _far) = UnixStream::pair().unwrap();
+        let (uid, gid) = (geteuid().as_raw(), nix::unistd::getegid().as_raw());
         let peer = Peer::of(&near, Doors::default()).unwrap();
-        assert_eq!(peer.name, format!("uid {}", peer.uid));
+        assert_eq!(peer.name, format!("uid {uid}"));
         let peer = peer.with_name().await;
-        assert_eq!(peer.name, name_of(peer.uid).unwrap_or_else(|| number(peer.uid)));
-        assert_eq!((peer.uid, peer.gid), (geteuid().as_raw(), nix::unistd::getegid().as_raw()));
-        assert_eq!((peer.pid, peer.access), (std::process::id() as i32, Access::Own));
+        assert_eq!(peer.name, name_of(uid).unwrap_or_else(|| number(uid)));
+        assert_eq!(peer.from, Whence::Socket { uid, gid, pid: std::process::id() as i32 });
+        assert_eq!((peer.access, peer.key()), (Access::Own, Key::Uid(uid)));
         let mut groups = supplementary_groups(near.as_raw_fd()).unwrap();
         let mut own: Vec<u32> = nix::unistd::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
         groups.sort_unstable();

@@ -57,6 +57,8 @@ TOP "" {
     api: One("[api]"), None;
     /// Where Prometheus may ask.
     metrics: One("[metrics]"), None;
+    /// A page for browsers.
+    ui: One("[ui]"), None;
     /// Where a routing daemon finds the VIPs.
     announce: One("[announce]"), None;
     /// The machines behind the balancer, by name.
@@ -273,6 +275,25 @@ METRICS "[metrics]" {
     /// Listened on by TCP: `"127.0.0.1:9464"`, or `"[::]:9464"` for all addresses of the machine. Nothing but `/metrics` is there, and whoever
     /// can reach it can read it: names of hosts and services, and how much traffic they have.
     listen: Text("address and port"), None;
+}
+
+/// [A page for browsers](web.md), that shows the balancer and drains hosts. `sluice run --ui ADDRESS` stands above `listen`. Whoever can reach an
+/// address of the loopback, which is every user of this machine, may look; nobody changes anything without a token.
+UI "[ui]" {
+    /// Listened on by TCP: `"127.0.0.1:8080"`. Elsewhere than on the loopback it takes `certificate` and `key`, and a token to look, too.
+    listen: Text("address and port"), None => Restart;
+    /// Names by which browsers call the page, 16 at most: `["lb1.example.net"]`. Requests for any other are refused; addresses and
+    /// `localhost` need not be listed.
+    names: Texts("name as in a URL"), None => Restart;
+    /// Certificate chain, PEM, the machine's own first. A file that changes is read again with the next connection.
+    certificate: Text("path"), None => Restart;
+    /// Its private key, PEM.
+    key: Text("path"), None => Restart;
+    /// Tokens, one a line: `NAME TOKEN`, readable for its owner only. It is made with one token at the start if it is not there. A file that changes
+    /// is read again with the next request.
+    token_file: Text("path"), As("`/var/lib/sluice/INSTANCE.token`") => Restart;
+    /// Also on the loopback nobody looks without a token: for a machine with other users, or with a proxy in front.
+    token_to_look: Flag, Value("false") => Restart;
 }
 
 /// For a routing daemon that tells the networks around which addresses are here.

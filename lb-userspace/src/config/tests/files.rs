@@ -69,7 +69,7 @@ test.toml:2:13: ring_size: 102 is not a prime
 test.toml:3:1: rnig: unknown field
    3 | rnig = 1
      | ^^^^
-     = known here are interfaces, xdp_mode, vip_mode, ping, mss_clamp, outer_source, gue_port, ring_size, hash_key, flow_table, timeouts, rules, health, hooks, journal, api, metrics, announce, hosts, services
+     = known here are interfaces, xdp_mode, vip_mode, ping, mss_clamp, outer_source, gue_port, ring_size, hash_key, flow_table, timeouts, rules, health, hooks, journal, api, metrics, ui, announce, hosts, services
 
 2 problems in test.toml";
     assert_eq!(errors.to_string(), expected);

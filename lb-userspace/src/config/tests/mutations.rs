@@ -16,7 +16,8 @@ use crate::api::types::EventName;
 use crate::model::{
     Affinity, Api, Check, Family, FlowPolicy, FlowTable, Forward, Fragments, Health, Hooks, Host, Interface,
     Metrics, Model, OuterSource, Percent, Ping, PortRange, Ports, Probe, Protocol, Protocols, Reach,
-    Retention, Rules, Service, Timeouts, Tracking, UdpHandover, Vip, VipMode, WhenEmpty, XdpMode,
+    Retention, Rules, Service, Timeouts, TlsFiles, Tracking, UdpHandover, Ui, Vip, VipMode, WhenEmpty,
+    XdpMode,
 };
 
 /// A change to the bytes of a text.
@@ -85,6 +86,8 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         "[api]\nread_group = \"a\"",
         "[announce]\ninterface = \"lo\"",
         "[metrics]\nlisten = \"[::]:1\"",
+        "[ui]\nlisten = \"[::]:1\"",
+        "certificate = \"/a\"",
     ]);
     prop_oneof![
         (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Mutation::Replace(at, byte)),
@@ -358,6 +361,23 @@ fn api() -> impl Strategy<Value = Api> {
     (group(), group()).prop_map(|(read_group, change_group)| Api { read_group, change_group })
 }
 
+fn ui() -> impl Strategy<Value = Ui> {
+    let names = prop::collection::vec("[a-z0-9][a-z0-9.-]{0,20}", 0..3);
+    let path = || "/[a-z]{1,8}/[a-z.]{1,8}";
+    let tls = prop::option::of((path(), path()));
+    (any::<bool>(), names, tls, prop::option::of(path()), any::<bool>()).prop_map(
+        |(listens, names, tls, token_file, token_to_look)| Ui {
+            // Elsewhere than on the loopback it takes TLS.
+            listen: listens
+                .then(|| if tls.is_some() { "[::]:8443" } else { "127.0.0.1:8080" }.parse().unwrap()),
+            names,
+            tls: tls.map(|(certificate, key)| TlsFiles { certificate: certificate.into(), key: key.into() }),
+            token_file: token_file.map(Into::into),
+            token_to_look,
+        },
+    )
+}
+
 prop_compose! {
     /// What there is once, but for sizes and timeouts.
     fn general()(
@@ -372,6 +392,7 @@ prop_compose! {
         keep in (1..=3650u64, 100..=1_000_000u32),
         api in api(),
         listen in any::<bool>(),
+        ui in ui(),
     ) -> Model {
         let [one, other] = modes;
         let v4 = v4.map(|length| Ipv4Net::new(Ipv4Addr::new(100, 0, 0, 0), length).unwrap());
@@ -397,6 +418,7 @@ prop_compose! {
             api,
             // The writer of services may have prefixes.
             metrics: Metrics { listen: listen.then(|| "[::1]:9464".parse().unwrap()) },
+            ui,
             announce: None,
             hosts: BTreeMap::new(),
             services: Vec::new(),
@@ -484,6 +506,16 @@ fn write(model: &Model) -> String {
     }
     if let Some(listen) = &model.metrics.listen {
         writeln!(toml, "[metrics]\nlisten = \"{listen}\"").unwrap();
+    }
+    writeln!(toml, "[ui]\nnames = {:?}\ntoken_to_look = {}", model.ui.names, model.ui.token_to_look).unwrap();
+    if let Some(listen) = &model.ui.listen {
+        writeln!(toml, "listen = \"{listen}\"").unwrap();
+    }
+    if let Some(TlsFiles { certificate, key }) = &model.ui.tls {
+        writeln!(toml, "certificate = {certificate:?}\nkey = {key:?}").unwrap();
+    }
+    if let Some(file) = &model.ui.token_file {
+        writeln!(toml, "token_file = {file:?}").unwrap();
     }
     if let Some(interface) = &model.announce {
         writeln!(toml, "[announce]\ninterface = {interface:?}").unwrap();

@@ -43,6 +43,50 @@ fn metrics_are_served_where_it_says_and_nowhere_else() {
 }
 
 #[test]
+fn the_page_is_where_it_says_and_elsewhere_than_here_with_tls_alone() {
+    let ui = |text: &str| parse(&config(text, "203.0.113.1"), "f").unwrap().model.ui;
+    assert_eq!((ui("").listen, ui("[ui]\n").listen), (None, None));
+    for here in ["127.0.0.1:8080", "127.9.9.9:8080", "[::1]:8080", "[::ffff:127.0.0.1]:8080"] {
+        assert_eq!(ui(&format!("[ui]\nlisten = \"{here}\"\n")).listen, Some(here.parse().unwrap()));
+    }
+    let tls = "certificate = \"/a/b.pem\"\nkey = \"/a/k.pem\"\n";
+    let whole =
+        format!("[ui]\nlisten = \"[::]:8443\"\nnames = [\"LB1.example.net\"]\n{tls}token_file = \"/t\"\n");
+    let whole = ui(&whole);
+    assert_eq!(whole.names, ["lb1.example.net"]);
+    assert_eq!(whole.tls.unwrap().key.to_str(), Some("/a/k.pem"));
+    for elsewhere in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:80"] {
+        let (problem, hint) = only(&format!("[ui]\nlisten = \"{elsewhere}\"\n"), "203.0.113.1");
+        assert!(problem.starts_with("3:10 ui.listen: others reach"), "{problem}");
+        assert!(hint.contains("certificate and key") && hint.contains("ssh -L"), "{hint}");
+    }
+    for (wrong, path) in [
+        ("listen = \"8080\"", "ui.listen"),
+        ("listen = \"localhost:8080\"", "ui.listen"),
+        ("certificate = \"/a\"", "ui.certificate"),
+        ("key = \"/a\"", "ui.key"),
+        ("token_file = \"relative\"", "ui.token_file"),
+        ("names = [\"http://a\"]", "ui.names[0]"),
+        ("names = [\"a:8080\"]", "ui.names[0]"),
+        ("names = [\"\"]", "ui.names[0]"),
+        ("token_to_look = 1", "ui.token_to_look"),
+    ] {
+        let (problem, hint) = only(&format!("[ui]\n{wrong}\n"), "203.0.113.1");
+        assert!(problem.contains(&format!(" {path}: ")) && !hint.is_empty(), "{wrong}: {problem}");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_of_no_use_is_told_before_anything_is_done() {
+    let text = "[ui]\nlisten = \"[::]:8443\"\ncertificate = \"/a\"\nkey = \"/b\"\n";
+    let loaded = parse(&config(text, "203.0.113.1"), "f").unwrap();
+    let machine = Machine { unusable_tls: Some("/a is empty".to_owned()), ..Machine::default() };
+    let errors = check_against_machine(&loaded, &machine).unwrap_err();
+    let lines: Vec<String> = errors.problems.iter().map(line).collect();
+    assert!(lines.contains(&"4:15 ui.certificate: /a is empty".to_owned()), "{lines:?}");
+}
+
+#[test]
 fn groups_and_interfaces_that_cannot_be_are_refused() {
     for group in ["", "a b", "a:b", "123456789012345678901234567890123"] {
         let (problem, _) = only(&format!("[api]\nread_group = \"{group}\"\n"), "203.0.113.1");
