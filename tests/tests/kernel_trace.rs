@@ -3,7 +3,9 @@
 
 use std::net::SocketAddr;
 
-use lb_common::layout::{HostId, Slot, TraceCounts, TraceFilter, Tuple};
+use aya::maps::MapData;
+use aya::programs::ProgramInfo;
+use lb_common::layout::{HostId, Slot, TraceCounts, TraceFilter, Tuple, VipFlags};
 use lb_common::reason::Reason;
 use sluice_tests::packets::Packet;
 use sluice_tests::rig::{EVERYTHING, INGRESS, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, l2, stay_on, two_cpus, words};
@@ -27,6 +29,7 @@ fn rig() -> Rig {
     let mut rig = Rig::open(Rig::small());
     let mut setup = Setup::new(&rig);
     setup.service(WEB, vip(80), 6, 0).service(DNS, vip(53), 17, 0);
+    setup.vip(vip(80).ip(), 32, VipFlags::VIP);
     setup.backend(WEB, HOST, l2(1)).backend(DNS, HOST, l2(1)).ring(0, Slot::settled(HOST));
     rig.publish(&setup);
     rig.trace();
@@ -48,6 +51,23 @@ fn elsewhere(last: u8) -> Vec<u8> {
 fn prefix(address: &str, bits: u8) -> ([u64; 2], [u64; 2]) {
     let mask = if bits == 128 { [u64::MAX; 2] } else { lb_common::layout::prefix_mask(bits) };
     (words(address.parse().unwrap()), mask)
+}
+
+/// Off costs nothing: what is attached while nobody traces could not trace.
+#[test]
+fn the_program_for_traffic_knows_nothing_of_it() {
+    let mut rig = Rig::open(Rig::small());
+    let names = |info: ProgramInfo| -> Vec<String> {
+        let maps = info.map_ids().unwrap().unwrap();
+        let infos = maps.into_iter().map(|number| MapData::from_id(number).unwrap().info().unwrap());
+        infos.map(|info| info.name_as_str().unwrap().to_owned()).collect()
+    };
+    let plain = names(rig.dataplane.program().unwrap().info().unwrap());
+    let whole = names(rig.dataplane.called_program().unwrap().info().unwrap());
+    let traced = names(rig.trace().program().unwrap().info().unwrap());
+    let of = |names: &[String]| names.iter().filter(|name| name.starts_with("TRACE")).count();
+    assert_eq!((of(&plain), of(&whole)), (0, 0), "{plain:?} {whole:?}");
+    assert_eq!(of(&traced), 5, "{traced:?}");
 }
 
 #[test]

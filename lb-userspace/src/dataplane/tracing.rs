@@ -122,9 +122,11 @@ impl Tracing {
 /// What packets come out of.
 pub struct Packets(RingBuf<MapData>);
 
-impl Packets {
-    /// The next one that is there.
-    pub fn next(&mut self) -> Option<Traced> {
+impl Iterator for Packets {
+    type Item = Traced;
+
+    /// The next one that is there; there may be more later.
+    fn next(&mut self) -> Option<Traced> {
         loop {
             // One that is not whole is none of this program's.
             if let Some(traced) = decode(&self.0.next()?) {

@@ -143,7 +143,7 @@ impl Tracers {
     /// What has come since the last look, to whom it is for.
     async fn bring(&self, engine: &Handle, packets: &mut Packets) {
         loop {
-            let found: Vec<Traced> = std::iter::from_fn(|| packets.next()).take(AT_ONCE).collect();
+            let found: Vec<Traced> = packets.by_ref().take(AT_ONCE).collect();
             if found.is_empty() {
                 return;
             }

@@ -61,6 +61,6 @@ impl Rig {
     /// All packets that were shown since the last look.
     pub fn traced(&mut self) -> Vec<Traced> {
         let (_, packets) = self.tracing.as_mut().expect("the rig traces");
-        std::iter::from_fn(|| packets.next()).collect()
+        packets.collect()
     }
 }

@@ -67,7 +67,7 @@ fn a_pipe_into_tshark_and_the_ends_of_a_file() {
     let mut capture = Trace::start_verb(&site, &args);
     capture.wait_begun();
     curl(&site, vip);
-    let (_, said) = capture.wait_text(&site);
+    let (_, said) = capture.wait_text();
     assert!(said.contains("shown"), "{said}");
     let packets = tshark(&site, &file, &["frame.interface_name", "frame.packet_flags", "ip.dst", "frame.cap_len"]);
     assert_eq!(packets.len(), 6, "{packets:?}");

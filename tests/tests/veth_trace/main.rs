@@ -85,7 +85,7 @@ fn lines_for_people_and_refusals_say_what_to_do() {
     let mut trace = Trace::start(&site, &["--service", "web-v4", "--reason", "forward_new", "--count", "1"]);
     trace.wait_begun();
     let host = host_of(&curl(&site, vip));
-    let (text, said) = trace.wait_text(&site);
+    let (text, said) = trace.wait_text();
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains(&format!("-> {vip}, SYN, ")), "{text}");
     assert!(text.contains(&format!("forward_new to {host} by l2 (service web-v4, slot ")), "{text}");
@@ -129,7 +129,7 @@ fn four_trace_at_once_and_each_is_shown_its_own() {
         let counts = udp.finish().unwrap();
         assert_eq!((counts.lost, counts.moved, counts.errors), (0, 0, 0), "{counts:?}");
     }
-    let [of_v4, of_v6, sampled, tcp] = traces.map(|trace| trace.end_counted(&site));
+    let [of_v4, of_v6, sampled, tcp] = traces.map(|trace| trace.end_counted());
     for (trace, vip) in [(&of_v4, v4), (&of_v6, v6)] {
         assert!(trace.packets.len() as u64 >= sent, "{}", trace.packets.len());
         assert!(trace.packets.iter().all(|packet| packet["to"] == vip.to_string()));
@@ -163,7 +163,7 @@ fn a_flood_is_shown_by_the_rate_and_counted() {
     let counts = udp.finish().unwrap();
     let seconds = begun.elapsed().as_secs() + 2;
     assert_eq!((counts.lost, counts.moved, counts.errors), (0, 0, 0), "{counts:?}");
-    let ended = trace.end_counted(&site);
+    let ended = trace.end_counted();
     let shown = ended.packets.len() as u64;
     assert!((50..=50 * seconds).contains(&shown), "{shown} in {seconds} s");
     assert_eq!(ended.count("wanted"), counts.sent);

@@ -113,7 +113,7 @@ impl Trace {
 
     /// Ends it once nothing more comes, and waits until the program for traffic is back if it was the last.
     pub fn end(self, site: &Site) -> Vec<Value> {
-        let ended = self.end_counted(site);
+        let ended = self.end_counted();
         wait_for("others have ended, or the program for traffic is back", || {
             let events = site.daemon.cli_ok(&["events", "--json"]).unwrap();
             let of = |name: &str| events.matches(name).count();
@@ -122,7 +122,7 @@ impl Trace {
         ended.packets
     }
 
-    pub fn end_counted(mut self, _site: &Site) -> Ended {
+    pub fn end_counted(mut self) -> Ended {
         // What is on its way is not lost.
         std::thread::sleep(Duration::from_millis(700));
         self.signal(Signal::SIGINT);
@@ -141,7 +141,7 @@ impl Trace {
     }
 
     /// What it wrote until its own end.
-    pub fn wait_text(mut self, _site: &Site) -> (String, String) {
+    pub fn wait_text(mut self) -> (String, String) {
         assert_eq!(self.wait_code(), Some(0), "{}", self.err.text());
         (self.out.whole(), self.err.whole())
     }
