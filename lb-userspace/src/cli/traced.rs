@@ -101,13 +101,14 @@ pub async fn follow(
     let mut stream = client.trace(request).await?;
     let deadline = which.lasting.map(|lasting| Instant::now() + lasting);
     let mut progress = Progress::new();
-    let ended = read(&mut stream, which.count, deadline, taker, &mut progress, [interrupt, terminate]).await?;
-    if let Ended::Asked = ended {
+    // What came before something broke is worth as much.
+    let ended = read(&mut stream, which.count, deadline, taker, &mut progress, [interrupt, terminate]).await;
+    if let Ok(Ended::Asked) = ended {
         progress.last(&mut stream).await;
     }
     taker.end(&progress.counted)?;
     progress.end()?;
-    match ended {
+    match ended? {
         Ended::Asked | Ended::Closed => Ok(()),
         Ended::ByDaemon => Err(Failure::new(Exit::Unreachable, anyhow!("the daemon has ended"))),
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
-use sluice_tests::topology::{Builder, Layout, Topology};
+use sluice_tests::topology::{Layout, Topology};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, UdpFlows, UdpFlowsOptions};
 
 use tools::{LIMIT, Trace, attached, is_traced, wait_for};
@@ -18,10 +18,6 @@ use tools::{LIMIT, Trace, attached, is_traced, wait_for};
 fn site(hosts: usize) -> Site {
     // No flow ends by its silence meanwhile.
     Site::start(Topology::builder(), &Plan { timeouts: [60, 120, 60, 60], ..Plan::new("l2", hosts) }).unwrap()
-}
-
-fn builder() -> Builder {
-    Topology::builder()
 }
 
 /// The name of the host that answers a request.
@@ -177,7 +173,8 @@ fn a_flood_is_shown_by_the_rate_and_counted() {
 /// The program is swapped twenty times each way under numbered datagrams and open connections, while a host is drained.
 #[test]
 fn nothing_is_lost_when_tracing_comes_and_goes() {
-    let site = site(3);
+    let plan = Plan { timeouts: [60, 120, 2, 5], ..Plan::new("l2", 3) };
+    let site = Site::start(Topology::builder(), &plan).unwrap();
     let client = &site.topology.client().ns;
     let vip = SocketAddr::new(site.vips()[0], ECHO);
     let interval = Duration::from_millis(10);
@@ -267,10 +264,12 @@ fn tracing_goes_on_with_another_config() {
     trace.wait_begun();
     curl(&site, vip);
     let config = std::fs::read_to_string(site.daemon.config_path()).unwrap();
-    site.daemon.write_config(&format!("answer_ping = true\n{config}")).unwrap();
+    site.daemon.write_config(&format!("ping = \"answer\"\n{config}")).unwrap();
     let path = site.daemon.config_path();
     site.daemon.cli_ok(&["apply", path.to_str().unwrap()]).unwrap();
     wait_for("it traces again", || is_traced(&site));
+    // And what was asked for is asked for again.
+    std::thread::sleep(Duration::from_millis(500));
     curl(&site, vip);
     let packets = trace.end(&site);
     let new = packets.iter().filter(|packet| packet["reason"] == "forward_new").count();
@@ -281,7 +280,7 @@ fn tracing_goes_on_with_another_config() {
 #[test]
 fn answers_are_shown_with_their_client() {
     let plan = Plan::new("nat", 1);
-    let site = Site::start(builder().layout(Layout::Routed), &plan).unwrap();
+    let site = Site::start(Topology::builder().layout(Layout::Routed), &plan).unwrap();
     let client = site.topology.client().ipv4[0].to_string();
     let vip = SocketAddr::new(site.vips()[0], WEB);
     let mut traces = [

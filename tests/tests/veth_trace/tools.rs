@@ -37,11 +37,9 @@ pub fn attached(site: &Site) -> Vec<(u32, String)> {
     balancer.interfaces.iter().map(of).collect()
 }
 
-/// Whether the program that traces is attached: to all interfaces or to none.
+/// Whether the program that traces is attached to an interface: to all of them, but in the moment of the exchange.
 pub fn is_traced(site: &Site) -> bool {
-    let traced: Vec<bool> = attached(site).iter().map(|(_, name)| name.starts_with("sluice_traced")).collect();
-    assert!(traced.iter().all(|is| *is == traced[0]), "{traced:?}");
-    traced[0]
+    attached(site).iter().any(|(_, name)| name.starts_with("sluice_traced"))
 }
 
 /// Sends a datagram to a VIP that the balancer drops: no client has such a port.
