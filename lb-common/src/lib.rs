@@ -22,4 +22,5 @@ pub mod reason;
 pub mod rst;
 pub mod services;
 pub mod table;
+pub mod trace;
 pub mod ttl;

@@ -1,6 +1,6 @@
 //! The balancer's XDP programs: `parse → find service → find slot and pin → decide → forward → account`.
 //!
-//! Two of them. The *plain* one is attached: it handles what nearly all packets are, and hands the rest to the *whole* one by a
+//! Two of them for traffic. The *plain* one is attached: it handles what nearly all packets are, and hands the rest to the *whole* one by a
 //! tail call, which handles everything. So what is rare costs the others neither instructions nor stack. Each comes in two kinds, for
 //! frames in one piece and for those in several (`xdp.frags`), as a tail call cannot lead from one kind to the other.
 //!
@@ -29,6 +29,7 @@ mod send;
 mod service;
 mod settled;
 mod tagged;
+mod trace;
 mod verdict;
 mod whole;
 
@@ -38,6 +39,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::parse::Frame;
 
 use crate::plain::balance_plain;
+use crate::trace::balance_traced;
 use crate::whole::balance_whole;
 
 /// For traffic.
@@ -69,6 +71,18 @@ pub fn sluice_whole_frags(ctx: XdpContext) -> u32 {
 pub fn sluice_record(ctx: XdpContext) -> u32 {
     let verdict = balance_whole::<false, true>(&ctx);
     if maps::is_dry() { verdict.code() } else { verdict.finish() }
+}
+
+/// Attached in place of [`sluice_plain`] while somebody traces; calls it.
+#[xdp]
+pub fn sluice_traced(ctx: XdpContext) -> u32 {
+    balance_traced::<false>(&ctx).finish()
+}
+
+/// In place of [`sluice_plain_frags`].
+#[xdp(frags)]
+pub fn sluice_traced_frags(ctx: XdpContext) -> u32 {
+    balance_traced::<true>(&ctx).finish()
 }
 
 /// The frame as far as it can be read, and its length with all its pieces, bytes.

@@ -3,18 +3,19 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key as HashKey;
 use lb_common::layout::{
-    BackendStats, ClientKey, ClientRing, Cold, DecisionRecord, Directory, FEATURE_DRY, HOST_MAX, Overflow,
-    Own, PREFIXES, Prefix, SLOTS_A_BLOCK, Settings, Tuple, VipFlags, state,
+    BackendStats, ClientKey, ClientRing, Cold, DecisionRecord, Directory, FEATURE_DRY, FEATURE_TRACE, HOST_MAX,
+    Overflow, Own, PREFIXES, Prefix, SLOTS_A_BLOCK, Settings, TRACERS, TraceCounts, TraceFilter, Tuple, VipFlags, state,
 };
 use lb_common::reason::REASONS;
 
 use crate::answer::Kind;
 use crate::hand::Hand;
 use crate::pin::Flow;
+use crate::trace::Traced;
 
 /// Not preallocated: elements come and go by ones.
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -46,11 +47,13 @@ pub static OWN: HashMap<u32, Own> = HashMap::with_max_entries(64, 0);
 pub static ANSWERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Kind::COUNT, 0);
 /// Programs that this one calls, by [`WHOLE`].
 #[map]
-pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(3, 0);
 /// Number of the program for all packets that are not plain.
 pub const WHOLE: u32 = 0;
 /// Number of the program that was attached before this one, while its flow table is taken over: see [`has_predecessor`].
 pub const PREDECESSOR: u32 = 1;
+/// Number of the program for traffic, in the array of one that traces: see [`crate::trace`].
+pub const UNTRACED: u32 = 2;
 /// Whether there is one (0 or 1). Not pinned: of this load of the program only.
 #[map]
 pub static TRANSITION: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -104,6 +107,23 @@ pub static TEST_CLOCK: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// The last decision, where decisions are recorded.
 #[map]
 pub static DECISION: Array<DecisionRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Who traces what: only of a load that traces, as all that follows. Others make these maps as small as they can be.
+#[map]
+pub static TRACE_FILTERS: Array<TraceFilter> = Array::with_max_entries(TRACERS as u32, BPF_F_MMAPABLE);
+/// What each of them was shown this second: see [`lb_common::trace::taken`].
+#[map]
+pub static TRACE_BUDGETS: Array<u64> = Array::with_max_entries(TRACERS as u32, BPF_F_MMAPABLE);
+/// Packets that they asked for, by CPU and tracer.
+#[map]
+pub static TRACE_COUNTS: Array<TraceCounts> = Array::with_max_entries(TRACERS as u32, BPF_F_MMAPABLE);
+/// The packet that is looked at, by CPU. No array of the kind that the kernel makes for each CPU, as those have a bound of 32 KiB a value, and
+/// could not be small where nobody traces.
+#[map]
+pub static TRACED: Array<Traced> = Array::with_max_entries(1, 0);
+/// What they are shown: an [`lb_common::layout::TraceRecord`] each, and bytes (Linux 5.8).
+#[map]
+pub static TRACES: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 /// Of a load for dry runs: whether the overflow map is full (0 or 1), which only who counts it can say.
 #[map]
@@ -173,6 +193,12 @@ pub fn features() -> u32 {
 #[inline(always)]
 pub fn is_dry() -> bool {
     features() & FEATURE_DRY != 0
+}
+
+/// Whether decisions are shown to who traces.
+#[inline(always)]
+pub fn is_tracing() -> bool {
+    features() & FEATURE_TRACE != 0
 }
 
 /// Whether the overflow map takes another pin, as far as a dry run was told.

@@ -145,7 +145,7 @@ fn reply(ctx: &XdpContext, hand: &mut Hand) -> Result<Step, Reason> {
 
 /// Address of the service, and its port if backends have another one (else 0: ports stay).
 #[inline(always)]
-fn vip_of(service: u16) -> Option<Endpoint> {
+pub fn vip_of(service: u16) -> Option<Endpoint> {
     let record = service::by_number(maps::DIRECTORY.get_ptr(0)?, service)?;
     // SAFETY: a record of the map.
     let (address, transport) =

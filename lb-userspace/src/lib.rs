@@ -33,4 +33,5 @@ mod seldom;
 pub mod shift;
 pub mod speak;
 pub mod top;
+pub mod trace;
 pub mod whatif;

@@ -39,6 +39,8 @@ fn dispatch(Cli { global, command }: &Cli) -> Result<(), Failure> {
         Command::Diff(args) => cli::diff::run(global, args),
         Command::Rings(args) => cli::rings::run(global, args),
         Command::Explain(args) => cli::explain::run(global, args),
+        Command::Trace(args) => cli::trace::run(global, args),
+        Command::Capture(args) => cli::capture::run(global, args),
         Command::Check(args) => cli::check::run(args),
         Command::Doctor(args) => cli::doctor::run(global, args),
         Command::Upgrade(args) => cli::upgrade::run(global, args),

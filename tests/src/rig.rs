@@ -24,6 +24,7 @@ mod pool;
 mod runner;
 mod setup;
 mod table;
+mod tracing;
 mod wipe;
 
 use std::mem::ManuallyDrop;
@@ -33,7 +34,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use lb_common::flow;
 use lb_common::hash::{FlowHash, Key};
 use lb_common::layout::{Own, Policy, Tuple};
-use lb_userspace::dataplane::{Abilities, Dataplane, Options, Sizes, detach_all};
+use lb_userspace::dataplane::{Abilities, Dataplane, Options, Packets, Sizes, Tracing, detach_all};
 
 pub use counts::{BEGAN, BEGAN_UDP, Counts, Delta, NOTHING, PairDelta, phases};
 pub use dump::{Dump, dump};
@@ -41,6 +42,7 @@ pub use outer::wrapped;
 pub use runner::{Random, Runner, lasting, stay_on, two_cpus};
 pub use setup::{Setup, gue, ipip_v4, ipip_v6, l2, nat, tuple, words};
 pub use table::{Pin, Place};
+pub use tracing::EVERYTHING;
 
 pub const XDP_DROP: u32 = 1;
 pub const XDP_PASS: u32 = 2;
@@ -103,6 +105,8 @@ pub struct Rig {
     /// Numbers of counters that were ever published.
     stats: std::collections::BTreeSet<u32>,
     setup: Option<Setup>,
+    /// In place of the program, see [`Rig::trace`].
+    tracing: Option<(Tracing, Packets)>,
 }
 
 impl Rig {
@@ -156,7 +160,7 @@ impl Rig {
     /// Around a data path that is open, with the clock as it is.
     pub fn on(dataplane: Dataplane) -> Self {
         let dataplane = ManuallyDrop::new(dataplane);
-        Rig { dataplane, is_borrowed: false, stats: Default::default(), setup: None }
+        Rig { dataplane, is_borrowed: false, stats: Default::default(), setup: None, tracing: None }
     }
 
     /// Publishes a setup.
@@ -197,7 +201,11 @@ impl Rig {
 
     /// Runs the program without a look at the counters, which takes most of the time.
     pub fn run_uncounted(&mut self, frame: &[u8], ifindex: u32) -> (u32, Vec<u8>) {
-        runner::run(self.dataplane.program().expect("the object has the program"), frame, ifindex)
+        let program = match &mut self.tracing {
+            Some((tracing, _)) => tracing.program(),
+            None => self.dataplane.program(),
+        };
+        runner::run(program.expect("the object has the program"), frame, ifindex)
     }
 
     /// Hash of a flow with the rig's key.

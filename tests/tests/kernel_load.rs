@@ -10,7 +10,7 @@ use aya::programs::ProgramInfo;
 use lb_common::flow::{self, Timeouts as Limits};
 use lb_common::icmp::Problem;
 use lb_common::layout::{
-    FEATURE_GUE, FEATURE_NAT, FEATURE_PING, FEATURE_RANGES, FEATURE_TAGS, PREFIXES, Slot, state,
+    FEATURE_GUE, FEATURE_NAT, FEATURE_PING, FEATURE_RANGES, FEATURE_TAGS, PREFIXES, Slot, TraceFilter, state,
 };
 use lb_common::reason::Reason;
 use lb_laws::wire::{error, hop, untagged};
@@ -20,7 +20,7 @@ use lb_userspace::engine::by_phase;
 use lb_userspace::model::Timeouts;
 use sluice_tests::packets::{Packet, too_big, with_byte};
 use sluice_tests::rig::{
-    Delta, INGRESS, PairDelta, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, ipip_v4, ipip_v6, l2,
+    Delta, EVERYTHING, INGRESS, PairDelta, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, ipip_v4, ipip_v6, l2,
 };
 
 /// The verifier walks a million instructions at most, over all ways through the program. A change that comes near is
@@ -117,6 +117,35 @@ fn for_dry_runs() {
             assert_eq!(live.delta.reason(reason), 1, "{reason}");
         }
         rig.audit();
+    }
+}
+
+/// While somebody traces, in the place of the program for traffic.
+#[test]
+fn for_tracing() {
+    for (settings, options) in [
+        ("tracing", defaults()),
+        ("tracing, every ability", Options { abilities: everything(), ..defaults() }),
+        ("tracing, pieces", Options { abilities: Abilities { frags: true, ..Abilities::default() }, ..defaults() }),
+        ("tracing, every ability and pieces", Options { abilities: Abilities { frags: true, ..everything() }, ..defaults() }),
+    ] {
+        // Nobody is there, so all goes on to the other program; then everything is shown.
+        for is_shown in [false, true] {
+            let mut rig = Rig::open_with(options.clone());
+            let program = rig.trace().program().unwrap().info().unwrap();
+            if is_shown {
+                rig.show(0, &EVERYTHING);
+                rig.show(1, &TraceFilter { flags: TraceFilter::LATE, verdicts: 1 << XDP_DROP, ..EVERYTHING });
+            } else {
+                holds_budget(settings, [("attached", program)]);
+            }
+            forwards(&mut rig);
+            let traced = rig.traced();
+            let of = |tracer: u32| traced.iter().filter(|traced| traced.record.tracers >> tracer & 1 != 0).count();
+            // One of them has a wrong checksum.
+            let expected = if is_shown { (true, 1) } else { (false, 0) };
+            assert_eq!((of(0) > 30, of(1)), expected, "{settings}: {} packets", traced.len());
+        }
     }
 }
 

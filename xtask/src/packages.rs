@@ -32,6 +32,7 @@ pub const RUNNING: &[Tool] = &[
     Tool { program: "prometheus", package: "prometheus", why: "a scrape of the metrics" },
     Tool { program: "promtool", package: "prometheus", why: "checks of alert rules" },
     Tool { program: "pg_ctlcluster", package: "postgresql", why: "a database with a standby" },
+    Tool { program: "tshark", package: "tshark", why: "a look into capture files" },
     Tool { program: "traceroute", package: "traceroute", why: "the balancer as a hop" },
     Tool { program: "tmux", package: "tmux", why: "a terminal that a test looks at" },
     Tool { program: "chromium", package: "chromium", why: "a browser that shows the page" },

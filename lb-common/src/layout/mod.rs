@@ -14,6 +14,7 @@ mod service;
 mod settings;
 pub mod state;
 mod stats;
+mod trace;
 mod vip;
 
 pub use backend::{
@@ -29,9 +30,10 @@ pub use ring::{SLOTS_A_BLOCK, Slot};
 pub use service::{Policy, PortRange, Service, ServiceKey, Window, prefix_mark, prefix_mask};
 pub use settings::{
     FEATURE_DRY, FEATURE_GUE, FEATURE_NAT, FEATURE_PING, FEATURE_RANGES, FEATURE_TAGS, FEATURE_TEST_CLOCK,
-    PREFIXES, Prefix, Settings,
+    FEATURE_TRACE, PREFIXES, Prefix, Settings,
 };
 pub use stats::{BackendStats, PHASES_COUNTED};
+pub use trace::{TRACE_BYTES, TRACE_LEAST, TRACERS, TraceCounts, TraceFilter, TraceRecord};
 pub use vip::VipFlags;
 
 /// Compared when a daemon finds maps of another one: what differs is migrated or refused.

@@ -19,6 +19,8 @@ pub const FEATURE_PING: u32 = 32;
 /// `Settings::features`: a dry run, which decides about packets and writes nothing that another load of the program shares: for who
 /// asks why a packet goes where it goes.
 pub const FEATURE_DRY: u32 = 64;
+/// `Settings::features`: decisions are shown to who traces, as they are made.
+pub const FEATURE_TRACE: u32 = 128;
 
 /// Lengths of prefixes that VIPs may have at once.
 pub const PREFIXES: usize = 8;

@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::types::ApiError;
-pub use events::EventStream;
+pub use events::{EventStream, MessageStream};
 
 /// Bytes of the longest body that is read: far above a page of flows, below what would hurt the machine.
 const MAX_BODY: usize = 64 << 20;

@@ -15,6 +15,7 @@ mod peer;
 mod routes;
 mod shift;
 mod stream;
+mod trace;
 #[cfg(test)]
 mod tests;
 pub mod ui;

@@ -16,6 +16,7 @@ use crate::api::client::Client;
 pub mod apply;
 pub mod asked;
 pub mod blockers;
+pub mod capture;
 pub mod check;
 pub mod completions;
 pub mod confirm;
@@ -50,6 +51,8 @@ pub mod states;
 pub mod status;
 pub mod terminal;
 pub mod top;
+pub mod trace;
+pub mod traced;
 pub mod undrain;
 pub mod upgrade;
 pub mod wait;
@@ -101,6 +104,8 @@ pub enum Command {
     Plan(plan::PlanArgs),
     Flows(flows::FlowsArgs),
     Explain(explain::ExplainArgs),
+    Trace(trace::TraceArgs),
+    Capture(capture::CaptureArgs),
     Kick(kick::KickArgs),
     Maintain(maintain::MaintainArgs),
     Shift(shift::ShiftArgs),

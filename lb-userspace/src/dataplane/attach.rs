@@ -7,7 +7,7 @@ use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode as Hook};
 use aya::programs::{ProgramError, Xdp};
 
-use super::{Dataplane, Error, Paths};
+use super::{Dataplane, Error, Paths, programs};
 use crate::decap::sys as links;
 use crate::model::XdpMode;
 
@@ -34,8 +34,12 @@ impl Dataplane {
         let no_interface = |_| Error::NoInterface { interface: interface.to_owned() };
         let ifindex = nix::net::if_::if_nametoindex(interface).map_err(no_interface)?;
         let paths = self.paths.clone();
-        self.programs.keep(&paths, &mut self.ebpf, &self.options)?;
-        let program = self.program()?;
+        self.keep_programs()?;
+        // Who traces wants to see packets of this one as well.
+        let program = match &mut self.tracing {
+            Some(tracing) => tracing.program()?,
+            None => programs::attached(&mut self.ebpf, &self.options)?,
+        };
         let attached = |mode, note| Attached {
             interface: interface.to_owned(),
             named: interface.to_owned(),
@@ -102,7 +106,7 @@ impl Dataplane {
                 fs::remove_file(&path).map_err(Error::path(&path))?;
             }
         }
-        self.programs.forget_others(&self.paths)
+        self.programs.forget_others(&self.paths, self.tracing.as_ref().map(|tracing| &tracing.programs))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Loading the program, with the maps of an earlier daemon if there are any.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use aya::maps::MapData;
@@ -10,11 +11,12 @@ use aya_obj::Object;
 use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key;
 use lb_common::layout::{
-    DecisionRecord, FEATURE_TEST_CLOCK, HOST_MAX, LAYOUT_VERSION, PREFIXES, Prefix, Settings, prefix_mark,
-    prefix_mask, state,
+    DecisionRecord, FEATURE_TEST_CLOCK, FEATURE_TRACE, HOST_MAX, LAYOUT_VERSION, PREFIXES, Prefix, Settings,
+    prefix_mark, prefix_mask, state,
 };
 
 use super::programs::{self, Programs};
+use super::tracing::{self, Tracing};
 use super::upgrade::{self, Comparison, Found, Inherited, OTHER_KEY, Transition, Treatment};
 use super::{Error, Mapped, Maps, Paths, Sizes, monotonic_seconds, publish::Publisher, shapes};
 use crate::bpffs::make_folder;
@@ -74,6 +76,8 @@ pub struct Dataplane {
     pub adopted: bool,
     pub(super) publisher: Publisher,
     pub(super) programs: Programs,
+    /// Attached in the program's place while somebody traces.
+    pub(super) tracing: Option<Tracing>,
     /// What is still to be taken over from the data path that runs, see [`Dataplane::take_over`].
     pub(super) transition: Option<Transition>,
     /// Nothing is known of what is published, as the directory in use is another version's; until the first publication.
@@ -169,6 +173,7 @@ impl Dataplane {
             adopted,
             publisher,
             programs,
+            tracing: None,
             transition: None,
             is_directory_new: false,
             logger,
@@ -180,9 +185,15 @@ impl Dataplane {
         self.transition.is_some() || self.maps.transition.load(0) != 0
     }
 
-    /// The XDP program that is attached; for test runs.
+    /// The XDP program that is attached while nobody traces; for test runs.
     pub fn program(&mut self) -> Result<&mut Xdp, Error> {
         programs::attached(&mut self.ebpf, &self.options)
+    }
+
+    /// Keeps what it calls for as long as it runs; to be done before that.
+    pub(super) fn keep_programs(&mut self) -> Result<(), Error> {
+        let attached = programs::attached(&mut self.ebpf, &self.options)?.fd()?.as_fd();
+        self.programs.keep(&self.paths, attached)
     }
 
     /// The XDP program that it calls; for who wants to know how large it is.
@@ -263,6 +274,11 @@ pub(super) fn loader(options: &Options, folder: &Path, features: u32) -> Result<
     loader.override_global("SETTINGS", &settings, true);
     for (name, entries) in options.sizes.entries() {
         loader.map_max_entries(name, entries);
+    }
+    if features & FEATURE_TRACE != 0 {
+        for (name, entries) in tracing::entries()? {
+            loader.map_max_entries(name, entries);
+        }
     }
     for name in Maps::NAMES {
         loader.map_pin_path(name, folder.join(name));

@@ -27,6 +27,7 @@ mod sizes;
 mod sweep;
 mod sys;
 mod tables;
+mod tracing;
 mod upgrade;
 mod vips;
 mod ways;
@@ -47,6 +48,7 @@ pub use sizes::Sizes;
 pub use sweep::{ResetPin, SweepInput, Swept};
 pub use sys::{grace_period, monotonic_seconds, within_second};
 pub use tables::{Audience, BackendTable, ClientTable, ServiceTable, Tables, Vip, VipKey};
+pub use tracing::{Packets, Traced, Tracing};
 #[doc(hidden)]
 pub use upgrade::Transition;
 pub use upgrade::{Rehearsal, Treatment, rehearse};

@@ -52,8 +52,26 @@ impl Programs {
         Ok(Programs { array, pin: None })
     }
 
-    /// Keeps the called program for as long as the attached one runs; to be done before that.
-    pub fn keep(&mut self, paths: &Paths, ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
+    /// Loads and verifies the program that traces, which hands what nobody wants to see to the one for traffic.
+    pub fn load_tracing(
+        ebpf: &mut Ebpf,
+        options: &Options,
+        untraced: BorrowedFd<'_>,
+    ) -> Result<Self, Error> {
+        load(Self::tracing(ebpf, options)?)?;
+        let array = ebpf.take_map("PROGRAMS").ok_or(Error::Missing("PROGRAMS"))?;
+        let programs = Programs { array, pin: None };
+        programs.set(UNTRACED, untraced)?;
+        Ok(programs)
+    }
+
+    /// The program that traces.
+    pub fn tracing<'a>(ebpf: &'a mut Ebpf, options: &Options) -> Result<&'a mut Xdp, Error> {
+        program(ebpf, if options.abilities.frags { "sluice_traced_frags" } else { "sluice_traced" })
+    }
+
+    /// Keeps the called programs for as long as `attached` runs, the one that calls them; to be done before that.
+    pub fn keep(&mut self, paths: &Paths, attached: BorrowedFd<'_>) -> Result<(), Error> {
         if self.pin.is_some() {
             return Ok(());
         }
@@ -67,14 +85,25 @@ impl Programs {
         self.array.pin(&pin).map_err(refused)?;
         // For the daemon that will take this program's place: it is asked about flows that begin meanwhile.
         let beside = attached_beside(&pin);
-        let program = attached(ebpf, options)?.fd()?.as_fd();
-        links::pin(program, &beside).map_err(Error::path(&beside))?;
+        links::pin(attached, &beside).map_err(Error::path(&beside))?;
         self.pin = Some(pin);
         Ok(())
     }
 
-    /// Lets those of earlier loads go; once nothing runs any more that calls through them.
-    pub fn forget_others(&self, paths: &Paths) -> Result<(), Error> {
+    /// Lets them go, once nothing runs any more that calls them.
+    pub fn forget(self) -> Result<(), Error> {
+        let Some(pin) = self.pin else { return Ok(()) };
+        for path in [attached_beside(&pin), pin] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::path(&path)(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets those of earlier loads go, but for `also`; once nothing runs any more that calls through them.
+    pub fn forget_others(&self, paths: &Paths, also: Option<&Programs>) -> Result<(), Error> {
         let folder = paths.programs();
         // Not there where nothing was ever attached.
         if !folder.try_exists().map_err(Error::path(&folder))? {
@@ -82,7 +111,8 @@ impl Programs {
         }
         for entry in fs::read_dir(&folder).map_err(Error::path(&folder))? {
             let path = entry.map_err(Error::path(&folder))?.path();
-            let is_ours = self.pin.as_ref().is_some_and(|pin| *pin == path || attached_beside(pin) == path);
+            let mut ours = [Some(self), also].into_iter().flatten().filter_map(|programs| programs.pin.as_ref());
+            let is_ours = ours.any(|pin| *pin == path || attached_beside(pin) == path);
             if !is_ours {
                 fs::remove_file(&path).map_err(Error::path(&path))?;
             }
@@ -94,8 +124,12 @@ impl Programs {
 impl Programs {
     /// From now on packets can be handed to the program that was attached before.
     pub fn set_predecessor(&self, program: &OwnedFd) -> Result<(), Error> {
+        self.set(PREDECESSOR, program.as_fd())
+    }
+
+    fn set(&self, number: u32, program: BorrowedFd<'_>) -> Result<(), Error> {
         let fd = program.as_raw_fd() as u32;
-        let set = sys::update(self.fd()?, &PREDECESSOR.to_ne_bytes(), &fd.to_ne_bytes());
+        let set = sys::update(self.fd()?, &number.to_ne_bytes(), &fd.to_ne_bytes());
         set.map_err(|source| Error::Syscall { call: "setting a program to call", source })
     }
 
@@ -117,6 +151,8 @@ impl Programs {
 
 /// Number of the program before, in the array.
 const PREDECESSOR: u32 = 1;
+/// Number of the program for traffic, in the array of the one that traces.
+const UNTRACED: u32 = 2;
 
 /// Where the attached program of a load is pinned, beside the array of those that it calls.
 fn attached_beside(pin: &Path) -> PathBuf {

@@ -66,6 +66,12 @@ impl Engine {
 
     /// What became of frames that came in by an interface.
     pub fn explained(&self, ifindex: u32, runs: &[(Vec<u8>, DryRun)]) -> Vec<Explanation> {
+        let names = self.names();
+        runs.iter().map(|(frame, run)| tell(frame, ifindex, run, &names)).collect()
+    }
+
+    /// What is known by name, at this moment.
+    pub(super) fn names(&self) -> impl Names + '_ {
         let interfaces = netlink::interfaces().unwrap_or_default();
         let interfaces = interfaces.into_iter().map(|interface| (interface.index, interface.name)).collect();
         let rings = self.rings.by_service();
@@ -73,8 +79,7 @@ impl Engine {
             let (service, clients) = audience::parse(name);
             Some((service, clients?, *ring))
         });
-        let names = Known { engine: self, interfaces, apart: apart.collect(), rings };
-        runs.iter().map(|(frame, run)| tell(frame, ifindex, run, &names)).collect()
+        Known { engine: self, interfaces, apart: apart.collect(), rings }
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
-use super::{DryRuns, Engine, Error};
+use super::{DryRuns, Engine, Error, Tracers};
 use crate::api::types::{Applied, ApplyRequest, ConfirmRequest, Confirmed, RollbackRequest};
 use crate::events::Bus;
 use crate::health::Checkers;
@@ -29,6 +29,7 @@ pub struct Handle {
     scraped: Scraped,
     checkers: Arc<OnceLock<Checkers>>,
     dry_runs: DryRuns,
+    tracers: Tracers,
 }
 
 /// What is asked of whoever reads configs and makes the network ready for them.
@@ -126,6 +127,7 @@ impl Handle {
             scraped: Scraped::default(),
             checkers: Arc::default(),
             dry_runs: DryRuns::default(),
+            tracers: Tracers::default(),
         }
     }
 
@@ -166,6 +168,11 @@ impl Handle {
         &self.dry_runs
     }
 
+    /// Who traces.
+    pub fn tracers(&self) -> &Tracers {
+        &self.tracers
+    }
+
     /// Where events are told.
     pub fn events(&self) -> &Bus {
         &self.events
@@ -195,6 +202,7 @@ impl Engine {
             scraped: Scraped::default(),
             checkers: Arc::default(),
             dry_runs: DryRuns::default(),
+            tracers: Tracers::default(),
         };
         Ok((handle, Running { thread, ended, configs }))
     }

@@ -48,6 +48,8 @@ mod status;
 mod summary;
 mod telling;
 mod tick;
+mod trace;
+mod tracers;
 mod way_back;
 mod ways_out;
 mod well;
@@ -76,6 +78,7 @@ pub use progress::{BLOCKERS, MOST_BLOCKERS};
 #[doc(hidden)]
 pub use progress::{Watched, look};
 pub use start::{Start, Text, by_phase, data_path_key, options};
+pub use tracers::{NoTrace, Tracers};
 
 use crate::api::types;
 use crate::dataplane::{Attached, BackendTable, Dataplane, Swept};

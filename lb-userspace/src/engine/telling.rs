@@ -37,6 +37,7 @@ impl Engine {
     /// The daemon ends: from now on nothing is done but what is asked for, and nothing is told.
     pub fn stopping(&mut self) {
         self.is_stopping = true;
+        self.stop_tracing();
         self.tell(Happening::DaemonStopping);
         self.telling.bus.close();
     }

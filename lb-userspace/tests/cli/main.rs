@@ -3,6 +3,7 @@
 mod events;
 mod fake;
 mod terminal;
+mod trace;
 mod waiting;
 
 use std::io::{BufRead, BufReader, Read};

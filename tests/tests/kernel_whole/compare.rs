@@ -1,16 +1,18 @@
-//! The program for traffic and the one that explains decisions, side by side: the same tables, the same packets, the same outcome; and a
-//! dry run before each, over the tables of the first.
+//! The program for traffic, the one that explains decisions and the one that traces, side by side: the same tables, the same packets, the
+//! same outcome; and a dry run before each, over the tables of the first.
 
 use std::net::SocketAddr;
 
 use lb_common::layout::{
     AtDeadline, Control, Deadline, FEATURE_PING, FEATURE_RANGES, HOST_NONE, HostState, Policy, ServiceKey,
-    Slot, VipFlags,
+    Slot, TraceFilter, VipFlags,
 };
 use lb_common::reason::Reason;
-use lb_userspace::dataplane::{Abilities, Dry, Options};
+use lb_userspace::dataplane::{Abilities, Dry, Options, Traced};
 use sluice_tests::packets::{Packet, quote};
-use sluice_tests::rig::{INGRESS, Random, Rig, XDP_DROP, l2, stay_on, two_cpus, words};
+use sluice_tests::rig::{
+    Answer, EVERYTHING, INGRESS, Random, Rig, XDP_DROP, l2, stay_on, two_cpus, words,
+};
 
 use super::bench::{Bench, Flow, Mode, TCP, pattern};
 
@@ -27,7 +29,7 @@ fn bench(records: bool) -> Bench {
     };
     let mut options = Options { records, ..Bench::options() };
     change(&mut options.abilities);
-    // A dry run needs the pins of the maps.
+    // A dry run needs the pins of the maps, and so does who traces.
     let rig = if records { Rig::borrow(options) } else { Rig::open_with(options) };
     let mut bench = Bench::on(rig, |backend| backend);
     // Beside services of one port: everything else of two VIPs, and the whole networks of all.
@@ -155,9 +157,11 @@ fn frame(random: &mut Random, first: u16) -> Vec<u8> {
 fn both_programs_decide_the_same() {
     // Answers are rated by CPU.
     stay_on(two_cpus()[0]);
-    let [mut plain, mut record] = [bench(false), bench(true)];
+    let [mut plain, mut record, mut traced] = [bench(false), bench(true), bench(false)];
+    traced.rig.trace();
     let mut dry = Dry::load(&plain.rig.dataplane.options).unwrap();
     let mut random = Random(0x5eed_0f5a_11ce);
+    let mut shown = 0;
     let mut seen = std::collections::BTreeMap::<&'static str, u32>::new();
     for number in 0..PACKETS {
         if number.is_multiple_of(500) {
@@ -168,21 +172,26 @@ fn both_programs_decide_the_same() {
             let deadline = Deadline { at: 1, action, spread: *random.one_of(&[0, u16::MAX]) };
             let control = Control::new(state).with_deadline(deadline);
             let mtu = *random.one_of(&[1500, 1500, 600, 1280]);
-            for bench in [&mut plain, &mut record] {
+            for bench in [&mut plain, &mut record, &mut traced] {
                 bench.rig.pass(1);
                 bench.setup.control(1, control).ring(0, slot);
                 bench.change(|backend| backend.record.mtu = mtu);
             }
+            trace_something(&mut traced.rig, number / 500);
         }
         let first = if (ALONE..ALONE + 500).contains(&number) { 100 } else { 0 };
         let frame = frame(&mut random, first);
         let foreseen = dry.run(&frame, INGRESS, false).unwrap();
-        let [one, other] = [&mut plain, &mut record].map(|bench| bench.rig.run_from(&frame, INGRESS));
+        let [one, other, third] =
+            [&mut plain, &mut record, &mut traced].map(|bench| bench.rig.run_from(&frame, INGRESS));
         let what = format!("packet {number}: {frame:02x?}");
-        assert_eq!((one.verdict, &one.delta), (other.verdict, &other.delta), "{what}");
-        if one.verdict != XDP_DROP {
-            super::bench::same_bytes(&one.bytes, &other.bytes, &what);
+        for other in [other, third] {
+            assert_eq!((one.verdict, &one.delta), (other.verdict, &other.delta), "{what}");
+            if one.verdict != XDP_DROP {
+                super::bench::same_bytes(&one.bytes, &other.bytes, &what);
+            }
         }
+        shown += is_shown(&mut traced.rig, &frame, &one, &what);
         let reason = Reason::from_number(foreseen.record.reason).name();
         if one.delta.reasons.contains_key("drop_answer_rate") {
             // It does not ask how many there were.
@@ -198,10 +207,13 @@ fn both_programs_decide_the_same() {
         }
         if number % 500 == 499 {
             assert_eq!(pins(&plain), pins(&record));
+            assert_eq!(pins(&plain), pins(&traced));
             plain.rig.audit();
             record.rig.audit();
+            traced.rig.audit();
         }
     }
+    assert!(shown > PACKETS / 2, "{shown}");
     // What cannot come of such packets: routes to clients are not there, and pins find their places.
     for reason in Reason::ALL {
         use lb_common::reason::Class;
@@ -221,6 +233,37 @@ fn both_programs_decide_the_same() {
             assert!(seen.contains_key(name), "no packet came to {name}");
         }
     }
+}
+
+/// Asks for everything, for what a decision tells, for a few, or for nothing, one after the other.
+fn trace_something(rig: &mut Rig, turn: u32) {
+    match turn % 4 {
+        0 => rig.show(0, &EVERYTHING),
+        1 => rig.show(0, &TraceFilter { flags: TraceFilter::LATE, keep: 96, ..EVERYTHING }),
+        2 => rig.show(0, &TraceFilter { every: 3, ..EVERYTHING }),
+        _ => rig.hide(0),
+    }
+}
+
+/// Packets that were shown for this one, at most one, as it came and as it left.
+fn is_shown(rig: &mut Rig, frame: &[u8], answer: &Answer, what: &str) -> u32 {
+    let shown = rig.traced();
+    let Some(Traced { record, frame_in, frame_out }) = shown.first() else { return 0 };
+    assert_eq!(shown.len(), 1, "{what}");
+    assert_eq!((record.verdict, record.ingress, record.tracers), (answer.verdict, INGRESS, 1), "{what}");
+    let reason = Reason::from_number(record.decision.reason).name();
+    assert_eq!(answer.delta.reason(reason), 1, "{reason}: {what}");
+    assert_eq!(record.length_in as usize, frame.len(), "{what}");
+    assert!(frame.starts_with(frame_in) && frame_in.len() >= frame.len().min(96), "{what}");
+    if answer.verdict == XDP_DROP {
+        assert!(frame_out.is_empty(), "{what}");
+    } else {
+        assert_eq!(record.length_out as usize, answer.bytes.len(), "{what}");
+        let kept = &answer.bytes[..frame_out.len()];
+        super::bench::same_bytes(kept, frame_out, what);
+        assert!(frame_out.len() >= answer.bytes.len().min(96), "{what}");
+    }
+    1
 }
 
 /// Pins, wherever in their bucket they lie.

@@ -1,21 +1,27 @@
-//! A stream of events: `text/event-stream` as in the HTML standard, 9.2.6, as far as the daemon makes use of it.
+//! Streams of messages: `text/event-stream` as in the HTML standard, 9.2.6, as far as the daemon makes use of it.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::Method;
 use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
 
 use super::{Answer, Bytes, Client, ClientError, decode};
-use crate::api::types::Event;
+use crate::api::types::{Event, TraceMessage, TraceRequest};
+
+/// Events as they come.
+pub type EventStream = MessageStream<Event>;
 
 /// Silence after which the daemon counts as gone; it sends comments far more often.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Bytes of the longest line; a reason is the longest thing in an event, and a request is shorter than this.
+/// Bytes of the longest line; a reason is the longest thing in an event, and a request is shorter than this. So are the frames of a packet.
 const MAX_LINE: usize = 4 << 20;
 
-/// Events as they come.
-pub struct EventStream {
+/// Messages of one kind, as they come.
+pub struct MessageStream<T> {
+    of: PhantomData<T>,
     client: Client,
     request: String,
     body: Incoming,
@@ -27,16 +33,35 @@ pub struct EventStream {
 impl Client {
     /// Follows what is told at `target`, behind the event `after`.
     pub async fn events(&self, target: &str, after: Option<u64>) -> Result<EventStream, ClientError> {
-        let request = format!("GET {target}");
         let id = after.map(|after| after.to_string());
         let header = id.as_deref().map(|id| ("last-event-id", id));
-        let opened = self.open(Method::GET, target, &request, header, Bytes::new());
+        self.follow(Method::GET, target, header, Bytes::new()).await
+    }
+
+    /// Asks to be shown packets. Whoever drops the stream is shown no more.
+    pub async fn trace(&self, request: &TraceRequest) -> Result<MessageStream<TraceMessage>, ClientError> {
+        let target = "/v1/trace";
+        let body = serde_json::to_vec(request)
+            .map_err(|e| ClientError::Request { request: format!("POST {target}"), source: e.into() })?;
+        self.follow(Method::POST, target, None, body.into()).await
+    }
+
+    async fn follow<T>(
+        &self,
+        method: Method,
+        target: &str,
+        header: Option<(&str, &str)>,
+        body: Bytes,
+    ) -> Result<MessageStream<T>, ClientError> {
+        let request = format!("{method} {target}");
+        let opened = self.open(method, target, &request, header, body);
         let (response, connection) = self.in_time(&request, opened).await?;
         let kind = response.headers().get(hyper::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         if kind.is_some_and(|kind| kind.starts_with("text/event-stream")) {
             let lines = Lines::default();
             let (client, body) = (self.clone(), response.into_body());
-            return Ok(EventStream { client, request, body, lines, _connection: connection });
+            let of = PhantomData;
+            return Ok(MessageStream { of, client, request, body, lines, _connection: connection });
         }
         let answer: Answer = self.in_time(&request, self.whole(&request, response)).await?;
         match decode::<serde::de::IgnoredAny>(&request, answer) {
@@ -46,9 +71,9 @@ impl Client {
     }
 }
 
-impl EventStream {
-    /// The next event; `None` when the daemon has ended the stream.
-    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+impl<T: DeserializeOwned> MessageStream<T> {
+    /// The next message; `None` when the daemon has ended the stream.
+    pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             if let Some(data) = self.lines.data() {
                 return serde_json::from_str(&data).map(Some).map_err(|source| ClientError::Mismatch {

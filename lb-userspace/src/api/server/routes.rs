@@ -12,6 +12,7 @@ use crate::api::types::{
     BlockersQuery, DrainsQuery, Event, EventQuery, ExplainRequest, Explained, HealthQuery, HealthReport,
     HealthTest, HealthTestRequest, MaintainPlan, MaintainRequest, MaintainRun, MaintainRuns, PlanQuery,
     Ready, RunRequest, SelfDrainRequest, SelfStatus, SelfUndrainRequest, ShiftRequest, ShiftRun, Shifts,
+    TraceMessage, TraceRequest,
 };
 use crate::config::limits as config_limits;
 use crate::dataplane::MOST_BYTES;
@@ -192,6 +193,14 @@ pub(super) const ROUTES: &[Route] = &[
             .like(r#"{"packets": [{"packet": {"protocol": "tcp", "from": "198.51.100.7:40000", "to": "203.0.113.10:80", "flags": "syn"}}]}"#)
             .refuses(&["conflict"]),
         handler: || post(explain::explain).layer(DefaultBodyLimit::max(LONGEST_QUESTION)),
+    },
+    Route {
+        operation: Operation::post("/v1/trace", "Show packets as they go by, as server-sent events")
+            .takes::<TraceRequest>()
+            .streams::<TraceMessage>()
+            .like(r#"{"protocol": "tcp", "client": "198.51.100.7", "service": "web", "sample": 100, "lasting": 1}"#)
+            .refuses(&["not_found", "conflict"]),
+        handler: || post(trace::trace),
     },
     Route {
         operation: Operation::get("/v1/rings", "The rings, and what a drain of each host would move")

@@ -253,6 +253,21 @@ pub enum Happening {
         wanted: f64,
         why: Option<String>,
     },
+    /// Somebody is shown packets; `filter` in words which, and `bytes` of each frame, 0 if none.
+    TraceBegan {
+        by: String,
+        reason: Option<String>,
+        filter: String,
+        bytes: u32,
+    },
+    /// Nobody is shown those any more; `shown` of `wanted` packets that the filter asked for were.
+    TraceEnded {
+        by: String,
+        reason: Option<String>,
+        filter: String,
+        shown: u64,
+        wanted: u64,
+    },
     /// Events that the reader was too slow for, or that are too old to be remembered; how many is not known (null) where they
     /// were an earlier daemon's.
     Lost {
@@ -299,6 +314,8 @@ pub enum EventName {
     MaintainStep,
     MaintainEnded,
     Shift,
+    TraceBegan,
+    TraceEnded,
     Lost,
 }
 
@@ -337,6 +354,8 @@ impl Happening {
             Happening::MaintainStep { .. } => EventName::MaintainStep,
             Happening::MaintainEnded { .. } => EventName::MaintainEnded,
             Happening::Shift { .. } => EventName::Shift,
+            Happening::TraceBegan { .. } => EventName::TraceBegan,
+            Happening::TraceEnded { .. } => EventName::TraceEnded,
             Happening::Lost { .. } => EventName::Lost,
         }
     }
@@ -404,6 +423,8 @@ impl Happening {
             | Happening::MaintainBegan { .. }
             | Happening::MaintainEnded { .. }
             | Happening::Shift { .. }
+            | Happening::TraceBegan { .. }
+            | Happening::TraceEnded { .. }
             | Happening::Lost { .. } => None,
         }
     }
@@ -444,6 +465,8 @@ impl EventName {
         EventName::MaintainStep,
         EventName::MaintainEnded,
         EventName::Shift,
+        EventName::TraceBegan,
+        EventName::TraceEnded,
         EventName::Lost,
     ];
 
@@ -482,6 +505,8 @@ impl EventName {
             EventName::MaintainStep => "maintain_step",
             EventName::MaintainEnded => "maintain_ended",
             EventName::Shift => "shift",
+            EventName::TraceBegan => "trace_began",
+            EventName::TraceEnded => "trace_ended",
             EventName::Lost => "lost",
         }
     }

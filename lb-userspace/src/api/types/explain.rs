@@ -146,7 +146,7 @@ pub enum PacketSignal {
 }
 
 /// Where a packet goes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum PacketVerdict {
     /// To this machine's kernel.
@@ -158,6 +158,18 @@ pub enum PacketVerdict {
     Transmit,
     /// Out by another.
     Redirect,
+}
+
+impl PacketVerdict {
+    /// As in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            PacketVerdict::Pass => "pass",
+            PacketVerdict::Drop => "drop",
+            PacketVerdict::Transmit => "transmit",
+            PacketVerdict::Redirect => "redirect",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -21,6 +21,7 @@ mod receipt;
 mod rings;
 mod shift;
 mod status;
+mod trace;
 
 pub use config::*;
 pub use drain::*;
@@ -40,3 +41,4 @@ pub use receipt::*;
 pub use rings::*;
 pub use shift::*;
 pub use status::*;
+pub use trace::*;

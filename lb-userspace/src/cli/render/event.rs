@@ -124,6 +124,16 @@ fn words(happening: &Happening) -> String {
             let sides = format!("from {} to {}", from.join(","), to.join(","));
             format!("shift {shift} of {service}: {} {sides}, {state}{why}", percent(*wanted))
         }
+        Happening::TraceBegan { by, reason, filter, bytes } => {
+            let bytes = match bytes {
+                0 => String::new(),
+                bytes => format!(", {bytes} bytes of each frame"),
+            };
+            format!("{filter}{bytes} ({})", asked(by, reason))
+        }
+        Happening::TraceEnded { by, reason, filter, shown, wanted } => {
+            format!("{filter}: {} of {} shown ({})", exact(*shown), plural(*wanted, "packet"), asked(by, reason))
+        }
         Happening::Lost { count: Some(count) } => plural(*count, "event"),
         Happening::Lost { count: None } => "events of an earlier daemon may be missing".to_owned(),
     }

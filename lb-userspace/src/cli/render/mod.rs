@@ -18,6 +18,7 @@ pub mod rings;
 pub mod shift;
 pub mod status;
 pub mod text;
+pub mod trace;
 
 #[cfg(test)]
 pub mod fixtures;

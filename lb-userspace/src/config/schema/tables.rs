@@ -250,6 +250,10 @@ HOOKS "[hooks]" {
     on_maintain_ended: Text(COMMAND), None;
     /// A [shift](shifting.md) began, took a step, or is over.
     on_shift: Text(COMMAND), None;
+    /// Somebody is shown packets: see `sluice trace`.
+    on_trace_began: Text(COMMAND), None;
+    /// Nobody is shown those any more.
+    on_trace_ended: Text(COMMAND), None;
 }
 
 /// How long [the journal](operations.md#history-and-how-to-go-back) keeps revisions. Receipts, drains in force and the configs of the last ten

@@ -1,13 +1,13 @@
 //! The switch: links get the new program one by one, between two packets each; all of them, or none.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapData;
 
 use super::super::sys::maps_of;
-use super::super::{Dataplane, Error, grace_period};
+use super::super::{Dataplane, Error, Paths, grace_period};
 use super::{Transition, books};
 use crate::decap::sys as links;
 
@@ -45,7 +45,7 @@ impl Dataplane {
                 self.copy_again(&mut transition, false)?;
             }
         }
-        self.programs.keep(&self.paths, &mut self.ebpf, &self.options)?;
+        self.keep_programs()?;
         let predecessor = before.as_ref().or_else(|| links.iter().find_map(|link| link.before.as_ref()));
         let has_predecessor = match predecessor {
             Some(program) if !transition.sources.is_empty() => match self.programs.set_predecessor(program) {
@@ -106,26 +106,8 @@ impl Dataplane {
     }
 
     fn swap(&mut self, links: &[Link]) -> Result<(), Error> {
-        let program = self.program()?.fd()?.as_fd().try_clone_to_owned();
-        let program = program.map_err(|source| Error::Syscall { call: "dup of a program", source })?;
-        for (done, link) in links.iter().enumerate() {
-            let Err(error) = links::update_link(&link.fd, &program) else { continue };
-            // The link of an interface that is gone.
-            if error.raw_os_error() == Some(libc::ENOLINK) {
-                continue;
-            }
-            for link in &links[..done] {
-                let back = link.before.as_ref().map(|before| links::update_link(&link.fd, before));
-                if !matches!(back, Some(Ok(()))) {
-                    log::error!("{}: the program before could not be put back", link.path.display());
-                }
-            }
-            return Err(Error::Link {
-                path: link.path.clone(),
-                message: format!("it does not take the new program: {error}; the one before runs on"),
-            });
-        }
-        Ok(())
+        let program = self.untraced()?;
+        swap(links, &program)
     }
 
     /// Packets go by the new program; what the one before has done since the last look is still missing.
@@ -190,4 +172,30 @@ fn pinned_program(folder: &Path, id: u32) -> Option<OwnedFd> {
         let is_it = aya::programs::ProgramInfo::from_pin(&path).is_ok_and(|info| info.id() == id);
         if is_it { links::open_pinned(&path).ok() } else { None }
     })
+}
+
+/// Gives each interface of an instance the program; all of them, or none.
+pub fn swap_all(paths: &Paths, program: &OwnedFd) -> Result<(), Error> {
+    swap(&find_links(&paths.links(), &paths.programs())?, program)
+}
+
+fn swap(links: &[Link], program: &OwnedFd) -> Result<(), Error> {
+    for (done, link) in links.iter().enumerate() {
+        let Err(error) = links::update_link(&link.fd, program) else { continue };
+        // The link of an interface that is gone.
+        if error.raw_os_error() == Some(libc::ENOLINK) {
+            continue;
+        }
+        for link in &links[..done] {
+            let back = link.before.as_ref().map(|before| links::update_link(&link.fd, before));
+            if !matches!(back, Some(Ok(()))) {
+                log::error!("{}: the program before could not be put back", link.path.display());
+            }
+        }
+        return Err(Error::Link {
+            path: link.path.clone(),
+            message: format!("it does not take the new program: {error}; the one before runs on"),
+        });
+    }
+    Ok(())
 }

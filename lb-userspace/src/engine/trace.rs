@@ -1,0 +1,170 @@
+//! The engine's part of tracing: it puts the program that traces in the place of the other and back, tells that one what somebody asks for,
+//! and gives packets their names.
+
+use std::os::fd::OwnedFd;
+
+use lb_common::layout::{FEATURE_NAT, HostId, TraceCounts};
+use nix::time::{ClockId, clock_gettime};
+
+use super::explain::NoGround;
+use super::{Engine, Error};
+use crate::api::types::{Happening, TraceRequest, TracedPacket};
+use crate::dataplane::{Options, Traced, Tracing};
+use crate::trace::{Asked, Known, Refused, ServiceEnds, in_words, told};
+
+/// Seconds for which packets are shown ahead: so long after the daemon's death the data path does what is done for nobody.
+const AHEAD: u32 = 10;
+
+/// What a load that traces is made of.
+pub struct TraceGround {
+    pub options: Options,
+    /// The program for traffic.
+    pub untraced: OwnedFd,
+}
+
+/// Where tracing stands.
+pub enum Standing {
+    /// What became of the packets that each tracer wanted, in the order in which they were asked about.
+    Goes(Vec<TraceCounts>),
+    /// Another config has brought a program of its own.
+    Replaced,
+    /// The daemon ends.
+    Over,
+}
+
+impl Engine {
+    /// What a load that traces is to be made of.
+    pub fn trace_ground(&mut self) -> Result<Result<TraceGround, NoGround>, Error> {
+        if self.dataplane.is_taking_over() {
+            return Ok(Err(NoGround::TakingOver));
+        }
+        if self.attached.is_empty() {
+            return Ok(Err(NoGround::NothingAttached));
+        }
+        let (options, untraced) = (self.dataplane.options.clone(), self.dataplane.untraced()?);
+        Ok(Ok(TraceGround { options, untraced }))
+    }
+
+    /// Puts the program that traces in the place of the other. `false`: the other is not the one any more that this was made beside.
+    pub fn begin_tracing(&mut self, tracing: Tracing) -> Result<bool, Error> {
+        if self.is_stopping || !tracing.is_of(&self.dataplane.options) {
+            return Ok(false);
+        }
+        self.dataplane.begin_tracing(tracing)?;
+        log::info!("the program that traces is attached");
+        Ok(true)
+    }
+
+    /// Puts the program for traffic back in its place.
+    pub fn end_tracing(&mut self) -> Result<(), Error> {
+        if self.dataplane.tracing().is_some() {
+            self.dataplane.end_tracing()?;
+            log::info!("nobody traces any more: the program that does is detached");
+        }
+        Ok(())
+    }
+
+    /// The same, where nobody is there who could try again.
+    pub(super) fn stop_tracing(&mut self) {
+        if let Err(error) = self.end_tracing() {
+            log::error!("the program that traces stays until the next start: {error}");
+        }
+    }
+
+    /// Shows a tracer what it asks for, from now on.
+    pub fn show(&mut self, tracer: usize, asked: &Asked) -> Result<Result<(), Refused>, Error> {
+        let mut filter = match asked.filter(&Site(self)) {
+            Ok(filter) => filter,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        filter.until = self.dataplane.now().saturating_add(AHEAD);
+        if let Some(tracing) = self.dataplane.tracing() {
+            tracing.show(tracer, &filter)?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Shows a tracer nothing any more, and tells what became of the packets that it wanted.
+    pub fn hide(&mut self, tracer: usize) -> Result<TraceCounts, Error> {
+        let Some(tracing) = self.dataplane.tracing() else { return Ok(TraceCounts::default()) };
+        tracing.hide(tracer)?;
+        Ok(tracing.counts(tracer))
+    }
+
+    /// Goes on showing tracers what they ask for, which may mean something else by now.
+    pub fn go_on_tracing(&mut self, tracers: &[(usize, Asked)]) -> Result<Standing, Error> {
+        if self.is_stopping {
+            return Ok(Standing::Over);
+        }
+        let Some(tracing) = self.dataplane.tracing() else { return Ok(Standing::Replaced) };
+        let until = self.dataplane.now().saturating_add(AHEAD);
+        for (tracer, asked) in tracers {
+            let before = tracing.filter(*tracer);
+            // What is not in the config any more means what it meant: its flows go on.
+            match asked.filter(&Site(self)) {
+                Ok(mut filter) => {
+                    filter.until = before.until;
+                    if filter != before {
+                        tracing.change(*tracer, &filter)?;
+                    }
+                    tracing.go_on(*tracer, until);
+                }
+                Err(_) => tracing.go_on(*tracer, until),
+            }
+        }
+        Ok(Standing::Goes(tracers.iter().map(|(tracer, _)| tracing.counts(*tracer)).collect()))
+    }
+
+    /// Packets by name, each with as many bytes of its frames as `bytes` says.
+    pub fn traced(&self, packets: &[(Traced, usize)]) -> Vec<TracedPacket> {
+        let (names, boot) = (self.names(), boot());
+        packets.iter().map(|(traced, bytes)| told(traced, boot, *bytes, &names)).collect()
+    }
+
+    /// Tells that somebody is shown packets.
+    pub fn tell_of_trace(&self, request: &TraceRequest, by: &str) {
+        let (filter, reason) = (in_words(request), request.reason.clone());
+        log::info!("{by} traces {filter}");
+        let bytes = request.bytes.unwrap_or(0);
+        self.tell(Happening::TraceBegan { by: by.to_owned(), reason, filter, bytes });
+    }
+
+    /// Tells that somebody is shown no packets any more.
+    pub fn tell_of_trace_end(&self, request: &TraceRequest, by: &str, (shown, wanted): (u64, u64)) {
+        let (filter, reason) = (in_words(request), request.reason.clone());
+        log::info!("{by} does not trace {filter} any more: {shown} of {wanted} packets were shown");
+        self.tell(Happening::TraceEnded { by: by.to_owned(), reason, filter, shown, wanted });
+    }
+}
+
+/// Unix time in nanoseconds at which `CLOCK_MONOTONIC` was 0, by the wall clock of now.
+fn boot() -> i128 {
+    let now = |clock| {
+        let time = clock_gettime(clock).map(std::time::Duration::from).unwrap_or_default();
+        time.as_nanos() as i128
+    };
+    now(ClockId::CLOCK_REALTIME) - now(ClockId::CLOCK_MONOTONIC)
+}
+
+/// The engine, for who asks for numbers.
+struct Site<'a>(&'a Engine);
+
+impl Known for Site<'_> {
+    fn service(&self, name: &str) -> Option<ServiceEnds> {
+        let service = self.0.model.services.iter().find(|service| service.name == name)?;
+        let number = *self.0.ids.services.get(name)?;
+        let (mut first, mut last) = (u16::MAX, 0);
+        for ports in service.ports.iter() {
+            (first, last) = (first.min(ports.first), last.max(ports.last));
+        }
+        Some(ServiceEnds { number, vip: service.vip.prefix(), ports: (first, last) })
+    }
+
+    fn host(&self, name: &str) -> Option<HostId> {
+        self.0.ids.known_hosts.get(name).copied()
+    }
+
+    fn has_answers(&self) -> bool {
+        self.0.dataplane.options.abilities.features & FEATURE_NAT != 0
+    }
+}
