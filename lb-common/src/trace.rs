@@ -209,7 +209,8 @@ mod tests {
     fn the_client_of_an_answer_is_who_it_is_sent_to() {
         let backend = Tuple::v4(u32::from_ne_bytes([10, 0, 0, 1]));
         let answer = tuple(backend, 8080, CLIENT, 40_000, 6);
-        let of_client = TraceFilter { client: CLIENT, client_mask: [u64::MAX; 2], client_port: 40_000, ..any() };
+        let of_client =
+            TraceFilter { client: CLIENT, client_mask: [u64::MAX; 2], client_port: 40_000, ..any() };
         assert!(!of_client.may_want(&answer), "nobody translates");
         let late = TraceFilter { flags: TraceFilter::REPLIES | TraceFilter::LATE, ..of_client };
         assert!(late.may_want(&answer));
@@ -224,9 +225,13 @@ mod tests {
     #[test]
     fn icmp_is_that_of_both_families_and_errors_about_flows() {
         let icmp = TraceFilter { protocol: ICMP, ..any() };
-        for (protocol, what, wanted) in
-            [(1, What::Icmp, true), (58, What::Icmp, true), (6, What::Icmp, true), (6, What::Flow, false), (17, What::Later, false)]
-        {
+        for (protocol, what, wanted) in [
+            (1, What::Icmp, true),
+            (58, What::Icmp, true),
+            (6, What::Icmp, true),
+            (6, What::Flow, false),
+            (17, What::Later, false),
+        ] {
             let packet = tuple(CLIENT, 0, VIP, 0, protocol);
             let told = DecisionRecord { what: what as u8 + 1, ..record(packet) };
             assert_eq!(icmp.wants(&told, 3, &Ends::of(&packet)), wanted, "{protocol} {what:?}");

@@ -7,8 +7,9 @@ use aya_ebpf::maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArra
 use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key as HashKey;
 use lb_common::layout::{
-    BackendStats, ClientKey, ClientRing, Cold, DecisionRecord, Directory, FEATURE_DRY, FEATURE_TRACE, HOST_MAX,
-    Overflow, Own, PREFIXES, Prefix, SLOTS_A_BLOCK, Settings, TRACERS, TraceCounts, TraceFilter, Tuple, VipFlags, state,
+    BackendStats, ClientKey, ClientRing, Cold, DecisionRecord, Directory, FEATURE_DRY, FEATURE_TRACE,
+    HOST_MAX, Overflow, Own, PREFIXES, Prefix, SLOTS_A_BLOCK, Settings, TRACERS, TraceCounts, TraceFilter,
+    Tuple, VipFlags, state,
 };
 use lb_common::reason::REASONS;
 

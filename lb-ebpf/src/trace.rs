@@ -224,7 +224,13 @@ extern "C" fn trace_tell(ctx: *mut xdp_md, wanted: u32, verdict: u32, len: u32) 
     }
     // SAFETY: within the element, as there is room for as many bytes once more behind those.
     let behind = unsafe { bytes.add(kept_in as usize) };
-    let leaving = if verdict == XDP_DROP { 0 } else if most < len { most } else { len };
+    let leaving = if verdict == XDP_DROP {
+        0
+    } else if most < len {
+        most
+    } else {
+        len
+    };
     let kept_out = opaque(load(ctx, behind, leaving) as u64);
     if kept_out > TRACE_BYTES as u64 {
         return 0;
@@ -271,7 +277,9 @@ extern "C" fn trace_wants(tracer: u32) -> u32 {
     let ends = if record.decision.side == Side::Backend as u8 {
         match reply::vip_of(record.decision.service) {
             // Where ports stay, it is the backend's.
-            Some(vip) if vip.port == 0 => Ends::of_answer(tuple, vip.address, u16::from_be(tuple.source_port_raw())),
+            Some(vip) if vip.port == 0 => {
+                Ends::of_answer(tuple, vip.address, u16::from_be(tuple.source_port_raw()))
+            }
             Some(vip) => Ends::of_answer(tuple, vip.address, u16::from_be(vip.port)),
             None => return 0,
         }

@@ -126,8 +126,14 @@ fn for_tracing() {
     for (settings, options) in [
         ("tracing", defaults()),
         ("tracing, every ability", Options { abilities: everything(), ..defaults() }),
-        ("tracing, pieces", Options { abilities: Abilities { frags: true, ..Abilities::default() }, ..defaults() }),
-        ("tracing, every ability and pieces", Options { abilities: Abilities { frags: true, ..everything() }, ..defaults() }),
+        (
+            "tracing, pieces",
+            Options { abilities: Abilities { frags: true, ..Abilities::default() }, ..defaults() },
+        ),
+        (
+            "tracing, every ability and pieces",
+            Options { abilities: Abilities { frags: true, ..everything() }, ..defaults() },
+        ),
     ] {
         // Nobody is there, so all goes on to the other program; then everything is shown.
         for is_shown in [false, true] {
@@ -141,7 +147,8 @@ fn for_tracing() {
             }
             forwards(&mut rig);
             let traced = rig.traced();
-            let of = |tracer: u32| traced.iter().filter(|traced| traced.record.tracers >> tracer & 1 != 0).count();
+            let of =
+                |tracer: u32| traced.iter().filter(|traced| traced.record.tracers >> tracer & 1 != 0).count();
             // One of them has a wrong checksum.
             let expected = if is_shown { (true, 1) } else { (false, 0) };
             assert_eq!((of(0) > 30, of(1)), expected, "{settings}: {} packets", traced.len());

@@ -8,7 +8,9 @@ use aya::programs::ProgramInfo;
 use lb_common::layout::{HostId, Slot, TraceCounts, TraceFilter, Tuple, VipFlags};
 use lb_common::reason::Reason;
 use sluice_tests::packets::Packet;
-use sluice_tests::rig::{EVERYTHING, INGRESS, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, l2, stay_on, two_cpus, words};
+use sluice_tests::rig::{
+    EVERYTHING, INGRESS, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, l2, stay_on, two_cpus, words,
+};
 
 const WEB: u16 = 3;
 const DNS: u16 = 4;
@@ -106,7 +108,8 @@ fn each_is_shown_what_it_asked_for() {
     let (one, whole) = prefix("10.0.0.2", 128);
     let of_client = TraceFilter { client: one, client_mask: whole, ..EVERYTHING };
     let (net, mask) = prefix("198.51.100.0", 120);
-    let of_vip = TraceFilter { vip: net, vip_mask: mask, first_port: 53, last_port: 53, protocol: 17, ..EVERYTHING };
+    let of_vip =
+        TraceFilter { vip: net, vip_mask: mask, first_port: 53, last_port: 53, protocol: 17, ..EVERYTHING };
     let of_service = TraceFilter { service: WEB, flags: TraceFilter::LATE, ..EVERYTHING };
     let bits = 1 << Reason::PassNoService as u32 | 1 << Reason::DropMartian as u32;
     let of_reasons = TraceFilter { reasons: bits, flags: TraceFilter::LATE, ..EVERYTHING };

@@ -15,9 +15,9 @@ mod peer;
 mod routes;
 mod shift;
 mod stream;
-mod trace;
 #[cfg(test)]
 mod tests;
+mod trace;
 pub mod ui;
 
 use std::io;

@@ -70,7 +70,7 @@ mod tests {
     fn a_supervisor_can_tell_what_another_start_does_not_mend() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sluice.toml");
-        let args = RunArgs { config: path.clone(), log_level: "info".to_owned() };
+        let args = RunArgs { config: path.clone(), log_level: "info".to_owned(), ui: None };
         let exit = || failure(config::load(&path).unwrap_err().into(), &args).exit;
         assert_eq!(exit(), Exit::NotFound);
         std::fs::write(&path, "interfaces = 7").unwrap();

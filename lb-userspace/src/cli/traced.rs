@@ -13,7 +13,9 @@ use super::render::trace::{losses, sum};
 use super::terminal::Style;
 use super::{Exit, Failure, duration_arg};
 use crate::api::client::{Client, MessageStream};
-use crate::api::types::{PacketVerdict, TraceCounted, TraceMessage, TraceProtocol, TraceRequest, TracedPacket};
+use crate::api::types::{
+    PacketVerdict, TraceCounted, TraceMessage, TraceProtocol, TraceRequest, TracedPacket,
+};
 
 /// Time between two complaints about packets that are not shown.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -175,7 +177,15 @@ struct Progress {
 impl Progress {
     fn new() -> Self {
         let (out, style) = (Out::stderr(), Style::stderr());
-        Progress { out, style, has_begun: false, taken: 0, counted: TraceCounted::default(), said: None, missing: 0 }
+        Progress {
+            out,
+            style,
+            has_begun: false,
+            taken: 0,
+            counted: TraceCounted::default(),
+            said: None,
+            missing: 0,
+        }
     }
 
     fn count(&mut self, counted: TraceCounted) -> Result<(), Failure> {

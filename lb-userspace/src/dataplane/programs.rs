@@ -53,11 +53,7 @@ impl Programs {
     }
 
     /// Loads and verifies the program that traces, which hands what nobody wants to see to the one for traffic.
-    pub fn load_tracing(
-        ebpf: &mut Ebpf,
-        options: &Options,
-        untraced: BorrowedFd<'_>,
-    ) -> Result<Self, Error> {
+    pub fn load_tracing(ebpf: &mut Ebpf, options: &Options, untraced: BorrowedFd<'_>) -> Result<Self, Error> {
         load(Self::tracing(ebpf, options)?)?;
         let array = ebpf.take_map("PROGRAMS").ok_or(Error::Missing("PROGRAMS"))?;
         let programs = Programs { array, pin: None };
@@ -111,7 +107,8 @@ impl Programs {
         }
         for entry in fs::read_dir(&folder).map_err(Error::path(&folder))? {
             let path = entry.map_err(Error::path(&folder))?.path();
-            let mut ours = [Some(self), also].into_iter().flatten().filter_map(|programs| programs.pin.as_ref());
+            let mut ours =
+                [Some(self), also].into_iter().flatten().filter_map(|programs| programs.pin.as_ref());
             let is_ours = ours.any(|pin| *pin == path || attached_beside(pin) == path);
             if !is_ours {
                 fs::remove_file(&path).map_err(Error::path(&path))?;

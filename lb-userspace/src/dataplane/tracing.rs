@@ -108,7 +108,8 @@ impl Tracing {
 
     /// What became of the packets that a tracer wanted to see, on all CPUs.
     pub fn counts(&self, tracer: usize) -> TraceCounts {
-        let of_each = (0..self.counts.len()).skip(tracer).step_by(TRACERS).map(|index| self.counts.get(index));
+        let of_each =
+            (0..self.counts.len()).skip(tracer).step_by(TRACERS).map(|index| self.counts.get(index));
         of_each.fold(TraceCounts::default(), |sum, more| TraceCounts {
             wanted: sum.wanted + more.wanted,
             sampled: sum.sampled + more.sampled,
@@ -153,7 +154,8 @@ pub(super) fn entries() -> Result<[(&'static str, u32); 3], Error> {
 }
 
 fn possible_cpus() -> Result<u32, Error> {
-    let cpus = aya::util::nr_cpus().map_err(|(_, source)| Error::Syscall { call: "counting CPUs", source })?;
+    let cpus =
+        aya::util::nr_cpus().map_err(|(_, source)| Error::Syscall { call: "counting CPUs", source })?;
     Ok(cpus as u32)
 }
 
@@ -230,7 +232,10 @@ mod tests {
         let record = TraceRecord { at: 5, kept_in: 3, kept_out: 2, length_in: 60, ..TraceRecord::default() };
         // The ring rounds up.
         let traced = decode(&bytes_of(&record, b"inxouABC")).unwrap();
-        assert_eq!((traced.record, &traced.frame_in[..], &traced.frame_out[..]), (record, &b"inx"[..], &b"ou"[..]));
+        assert_eq!(
+            (traced.record, &traced.frame_in[..], &traced.frame_out[..]),
+            (record, &b"inx"[..], &b"ou"[..])
+        );
     }
 
     #[test]

@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use lb_common::layout::{
-    HostId, TRACE_BYTES, TRACE_LEAST, TraceFilter, Tuple, prefix_mask,
-};
+use lb_common::layout::{HostId, TRACE_BYTES, TRACE_LEAST, TraceFilter, Tuple, prefix_mask};
 use lb_common::parse::{ICMP, TCP, UDP};
 use lb_common::reason::{Class, Reason};
 
@@ -161,12 +159,15 @@ impl End {
             Some(rest) => {
                 let (net, port) = rest.split_once(']').ok_or_else(bad)?;
                 // As `[2001:db8::]/32:443` also.
-                let (length, port) = port.split_once(':').map_or((port, None), |(length, port)| (length, Some(port)));
+                let (length, port) =
+                    port.split_once(':').map_or((port, None), |(length, port)| (length, Some(port)));
                 (format!("{net}{length}"), port)
             }
             // More colons than one are an address of IPv6.
             None if text.matches(':').count() > 1 => (text.to_owned(), None),
-            None => text.split_once(':').map_or((text.to_owned(), None), |(net, port)| (net.to_owned(), Some(port))),
+            None => text
+                .split_once(':')
+                .map_or((text.to_owned(), None), |(net, port)| (net.to_owned(), Some(port))),
         };
         let port = match port {
             None => 0,
@@ -197,7 +198,8 @@ fn words(net: Option<IpNet>) -> ([u64; 2], [u64; 2]) {
 
 /// Those that a verdict can have.
 fn all_reasons() -> u64 {
-    let of_verdicts = Reason::ALL.iter().filter(|reason| !matches!(reason.class(), Class::Note | Class::Violation));
+    let of_verdicts =
+        Reason::ALL.iter().filter(|reason| !matches!(reason.class(), Class::Note | Class::Violation));
     of_verdicts.fold(0, |bits, &reason| bits | 1 << reason as u32)
 }
 
@@ -214,9 +216,10 @@ fn reasons(names: &[String]) -> Result<u64, Refused> {
         let found = Reason::ALL.iter().filter(|reason| is_meant(reason));
         let found = found.fold(0, |bits, &reason| bits | 1 << reason as u32) & all_reasons();
         if found == 0 {
-            let near = Reason::ALL.iter().map(|reason| reason.name()).max_by(|a, b| {
-                strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name))
-            });
+            let near = Reason::ALL
+                .iter()
+                .map(|reason| reason.name())
+                .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
             let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
             return Err(Refused::Bad(format!("no packet has the reason {name:?}{near}")));
         }
@@ -242,7 +245,9 @@ fn verdicts(verdicts: &[PacketVerdict]) -> u8 {
 /// A request for people: `tcp, client 198.51.100.7, service web, 1 of 100`.
 pub fn in_words(request: &TraceRequest) -> String {
     let named = |what: &str, value: &Option<String>| value.as_ref().map(|value| format!("{what} {value}"));
-    let listed = |what: &str, values: Vec<&str>| (!values.is_empty()).then(|| format!("{what} {}", values.join(" or ")));
+    let listed = |what: &str, values: Vec<&str>| {
+        (!values.is_empty()).then(|| format!("{what} {}", values.join(" or ")))
+    };
     let words = [
         request.protocol.map(|protocol| protocol.name().to_owned()),
         named("client", &request.client),
@@ -327,7 +332,17 @@ mod tests {
             assert_eq!((found.vip, found.vip_mask), (address, mask), "{text}");
             assert_eq!((found.first_port, found.last_port), ports, "{text}");
         }
-        for bad in ["", ":", "web", "198.51.100.7:", "198.51.100.7:0", "198.51.100.7/33", "[::1", "::1]:5", "1.2.3.4:99999"] {
+        for bad in [
+            "",
+            ":",
+            "web",
+            "198.51.100.7:",
+            "198.51.100.7:0",
+            "198.51.100.7/33",
+            "[::1",
+            "::1]:5",
+            "1.2.3.4:99999",
+        ] {
             let error = filter(&TraceRequest { client: some(bad), ..TraceRequest::default() }).unwrap_err();
             assert!(error.to_string().contains("write it like"), "{bad}: {error}");
         }
@@ -363,7 +378,10 @@ mod tests {
     fn names_and_numbers_that_make_no_sense_are_refused() {
         let refused = |request: TraceRequest| filter(&request).unwrap_err();
         let base = TraceRequest::default;
-        assert_eq!(refused(TraceRequest { service: some("wbe"), ..base() }), Refused::NoService("wbe".to_owned()));
+        assert_eq!(
+            refused(TraceRequest { service: some("wbe"), ..base() }),
+            Refused::NoService("wbe".to_owned())
+        );
         assert_eq!(refused(TraceRequest { host: some("x"), ..base() }), Refused::NoHost("x".to_owned()));
         let error = refused(TraceRequest { reasons: vec!["forward_pni".to_owned()], ..base() });
         assert!(error.to_string().ends_with("did you mean forward_pin?"), "{error}");
@@ -394,7 +412,8 @@ mod tests {
             sample: Some(100),
             ..TraceRequest::default()
         };
-        let words = "tcp, client 198.51.100.7, service web, reason drop_* or forward_new, verdict drop, 1 of 100";
+        let words =
+            "tcp, client 198.51.100.7, service web, reason drop_* or forward_new, verdict drop, 1 of 100";
         assert_eq!(in_words(&request), words);
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
-use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
+use pcap_file::pcapng::blocks::interface_description::{
+    InterfaceDescriptionBlock, InterfaceDescriptionOption,
+};
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
 use pcap_file::{DataLink, Endianness, PcapError, PcapResult};
 
@@ -62,7 +64,8 @@ impl<W: Write> Capture<W> {
         let ingress = self.interface(&packet.interface)?;
         self.frame(ingress, at, packet.told.length, &frame_in, INBOUND, &comment)?;
         let is_sent = matches!(packet.told.verdict, PacketVerdict::Transmit | PacketVerdict::Redirect);
-        let Some(length_out) = packet.told.length_out.filter(|_| is_sent || packet.told.frame_out.is_some()) else {
+        let Some(length_out) = packet.told.length_out.filter(|_| is_sent || packet.told.frame_out.is_some())
+        else {
             return Ok(1);
         };
         let frame_out = match &packet.told.frame_out {
@@ -193,8 +196,15 @@ mod tests {
         assert_eq!(capture.packet(&packet(PacketVerdict::Redirect, Some("030405"))).unwrap(), 2);
         assert_eq!(capture.packet(&packet(PacketVerdict::Drop, None)).unwrap(), 1);
         assert_eq!(capture.packet(&packet(PacketVerdict::Pass, None)).unwrap(), 1);
-        assert_eq!(capture.packet(&packet(PacketVerdict::Pass, Some("06"))).unwrap(), 2, "by the kernel, changed");
-        assert_eq!(capture.packet(&TracedPacket { frame_in: None, ..packet(PacketVerdict::Pass, None) }).unwrap(), 0);
+        assert_eq!(
+            capture.packet(&packet(PacketVerdict::Pass, Some("06"))).unwrap(),
+            2,
+            "by the kernel, changed"
+        );
+        assert_eq!(
+            capture.packet(&TracedPacket { frame_in: None, ..packet(PacketVerdict::Pass, None) }).unwrap(),
+            0
+        );
         let (packets, interfaces) = read(capture.writer());
         assert_eq!(interfaces, ["eth0", "eth1"]);
         let sent = "forward_pin to web-2".to_owned();

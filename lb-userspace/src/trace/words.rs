@@ -56,7 +56,12 @@ mod tests {
     use crate::api::types::{ExplainedHandover, ExplainedPin};
 
     fn known() -> Explanation {
-        let pin = |phase: &str, is_live| ExplainedPin { host: "web-2".to_owned(), phase: phase.to_owned(), idle: 3, is_live };
+        let pin = |phase: &str, is_live| ExplainedPin {
+            host: "web-2".to_owned(),
+            phase: phase.to_owned(),
+            idle: 3,
+            is_live,
+        };
         Explanation {
             verdict: PacketVerdict::Transmit,
             reason: "forward_pin".to_owned(),
@@ -74,7 +79,10 @@ mod tests {
 
     #[test]
     fn decisions_in_a_line() {
-        assert_eq!(decision(&known()), "forward_pin to web-2 by l2 (service web, slot 1234, pin established)");
+        assert_eq!(
+            decision(&known()),
+            "forward_pin to web-2 by l2 (service web, slot 1234, pin established)"
+        );
         let closing = Explanation { pin_phase: Some("closing".to_owned()), ..known() };
         assert!(decision(&closing).ends_with("pin established, now closing)"));
         let moving = Explanation {
@@ -91,7 +99,10 @@ mod tests {
             pin_phase: Some("half-open".to_owned()),
             ..known()
         };
-        assert_eq!(decision(&new), "forward_new to web-2 by l2 (service web, slot 1234, pin made, half-open)");
+        assert_eq!(
+            decision(&new),
+            "forward_new to web-2 by l2 (service web, slot 1234, pin made, half-open)"
+        );
     }
 
     #[test]

@@ -57,8 +57,8 @@ impl Fake {
                 } else {
                     Body::from(body)
                 };
-                let is_stream =
-                    status == 200 && ["GET /v1/events", "POST /v1/trace"].iter().any(|path| what.starts_with(path));
+                let is_stream = status == 200
+                    && ["GET /v1/events", "POST /v1/trace"].iter().any(|path| what.starts_with(path));
                 let kind = if is_stream { "text/event-stream" } else { "application/json" };
                 let head = Response::builder().header("content-type", kind);
                 head.status(status.max(200)).body(body).expect("a response")

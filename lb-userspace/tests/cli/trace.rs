@@ -36,11 +36,31 @@ fn shows(messages: Vec<Value>) -> (Fake, Arc<Mutex<Value>>) {
 
 #[test]
 fn packets_are_printed_up_to_the_count_and_summed_up() {
-    let (fake, body) = shows(vec![counts(0, 0, 0), packet("forward_new"), packet("forward_new"), counts(9, 2, 7)]);
-    let args =
-        ["trace", "tcp", "--client", "198.51.100.7", "--service", "web", "--reason", "forward_*", "--verdict", "transmit",
-            "--sample", "3", "--by", "ann", "--count", "1"];
-    let run = fake.run(&args).expect(0).says("packets are shown from now on").says("1 of 9 packets shown: 7 over the rate\n");
+    let (fake, body) =
+        shows(vec![counts(0, 0, 0), packet("forward_new"), packet("forward_new"), counts(9, 2, 7)]);
+    let args = [
+        "trace",
+        "tcp",
+        "--client",
+        "198.51.100.7",
+        "--service",
+        "web",
+        "--reason",
+        "forward_*",
+        "--verdict",
+        "transmit",
+        "--sample",
+        "3",
+        "--by",
+        "ann",
+        "--count",
+        "1",
+    ];
+    let run = fake
+        .run(&args)
+        .expect(0)
+        .says("packets are shown from now on")
+        .says("1 of 9 packets shown: 7 over the rate\n");
     assert_eq!(
         run.out,
         "2026-09-21T14:13:20.000005Z eth0  tcp 198.51.100.7:40000 -> 203.0.113.10:443, SYN, 60 bytes     \

@@ -10,9 +10,7 @@ use lb_common::layout::{
 use lb_common::reason::Reason;
 use lb_userspace::dataplane::{Abilities, Dry, Options, Traced};
 use sluice_tests::packets::{Packet, quote};
-use sluice_tests::rig::{
-    Answer, EVERYTHING, INGRESS, Random, Rig, XDP_DROP, l2, stay_on, two_cpus, words,
-};
+use sluice_tests::rig::{Answer, EVERYTHING, INGRESS, Random, Rig, XDP_DROP, l2, stay_on, two_cpus, words};
 
 use super::bench::{Bench, Flow, Mode, TCP, pattern};
 

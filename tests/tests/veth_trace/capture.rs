@@ -35,8 +35,14 @@ fn tshark_reads_packets_in_and_out_with_their_decisions() {
         capture.wait_begun();
         let host = host_of(&curl(&site, vip));
         capture.end(&site);
-        let fields =
-            ["frame.interface_name", "frame.packet_flags", "frame.comment", "tcp.flags.syn", "http.request.method", "eth.dst"];
+        let fields = [
+            "frame.interface_name",
+            "frame.packet_flags",
+            "frame.comment",
+            "tcp.flags.syn",
+            "http.request.method",
+            "eth.dst",
+        ];
         let packets = tshark(&site, &file, &fields);
         let (came, left): (Vec<_>, Vec<_>) = packets.iter().partition(|packet| packet[1] == INBOUND);
         assert!(came.len() >= 4 && came.len() == left.len(), "{packets:?}");
@@ -51,7 +57,10 @@ fn tshark_reads_packets_in_and_out_with_their_decisions() {
         assert!(came[1..].iter().all(|packet| packet[2].starts_with(&later)), "{packets:?}");
         // The payload is in it, on both sides, and the frame that left has the host's address.
         assert_eq!(packets.iter().filter(|packet| packet[4] == "GET").count(), 2, "{packets:?}");
-        assert!(came.iter().zip(&left).all(|(came, left)| came[2] == left[2] && came[5] != left[5]), "{packets:?}");
+        assert!(
+            came.iter().zip(&left).all(|(came, left)| came[2] == left[2] && came[5] != left[5]),
+            "{packets:?}"
+        );
     }
 }
 
@@ -71,12 +80,17 @@ fn a_pipe_into_tshark_and_the_ends_of_a_file() {
     curl(&site, vip);
     let (_, said) = capture.wait_text();
     assert!(said.contains("shown"), "{said}");
-    let packets = tshark(&site, &file, &["frame.interface_name", "frame.packet_flags", "ip.dst", "frame.cap_len"]);
+    let packets =
+        tshark(&site, &file, &["frame.interface_name", "frame.packet_flags", "ip.dst", "frame.cap_len"]);
     assert_eq!(packets.len(), 6, "{packets:?}");
     let host = IpAddr::from(site.topology.host(1).ipv4[0]).to_string();
     for pair in packets.chunks(2) {
         assert_eq!((&pair[0][1][..], &pair[0][2]), (INBOUND, &vip.ip().to_string()), "{packets:?}");
-        assert_eq!((&pair[1][1][..], &pair[1][2]), (OUTBOUND, &format!("{host},{}", vip.ip())), "both headers");
+        assert_eq!(
+            (&pair[1][1][..], &pair[1][2]),
+            (OUTBOUND, &format!("{host},{}", vip.ip())),
+            "both headers"
+        );
         assert_ne!(pair[0][0], pair[1][0], "by another interface");
         assert!(pair.iter().all(|packet| packet[3].parse::<u32>().unwrap() <= 100), "{packets:?}");
     }
@@ -101,7 +115,8 @@ fn a_pipe_into_tshark_and_the_ends_of_a_file() {
 
     // A file that may not be longer ends by itself.
     let small = path("small.pcapng");
-    let mut capture = Trace::start_verb(&site, &["capture", "-w", &small, "--snaplen", "9216", "--max-size", "1"]);
+    let mut capture =
+        Trace::start_verb(&site, &["capture", "-w", &small, "--snaplen", "9216", "--max-size", "1"]);
     capture.wait_begun();
     let options = UdpFlowsOptions {
         flows: 50,

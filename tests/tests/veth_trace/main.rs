@@ -55,7 +55,9 @@ fn what_is_shown_is_what_happened() {
         let syns = packets.iter().filter(|packet| packet["signal"] == "syn");
         let shown: Vec<&Value> = syns.clone().map(|packet| &packet["host"]).collect();
         assert_eq!(shown, hosts.iter().collect::<Vec<_>>());
-        for (syn, later) in syns.map(|syn| (syn, packets.iter().filter(move |later| later["from"] == syn["from"]))) {
+        for (syn, later) in
+            syns.map(|syn| (syn, packets.iter().filter(move |later| later["from"] == syn["from"])))
+        {
             assert_eq!((&syn["pin"], &syn["pin_change"]), (&Value::Null, &"made".into()), "{syn}");
             for packet in later {
                 let expected = (&syn["host"], &service.into(), &"l2".into(), &syn["slot"]);
@@ -66,9 +68,12 @@ fn what_is_shown_is_what_happened() {
         }
         let times: Vec<u64> = packets
             .iter()
-            .map(|packet| packet["at"].as_u64().unwrap() * 1_000_000_000 + packet["nanoseconds"].as_u64().unwrap())
+            .map(|packet| {
+                packet["at"].as_u64().unwrap() * 1_000_000_000 + packet["nanoseconds"].as_u64().unwrap()
+            })
             .collect();
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
         assert!(times.iter().all(|at| (now - 120_000_000_000..now).contains(at)), "{times:?} {now}");
     }
     assert_eq!(site.violations().unwrap(), "{}");
@@ -96,7 +101,11 @@ fn lines_for_people_and_refusals_say_what_to_do() {
     ] {
         let output = site.daemon.cli(&[&["trace"], args].concat()).unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(code) && said.contains(what), "{args:?}: {:?} {said}", output.status);
+        assert!(
+            output.status.code() == Some(code) && said.contains(what),
+            "{args:?}: {:?} {said}",
+            output.status
+        );
     }
     // Those who were refused have left nothing behind.
     wait_for("the program for traffic is back", || !is_traced(&site));
@@ -111,7 +120,10 @@ fn four_trace_at_once_and_each_is_shown_its_own() {
     let mut traces = [
         Trace::start(&site, &["udp", "--vip", &v4.to_string(), "--json", "--rate", "10000"]),
         Trace::start(&site, &["udp", "--vip", &v6.to_string(), "--json", "--rate", "10000"]),
-        Trace::start(&site, &["udp", "--sample", "10", "--json", "--rate", "10000", "--service", "echo-udp-v4"]),
+        Trace::start(
+            &site,
+            &["udp", "--sample", "10", "--json", "--rate", "10000", "--service", "echo-udp-v4"],
+        ),
         Trace::start(&site, &["tcp", "--json"]),
     ];
     traces.iter_mut().for_each(Trace::wait_begun);
@@ -119,7 +131,8 @@ fn four_trace_at_once_and_each_is_shown_its_own() {
     let said = String::from_utf8_lossy(&fifth.stderr).into_owned();
     assert!(fifth.status.code() == Some(1) && said.contains("4 trace already"), "{said}");
     for vip in [v4, v6] {
-        let options = UdpFlowsOptions { flows, interval: Duration::from_millis(20), ..UdpFlowsOptions::new(vip) };
+        let options =
+            UdpFlowsOptions { flows, interval: Duration::from_millis(20), ..UdpFlowsOptions::new(vip) };
         let udp = UdpFlows::start(&site.topology.client().ns, &options).unwrap();
         wait_for("datagrams", || udp.counts().sent >= sent);
         let counts = udp.finish().unwrap();
@@ -141,7 +154,11 @@ fn four_trace_at_once_and_each_is_shown_its_own() {
     assert_eq!(tcp.packets, Vec::<Value>::new());
     wait_for("the program for traffic is back", || !is_traced(&site));
     let events = site.daemon.cli_ok(&["events", "--event", "trace_began", "--event", "trace_ended"]).unwrap();
-    assert_eq!((events.matches("trace_began").count(), events.matches("trace_ended").count()), (4, 4), "{events}");
+    assert_eq!(
+        (events.matches("trace_began").count(), events.matches("trace_ended").count()),
+        (4, 4),
+        "{events}"
+    );
     assert!(events.contains("udp, service echo-udp-v4, 1 of 10"), "{events}");
 }
 
@@ -152,7 +169,8 @@ fn a_flood_is_shown_by_the_rate_and_counted() {
     let vip = SocketAddr::new(site.vips()[0], ECHO);
     let mut trace = Trace::start(&site, &["udp", "--vip", &vip.to_string(), "--json", "--rate", "50"]);
     trace.wait_begun();
-    let options = UdpFlowsOptions { flows: 200, interval: Duration::from_millis(40), ..UdpFlowsOptions::new(vip) };
+    let options =
+        UdpFlowsOptions { flows: 200, interval: Duration::from_millis(40), ..UdpFlowsOptions::new(vip) };
     let begun = Instant::now();
     let udp = UdpFlows::start(&site.topology.client().ns, &options).unwrap();
     wait_for("a flood", || udp.counts().sent >= 10_000);
@@ -163,10 +181,15 @@ fn a_flood_is_shown_by_the_rate_and_counted() {
     let shown = ended.packets.len() as u64;
     assert!((50..=50 * seconds).contains(&shown), "{shown} in {seconds} s");
     assert_eq!(ended.count("wanted"), counts.sent);
-    let missing: u64 = ["sampled", "over_rate", "no_room", "too_slow"].map(|kind| ended.count(kind)).iter().sum();
+    let missing: u64 =
+        ["sampled", "over_rate", "no_room", "too_slow"].map(|kind| ended.count(kind)).iter().sum();
     assert_eq!(shown + missing, counts.sent);
     assert_eq!(ended.count("over_rate"), missing);
-    assert!(ended.said.contains("not shown so far") && ended.said.contains("over the rate"), "{}", ended.said);
+    assert!(
+        ended.said.contains("not shown so far") && ended.said.contains("over the rate"),
+        "{}",
+        ended.said
+    );
     assert_eq!(site.violations().unwrap(), "{}");
 }
 
@@ -223,7 +246,8 @@ fn a_daemon_that_is_killed_meanwhile_leaves_nothing_that_lasts() {
     let mut site = site(2);
     let client = site.topology.client().ns.clone();
     let vip = SocketAddr::new(site.vips()[0], ECHO);
-    let options = UdpFlowsOptions { flows: 40, interval: Duration::from_millis(10), ..UdpFlowsOptions::new(vip) };
+    let options =
+        UdpFlowsOptions { flows: 40, interval: Duration::from_millis(10), ..UdpFlowsOptions::new(vip) };
     let udp = UdpFlows::start(&client, &options).unwrap();
     let options = ConnectionsOptions { connections: 40, ..ConnectionsOptions::new(vip) };
     let tcp = Connections::start(&client, &options).unwrap();
@@ -284,7 +308,10 @@ fn answers_are_shown_with_their_client() {
     let client = site.topology.client().ipv4[0].to_string();
     let vip = SocketAddr::new(site.vips()[0], WEB);
     let mut traces = [
-        Trace::start(&site, &["tcp", "--client", &client, "--vip", &vip.to_string(), "--json", "--rate", "10000"]),
+        Trace::start(
+            &site,
+            &["tcp", "--client", &client, "--vip", &vip.to_string(), "--json", "--rate", "10000"],
+        ),
         Trace::start(&site, &["--service", "web-v4", "--reason", "forward_reply*", "--json"]),
         Trace::start(&site, &["tcp", "--client", "192.0.2.99", "--json"]),
     ];

@@ -50,7 +50,8 @@ pub fn send_from_port_zero(site: &Site, vip: SocketAddr) {
     client
         .ns
         .enter(|| {
-            let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW))).unwrap();
+            let socket =
+                Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW))).unwrap();
             // Behind the Ethernet header.
             socket.send_to(&packet[14..], &vip.into()).unwrap();
         })

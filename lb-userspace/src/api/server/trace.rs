@@ -54,7 +54,11 @@ impl From<NoTrace> for Failure {
                 let hint = "`sluice status` lists hosts and services";
                 (StatusCode::NOT_FOUND, "not_found", Some(hint))
             }
-            NoTrace::Full => (StatusCode::CONFLICT, "conflict", Some("`sluice events --event trace_began` tells who they are")),
+            NoTrace::Full => (
+                StatusCode::CONFLICT,
+                "conflict",
+                Some("`sluice events --event trace_began` tells who they are"),
+            ),
             NoTrace::NoGround(_) | NoTrace::Replaced => (StatusCode::CONFLICT, "conflict", None),
             NoTrace::Ending(_) => (StatusCode::SERVICE_UNAVAILABLE, "internal", None),
             NoTrace::Dataplane(_) | NoTrace::Load(_) => {

@@ -132,7 +132,12 @@ fn words(happening: &Happening) -> String {
             format!("{filter}{bytes} ({})", asked(by, reason))
         }
         Happening::TraceEnded { by, reason, filter, shown, wanted } => {
-            format!("{filter}: {} of {} shown ({})", exact(*shown), plural(*wanted, "packet"), asked(by, reason))
+            format!(
+                "{filter}: {} of {} shown ({})",
+                exact(*shown),
+                plural(*wanted, "packet"),
+                asked(by, reason)
+            )
         }
         Happening::Lost { count: Some(count) } => plural(*count, "event"),
         Happening::Lost { count: None } => "events of an earlier daemon may be missing".to_owned(),

@@ -101,7 +101,14 @@ mod tests {
     fn what_was_not_shown_is_said_by_kind() {
         let all = TraceCounted { wanted: 3, shown: 3, ..TraceCounted::default() };
         assert_eq!(sum(&all), "3 of 3 packets shown");
-        let some = TraceCounted { wanted: 5000, shown: 30, sampled: 4000, over_rate: 900, no_room: 50, too_slow: 20 };
+        let some = TraceCounted {
+            wanted: 5000,
+            shown: 30,
+            sampled: 4000,
+            over_rate: 900,
+            no_room: 50,
+            too_slow: 20,
+        };
         assert_eq!(
             sum(&some),
             "30 of 5,000 packets shown: 4,000 sampled away, 900 over the rate, 50 without room in the ring, 20 too fast for this reader"

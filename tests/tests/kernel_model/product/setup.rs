@@ -144,6 +144,7 @@ impl Setup {
             health: model::Health::default(),
             api: model::Api::default(),
             metrics: model::Metrics::default(),
+            ui: model::Ui::default(),
             announce: None,
             hosts: self.weights.iter().map(host).collect(),
             services: self.services_named().map(|service| self.service(service)).collect(),
