@@ -40,7 +40,7 @@ fn tshark_reads_packets_in_and_out_with_their_decisions() {
             "frame.packet_flags",
             "frame.comment",
             "tcp.flags.syn",
-            "http.request.method",
+            "tcp.len",
             "eth.dst",
         ];
         let packets = tshark(&site, &file, &fields);
@@ -55,8 +55,8 @@ fn tshark_reads_packets_in_and_out_with_their_decisions() {
         assert!(came[0][2].ends_with(", pin made, half-open)"), "{packets:?}");
         let later = format!("forward_pin to {host} by l2 (service {service}, slot ");
         assert!(came[1..].iter().all(|packet| packet[2].starts_with(&later)), "{packets:?}");
-        // The payload is in it, on both sides, and the frame that left has the host's address.
-        assert_eq!(packets.iter().filter(|packet| packet[4] == "GET").count(), 2, "{packets:?}");
+        // The request is in it, on both sides, and the frame that left has the host's address.
+        assert_eq!(packets.iter().filter(|packet| packet[4] != "0").count(), 2, "{packets:?}");
         assert!(
             came.iter().zip(&left).all(|(came, left)| came[2] == left[2] && came[5] != left[5]),
             "{packets:?}"
@@ -107,7 +107,7 @@ fn a_pipe_into_tshark_and_the_ends_of_a_file() {
     let piped = site.topology.balancer().ns.spawn(piped).unwrap();
     super::wait_for("it traces", || super::is_traced(&site));
     super::wait_for("a packet is dropped", || {
-        super::tools::send_from_port_zero(&site, vip);
+        super::tools::send_from_port_zero(&site, SocketAddr::new(vip.ip(), ECHO));
         !piped.is_running()
     });
     let text = std::fs::read_to_string(&comments).unwrap();

@@ -110,13 +110,15 @@ impl Trace {
         self.process.wait(LIMIT).unwrap().unwrap_or_else(|| panic!("it goes on: {}", self.err.text())).code()
     }
 
-    /// Ends it once nothing more comes, and waits until the program for traffic is back if it was the last.
+    /// Ends it once nothing more comes, and waits until the daemon knows; if it was the last, until the program for traffic is back.
     pub fn end(self, site: &Site) -> Vec<Value> {
+        let events = || site.daemon.cli_ok(&["events", "--json"]).unwrap();
+        let before = events().matches("trace_ended").count();
         let ended = self.end_counted();
-        wait_for("others have ended, or the program for traffic is back", || {
-            let events = site.daemon.cli_ok(&["events", "--json"]).unwrap();
-            let of = |name: &str| events.matches(name).count();
-            of("trace_began") != of("trace_ended") || !is_traced(site)
+        wait_for("the daemon knows, and the program for traffic is back", || {
+            let events = events();
+            let [began, ended] = ["trace_began", "trace_ended"].map(|name| events.matches(name).count());
+            ended > before && (began != ended || !is_traced(site))
         });
         ended.packets
     }
