@@ -82,7 +82,7 @@ function planOf(plan, hosts) {
     [`${hidden ? "At least " : ""}${plural(total, "live flow")}`, hosts.length === 1 ? phasesOf(plan.hosts[0].live_flows) || "none" : "on all of them"],
     [`${plural(moved, "slot")} get another owner`, "and no other slot moves"],
     [plan.expected_seconds === null ? "No end is foreseen yet" : `Over in about ${duration(plan.expected_seconds)}`,
-      plan.at_least_seconds > 0 ? `not before ${duration(plan.at_least_seconds)}` : "for 99 of 100 flows that live now"],
+      plan.at_least_seconds > 0 ? `not before ${duration(plan.at_least_seconds)}` : plan.expected_seconds === null ? "too few flows have ended to tell" : "for 99 of 100 flows that live now"],
   ];
   const gain = (host) => host.share_after - host.share_before;
   const heirs = plan.survivors.filter((host) => gain(host) > 0).sort((a, b) => gain(b) - gain(a));

@@ -5,8 +5,8 @@ import { count, duration } from "./format.js";
 
 const WIDTH = 640;
 const HEIGHT = 150;
-const LEFT = 52;
-const RIGHT = 10;
+const LEFT = 2;
+const RIGHT = 2;
 const TOP = 12;
 const BOTTOM = 24;
 

@@ -5,7 +5,7 @@ import { spark } from "./chart.js";
 import { toast } from "./dialog.js";
 import { h, redraw, toggle, write } from "./dom.js";
 import { bytes, count, duration, isOut, percent, plural, rate } from "./format.js";
-import { changed, now, onChange, state } from "./state.js";
+import { changed, now, onChange, setLink, state } from "./state.js";
 import { follow, restart } from "./stream.js";
 import { askForToken, forget, remember, whoami } from "./token.js";
 import { speaker } from "./told.js";
@@ -157,7 +157,11 @@ $("token").addEventListener("click", () => {
   else askForToken("Whoever changes something shows a token first.");
 });
 whenTokenChanges(() => {
-  if (state.link === "locked" && view) main.replaceChildren(view.root);
+  if (state.link === "locked" && hasToken()) {
+    // Until it is known whether that opens it.
+    setLink("connecting");
+    main.replaceChildren(view.root);
+  }
   restart();
   changed();
 });

@@ -3,7 +3,7 @@
 import { drain, undrain } from "./act.js";
 import { chart, axes } from "./chart.js";
 import { h, redraw, write } from "./dom.js";
-import { count, duration, isOut, iso, moment, percent, phases, phasesOf, plural, rate, bytes, stateOf } from "./format.js";
+import { count, duration, isOut, iso, moment, percent, plural, rate, bytes, stateOf } from "./format.js";
 import { now, state } from "./state.js";
 
 const KINDS = {
@@ -93,8 +93,9 @@ export function drainCard(id, { withHost = true } = {}) {
       write(left, count(total));
       write(ofStart, `${count(progress?.ended ?? Math.max(0, drain.flows_at_start - total))} of ${count(drain.flows_at_start)}`);
       const ends = progress?.expected_end;
-      const word = (seconds) => (seconds === null || seconds === undefined ? "not known yet" : `within ${duration(seconds)}`);
-      write(expected, total === 0 ? "no flow is left" : word(ends?.p99 ?? ends?.p90 ?? null));
+      const parts = [[ends?.p99, ""], [ends?.p90, "9 of 10 "], [ends?.p50, "half "]];
+      const [within, of] = parts.find(([seconds]) => typeof seconds === "number") ?? [];
+      write(expected, total === 0 ? "no flow is left" : within === undefined ? "not known yet" : `${of}within ${duration(within)}`);
       write(traffic, progress ? `${rate(progress.packets_per_second)} packets/s, ${bytes(progress.bytes_per_second)}/s` : "–");
       const points = state.trails.get(String(drain.id)) ?? [[drain.started_at, drain.flows_at_start]];
       const at = now();
@@ -107,7 +108,6 @@ export function drainCard(id, { withHost = true } = {}) {
       const { deadline, at_deadline, lease } = drain.order;
       const then = { keep: "flows that are left go on", move: "flows that are left move", reset: "flows that are left are reset" }[at_deadline];
       write(note, [
-        total > 0 && phasesOf(drain.live_flows),
         drain.waiting_for && `waits for ${drain.waiting_for}`,
         deadline && `deadline ${until(deadline)}, then ${then}`,
         drain.overdue_since && "overdue",

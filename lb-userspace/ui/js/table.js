@@ -128,6 +128,7 @@ export function table({ name, one, columns, rows, words, filters = [], sort, cho
     if (all) all.checked = keys.length > 0 && keys.every((key) => chosen.has(key));
     write(summary, order.length === known.size ? plural(known.size, one) : `${count(order.length)} of ${plural(known.size, one)}`);
     write(none, order.length === 0 ? (known.size === 0 ? empty : "None fits the filter.") : "");
+    tools.hidden = known.size === 0;
     none.hidden = order.length > 0;
     grid.hidden = order.length === 0;
     grid.setAttribute("aria-rowcount", order.length + 1);
