@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use lb_userspace::cli::{self, Cli, Command, Failure};
 
 pub fn main() -> ExitCode {
+    // `cargo xtask` sets it for what is built to be used.
+    cli::name_commit(option_env!("SLUICE_COMMIT"));
     // A shell asks what could come next on a line; then the process ends here.
     cli::completions::answer();
     match cli::parse() {

@@ -1,11 +1,11 @@
 //! The commit that a source tree is of: of a checkout as git says it, of an unpacked archive as `git archive` has noted it.
-//! `lb-userspace/build.rs` reads this file, too, so there is nothing in it but std.
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-/// Says what goes into `sluice --version` in the place of what is found here.
+use crate::command::Cmd;
+
+/// What `sluice --version` says when the program is compiled with it (`lb-userspace/src/main.rs`).
 pub const VAR: &str = "SLUICE_COMMIT";
 /// In the root; `.gitattributes` has `git archive` fill it in.
 pub const ARCHIVE_FILE: &str = "packaging/commit";
@@ -67,10 +67,9 @@ fn of_git(root: &Path) -> Option<Commit> {
 }
 
 /// What git says, without the last line break; `None` where it fails, or is not there.
-pub fn git(root: &Path, arguments: &[&str]) -> Option<String> {
-    let output =
-        Command::new("git").arg("-C").arg(root).args(arguments).stdin(Stdio::null()).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+fn git(root: &Path, arguments: &[&str]) -> Option<String> {
+    let said = Cmd::new("git").arg("-C").arg(root).args(arguments).output().ok()?;
+    Some(said.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -80,10 +80,23 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What `--version` says beside the version, which `-V` says alone: what the program was built from, and which layout of the maps it makes.
+/// The commit that the program was built from, as `main` knows it; see [`name_commit`].
+static COMMIT: OnceLock<&str> = OnceLock::new();
+
+/// What `--version` says; `-V` says the version alone.
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
-    format!("{} ({}, map layout {LAYOUT_VERSION})", env!("CARGO_PKG_VERSION"), env!("SLUICE_SOURCE"))
+    let source = COMMIT.get().map_or("development build".to_owned(), |commit| format!("commit {commit}"));
+    format!("{} ({source}, map layout {LAYOUT_VERSION})", env!("CARGO_PKG_VERSION"))
 });
+
+/// Tells what the program was built from, before anything is asked of it. Whoever calls this is compiled anew with each commit, so it is not this
+/// library.
+pub fn name_commit(commit: Option<&'static str>) {
+    if let Some(commit) = commit.filter(|commit| !commit.is_empty()) {
+        // A second call would say the same.
+        let _ = COMMIT.set(commit);
+    }
+}
 
 const EXAMPLES: &str = "  \
   sluice run --config /etc/sluice/sluice.toml   start the balancer

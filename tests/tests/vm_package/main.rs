@@ -166,8 +166,9 @@ fn another_version(site: &Site, packages: &Packages) {
     assert_eq!(hosts[0]["admin"], "draining", "{hosts}");
     traffic.finish("an upgrade to another layout of the maps, a drain, and a downgrade");
     // New flows keep away from the host that drains; it comes back as it was.
-    let opened = site.start_traffic();
-    opened.finish("new flows beside a drain");
+    let traffic = site.start_traffic();
+    assert!(traffic.reached("h2") && !traffic.reached("h1"));
+    traffic.finish("new flows beside a drain");
     shell("sluice status && sluice undrain web-1");
 }
 

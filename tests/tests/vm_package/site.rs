@@ -91,6 +91,11 @@ impl Traffic {
         assert!(self.tcp.wait_for(LIMIT, |counts| counts.echoed >= tcp), "{:?}", self.tcp.counts());
     }
 
+    /// Whether a host has answered any of it; hosts are `h1` and `h2` here.
+    pub fn reached(&self, host: &str) -> bool {
+        self.udp.counts().hosts.contains_key(host) || self.tcp.counts().hosts.contains_key(host)
+    }
+
     /// Ends it; nothing may be missing, and no flow may have changed its host.
     pub fn finish(self, what: &str) {
         let seconds = self.began.elapsed().as_secs_f64();
