@@ -13,9 +13,6 @@ use std::process::{Command, ExitCode, Stdio};
 #[allow(dead_code, reason = "xtask uses the rest")]
 #[path = "../xtask/src/bpf_toolchain.rs"]
 mod bpf_toolchain;
-#[allow(dead_code, reason = "xtask uses the rest")]
-#[path = "../xtask/src/commit.rs"]
-mod commit;
 
 use bpf_toolchain::{LINKER_DIR_VAR, RUSTC_VAR, Toolchain};
 
@@ -47,8 +44,6 @@ fn build() -> Result<(), String> {
         _ => return Err("sluice runs on little-endian machines only".to_owned()),
     };
 
-    name_commit(&root)?;
-
     let out = PathBuf::from(variable("OUT_DIR")?);
     // OUT_DIR is TARGET/PROFILE/build/PACKAGE/out, or has the triple after TARGET when one was asked for.
     let tools: Vec<PathBuf> = out.ancestors().skip(4).take(2).map(|target| target.join("tools")).collect();
@@ -67,31 +62,6 @@ fn build() -> Result<(), String> {
         fs::copy(&from, out.join(object))
             .map_err(|error| format!("cannot copy {}: {error}", from.display()))?;
     }
-    Ok(())
-}
-
-/// What `sluice --version` says of the source. A debug build is of whatever was in the editor: to name a commit it would be compiled anew
-/// with each one, and be wrong between two.
-fn name_commit(root: &Path) -> Result<(), String> {
-    println!("cargo::rerun-if-env-changed={}", commit::VAR);
-    let told = env::var(commit::VAR).ok().filter(|told| !told.is_empty());
-    let text = match told {
-        Some(told) => format!("commit {told}"),
-        None if variable("PROFILE")? == "debug" => "development build".to_owned(),
-        None => {
-            // Files that differ from the commit are told as well, so they count.
-            let sources = ["lb-userspace/src", "lb-userspace/Cargo.toml", commit::ARCHIVE_FILE]
-                .map(|path| root.join(path));
-            // git writes this with each change of what is checked out.
-            let log = commit::git(root, &["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"]);
-            for path in sources.into_iter().chain(log.map(PathBuf::from)) {
-                println!("cargo::rerun-if-changed={}", path.display());
-            }
-            commit::Commit::of(root)
-                .map_or("commit unknown".to_owned(), |commit| format!("commit {}", commit.name))
-        }
-    };
-    println!("cargo::rustc-env=SLUICE_SOURCE={text}");
     Ok(())
 }
 
