@@ -82,8 +82,9 @@ pub enum TraceMessage {
 /// A packet, and what became of it. Names are those of the moment in which it is told, a moment later.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TracedPacket {
-    /// Unix seconds, and nanoseconds of that second.
+    /// When it came in, Unix seconds.
     pub at: u64,
+    /// And nanoseconds of that second.
     pub nanoseconds: u32,
     /// The interface that it came in by.
     pub interface: String,
@@ -98,7 +99,9 @@ pub struct TracedPacket {
 /// How many packets there were that were asked for, and why not all were shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TraceCounted {
+    /// All of them.
     pub wanted: u64,
+    /// Those that the stream has had.
     pub shown: u64,
     /// Others stood for them.
     pub sampled: u64,

@@ -120,7 +120,7 @@ fn each_has_a_comment_that_is_a_sentence() {
     }
     assert_eq!(
         all().count(),
-        21 + 2 + 3 + 5 + 2 + 14 + 7 + 33 + 2 + 2 + 1 + 6 + 1 + 5 + 18 + 10,
+        21 + 2 + 3 + 5 + 2 + 14 + 7 + 35 + 2 + 2 + 1 + 6 + 1 + 5 + 18 + 10,
         "all of them"
     );
 }
