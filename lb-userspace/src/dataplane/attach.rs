@@ -115,7 +115,8 @@ pub fn detach_all(paths: &Paths) -> Result<bool, Error> {
     if !paths.pins.try_exists().map_err(Error::path(&paths.pins))? {
         return Ok(false);
     }
-    let mut parts = vec![paths.links(), paths.programs(), paths.maps(), paths.next(), paths.rehearsal()];
+    let mut parts =
+        vec![paths.links(), paths.programs(), paths.maps(), paths.next(), paths.rehearsal(), paths.tracing()];
     parts.extend(paths.befores());
     let mut found = false;
     for part in parts {

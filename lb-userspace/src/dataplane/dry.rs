@@ -49,7 +49,7 @@ impl Dry {
                 return Err(Error::Path { path: pin, source: std::io::ErrorKind::NotFound.into() });
             }
         }
-        let mut ebpf = loader(options, &folder, FEATURE_DRY)?;
+        let mut ebpf = loader(options, &folder, FEATURE_DRY, &[])?;
         programs::load(record(&mut ebpf)?)?;
         let decision = mapped(&mut ebpf, "DECISION")?;
         let overflow_full = mapped(&mut ebpf, "OVERFLOW_FULL")?;

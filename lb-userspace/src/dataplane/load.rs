@@ -244,7 +244,7 @@ fn clock(maps: &Maps, options: &Options) -> u32 {
 
 /// Loads and verifies the programs with the maps pinned in a folder; those that are not there are made.
 fn load(options: &Options, folder: &Path) -> Result<(Ebpf, Programs, Maps), Error> {
-    let mut ebpf = loader(options, folder, 0)?;
+    let mut ebpf = loader(options, folder, 0, &[])?;
     // Before the maps are taken: the instructions name maps by the descriptors that are open now.
     let programs = Programs::load(&mut ebpf, options)?;
     let mut maps = Maps::take(&mut ebpf, options.sizes, options.key)?;
@@ -252,8 +252,14 @@ fn load(options: &Options, folder: &Path) -> Result<(Ebpf, Programs, Maps), Erro
     Ok((ebpf, programs, maps))
 }
 
-/// The object with the maps pinned in a folder, and with further `FEATURE_…` bits; no program is verified yet.
-pub(super) fn loader(options: &Options, folder: &Path, features: u32) -> Result<Ebpf, Error> {
+/// The object with the maps pinned in a folder, and `also` with those pinned elsewhere by name, and with further `FEATURE_…` bits; no
+/// program is verified yet.
+pub(super) fn loader(
+    options: &Options,
+    folder: &Path,
+    features: u32,
+    also: &[(&str, &Path)],
+) -> Result<Ebpf, Error> {
     let test_clock = if options.test_clock { FEATURE_TEST_CLOCK } else { 0 };
     let settings = ReadOnly(Settings {
         key: options.key,
@@ -282,6 +288,9 @@ pub(super) fn loader(options: &Options, folder: &Path, features: u32) -> Result<
     }
     for name in Maps::NAMES {
         loader.map_pin_path(name, folder.join(name));
+    }
+    for &(name, path) in also {
+        loader.map_pin_path(name, path);
     }
     Ok(loader.load(objects::LB)?)
 }

@@ -62,6 +62,11 @@ impl Paths {
         self.pins.join("programs")
     }
 
+    /// What a load that traces takes over, while it is made.
+    pub fn tracing(&self) -> PathBuf {
+        self.pins.join("tracing")
+    }
+
     pub fn links(&self) -> PathBuf {
         self.pins.join("links")
     }

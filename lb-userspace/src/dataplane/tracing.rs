@@ -1,7 +1,9 @@
 //! Tracing: a program beside the one for traffic, over the same maps, that shows decisions as they are made. It is attached in that one's
 //! place while somebody wants to see some, and hands it what nobody does.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::{Ordering, fence};
 
 use aya::Ebpf;
@@ -13,6 +15,7 @@ use super::load::loader;
 use super::mapped::store32;
 use super::programs::Programs;
 use super::{Dataplane, Error, Mapped, Options, Paths, grace_period, upgrade};
+use crate::bpffs::make_folder;
 
 /// Bytes of the ring that decisions are shown in; a power of two. Whoever reads it looks twenty times a second.
 pub(super) const RING_BYTES: u32 = 4 << 20;
@@ -27,6 +30,25 @@ pub struct Tracing {
     ring: Option<RingBuf<MapData>>,
 }
 
+/// Answers that were given, which are paced: both programs give them out of one budget. All else that programs share is pinned anyway.
+const ANSWERS: &str = "ANSWERS";
+
+/// What the program that traces takes from the one for traffic.
+pub struct Untraced {
+    program: OwnedFd,
+    /// Where [`ANSWERS`] is pinned for as long as this is there, in a folder of its own.
+    answers: PathBuf,
+}
+
+impl Drop for Untraced {
+    fn drop(&mut self) {
+        // What stays goes with the next, or with the instance.
+        if let Some(folder) = self.answers.parent() {
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+}
+
 /// A packet that somebody is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Traced {
@@ -37,14 +59,15 @@ pub struct Traced {
 }
 
 impl Tracing {
-    /// Loads and verifies it, which takes some tenths of a second. `options` are those of the data path that runs, and `untraced` is its
-    /// program.
+    /// Loads and verifies it, which takes some tenths of a second. `options` are those of the data path that runs, whose program is
+    /// `untraced`.
     ///
     /// # Errors
     /// The kernel has no `bpf_xdp_load_bytes` (Linux 5.18).
-    pub fn load(options: &Options, untraced: BorrowedFd<'_>) -> Result<Self, Error> {
-        let mut ebpf = loader(options, &Paths::of(&options.instance).maps(), FEATURE_TRACE)?;
-        let programs = Programs::load_tracing(&mut ebpf, options, untraced)?;
+    pub fn load(options: &Options, untraced: &Untraced) -> Result<Self, Error> {
+        let also = [(ANSWERS, untraced.answers.as_path())];
+        let mut ebpf = loader(options, &Paths::of(&options.instance).maps(), FEATURE_TRACE, &also)?;
+        let programs = Programs::load_tracing(&mut ebpf, options, untraced.program.as_fd())?;
         let filters = mapped(&mut ebpf, "TRACE_FILTERS", TRACERS as u32)?;
         let counts = mapped(&mut ebpf, "TRACE_COUNTS", TRACERS as u32 * possible_cpus()?)?;
         let ring = ebpf.take_map("TRACES").ok_or(Error::Missing("TRACES"))?;
@@ -167,8 +190,25 @@ fn mapped<T: aya::Pod>(ebpf: &mut Ebpf, name: &'static str, len: u32) -> Result<
 }
 
 impl Dataplane {
-    /// The program that packets go by while nobody traces.
-    pub fn untraced(&mut self) -> Result<OwnedFd, Error> {
+    /// The program that packets go by while nobody traces, for a load that does; one at a time.
+    pub fn untraced(&mut self) -> Result<Untraced, Error> {
+        let (program, folder) = (self.untraced_program()?, self.paths.tracing());
+        let untraced = Untraced { program, answers: folder.join(ANSWERS) };
+        let path = &untraced.answers;
+        let pinned = path.try_exists().map_err(Error::path(path))?;
+        if pinned {
+            // Of a daemon that was killed meanwhile, whose map it was.
+            fs::remove_file(path).map_err(Error::path(path))?;
+        }
+        make_folder(&folder).map_err(Error::path(&folder))?;
+        let answers = self.ebpf.map(ANSWERS).ok_or(Error::Missing(ANSWERS))?;
+        let refused =
+            |error: aya::pin::PinError| Error::Link { path: path.clone(), message: error.to_string() };
+        answers.pin(path).map_err(refused)?;
+        Ok(untraced)
+    }
+
+    pub(super) fn untraced_program(&mut self) -> Result<OwnedFd, Error> {
         let fd = self.program()?.fd()?.as_fd().try_clone_to_owned();
         fd.map_err(|source| Error::Syscall { call: "dup of a program", source })
     }
@@ -199,7 +239,7 @@ impl Dataplane {
         if self.tracing.is_none() {
             return Ok(());
         }
-        let untraced = self.untraced()?;
+        let untraced = self.untraced_program()?;
         upgrade::swap_all(&self.paths, &untraced)?;
         // Packets on other CPUs may still go by it, and be handed on.
         grace_period()?;

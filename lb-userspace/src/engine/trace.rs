@@ -1,15 +1,13 @@
 //! The engine's part of tracing: it puts the program that traces in the place of the other and back, tells that one what somebody asks for,
 //! and gives packets their names.
 
-use std::os::fd::OwnedFd;
-
 use lb_common::layout::{FEATURE_NAT, HostId, TraceCounts};
 use nix::time::{ClockId, clock_gettime};
 
 use super::explain::NoGround;
 use super::{Engine, Error};
 use crate::api::types::{Happening, TraceRequest, TracedPacket};
-use crate::dataplane::{Options, Traced, Tracing};
+use crate::dataplane::{Options, Traced, Tracing, Untraced};
 use crate::trace::{Asked, Known, Refused, ServiceEnds, in_words, told};
 
 /// Seconds for which packets are shown ahead: so long after the daemon's death the data path does what is done for nobody.
@@ -19,7 +17,7 @@ const AHEAD: u32 = 10;
 pub struct TraceGround {
     pub options: Options,
     /// The program for traffic.
-    pub untraced: OwnedFd,
+    pub untraced: Untraced,
 }
 
 /// Where tracing stands.

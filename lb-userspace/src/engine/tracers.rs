@@ -1,6 +1,5 @@
 //! Who traces: a seat for each, and a task that brings them what the data path shows, for as long as one is taken.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -197,7 +196,7 @@ async fn begin(engine: &Handle) -> Result<Packets, NoTrace> {
         // That takes some tenths of a second, in which the engine goes on.
         let load = move || {
             let TraceGround { options, untraced } = ground;
-            Tracing::load(&options, untraced.as_fd())
+            Tracing::load(&options, &untraced)
         };
         let mut tracing = tokio::task::spawn_blocking(load).await??;
         let Some(packets) = tracing.take_packets() else { continue };

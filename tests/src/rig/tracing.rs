@@ -1,7 +1,5 @@
 //! The rig's program in place of which one traces, as a daemon attaches it.
 
-use std::os::fd::AsFd;
-
 use lb_common::layout::{TraceCounts, TraceFilter};
 use lb_userspace::dataplane::{Traced, Tracing};
 
@@ -36,7 +34,7 @@ impl Rig {
     pub fn trace(&mut self) -> &mut Tracing {
         let untraced = self.dataplane.untraced().expect("the program is loaded");
         let mut tracing =
-            Tracing::load(&self.dataplane.options, untraced.as_fd()).expect("the program that traces loads");
+            Tracing::load(&self.dataplane.options, &untraced).expect("the program that traces loads");
         let packets = tracing.take_packets().expect("nobody has taken them");
         &mut self.tracing.insert((tracing, packets)).0
     }

@@ -106,7 +106,7 @@ impl Dataplane {
     }
 
     fn swap(&mut self, links: &[Link]) -> Result<(), Error> {
-        let program = self.untraced()?;
+        let program = self.untraced_program()?;
         swap(links, &program)
     }
 
