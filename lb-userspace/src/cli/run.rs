@@ -23,7 +23,7 @@ pub struct RunArgs {
     /// Serve the page for browsers here, instead of where the config says
     ///
     /// Whoever can reach an address of the loopback may look; changes take a token, of the file that the daemon
-    /// names in its log. Elsewhere than on the loopback it takes the certificate and key of [ui] in the config.
+    /// names in its log. Elsewhere than on the loopback it takes the certificate and key of `[ui]` in the config.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub ui: Option<SocketAddr>,
     /// The least important messages that are logged, on standard error
