@@ -526,12 +526,16 @@ fn each_view_fits_a_telephone_and_is_read_by_whoever_reads_otherwise() {
     assert_eq!(browser.log().unwrap(), Vec::<String>::new());
 }
 
+/// Of a host of the fleet.
+fn address(n: usize) -> String {
+    format!("10.77.{}.{}", 100 + n / 250, 1 + n % 250)
+}
+
 /// A thousand hosts, in sets of sixteen, and a thousand services.
 fn fleet(topology: &Topology) -> String {
     let mut text = format!("interfaces = [\"eth0\"]\nring_size = 1709\n{UI}[flow_table]\npins = 4096\n");
     for n in 0..1000 {
-        writeln!(text, "[hosts.web-{n:04}]\naddresses = [\"10.77.{}.{}\"]", 100 + n / 250, 1 + n % 250)
-            .unwrap();
+        writeln!(text, "[hosts.web-{n:04}]\naddresses = [\"{}\"]", address(n)).unwrap();
     }
     for n in 0..1000 {
         let first = (n % 62) * 16;
@@ -551,6 +555,13 @@ fn fleet(topology: &Topology) -> String {
 #[test]
 fn a_thousand_hosts_and_services_are_shown_at_once() {
     let topology = Topology::builder().hosts(1).build().unwrap();
+    // As if they were all there: to wait for a thousand neighbours that never answer is another test.
+    let neighbours: String = (0..1000)
+        .map(|n| format!("neigh add {} lladdr 02:00:00:00:00:01 dev eth0 nud permanent\n", address(n)))
+        .collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), neighbours).unwrap();
+    topology.balancer().ns.shell(&format!("ip -batch {}", file.path().display())).unwrap();
     let daemon = SluiceDaemon::start(&topology, &fleet(&topology)).unwrap();
     let browser = Browser::start(&topology.balancer().ns).unwrap();
     let began = Instant::now();

@@ -58,7 +58,9 @@ fn what_is_shown_is_what_happened() {
         for (syn, later) in
             syns.map(|syn| (syn, packets.iter().filter(move |later| later["from"] == syn["from"])))
         {
-            assert_eq!((&syn["pin"], &syn["pin_change"]), (&Value::Null, &"made".into()), "{syn}");
+            // The kernel may have given a port again whose flow is closing.
+            let is_new = syn["pin"].is_null() || syn["pin"]["phase"] == "closing";
+            assert!(is_new && syn["pin_change"] == "made", "{syn}");
             for packet in later {
                 let expected = (&syn["host"], &service.into(), &"l2".into(), &syn["slot"]);
                 let found = (&packet["host"], &packet["service"], &packet["forward"], &packet["slot"]);
@@ -200,7 +202,8 @@ fn nothing_is_lost_when_tracing_comes_and_goes() {
     let site = Site::start(Topology::builder(), &plan).unwrap();
     let client = &site.topology.client().ns;
     let vip = SocketAddr::new(site.vips()[0], ECHO);
-    let interval = Duration::from_millis(10);
+    // A thousand datagrams a second, which a gap of some milliseconds would show, and which a busy machine's sockets still hold.
+    let interval = Duration::from_millis(40);
     let options = UdpFlowsOptions { flows: 40, interval, ..UdpFlowsOptions::new(vip) };
     let udp = UdpFlows::start(client, &options).unwrap();
     let options = ConnectionsOptions { connections: 60, interval, ..ConnectionsOptions::new(vip) };

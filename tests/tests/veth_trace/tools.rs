@@ -26,13 +26,22 @@ pub fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
 /// Number and name of the program on each of the balancer's interfaces.
 pub fn attached(site: &Site) -> Vec<(u32, String)> {
     let balancer = site.topology.balancer();
-    let of = |name: &String| {
+    let look = |name: &String| {
         let text = balancer.ns.shell(&format!("ip -j link show dev {name}")).unwrap();
         let links: Value = serde_json::from_str(&text).unwrap();
         let id = links[0]["xdp"]["prog"]["id"].as_u64().unwrap_or_else(|| panic!("{links}")) as u32;
         let mut programs = aya::programs::loaded_programs();
-        let program = programs.find_map(|info| info.ok().filter(|info| info.id() == id)).unwrap();
-        (id, program.name_as_str().unwrap().to_owned())
+        let program = programs.find_map(|info| info.ok().filter(|info| info.id() == id))?;
+        Some((id, program.name_as_str().unwrap().to_owned()))
+    };
+    // It may be exchanged between the two looks; and who walks along the kernel's programs while others come and go may miss one.
+    let of = |name: &String| {
+        let mut found = None;
+        wait_for("the program that is attached", || {
+            found = look(name);
+            found.is_some()
+        });
+        found.unwrap()
     };
     balancer.interfaces.iter().map(of).collect()
 }
