@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -250,13 +251,13 @@ fn the_daemon_outlives_any_request() {
     let daemon = SluiceDaemon::start(&topology, &config).unwrap();
     let pid = daemon.process().unwrap().pid();
     let mut stream = UnixStream::connect(daemon.socket()).unwrap();
-    let document = ask(&mut stream, "GET", "/v1/openapi.json", None).1;
+    let document = ask(&daemon.socket(), &mut stream, "GET", "/v1/openapi.json", None).1;
     let wishes = Wishes::of(&document, &topology, &config);
     let mut runner = TestRunner::default();
     let mut answers = BTreeMap::<&str, BTreeMap<u16, u32>>::new();
     for _ in 0..700 {
         let (what, path, body) = wishes.any(&mut runner);
-        let (status, answer) = ask(&mut stream, "POST", &path, Some(&body));
+        let (status, answer) = ask(&daemon.socket(), &mut stream, "POST", &path, Some(&body));
         assert!(status < 500, "{path} {body}: {status} {answer}\n{}", daemon.log());
         let said = &document["paths"][what]["post"]["responses"][status.to_string()];
         let (code, told) = (answer["code"].as_str(), said["description"].as_str().unwrap_or_default());
@@ -419,7 +420,13 @@ fn new<S: Strategy>(runner: &mut TestRunner, strategy: &S) -> S::Value {
 }
 
 /// Over a connection that stays: the status, and the body, which is JSON.
-fn ask(stream: &mut UnixStream, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+fn ask(
+    socket: &Path,
+    stream: &mut UnixStream,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> (u16, Value) {
     let body = body.map(Value::to_string).unwrap_or_default();
     let length = body.len();
     let head = format!(
@@ -433,9 +440,13 @@ fn ask(stream: &mut UnixStream, method: &str, path: &str, body: Option<&Value>) 
         heard.extend_from_slice(&buffer[..more]);
         let text = String::from_utf8_lossy(&heard);
         let Some((head, rest)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let Some(length) = head.lines().find_map(|line| line.strip_prefix("content-length: ")) else {
+            // A stream: what was asked for is under way, and ends with the connection.
+            *stream = UnixStream::connect(socket).unwrap();
+            return (status, Value::Null);
+        };
         if rest.len() >= length.parse::<usize>().unwrap() {
-            let status = head.split(' ').nth(1).unwrap().parse().unwrap();
             return (status, serde_json::from_str(rest).unwrap_or(Value::Null));
         }
     }

@@ -24,8 +24,10 @@ pub(super) async fn trace(
 ) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>>>, Failure> {
     let Json(request) = body.map_err(|error| Failure::bad_request(error.body_text()))?;
     let by = peer.author(request.by.as_deref());
-    let end = request.lasting.map(|lasting| Instant::now() + Duration::from_secs(lasting));
+    let lasting = request.lasting;
     let messages = engine.tracers().join(&engine, request, by).await?;
+    // Within bounds, or it had been refused.
+    let end = lasting.map(|lasting| Instant::now() + Duration::from_secs(lasting));
     let told = unfold(messages, move |mut messages| async move {
         let message = match end {
             Some(end) => timeout_at(end, messages.recv()).await.ok().flatten()?,
