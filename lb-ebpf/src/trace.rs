@@ -192,13 +192,14 @@ extern "C" fn trace_keep(ctx: *mut xdp_md, wanted: u32, len: u32) -> u32 {
 /// Copies the beginning of the frame; how many bytes.
 #[inline(always)]
 fn load(ctx: *mut xdp_md, to: *mut u8, bytes: u32) -> u32 {
-    let kept = opaque(bytes as u64);
-    // The verifier wants to see both bounds.
-    if kept < 1 || kept > TRACE_BYTES as u64 {
+    // Linux 6.1 does not learn from a comparison with 0 that a number is at least 1: so one less is bounded, and one added.
+    let less = opaque((bytes as u64).wrapping_sub(1));
+    if less >= TRACE_BYTES as u64 {
         return 0;
     }
+    let kept = less as u32 + 1;
     // SAFETY: `to` has room for as many bytes.
-    if unsafe { bpf_xdp_load_bytes(ctx, 0, to.cast(), kept as u32) } == 0 { kept as u32 } else { 0 }
+    if unsafe { bpf_xdp_load_bytes(ctx, 0, to.cast(), kept) } == 0 { kept } else { 0 }
 }
 
 /// Step: shows the packet to those who want it, by the decision where that is to tell.
