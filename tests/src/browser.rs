@@ -11,12 +11,11 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::LIMIT;
 use crate::topology::{Namespace, Process};
 
 /// Where ChromeDriver listens in the namespace.
 const PORT: u16 = 9515;
-/// How long anything may take that a page does.
-const LIMIT: Duration = Duration::from_secs(30);
 /// How long a browser may take to start, beside other work.
 const START: Duration = Duration::from_secs(90);
 /// The key under which WebDriver names an element.

@@ -6,12 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use crate::LIMIT;
 use crate::topology::{Namespace, Process};
-
-/// How long the server may take until it answers.
-const START_LIMIT: Duration = Duration::from_secs(20);
-/// How long something may take to be shown: a debug build on a busy machine.
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// A shell in a terminal of a fixed size; it ends with this value.
 #[derive(Debug)]
@@ -40,7 +36,7 @@ impl Emulator {
         loop {
             match emulator.tmux(&["new-session", "-d", "-x", &size[0], "-y", &size[1], shell]) {
                 Ok(_) => break,
-                Err(error) if begin.elapsed() > START_LIMIT => return Err(error),
+                Err(error) if begin.elapsed() > crate::LIMIT => return Err(error),
                 Err(_) => std::thread::sleep(Duration::from_millis(50)),
             }
         }

@@ -4,12 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::LIMIT;
 use crate::servers::Nginx;
 use crate::site::{Plan, Site, served};
 use crate::topology::{Layout, Topology};
-
-/// How long anything may take that is waited for.
-const LIMIT: Duration = Duration::from_secs(25);
 
 /// Interval and fall of [`PACE`].
 pub const INTERVAL: Duration = Duration::from_millis(500);
@@ -61,7 +59,7 @@ pub fn is(site: &Site, host: &str, oper: &str) -> bool {
 /// What a machine with much else to do may add to a time that is promised: nothing with `SLUICE_STRICT`, which is for a machine that has
 /// nothing else to do.
 pub fn busy() -> Duration {
-    if std::env::var_os("SLUICE_STRICT").is_some() { Duration::ZERO } else { Duration::from_secs(5) }
+    if std::env::var_os("SLUICE_STRICT").is_some() { Duration::ZERO } else { Duration::from_secs(15) }
 }
 
 /// Waits for something that the daemon is to bring about, and says how long it took.

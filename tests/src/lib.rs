@@ -18,3 +18,7 @@ pub mod servers;
 pub mod site;
 pub mod topology;
 pub mod traffic;
+
+/// How long a test waits for what has to come before it has failed: no measure of how soon it comes, for a slow machine, or an emulated one,
+/// takes its time.
+pub const LIMIT: std::time::Duration = std::time::Duration::from_secs(120);

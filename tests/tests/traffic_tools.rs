@@ -4,14 +4,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use sluice_tests::LIMIT;
 use sluice_tests::servers::Nginx;
 use sluice_tests::topology::{Node, Topology, leftovers_of};
 use sluice_tests::traffic::{
     Connections, ConnectionsOptions, EchoServer, Requests, RequestsOptions, UdpEchoServer, UdpFlows,
     UdpFlowsOptions,
 };
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 fn addresses(host: &Node, port: u16) -> [SocketAddr; 2] {
     [SocketAddr::new(host.ipv4[0].into(), port), SocketAddr::new(host.ipv6[0].into(), port)]

@@ -4,11 +4,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Connections, ConnectionsOptions, Requests, RequestsOptions};
 
-const LIMIT: Duration = Duration::from_secs(20);
 const EACH: usize = 60;
 /// Of the first client of the topology, by family.
 const CLIENTS: [&str; 2] = ["10.77.10.0/24", "fd77::a:0/112"];

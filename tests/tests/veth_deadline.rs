@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::health::events;
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Connections, ConnectionsOptions, Requests, RequestsOptions};
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 struct Run {
     site: Site,

@@ -18,7 +18,7 @@ fn restart(daemon: &mut SluiceDaemon, config: &str) {
 fn ask(site: &Site, vip: SocketAddr) -> RequestCounts {
     let options = RequestsOptions { count: 60, rate: 0, ..RequestsOptions::new(vip) };
     let requests = Requests::start(&site.topology.client().ns, &options).unwrap();
-    assert!(requests.wait_for(Duration::from_secs(10), |counts| counts.ok + counts.failed == 60));
+    assert!(requests.wait_for(sluice_tests::LIMIT, |counts| counts.ok + counts.failed == 60));
     requests.finish().unwrap()
 }
 

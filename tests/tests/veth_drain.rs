@@ -3,13 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
 use sluice_tests::topology::{Layout, Topology, leftovers_of};
 use sluice_tests::traffic::{
     Connections, ConnectionsOptions, Requests, RequestsOptions, UdpFlows, UdpFlowsOptions,
 };
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// Long connections, UDP flows and short requests on both VIPs.
 struct Load {

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
 use sluice_tests::topology::{Topology, leftovers_of};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, Requests, RequestsOptions};
 
-const LIMIT: Duration = Duration::from_secs(20);
 /// The longest idle timeout of [`Plan::new`].
 const IDLE: Duration = Duration::from_secs(6);
 

@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use lb_userspace::api::client::{Client, EventStream};
 use lb_userspace::api::types::{AtDeadline, Event, EventName, Happening, Kick, KickRequest, Outcome};
 use serde_json::{Value, json};
+use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Plan, Site};
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Connections, ConnectionsOptions};
 use tokio::runtime::Runtime;
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()

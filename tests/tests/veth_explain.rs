@@ -2,15 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::packets::Packet;
 use sluice_tests::site::{ECHO, Plan, Site};
 use sluice_tests::topology::{Layout, Topology};
 use socket2::{Domain, Socket, Type};
 
-const LIMIT: Duration = Duration::from_secs(20);
 /// Source ports of new connections, one after the other.
 const PORTS: std::ops::Range<u16> = 20_000..20_008;
 

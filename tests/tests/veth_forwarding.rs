@@ -6,14 +6,13 @@ use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::time::Duration;
 
+use sluice_tests::LIMIT;
 use sluice_tests::servers::{BIG_FILE_BYTES, Nginx};
 use sluice_tests::topology::{Layout, Namespace, Replies, Topology, XdpProgram};
 use sluice_tests::traffic::{
     Connections, ConnectionsOptions, EchoServer, Requests, RequestsOptions, UdpEchoServer, UdpFlows,
     UdpFlowsOptions,
 };
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// Index and MAC address of an interface.
 fn link(ns: &Namespace, interface: &str) -> (u32, [u8; 6]) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::health::{
     FALL, INTERVAL, PACE, TCP, busy, events, health, is, lines, nginx, site, slots, until,
 };
@@ -12,7 +13,6 @@ use sluice_tests::site::{ECHO, Plan, Site, WEB, config};
 use sluice_tests::topology::{Layout, Topology};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, Outcome, Requests, RequestsOptions};
 
-const LIMIT: Duration = Duration::from_secs(20);
 const HTTP: &str = "[[services.checks]]\ntype = \"http\"\nbody = \"h\"\n";
 
 fn requests(site: &Site) -> Requests {

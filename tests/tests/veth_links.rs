@@ -37,7 +37,7 @@ fn long_connections(site: &Site, count: usize) -> Connections {
         ..ConnectionsOptions::new(SocketAddr::new(site.vips()[0], ECHO))
     };
     let connections = Connections::start(&site.topology.client().ns, &options).unwrap();
-    assert!(connections.wait_opened(count as u64, Duration::from_secs(20)), "{:?}", connections.counts());
+    assert!(connections.wait_opened(count as u64, sluice_tests::LIMIT), "{:?}", connections.counts());
     connections
 }
 

@@ -19,7 +19,7 @@ fn the_balancer_answers_for_its_vips_until_it_is_detached() {
             let options =
                 RequestsOptions { count: 20, patience, ..RequestsOptions::new(SocketAddr::new(vip, WEB)) };
             let run = Requests::start(&site.topology.client().ns, &options).unwrap();
-            assert!(run.wait_for(Duration::from_secs(20), |counts| counts.ok + counts.failed == 20));
+            assert!(run.wait_for(sluice_tests::LIMIT, |counts| counts.ok + counts.failed == 20));
             ok.push(run.finish().unwrap().ok);
         }
         ok

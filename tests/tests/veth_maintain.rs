@@ -6,12 +6,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use sluice_tests::LIMIT;
 use sluice_tests::rolling::{BROKEN, Fleet, HOSTS, Load};
 use sluice_tests::site::ECHO;
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Connections, ConnectionsOptions};
 
-const LIMIT: Duration = Duration::from_secs(120);
 /// That the version that was installed is there.
 const CHECK: &str = "curl -fsS --max-time 2 http://$SLUICE_IPV4/version";
 /// The balancer's own check of the web services.

@@ -9,13 +9,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::servers::SluiceDaemon;
 use sluice_tests::topology::{Process, Topology};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, EchoServer};
 
 const ECHO: u16 = 7;
 const CONNECTIONS: usize = 12;
-const LIMIT: Duration = Duration::from_secs(30);
 
 fn monitoring() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../lb-userspace/monitoring").canonicalize().unwrap()

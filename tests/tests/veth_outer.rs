@@ -10,14 +10,13 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
 };
+use sluice_tests::LIMIT;
 use sluice_tests::servers::BIG_FILE_BYTES;
 use sluice_tests::site::{ECHO, Plan, Site, WEB, config};
 use sluice_tests::topology::{Layout, Namespace, Topology};
 use sluice_tests::traffic::{
     Connections, ConnectionsOptions, Requests, RequestsOptions, UdpFlows, UdpFlowsOptions,
 };
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// IP versions: the outer header's, and that of the packet inside.
 type Pair = (u8, u8);

@@ -4,11 +4,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Connections, ConnectionsOptions, Requests, RequestsOptions};
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// The part of the answers since then that came from the host.
 fn part(requests: &[Requests], host: &str, from: Instant) -> f64 {

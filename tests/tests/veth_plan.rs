@@ -8,11 +8,11 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Connections, ConnectionsOptions, Requests, RequestsOptions};
 
-const LIMIT: Duration = Duration::from_secs(20);
 /// A rule of the config would be broken.
 const RULE: Option<i32> = Some(10);
 

@@ -10,11 +10,11 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::servers::{POSTGRES, Postgres, SluiceDaemon, sluice_binary};
 use sluice_tests::topology::{Node, Topology};
 use sluice_tests::traffic::{Insert, Inserts, InsertsOptions, Written};
 
-const LIMIT: Duration = Duration::from_secs(30);
 const NAMES: [&str; 2] = ["db-1", "db-2"];
 /// A row of a client that is no test's.
 const BY_PSQL: u64 = 2_000_000;

@@ -7,10 +7,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Plan, Site};
 use sluice_tests::topology::Topology;
 
-const LIMIT: Duration = Duration::from_secs(20);
 /// How long each connection lasts.
 const LASTS: Duration = Duration::from_secs(6);
 /// Connections a second.

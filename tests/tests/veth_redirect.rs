@@ -26,7 +26,7 @@ fn start_again(site: &mut Site, config: &str) {
 fn wait_for_a_warning(site: &Site) {
     let begin = Instant::now();
     while warnings(site).is_empty() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "{}", site.daemon.log());
+        assert!(begin.elapsed() < sluice_tests::LIMIT, "{}", site.daemon.log());
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -104,7 +104,7 @@ fn services_may_swap_their_addresses() {
         ..sluice_tests::traffic::RequestsOptions::new(target)
     };
     let run = sluice_tests::traffic::Requests::start(&site.topology.client().ns, &options).unwrap();
-    assert!(run.wait_for(std::time::Duration::from_secs(20), |counts| counts.ok + counts.failed == 20));
+    assert!(run.wait_for(sluice_tests::LIMIT, |counts| counts.ok + counts.failed == 20));
     assert_eq!(run.finish().unwrap().ok, 20);
     let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
     let services = status["services"].as_array().unwrap();

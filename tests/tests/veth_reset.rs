@@ -4,10 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Plan, Site};
 use sluice_tests::topology::{Layout, Topology};
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// A client's connection to an echo server.
 struct Connection {

@@ -3,13 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{
     Connections, ConnectionsOptions, Requests, RequestsOptions, UdpFlows, UdpFlowsOptions,
 };
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn traffic_and_a_drain_outlive_the_daemon() {

@@ -8,13 +8,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::servers::SluiceDaemon;
 use sluice_tests::topology::{Layout, Namespace, Process, Topology, VipRoutes};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, EchoServer};
 
 const ECHO: u16 = 7;
 const CONNECTIONS: usize = 20;
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// Addresses of the link between the router, which is the first client, and the balancer.
 const ROUTER: [&str; 2] = ["10.78.0.1", "fd78::1"];

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
+use sluice_tests::LIMIT;
 use sluice_tests::servers::SluiceDaemon;
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
 use sluice_tests::topology::{Layout, Node, Replies, Topology};
@@ -12,8 +13,6 @@ use sluice_tests::traffic::{
     Connections, ConnectionsOptions, EchoServer, Requests, RequestsOptions, UdpEchoServer, UdpFlows,
     UdpFlowsOptions,
 };
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// Opens connections and UDP flows to an address, all of which must be answered; how many hosts did.
 fn talk(client: &Node, target: SocketAddr) -> usize {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::site::{Extra, Plan, Site, WEB};
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Requests, RequestsOptions};
 
-const LIMIT: Duration = Duration::from_secs(30);
 const CHECKS: &str = "[services.health]\ninterval = \"300ms\"\ntimeout = \"300ms\"\njitter = \"0%\"\nfall = 2\nrise = 2\n\
                       [[services.checks]]\ntype = \"http\"\nbody = \"h\"\n";
 /// nginx listens there, too; this service has no checks.

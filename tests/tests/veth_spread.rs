@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Plan, Site};
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Connections, ConnectionsOptions, UdpFlows, UdpFlowsOptions};
-
-const LIMIT: Duration = Duration::from_secs(40);
 
 /// Asks until `value` is `wanted`: gauges are exact at any moment, but the balancer and the clients are looked at one
 /// after the other.

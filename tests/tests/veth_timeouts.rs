@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Plan, Site, config};
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Connections, ConnectionsOptions, UdpFlows, UdpFlowsOptions};
@@ -16,7 +17,6 @@ const LONG: u32 = 24;
 const SHORT: u32 = 5;
 /// When a pin that the shorter timeout ends has been swept, with time to spare; the silence goes on.
 const SWEPT: Duration = Duration::from_secs(9);
-const LIMIT: Duration = Duration::from_secs(20);
 
 struct Run {
     site: Site,

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::emulator::Emulator;
 use sluice_tests::site::{ECHO, Plan, Site};
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Connections, ConnectionsOptions};
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// A host of the status.
 fn host(site: &Site, name: &str) -> Value {

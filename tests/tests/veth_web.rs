@@ -8,13 +8,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::browser::{Browser, key};
 use sluice_tests::servers::{SluiceDaemon, sluice_binary};
 use sluice_tests::site::{ECHO, Plan, Site};
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Connections, ConnectionsOptions};
 
-const LIMIT: Duration = Duration::from_secs(30);
 const PAGE: &str = "http://127.0.0.1:8080";
 const UI: &str = "[ui]\nlisten = \"127.0.0.1:8080\"\n";
 

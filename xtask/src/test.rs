@@ -120,10 +120,16 @@ impl Run<'_> {
         let all = all.into_iter().filter(|name| !name.starts_with("vm_"));
         let needs_root = |name: &String| name.starts_with("kernel_") || name.starts_with("veth_");
         let (as_root, host): (Vec<String>, Vec<String>) = all.partition(needs_root);
-        self.without_root(steps, &host)?;
-        self.virtual_machine(steps)?;
-        self.tests_as_root(steps, &as_root)?;
-        self.chaos(steps)
+        // Whoever waits for a run wants to know all that fails, not only what comes first.
+        let results = [
+            self.without_root(steps, &host),
+            self.virtual_machine(steps),
+            self.tests_as_root(steps, &as_root),
+            self.chaos(steps),
+        ];
+        let failed: Vec<String> =
+            results.into_iter().filter_map(|result| Some(format!("{:#}", result.err()?))).collect();
+        if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("\n")) }
     }
 
     fn format(&self, steps: &mut Steps) -> Result<()> {

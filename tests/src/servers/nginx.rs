@@ -20,9 +20,6 @@ pub const SLOW_BYTES_PER_SECOND: u32 = 64 << 10;
 const HTTP: [u16; 2] = [80, 8080];
 const HTTP2: u16 = 81;
 
-/// How long a server may take until it accepts.
-const START_LIMIT: Duration = Duration::from_secs(10);
-
 /// A running nginx of one process; killed when dropped.
 ///
 /// Answers `/` with the host's name and a newline, `/big` with [`BIG_FILE_BYTES`] bytes that repeat 0 to 250, and
@@ -95,7 +92,7 @@ impl Nginx {
         let begin = Instant::now();
         for address in listen {
             while let Err(error) = TcpStream::connect_timeout(address, Duration::from_secs(1)) {
-                if !self.process.is_running() || begin.elapsed() > START_LIMIT {
+                if !self.process.is_running() || begin.elapsed() > crate::LIMIT {
                     bail!("nginx does not accept on {address} ({error}): {}", self.error_log());
                 }
                 std::thread::sleep(Duration::from_millis(5));

@@ -22,8 +22,7 @@ const VERSIONS: &str = "/usr/lib/postgresql";
 /// The servers refuse to run as root.
 const USER: &str = "postgres";
 
-/// How long a server may take until it answers, after a crash as well, and to end when asked to.
-const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long a server may take to end when asked to.
 const END_LIMIT: Duration = Duration::from_secs(20);
 /// Bounds an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -112,7 +111,7 @@ impl Postgres {
         self.process = Some(self.host.ns.spawn(command)?);
         let begin = Instant::now();
         while let Err(error) = self.sql("SELECT 1") {
-            if !self.is_running() || begin.elapsed() > START_LIMIT {
+            if !self.is_running() || begin.elapsed() > crate::LIMIT {
                 bail!("PostgreSQL on {} does not answer ({error:#}):\n{}", self.host.name, self.log());
             }
             std::thread::sleep(Duration::from_millis(20));

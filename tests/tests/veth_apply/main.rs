@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use load::Load;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::site::{self, Plan, Site};
 use sluice_tests::topology::Topology;
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sluice_tests::LIMIT;
 use sluice_tests::health::{PACE, TCP, events, is, nginx, service, site, slots, until, until_all};
 use sluice_tests::site::{ECHO, Site, WEB};
 use sluice_tests::traffic::{
     Connections, ConnectionsOptions, Requests, RequestsOptions, UdpFlows, UdpFlowsOptions, UdpWrong,
 };
 
-const LIMIT: Duration = Duration::from_secs(20);
 const ALL: [&str; 3] = ["h1", "h2", "h3"];
 
 /// Of nginx, which can be killed beside the servers whose flows go on.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::health::{PACE, events, health, is, site, until, until_all};
 use sluice_tests::site::Site;
 use sluice_tests::topology::{Node, Process};
@@ -17,7 +18,6 @@ use sluice_tests::traffic::EchoServer;
 use tempfile::TempDir;
 
 const ALL: [&str; 3] = ["h1", "h2", "h3"];
-const LIMIT: Duration = Duration::from_secs(10);
 
 /// Port of the servers that only checks ask.
 const ASKED: u16 = 8443;

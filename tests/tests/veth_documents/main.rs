@@ -166,7 +166,7 @@ impl Terminal {
     }
 
     fn wait_until_none_is_under_way(&self, list: [&str; 2]) {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + sluice_tests::LIMIT;
         let all = || self.daemon.cli_json(&[list[0], "status", "--json"]).unwrap()[list[1]].clone();
         let is_over = |one: &serde_json::Value| {
             !["running", "paused", "ending", "returning"].contains(&one["state"].as_str().unwrap())
@@ -337,7 +337,7 @@ fn are_offered(shell: &str, terminal: &Terminal, line: &[&str], names: &[&str]) 
         if names.iter().all(|name| offered.contains(name)) {
             return;
         }
-        assert!(began.elapsed() < Duration::from_secs(15), "{shell}: {line:?}: {offered:?}");
+        assert!(began.elapsed() < sluice_tests::LIMIT, "{shell}: {line:?}: {offered:?}");
     }
 }
 

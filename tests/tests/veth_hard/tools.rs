@@ -6,12 +6,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+pub use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Plan, Site};
 use sluice_tests::topology::{Namespace, Topology};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
-
-/// How long anything may take that should come at once.
-pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// A site of `hosts` hosts in mode `l2`, with these timeouts: half-open, established, closing, UDP.
 pub fn site(hosts: usize, timeouts: [u32; 4]) -> Site {

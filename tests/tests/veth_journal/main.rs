@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 
 use disk::Disk;
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::servers::SluiceDaemon;
 use sluice_tests::site::{self, ECHO, Plan};
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Connections, ConnectionsOptions, EchoServer};
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// Echo servers on three hosts, and the daemon with its journal on a disk of its own.
 struct Small {

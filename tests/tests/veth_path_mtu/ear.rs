@@ -77,7 +77,7 @@ pub fn forget_paths(ns: &Namespace) {
 
 /// Asks until there is an answer.
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(15);
+    let end = Instant::now() + sluice_tests::LIMIT;
     loop {
         if let Some(answer) = ask() {
             return answer;

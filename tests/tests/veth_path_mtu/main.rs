@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 use aya::maps::{HashMap, Map, MapData};
 use ear::{Ear, Said, forget_paths, route_mtu, until};
 use lb_common::layout::{Own, Tuple};
+use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Plan, Site, WEB, config};
 use sluice_tests::topology::{Layout, Namespace, Topology};
 use sluice_tests::traffic::{Connections, ConnectionsOptions};
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// What the narrowest link takes.
 const NARROW: u32 = 1400;

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+pub use sluice_tests::LIMIT;
 use sluice_tests::packets::Packet;
 use sluice_tests::site::Site;
 use sluice_tests::topology::Process;
 use socket2::{Domain, Protocol, Socket, Type};
-
-pub const LIMIT: Duration = Duration::from_secs(30);
 
 pub fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
     let end = Instant::now() + LIMIT;

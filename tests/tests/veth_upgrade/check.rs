@@ -21,7 +21,7 @@ fn connections(site: &Site, count: usize) -> Connections {
         ..ConnectionsOptions::new(target)
     };
     let connections = Connections::start(&site.topology.client().ns, &options).unwrap();
-    assert!(connections.wait_opened(count as u64, Duration::from_secs(20)), "{:?}", connections.counts());
+    assert!(connections.wait_opened(count as u64, sluice_tests::LIMIT), "{:?}", connections.counts());
     connections
 }
 

@@ -3,12 +3,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Site, WEB};
 use sluice_tests::traffic::{
     Connections, ConnectionsOptions, Requests, RequestsOptions, UdpFlows, UdpFlowsOptions,
 };
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// Datagrams a second that the test is worth nothing without: half of what is wished for.
 const LEAST_RATE: f64 = 5000.0;

@@ -54,7 +54,7 @@ fn fail_over(topology: &Topology) {
     let before = active(ns);
     let port = |slave: &str| if slave == "second" { "p-lb2" } else { "p-lb" };
     ip(topology.switch(), &[&format!("link set {} down", port(&before))]);
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + sluice_tests::LIMIT;
     while active(ns) == before || active(ns).is_empty() {
         assert!(Instant::now() < end, "{before} is active still");
         std::thread::sleep(Duration::from_millis(20));

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
+pub use sluice_tests::LIMIT;
 use sluice_tests::servers::SluiceDaemon;
 use sluice_tests::site::Decap;
 use sluice_tests::topology::{Namespace, Node, Topology};
@@ -14,8 +15,6 @@ use sluice_tests::traffic::{Connections, ConnectionsOptions, EchoServer};
 pub const ECHO: u16 = 7;
 /// Connections to each VIP.
 pub const CONNECTIONS: usize = 12;
-/// The virtual machine is slow.
-pub const LIMIT: Duration = Duration::from_secs(40);
 /// The longest idle timeout of the config, seconds.
 const ESTABLISHED: u32 = 6;
 

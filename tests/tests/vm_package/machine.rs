@@ -7,8 +7,8 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sluice_tests::LIMIT;
 
-const LIMIT: Duration = Duration::from_secs(40);
 /// Folders in which dpkg, apt and systemd keep books of their own, and those that are no disk.
 const OTHERS: [&str; 14] = [
     "/dev",

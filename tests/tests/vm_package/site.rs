@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use sluice_tests::LIMIT;
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{
     Connections, ConnectionsOptions, EchoServer, UdpEchoServer, UdpFlows, UdpFlowsOptions,
@@ -12,7 +13,6 @@ use sluice_tests::traffic::{
 pub const PORT: u16 = 7;
 const FLOWS: usize = 100;
 const CONNECTIONS: usize = 100;
-const LIMIT: Duration = Duration::from_secs(40);
 
 pub struct Site {
     topology: Topology,

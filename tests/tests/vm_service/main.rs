@@ -8,6 +8,7 @@ mod unit;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use sluice_tests::LIMIT;
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Connections, ConnectionsOptions, EchoServer};
 
@@ -16,8 +17,6 @@ use unit::{Unit, systemctl};
 const ECHO: u16 = 7;
 /// That one of two hosts has none of them does not happen.
 const CONNECTIONS: u64 = 16;
-/// The virtual machine is slow.
-const LIMIT: Duration = Duration::from_secs(40);
 /// CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON, CAP_BPF by their numbers in linux/capability.h.
 const CAPABILITIES: u64 = 1 << 12 | 1 << 13 | 1 << 38 | 1 << 39;
 

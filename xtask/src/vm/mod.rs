@@ -63,9 +63,9 @@ const RUNS: [Run; 5] = [
 const PAIRS: &str = "kernel_packets";
 /// The suite whose first process is systemd.
 const SERVICE: &str = "vm_service";
-/// How long each may take: some ten times what it takes where it is alone, as the processor is emulated and the machine may have much
+/// How long each may take: some fifteen times what it takes where it is alone, as the processor is emulated and the machine may have much
 /// else to do. It ends what hangs, and tells nothing of speed.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(1800);
 
 /// What more a kernel is tried with.
 const MORE: [Run; 6] = [
