@@ -154,13 +154,22 @@ fn traps_of_interfaces() {
     );
     is(&patient.only("warning", &both), "offload v0", "no checksum yet", "ethtool -K v1 tx off");
     let link = patient.ns().enter(|| program.attach("v0").unwrap()).unwrap();
-    patient.shell("ping -c 1 -W 1 10.99.0.9 || true");
-    drop(link);
-    let found = patient.findings("error", &both);
-    assert!(
-        found.iter().any(|found| found.starts_with("swallowed v0: ") && found.contains("xdp_tx_err")),
-        "{found:#?}"
+    let is_swallowed = |severity: &str, line: &str, what: &str| {
+        let found = patient.findings(severity, line);
+        let is_it = |found: &String| {
+            found.starts_with("swallowed v0: ") && found.contains(what) && found.contains("xdp_tx_err")
+        };
+        assert!(found.iter().any(is_it), "{found:#?}");
+    };
+    let meanwhile = "ping -i 0.2 -c 30 -W 1 10.99.0.9 >/dev/null & ";
+    is_swallowed(
+        "error",
+        &format!("{meanwhile} {both}; code=$?; kill $!; exit $code"),
+        " while the doctor looked",
     );
+    drop(link);
+    // It was so, and is no more.
+    is_swallowed("note", &both, "none while the doctor looked");
     let pass = XdpProgram::pass(false).unwrap();
     let link = patient.ns().enter(|| pass.attach("v1").unwrap()).unwrap();
     patient.shell("ethtool -K v1 tx off");

@@ -30,6 +30,7 @@ fn a_fleet_is_upgraded_and_nobody_notices() {
     let with_drains = load.noticed();
     let broken_by_then = load.reasons();
     third_fails(&fleet);
+    killed_in_each_step(&mut fleet);
     let before = load.noticed();
     assert_eq!((before.broken, before.failed), (0, 0), "{:?}, {broken_by_then:?}", load.reasons());
 
@@ -136,6 +137,34 @@ fn third_fails(fleet: &Fleet) {
     assert_eq!(fleet.versions().unwrap(), ["2", "2", "1", "2", "2", "2", "2", "2"], "rolled back");
     let status = fleet.daemon.cli_json(&["status", "--json"]).unwrap();
     assert!(status["hosts"].as_array().unwrap().iter().all(|host| host["admin"] == "active"), "{status:#}");
+}
+
+/// In each step the daemon is killed, and the next one goes on from there: nothing is done twice, nothing is left out.
+fn killed_in_each_step(fleet: &mut Fleet) {
+    const STEPS: [&str; 5] = ["draining", "working", "proving", "returning", "watching"];
+    let done = fleet.folder().join("done");
+    let plan = fleet.folder().join("killed.toml");
+    let text = format!(
+        "name = \"killed\"\nhosts = [\"h7\"]\n[run]\ncommand = \"echo $SLUICE_STEP_ID $SLUICE_STEP_ATTEMPT >> {}; sleep 4\"\n\
+         [healthy]\nfor = \"4s\"\n[undrain]\nramp = \"4s\"\nwatch = \"4s\"\n",
+        done.display()
+    );
+    std::fs::write(&plan, text).unwrap();
+    let run = fleet.daemon.cli_json(&["maintain", "start", plan.to_str().unwrap(), "--json"]).unwrap();
+    let number = run["run"].as_u64().unwrap();
+    for step in STEPS {
+        fleet.wait_for(number, LIMIT, |run| run["hosts"][0]["step"] == step).unwrap();
+        fleet.daemon.sigkill();
+        fleet.daemon.start_again().unwrap();
+    }
+    let run = fleet.wait_for(number, LIMIT, |run| run["state"] != "running").unwrap();
+    assert_eq!((&run["state"], &run["hosts"][0]["step"]), (&"done".into(), &"done".into()), "{run:#}");
+    let steps: Vec<&str> =
+        run["hosts"][0]["steps"].as_array().unwrap().iter().filter_map(|of| of["step"].as_str()).collect();
+    assert_eq!(steps, STEPS, "{run:#}");
+    assert_eq!(std::fs::read_to_string(done).unwrap(), format!("run-{number}.h7.run 1\n"));
+    let receipts = run["hosts"][0]["receipts"].as_array().unwrap();
+    assert_eq!((receipts.len(), &receipts[0]["outcome"]), (1, &"drained".into()), "{run:#}");
 }
 
 /// Connections that do not end: by the plan they are a failure at the deadline, or are reset.

@@ -79,7 +79,7 @@ pub struct Interface {
     /// Names of VLAN devices over it.
     pub vlans: Vec<String>,
     /// Counters of the driver about XDP frames that were lost, those that are not 0.
-    pub xdp_errors: BTreeMap<String, u64>,
+    pub xdp_errors: BTreeMap<String, Grown>,
     pub peer: Option<Peer>,
     /// The greater of the interface's and that of `all`.
     pub rp_filter: Option<u8>,
@@ -137,8 +137,10 @@ pub struct Behind {
     pub vip: String,
     /// As in the config: `l2`, `ipip`, `gue`, `nat`.
     pub forward: String,
-    /// It gets new flows, as far as its own state says.
-    pub is_in_use: bool,
+    /// An operator wants it to get new flows.
+    pub is_wanted: bool,
+    /// And it gets none, as its checks fail.
+    pub is_down: bool,
     /// Why it did not answer, if it did not.
     pub failed: Option<String>,
     /// Why it was not asked, if it was not.
@@ -160,4 +162,12 @@ impl Site {
             backends_v6: addresses(IpAddr::is_ipv6),
         }
     }
+}
+
+/// A counter that was looked at twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grown {
+    pub all: u64,
+    /// By so much it had grown at the second look.
+    pub new: u64,
 }

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use caps::{CapSet, Capability};
+use tokio::time::Instant;
 
 use super::ethtool::Ethtool;
-use super::facts::{Backend, Bpffs, Daemon, Facts, Interface, Machine, Peer, Site, XdpFeatures};
+use super::facts::{Backend, Bpffs, Daemon, Facts, Grown, Interface, Machine, Peer, Site, XdpFeatures};
 use crate::bpffs;
 use crate::config::{self, ConfigErrors, Loaded};
 use crate::daemon::{machine, privileges};
@@ -20,6 +21,8 @@ use crate::netlink::{self, NextHopState, Resolver};
 
 /// How long neighbours may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// At least so long counters are watched.
+const WATCHED: Duration = Duration::from_secs(1);
 
 /// What there is to know of this machine and, if there is one, of its config.
 pub async fn gather(instance: &str, config: Option<&Path>, daemon: Daemon) -> Facts {
@@ -53,8 +56,15 @@ pub async fn gather(instance: &str, config: Option<&Path>, daemon: Daemon) -> Fa
         sizes.flow_table_bytes() + sizes.other_bytes(cpus)
     };
     facts.site = Some(Site::of(&model, needed));
+    let before: BTreeMap<String, BTreeMap<String, u64>> = model
+        .interfaces
+        .iter()
+        .map(|interface| (interface.name.clone(), xdp_errors(&interface.name)))
+        .collect();
+    let watched = Instant::now() + WATCHED;
     facts.backends = look_at_backends(&model).await;
-    facts.interfaces = look_at_interfaces(instance, &model, &facts.backends);
+    tokio::time::sleep_until(watched).await;
+    facts.interfaces = look_at_interfaces(instance, &model, &facts.backends, &before);
     facts
 }
 
@@ -133,7 +143,12 @@ async fn look_at_backends(model: &Model) -> Vec<Backend> {
     backends
 }
 
-fn look_at_interfaces(instance: &str, model: &Model, backends: &[Backend]) -> Vec<Interface> {
+fn look_at_interfaces(
+    instance: &str,
+    model: &Model,
+    backends: &[Backend],
+    before: &BTreeMap<String, BTreeMap<String, u64>>,
+) -> Vec<Interface> {
     let all = netlink::interfaces().unwrap_or_default();
     let ways_out = |index: u32| {
         let hops =
@@ -175,7 +190,7 @@ fn look_at_interfaces(instance: &str, model: &Model, backends: &[Backend]) -> Ve
                 .filter(|other| other.beneath == Some(found.index))
                 .map(|other| other.name.clone())
                 .collect(),
-            xdp_errors: ethtool.as_ref().map(xdp_errors).unwrap_or_default(),
+            xdp_errors: since(before.get(&found.name), xdp_errors(&found.name)),
             peer: (found.kind == "veth").then(|| peer(now.as_ref().and_then(|now| now.peer))),
             rp_filter: greater("rp_filter"),
             accept_local: greater("accept_local").map(|on| on != 0),
@@ -208,11 +223,19 @@ fn peer(index: Option<u32>) -> Peer {
 }
 
 /// Names as drivers have them: `rx_queue_0_xdp_tx_errors` of veth, `tx_xdp_err` of mlx5, `rx_xdp_tx_err` of virtio …
-fn xdp_errors(tool: &Ethtool) -> BTreeMap<String, u64> {
+fn xdp_errors(interface: &str) -> BTreeMap<String, u64> {
     let is_error = |name: &str| {
         name.contains("xdp") && (name.contains("err") || name.contains("full"))
             || name.contains("xmit_xdp_drop")
     };
-    let all = tool.statistics().unwrap_or_default();
+    let all = Ethtool::of(interface).and_then(|tool| tool.statistics()).unwrap_or_default();
     all.into_iter().filter(|(name, count)| *count != 0 && is_error(name)).collect()
+}
+
+/// Counts, and by how much they are more than they were.
+fn since(before: Option<&BTreeMap<String, u64>>, now: BTreeMap<String, u64>) -> BTreeMap<String, Grown> {
+    let was = |name: &String| before.and_then(|before| before.get(name)).copied().unwrap_or(0);
+    now.into_iter()
+        .map(|(name, all)| (name.clone(), Grown { all, new: all.saturating_sub(was(&name)) }))
+        .collect()
 }

@@ -200,15 +200,22 @@ fn of_interface(sheet: &mut Sheet, facts: &Facts, interface: &Interface) {
     of_offloads(sheet, interface);
     if !interface.xdp_errors.is_empty() {
         let counted: Vec<String> =
-            interface.xdp_errors.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            interface.xdp_errors.iter().map(|(name, count)| format!("{name} {}", count.all)).collect();
+        let new: u64 = interface.xdp_errors.values().map(|count| count.new).sum();
         let mend = match &interface.peer {
             Some(_) => peers_mend(interface),
             None => format!(
                 "ethtool -S {name} shows which; list all interfaces that packets leave by in `interfaces`, in one mode"
             ),
         };
-        let what = format!("the driver has lost frames that were forwarded: {}", counted.join(", "));
-        sheet.find(Error, Check::Swallowed, name, what, mend);
+        // Counters are never reset: what was wrong once is to be told, and is mended all the same.
+        let (severity, lately) = match new {
+            0 => (Note, "none while the doctor looked".to_owned()),
+            new => (Error, format!("{new} while the doctor looked")),
+        };
+        let counted = counted.join(", ");
+        let what = format!("the driver has lost frames that were forwarded, {lately}: {counted}");
+        sheet.find(severity, Check::Swallowed, name, what, mend);
     }
     of_peer(sheet, interface);
     if let Some(site) = &facts.site {
@@ -450,7 +457,12 @@ fn behind_vips(sheet: &mut Sheet, all: &[Behind]) {
     for behind in all {
         let Behind { host, service, vip, .. } = behind;
         if let Some(why) = &behind.failed {
-            let severity = if behind.is_in_use { Error } else { Note };
+            let severity = match (behind.is_wanted, behind.is_down) {
+                (true, false) => Error,
+                // Perhaps for this very reason.
+                (true, true) => Warning,
+                (false, _) => Note,
+            };
             let what = format!("does not answer for {vip}, the VIP of {service}: {why}");
             let mend = match behind.forward.as_str() {
                 "nat" => format!(

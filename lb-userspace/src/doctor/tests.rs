@@ -1,6 +1,8 @@
 //! Each trap by its facts; that facts are gathered right the suite `veth_doctor` shows.
 
-use super::facts::{Backend, Behind, Bpffs, Daemon, Facts, Interface, Machine, Peer, Site, XdpFeatures};
+use super::facts::{
+    Backend, Behind, Bpffs, Daemon, Facts, Grown, Interface, Machine, Peer, Site, XdpFeatures,
+};
 use super::{Check, Finding, Severity, judge};
 use crate::model::{Forward, XdpMode};
 use crate::netlink::{NextHop, NextHopState};
@@ -147,7 +149,10 @@ fn traps_of_interfaces() {
         eth0(facts).vlans = vec!["eth0.7".to_owned()];
     });
     only(Error, Check::Swallowed, "ethtool -S eth0", |facts| {
-        eth0(facts).xdp_errors = [("tx_xdp_err".to_owned(), 3)].into();
+        eth0(facts).xdp_errors = [("tx_xdp_err".to_owned(), Grown { all: 3, new: 1 })].into();
+    });
+    only(Note, Check::Swallowed, "ethtool -S eth0", |facts| {
+        eth0(facts).xdp_errors = [("tx_xdp_err".to_owned(), Grown { all: 3, new: 0 })].into();
     });
 }
 
@@ -259,12 +264,13 @@ fn the_worst_comes_first() {
 
 #[test]
 fn a_host_that_does_not_answer_for_its_vip() {
-    let behind = |forward: &str, is_in_use, failed: Option<&str>, not_asked: Option<&str>| Behind {
+    let behind = |forward: &str, is_wanted, failed: Option<&str>, not_asked: Option<&str>| Behind {
         host: "web-1".to_owned(),
         service: "web".to_owned(),
         vip: "192.0.2.1".to_owned(),
         forward: forward.to_owned(),
-        is_in_use,
+        is_wanted,
+        is_down: false,
         failed: failed.map(str::to_owned),
         not_asked: not_asked.map(str::to_owned),
     };
@@ -283,6 +289,8 @@ fn a_host_that_does_not_answer_for_its_vip() {
     }
     let (severity, _) = of(behind("l2", false, Some("no answer"), None)).unwrap();
     assert_eq!(severity, Severity::Note, "nobody is sent there");
+    let down = Behind { is_down: true, ..behind("l2", true, Some("no answer"), None) };
+    assert_eq!(of(down).unwrap().0, Severity::Warning, "its checks may be down for that");
     let (severity, text) = of(behind("l2", true, None, Some("no packet socket"))).unwrap();
     assert_eq!(severity, Severity::Note);
     assert!(text.contains("is not known: no packet socket"), "{text}");

@@ -21,7 +21,7 @@ pub async fn ask(client: &Client, status: &Status) -> Vec<Behind> {
                 return vec![Behind { host: host.name.clone(), not_asked: Some(why), ..Behind::default() }];
             }
         };
-        let is_in_use = host.admin == AdminState::Active && host.oper == OperState::Up;
+        let (is_wanted, is_down) = (host.admin == AdminState::Active, host.oper == OperState::Down);
         let behind = checks.into_iter().map(|check| {
             let service = status.services.iter().find(|service| service.name == check.service);
             let why = check.result.why;
@@ -30,7 +30,8 @@ pub async fn ask(client: &Client, status: &Status) -> Vec<Behind> {
                 vip: service.map(|service| service.vip.clone()).unwrap_or_default(),
                 forward: service.map(|service| service.forward.clone()).unwrap_or_default(),
                 service: check.service,
-                is_in_use,
+                is_wanted,
+                is_down,
                 failed: (check.result.outcome == CheckOutcome::Failed).then(|| why.clone()),
                 not_asked: (check.result.outcome == CheckOutcome::NotRun).then_some(why),
             }

@@ -19,6 +19,9 @@ pub(super) struct Pair {
     /// It was down before, and comes back by the ramp that the service had then: its seconds.
     #[serde(default)]
     pub ramp: Option<u64>,
+    /// Unix second since when it comes back by that. It is not `since` where its checks did not all say so at once.
+    #[serde(default)]
+    pub back: Option<u64>,
     pub checks: BTreeMap<String, Kept>,
 }
 
@@ -34,8 +37,13 @@ impl Pair {
             }
         };
         if oper != self.oper {
-            let ramp = ramp.filter(|_| oper == Oper::Up && self.oper == Oper::Down);
-            return Pair { oper, since: now, why, ramp, checks };
+            let (ramp, back) = match (self.oper, oper) {
+                (_, Oper::Down) => (None, None),
+                // One of which not all is known is used as well.
+                (Oper::Down, Oper::Up | Oper::Unknown) => (ramp, ramp.map(|_| now)),
+                (Oper::Up | Oper::Unknown, _) => (self.ramp, self.ramp.map(|_| self.came_back())),
+            };
+            return Pair { oper, since: now, why, ramp, back, checks };
         }
         // Down still, and the check that said so may be well again.
         let is_named = |(check, kept): (&String, &Kept)| {
@@ -46,11 +54,18 @@ impl Pair {
         Pair { checks, why, ..self.clone() }
     }
 
+    /// Unix second. An earlier version noted only since when it is up.
+    fn came_back(&self) -> u64 {
+        self.back.unwrap_or(self.since)
+    }
+
     /// Its share on its way back, in 256ths, with a config by which that takes `ramp` seconds. A longer one than there was when it came back takes
     /// nothing away from it.
     pub fn share(&self, ramp: Option<u64>, now: u64) -> u16 {
-        match self.ramp.zip(ramp).filter(|_| self.oper == Oper::Up) {
-            Some((before, after)) => Ramp::new(self.since, before.min(after), "sluice", None).share(now),
+        match self.ramp.zip(ramp).filter(|_| self.oper != Oper::Down) {
+            Some((before, after)) => {
+                Ramp::new(self.came_back(), before.min(after), "sluice", None).share(now)
+            }
             None => SHARE_FULL,
         }
     }
@@ -157,6 +172,35 @@ mod tests {
         assert_eq!(still.after(checks(&more), None, 140).why, "tcp :80: refused");
         let back = still.after(checks(&[("tcp :80", Oper::Up, 150, "connected")]), Some(60), 150);
         assert_eq!((back.oper, back.ramp, back.why.as_str()), (Oper::Up, Some(60), "connected"));
+    }
+
+    #[test]
+    fn who_comes_back_ramps_once_however_its_checks_learn_of_it() {
+        let [tcp, http] = ["tcp :80", "http :80"];
+        let down = Pair { oper: Oper::Down, since: 90, ..Pair::default() };
+        let half = down.after(
+            checks(&[(tcp, Oper::Up, 100, "connected"), (http, Oper::Unknown, 0, "")]),
+            Some(60),
+            100,
+        );
+        assert_eq!(half.oper, Oper::Unknown, "it is used");
+        assert!(half.share(Some(60), 110) < SHARE_FULL / 4);
+        let both = [(tcp, Oper::Up, 100, "connected"), (http, Oper::Up, 130, "200")];
+        let whole = half.after(checks(&both), Some(60), 130);
+        assert_eq!((whole.oper, whole.since), (Oper::Up, 130));
+        // It goes on where it was.
+        assert!((SHARE_FULL / 4..SHARE_FULL).contains(&whole.share(Some(60), 131)));
+        assert_eq!(whole.share(Some(60), 160), SHARE_FULL);
+        // And from the start when it has been down again.
+        let again = whole.after(checks(&[(tcp, Oper::Down, 200, "refused")]), Some(60), 200);
+        let back = again.after(checks(&[(tcp, Oper::Up, 300, "connected")]), Some(60), 300);
+        assert_eq!((back.back, back.share(Some(60), 360)), (Some(300), SHARE_FULL));
+        // What an earlier version has noted.
+        let noted = Pair { ramp: Some(60), oper: Oper::Up, since: 150, ..Pair::default() };
+        assert_eq!(noted.share(Some(60), 160), back.share(Some(60), 310));
+        // One that was never down has its share.
+        let new = Pair::default().after(checks(&both[..1]), Some(60), 100);
+        assert_eq!((new.ramp, new.share(Some(60), 101)), (None, SHARE_FULL));
     }
 
     #[test]

@@ -90,10 +90,11 @@ impl Health {
                 for check in &checks {
                     known.checks.entry(check.clone()).or_default();
                 }
-                let (oper, _) = sum(&known.checks);
-                if oper != known.oper {
+                if sum(&known.checks).0 != known.oper {
                     // The check that said so is gone, or another has come.
-                    known = Pair { oper, since: 0, why: String::new(), ramp: None, ..known };
+                    let ramp = service.health.ramp.map(|ramp| ramp.as_secs());
+                    let after = known.after(known.checks.clone(), ramp, now);
+                    known = Pair { since: 0, why: String::new(), ..after };
                 }
                 self.pairs.insert(pair, known);
             }

@@ -29,7 +29,15 @@ pub(super) enum Heard {
     Udp { from: SocketAddr, payload: Vec<u8> },
 }
 
-type Waiting = Arc<Mutex<HashMap<u16, mpsc::UnboundedSender<Heard>>>>;
+/// Where something comes to: each protocol and each family has ports of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct At {
+    pub is_udp: bool,
+    pub is_v6: bool,
+    pub port: u16,
+}
+
+type Waiting = Arc<Mutex<HashMap<At, mpsc::UnboundedSender<Heard>>>>;
 
 /// Mouth and ear of checks through VIPs.
 pub(super) struct Ear {
@@ -41,14 +49,14 @@ pub(super) struct Ear {
 
 /// A port that is listened at; given back when dropped.
 pub(super) struct Port {
-    pub number: u16,
+    pub at: At,
     pub heard: mpsc::UnboundedReceiver<Heard>,
     waiting: Waiting,
 }
 
 impl Drop for Port {
     fn drop(&mut self) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.at);
     }
 }
 
@@ -72,17 +80,17 @@ impl Ear {
         Ok(Ear { speaker: Speaker::open()?, waiting, next: Mutex::new(*PORTS.start()), tasks })
     }
 
-    /// A port that nobody listens at; `None`: all are in use.
-    pub fn port(&self) -> Option<Port> {
+    /// A port that nobody listens at; `None`: all of this protocol and family are in use.
+    pub fn port(&self, is_udp: bool, is_v6: bool) -> Option<Port> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in PORTS {
-            let number = *next;
-            *next = if number == *PORTS.end() { *PORTS.start() } else { number + 1 };
-            if let Entry::Vacant(free) = waiting.entry(number) {
+            let at = At { is_udp, is_v6, port: *next };
+            *next = if at.port == *PORTS.end() { *PORTS.start() } else { at.port + 1 };
+            if let Entry::Vacant(free) = waiting.entry(at) {
                 let (told, heard) = mpsc::unbounded_channel();
                 free.insert(told);
-                return Some(Port { number, heard, waiting: self.waiting.clone() });
+                return Some(Port { at, heard, waiting: self.waiting.clone() });
             }
         }
         None
@@ -95,17 +103,17 @@ async fn listen(socket: AsyncFd<OwnedFd>, waiting: Waiting) {
         let Ok(mut ready) = socket.readable().await else { return };
         let read = ready.try_io(|socket| Ok(recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?));
         let Ok(Ok(length)) = read else { continue };
-        let Some((port, heard)) = understand(&buffer[..length]) else { continue };
+        let Some((at, heard)) = understand(&buffer[..length]) else { continue };
         let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(told) = waiting.get(&port) {
+        if let Some(told) = waiting.get(&at) {
             // Its run may be over.
             let _ = told.send(heard);
         }
     }
 }
 
-/// The port that an IP packet is for, and what it says.
-fn understand(packet: &[u8]) -> Option<(u16, Heard)> {
+/// Where an IP packet comes to, and what it says.
+fn understand(packet: &[u8]) -> Option<(At, Heard)> {
     let packet = SlicedPacket::from_ip(packet).ok()?;
     let source: IpAddr = match &packet.net? {
         NetSlice::Ipv4(ip) => ip.header().source_addr().into(),
@@ -120,11 +128,12 @@ fn understand(packet: &[u8]) -> Option<(u16, Heard)> {
                 is_rst: tcp.rst(),
                 acknowledges: tcp.acknowledgment_number(),
             };
-            Some((tcp.destination_port(), heard))
+            Some((At { is_udp: false, is_v6: source.is_ipv6(), port: tcp.destination_port() }, heard))
         }
         TransportSlice::Udp(udp) => {
             let from = SocketAddr::new(source, udp.source_port());
-            Some((udp.destination_port(), Heard::Udp { from, payload: udp.payload().to_vec() }))
+            let at = At { is_udp: true, is_v6: source.is_ipv6(), port: udp.destination_port() };
+            Some((at, Heard::Udp { from, payload: udp.payload().to_vec() }))
         }
         _ => None,
     }

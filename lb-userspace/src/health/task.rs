@@ -48,8 +48,8 @@ impl Means {
     }
 
     /// A port to ask from.
-    pub(super) fn port(&self) -> Result<Port, Failure> {
-        let port = self.ear().map_err(Failure::Own)?.port();
+    pub(super) fn port(&self, is_udp: bool, is_v6: bool) -> Result<Port, Failure> {
+        let port = self.ear().map_err(Failure::Own)?.port(is_udp, is_v6);
         port.ok_or_else(|| Failure::Own("all ports are in use by checks through VIPs".to_owned()))
     }
 

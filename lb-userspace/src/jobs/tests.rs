@@ -139,6 +139,39 @@ fn a_webhook_has_a_key_and_its_answer_counts() {
     assert!(end_of(&mut jobs, "nobody").failure.unwrap().starts_with("no answer"));
 }
 
+/// A server that keeps the connection open after its answer has given it all the same, and so has one that says something before it.
+#[test]
+fn a_webhook_ends_with_the_answer_and_not_with_the_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut jobs = Jobs::new(folder.path().to_owned());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answers = [
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\n",
+    ];
+    let server = std::thread::spawn(move || {
+        answers.map(|answer| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let mut length = 0;
+            while !request[..length].ends_with(b"}") {
+                length += stream.read(&mut request[length..]).unwrap();
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            stream
+        })
+    });
+    let begun = Instant::now();
+    for (id, output) in [("sized", "yes"), ("chunked", "yes"), ("empty", "")] {
+        jobs.begin(id, &What::Webhook(url.clone(), 600), Vec::new()).unwrap();
+        assert_eq!(end_of(&mut jobs, id), JobEnd { failure: None, output: output.to_owned() });
+    }
+    assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
+    drop(server.join().unwrap());
+}
+
 #[test]
 fn what_nobody_asks_for_any_more_is_ended() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,11 +1,17 @@
 //! A webhook: a POST with JSON over plain HTTP.
 
-use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::{Duration, Instant};
+use std::error::Error;
+use std::time::Duration;
 
-use axum::http::Uri;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST};
+use hyper::{Request, Uri};
+use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
 use crate::maintain::JobEnd;
 
@@ -26,55 +32,50 @@ pub(super) fn post(url: &str, id: &str, environment: &[(String, String)], timeou
     }
 }
 
-fn exchange(url: &str, id: &str, body: &str, timeout: Duration) -> io::Result<(u16, String)> {
-    let end = Instant::now() + timeout;
-    let left = || {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(io::Error::from(io::ErrorKind::TimedOut)) } else { Ok(left) }
-    };
-    let uri: Uri = url.parse().map_err(io::Error::other)?;
-    let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(80));
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let mut last = io::Error::other(format!("{bare} has no address"));
-    let mut connected = None;
-    for address in (bare, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, left()?) {
-            Ok(stream) => {
-                connected = Some(stream);
-                break;
+/// Status and body, from the thread of the job.
+fn exchange(url: &str, id: &str, body: &str, timeout: Duration) -> Result<(u16, String), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(async {
+        let end = Instant::now() + timeout;
+        let answer = timeout_at(end, ask(url, id, body.to_owned())).await;
+        let mut answer = answer.map_err(|_| format!("none within {} s", timeout.as_secs()))??;
+        let status = answer.status().as_u16();
+        // The status is what counts. As much of the body as is kept and comes in time.
+        let mut bytes = Vec::new();
+        while bytes.len() < super::OUTPUT {
+            match timeout_at(end, answer.frame()).await {
+                Ok(Some(Ok(frame))) => bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+                _ => break,
             }
-            Err(error) => last = error,
         }
-    }
-    let Some(mut stream) = connected else { return Err(last) };
+        let text = String::from_utf8_lossy(&bytes);
+        Ok((status, text[..text.floor_char_boundary(super::OUTPUT)].to_owned()))
+    });
+    // A name that is still being looked up is waited for by nobody.
+    runtime.shutdown_background();
+    answer
+}
+
+async fn ask(
+    url: &str,
+    id: &str,
+    body: String,
+) -> Result<hyper::Response<hyper::body::Incoming>, Box<dyn Error>> {
+    let uri: Uri = url.parse()?;
+    let authority = uri.authority().ok_or("the address names no host")?;
+    let bare = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((bare, authority.port_u16().unwrap_or(80))).await?;
+    // Some servers know headers by their usual letters alone.
+    let mut client = http1::Builder::new();
+    let (mut sender, connection) = client.title_case_headers(true).handshake(TokioIo::new(stream)).await?;
+    // It ends with the runtime.
+    tokio::spawn(connection);
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let authority = uri.authority().map_or(host, |authority| authority.as_str());
-    let length = body.len();
-    stream.set_write_timeout(Some(left()?))?;
-    stream.write_all(
-        format!(
-            "POST {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Type: application/json\r\n\
-             Idempotency-Key: {id}\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
-        .as_bytes(),
-    )?;
-    // The head and the first part of the answer; chunks are shown as they come.
-    let mut answer = Vec::new();
-    let mut chunk = [0; 4096];
-    while answer.len() < 4 * super::OUTPUT {
-        stream.set_read_timeout(Some(left()?))?;
-        match stream.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(length) => answer.extend_from_slice(&chunk[..length]),
-            // The status may be there already.
-            Err(_) if answer.windows(4).any(|four| four == b"\r\n\r\n") => break,
-            Err(error) => return Err(error),
-        }
-    }
-    let text = String::from_utf8_lossy(&answer);
-    let (head, output) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status =
-        head.lines().next().and_then(|line| line.split(' ').nth(1)).and_then(|word| word.parse().ok());
-    let status = status.ok_or_else(|| io::Error::other("what answered speaks no HTTP"))?;
-    Ok((status, output[..output.floor_char_boundary(super::OUTPUT)].to_owned()))
+    let request = Request::post(path)
+        .header(HOST, authority.as_str())
+        .header(CONNECTION, "close")
+        .header(CONTENT_TYPE, "application/json")
+        .header("Idempotency-Key", id)
+        .body(Full::new(Bytes::from(body)))?;
+    Ok(sender.send_request(request).await?)
 }

@@ -45,8 +45,8 @@ pub fn run(screen: &mut Screen, place: &mut Place) -> Result<End> {
 
     screen.stage("Send traffic");
     screen.say(
-        "200 TCP connections that last 1 to 3 s, with five messages a second that must all come back, each replaced by another when it ends; and \
-         120 HTTP requests a second, each over a connection of its own. Half of all is IPv4, half IPv6.",
+        "200 TCP connections that last 1 to 3 s and 24 that last 8 to 12 s, with five messages a second that must all come back, each replaced by \
+         another when it ends; and 120 HTTP requests a second, each over a connection of its own. Half of all is IPv4, half IPv6.",
     );
     let load = Load::start(&fleet.topology)?;
     interrupt::sleep(WARM_UP)?;

@@ -21,9 +21,12 @@ pub const HOSTS: usize = 8;
 
 /// Requests a second on each VIP, each over a connection of its own.
 const RATE: u32 = 60;
-/// Connections on each VIP that last for some seconds, each replaced when it has ended.
-const CONNECTIONS: usize = 100;
-const LIFE: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(3);
+/// Connections on each VIP, how many and how long they last; each is replaced when it has ended. A host's drain has to wait for those of the second
+/// kind: they outlast what is done to another host.
+const CONNECTIONS: [(usize, std::ops::Range<Duration>); 2] = [
+    (100, Duration::from_secs(1)..Duration::from_secs(3)),
+    (12, Duration::from_secs(8)..Duration::from_secs(12)),
+];
 const INTERVAL: Duration = Duration::from_millis(200);
 /// Of the web services: the balancer's own, beside that of a plan.
 const CHECKS: &str = "[services.health]\ninterval = \"500ms\"\ntimeout = \"500ms\"\nfall = 2\nrise = 2\n[[services.checks]]\ntype = \"tcp\"\n";
@@ -202,22 +205,24 @@ impl Load {
         let vips: [IpAddr; 2] = [topology.vip4().into(), topology.vip6().into()];
         for vip in vips {
             let client = &topology.client().ns;
-            let long = ConnectionsOptions {
-                connections: CONNECTIONS,
-                open_rate: 100,
-                interval: INTERVAL,
-                patience: PATIENCE,
-                lifetime: Some(LIFE),
-                replace: true,
-                ..ConnectionsOptions::new(SocketAddr::new(vip, ECHO))
-            };
+            for (connections, life) in CONNECTIONS {
+                let long = ConnectionsOptions {
+                    connections,
+                    open_rate: 100,
+                    interval: INTERVAL,
+                    patience: PATIENCE,
+                    lifetime: Some(life),
+                    replace: true,
+                    ..ConnectionsOptions::new(SocketAddr::new(vip, ECHO))
+                };
+                load.long.push(Connections::start(client, &long)?);
+            }
             let short = RequestsOptions {
                 rate: RATE,
                 concurrency: 16,
                 patience: PATIENCE,
                 ..RequestsOptions::new(SocketAddr::new(vip, WEB))
             };
-            load.long.push(Connections::start(client, &long)?);
             load.short.push(Requests::start(client, &short)?);
         }
         Ok(load)

@@ -3,10 +3,10 @@
 //!
 //! A TCP check goes as far as the handshake and ends it with a RST: neither the flow table nor any kernel learns of a connection.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use lb_common::hash::FlowHash;
-use lb_common::layout::{BackendFlags, Tuple};
+use lb_common::layout::{Backend, BackendFlags, MODE_NAT, Tuple};
 use lb_common::parse::{TCP, UDP};
 
 use super::{Failure, Steps, Target, of_io, udp};
@@ -67,10 +67,16 @@ impl Flow<'_> {
         sent.map_err(|error| of_io("send", &error))
     }
 
-    /// Whether it is the answer's source: the VIP, or with `nat` the host itself.
     fn is_from(&self, target: &Target, from: SocketAddr) -> bool {
-        from == self.vip || from.ip() == target.address
+        answers(&self.way.backend.record, self.vip, target.address, from)
     }
+}
+
+/// Whether it is where an answer comes from: the VIP. With `nat` it may be the host, where this machine does not translate what it is told itself.
+/// Clients take no other: a server that answers from the address of its way out, as one does that hears all addresses at once, serves nobody.
+fn answers(backend: &Backend, vip: SocketAddr, host: IpAddr, from: SocketAddr) -> bool {
+    let port = if backend.port == 0 { vip.port() } else { u16::from_be(backend.port) };
+    from == vip || (backend.mode == MODE_NAT && from == SocketAddr::new(host, port))
 }
 
 /// Three quarters of a run's time may pass before a lost packet is sent again.
@@ -79,8 +85,8 @@ fn patience(target: &Target) -> std::time::Duration {
 }
 
 pub(super) async fn tcp(target: &Target, means: &Means, steps: &mut Steps) -> Result<String, Failure> {
-    let mut port = means.port()?;
-    let flow = flow(target, means, port.number, TCP.into(), steps)?;
+    let mut port = means.port(false, target.vip.is_ipv6())?;
+    let flow = flow(target, means, port.at.port, TCP.into(), steps)?;
     let sequence = flow.hash.0 as u32 ^ std::process::id().rotate_left(16) ^ means.count();
     let packet = syn(&flow.tuple, sequence);
     let acknowledged = sequence.wrapping_add(1);
@@ -125,8 +131,8 @@ pub(super) async fn udp(
     expect: Option<&str>,
     steps: &mut Steps,
 ) -> Result<String, Failure> {
-    let mut port = means.port()?;
-    let flow = flow(target, means, port.number, UDP.into(), steps)?;
+    let mut port = means.port(true, target.vip.is_ipv6())?;
+    let flow = flow(target, means, port.at.port, UDP.into(), steps)?;
     // So that the kernel does not answer "port unreachable" to what comes back.
     let _held = UdpSocket::bind(flow.source).map_err(|error| Failure::Own(format!("no socket: {error}")))?;
     flow.send(&datagram(&flow.tuple, send.as_bytes()))?;
@@ -140,4 +146,25 @@ pub(super) async fn udp(
         }
     }
     Err(Failure::Own("nothing is heard any more".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lb_common::layout::MODE_L2;
+
+    #[test]
+    fn an_answer_comes_from_where_clients_expect_it() {
+        let [vip, host, other] = ["203.0.113.10:80", "10.0.0.1:80", "10.0.0.1:8080"]
+            .map(|text| text.parse::<SocketAddr>().unwrap());
+        let heard = |mode, port: u16, from| {
+            let backend = Backend { mode, port: port.to_be(), ..Backend::default() };
+            answers(&backend, vip, host.ip(), from)
+        };
+        assert!(heard(MODE_L2, 0, vip) && heard(MODE_NAT, 0, vip));
+        assert!(!heard(MODE_L2, 0, host), "no client would take that");
+        assert!(heard(MODE_NAT, 0, host) && heard(MODE_NAT, 8080, other));
+        assert!(!heard(MODE_NAT, 0, other) && !heard(MODE_NAT, 8080, host));
+        assert!(!heard(MODE_L2, 0, SocketAddr::new(vip.ip(), 81)));
+    }
 }
