@@ -341,3 +341,56 @@ fn traps_of_the_machine() {
         "{found:#?}"
     );
 }
+
+/// Files that the kernel would have on such a machine, in place of its own, for the doctor alone.
+#[test]
+fn traps_of_the_kernel() {
+    let patient = Patient::new();
+    let doctor = patient.doctor(&patient.usual(""));
+    let with = |path: &str, text: &str| {
+        let file = patient.folder.path().join("instead");
+        std::fs::write(&file, text).unwrap();
+        format!("unshare -m sh -c 'mount --bind {} {path} && {doctor}'", file.display())
+    };
+    let old = with("/proc/sys/kernel/osrelease", "5.10.0-28-amd64\n");
+    is(&patient.only("error", &old), "kernel", "Linux 5.10", "boot Linux 5.14 or later");
+    let interpreted = with("/proc/sys/net/core/bpf_jit_enable", "0\n");
+    is(&patient.only("warning", &interpreted), "jit", "interprets", "net.core.bpf_jit_enable=1");
+    let measured = with("/proc/sys/kernel/bpf_stats_enabled", "1\n");
+    is(&patient.only("warning", &measured), "bpf_stats", "measures", "kernel.bpf_stats_enabled=0");
+    // 4096 pins are not much, and more than nothing.
+    let full = with("/proc/meminfo", "MemTotal: 2048 kB\nMemFree: 1024 kB\nMemAvailable: 1024 kB\n");
+    is(&patient.only("error", &full), "memory", "1 MiB can be had", "flow_table.pins");
+    let short = with("/proc/sys/net/ipv4/neigh/default/gc_thresh3", "3\n");
+    is(
+        &patient.only("warning", &short),
+        "neighbour_table",
+        "table of 3 ipv4 neighbours",
+        "net.ipv4.neigh.default.gc_thresh3=8",
+    );
+    let without = format!("unshare -m sh -c 'mount -t tmpfs none /sys/kernel/btf && {doctor}'");
+    is(
+        &patient.only("error", &without),
+        "btf",
+        "/sys/kernel/btf/vmlinux is not there",
+        "CONFIG_DEBUG_INFO_BTF",
+    );
+}
+
+/// Answers of `nat` backends come from VIPs that are the machine's own.
+#[test]
+fn traps_of_own_vips() {
+    let patient = Patient::new();
+    let config = format!("vip_mode = \"local\"\n{}", patient.usual("forward = \"nat\""));
+    patient.shell("sysctl -q net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0");
+    patient.shell("sysctl -q net.ipv4.conf.all.accept_local=0 net.ipv4.conf.eth0.accept_local=0");
+    let doctor = patient.doctor(&config);
+    is(
+        &patient.only("warning", &doctor),
+        "rp_filter eth0",
+        "its own address",
+        "net.ipv4.conf.eth0.accept_local=1",
+    );
+    patient.shell("sysctl -q net.ipv4.conf.eth0.accept_local=1");
+    assert_eq!(patient.findings("warning", &doctor), [""; 0]);
+}

@@ -123,3 +123,23 @@ fn a_name_that_is_wrong_is_found() {
 fn a_label_that_is_wrong_is_found() {
     check("sluice_ready{host=\"a\"}", &families());
 }
+
+/// `promtool` runs them; here it is seen to that each rule has one by which it is told and one by which it is not.
+#[test]
+fn each_alert_has_tests() {
+    let alerts = ALERTS.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    for alert in alerts {
+        let of = |line: &str| {
+            line.split("alertname: ").nth(1).map(|name| name.split([',', ' ']).next() == Some(alert))
+        };
+        let mut lines = ALERT_TESTS.lines().peekable();
+        let (mut fires, mut is_about) = (false, false);
+        for line in &mut lines {
+            if let Some(it) = of(line) {
+                is_about = it;
+            }
+            fires |= is_about && line.trim_start().starts_with("- exp_labels: ");
+        }
+        assert!(fires, "no test of alerts_test.yml has {alert} told");
+    }
+}
