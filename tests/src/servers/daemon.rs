@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use crate::topology::{Namespace, Process, Topology};
 
-/// How long the daemon may take until its socket answers. Emulated, and beside other builds, 30 s were not enough.
-const START_LIMIT: Duration = Duration::from_secs(120);
+/// How long the daemon may take until its socket answers: emulated, and beside other builds, the verifier alone took more than a minute.
+const START_LIMIT: Duration = Duration::from_secs(300);
 /// How long the daemon may take to end when asked to.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
