@@ -80,7 +80,7 @@ pub use progress::{Watched, look};
 pub use start::{Start, Text, by_phase, data_path_key, options};
 pub use tracers::{NoTrace, Tracers};
 
-use crate::api::types;
+use crate::api::types::{self, TracerStatus};
 use crate::dataplane::{Attached, BackendTable, Dataplane, Swept};
 use crate::drain::{State, Target};
 use crate::journal::Journal;
@@ -177,6 +177,8 @@ pub struct Engine {
     itself: Itself,
     maintenance: Maintenance,
     shifts: Shifts,
+    /// Those who are shown packets, by number.
+    tracers: BTreeMap<usize, TracerStatus>,
     /// The daemon ends; what goes on goes on without it.
     is_stopping: bool,
     house: House,

@@ -6,7 +6,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::explain::NoGround;
 use super::{Engine, Error};
-use crate::api::types::{Happening, TraceRequest, TracedPacket};
+use crate::api::types::{Happening, TraceRequest, TracedPacket, TracerStatus};
 use crate::dataplane::{Options, Traced, Tracing, Untraced};
 use crate::trace::{Asked, Known, Refused, ServiceEnds, in_words, told};
 
@@ -120,15 +120,26 @@ impl Engine {
     }
 
     /// Tells that somebody is shown packets.
-    pub fn tell_of_trace(&self, request: &TraceRequest, by: &str) {
+    pub fn tell_of_trace(&mut self, tracer: usize, request: &TraceRequest, by: &str) {
         let (filter, reason) = (in_words(request), request.reason.clone());
         log::info!("{by} traces {filter}");
         let bytes = request.bytes.unwrap_or(0);
+        let since = self.clock.now();
+        let status =
+            TracerStatus { by: by.to_owned(), reason: reason.clone(), filter: filter.clone(), bytes, since };
+        self.tracers.insert(tracer, status);
         self.tell(Happening::TraceBegan { by: by.to_owned(), reason, filter, bytes });
     }
 
     /// Tells that somebody is shown no packets any more.
-    pub fn tell_of_trace_end(&self, request: &TraceRequest, by: &str, (shown, wanted): (u64, u64)) {
+    pub fn tell_of_trace_end(
+        &mut self,
+        tracer: usize,
+        request: &TraceRequest,
+        by: &str,
+        (shown, wanted): (u64, u64),
+    ) {
+        self.tracers.remove(&tracer);
         let (filter, reason) = (in_words(request), request.reason.clone());
         log::info!("{by} does not trace {filter} any more: {shown} of {wanted} packets were shown");
         self.tell(Happening::TraceEnded { by: by.to_owned(), reason, filter, shown, wanted });

@@ -96,7 +96,7 @@ impl Tracers {
             let shown = move |engine: &mut Engine| {
                 let shown = engine.show(tracer, &what)?;
                 if shown.is_ok() {
-                    engine.tell_of_trace(&whose.0, &whose.1);
+                    engine.tell_of_trace(tracer, &whose.0, &whose.1);
                 }
                 Ok::<_, Error>(shown)
             };
@@ -126,14 +126,14 @@ impl Tracers {
                 continue;
             }
             let mut desk = self.0.lock().await;
-            leave(&mut desk, &engine).await;
+            leave(&mut desk, &engine, |seat| seat.to.is_closed()).await;
             match go_on(&mut desk, &engine, &mut packets).await {
                 Ok(true) => {}
                 Ok(false) | Err(NoTrace::Ending(_)) => return desk.is_running = false,
                 Err(error) => {
                     log::error!("tracing ends: {error}");
                     // Their readers see the end.
-                    desk.seats = Default::default();
+                    leave(&mut desk, &engine, |_| true).await;
                 }
             }
         }
@@ -207,16 +207,16 @@ async fn begin(engine: &Handle) -> Result<Packets, NoTrace> {
     Err(NoTrace::Replaced)
 }
 
-/// Takes leave of those who do not listen any more.
-async fn leave(desk: &mut MutexGuard<'_, Desk>, engine: &Handle) {
+/// Takes leave of those of whom `is_over` says so.
+async fn leave(desk: &mut MutexGuard<'_, Desk>, engine: &Handle, is_over: impl Fn(&Seat) -> bool) {
     for tracer in 0..TRACERS {
-        if desk.seats[tracer].as_ref().is_none_or(|seat| !seat.to.is_closed()) {
+        if desk.seats[tracer].as_ref().is_none_or(|seat| !is_over(seat)) {
             continue;
         }
         let Some(Seat { request, by, counted, before, .. }) = desk.seats[tracer].take() else { continue };
         let left = move |engine: &mut Engine| {
             let counts = engine.hide(tracer).unwrap_or_default();
-            engine.tell_of_trace_end(&request, &by, (counted.shown, before.wanted + counts.wanted));
+            engine.tell_of_trace_end(tracer, &request, &by, (counted.shown, before.wanted + counts.wanted));
         };
         // An engine that has ended shows nothing.
         let _ = engine.ask(left).await;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use sluice_tests::servers::next_sluice_binary;
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
 use sluice_tests::topology::{Layout, Topology};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, UdpFlows, UdpFlowsOptions};
@@ -237,8 +238,11 @@ fn a_client_that_is_killed_stops_it() {
     let mut trace = Trace::start(&site, &["--json"]);
     trace.wait_begun();
     assert!(is_traced(&site));
+    let tracers = || site.daemon.cli_json(&["status", "--json"]).unwrap()["tracers"].clone();
+    assert_eq!((&tracers()[0]["by"], &tracers()[0]["filter"]), (&"root".into(), &"all packets".into()));
     trace.kill();
     wait_for("the program for traffic is back", || attached(&site) == before);
+    assert_eq!(tracers().as_array().map(Vec::len), Some(0));
     let events = site.daemon.cli_ok(&["events", "--event", "trace_ended"]).unwrap();
     assert_eq!(events.lines().count(), 1, "{events}");
 }
@@ -276,6 +280,22 @@ fn a_daemon_that_is_killed_meanwhile_leaves_nothing_that_lasts() {
     assert_eq!(trace.wait_code(), Some(4));
     assert!(!is_traced(&site));
     site.daemon.start_again().unwrap();
+    // The next daemon may be of another version, with other maps, and the one after it of the old one.
+    let binaries = [next_sluice_binary().unwrap(), site.daemon.binary().to_owned()];
+    for binary in &binaries {
+        let mut trace = Trace::start(&site, &["tcp", "--json"]);
+        trace.wait_begun();
+        site.daemon.sigkill();
+        assert_eq!(trace.wait_code(), Some(4));
+        assert!(is_traced(&site));
+        site.daemon.use_binary(binary);
+        site.daemon.start_again().unwrap();
+        assert!(!is_traced(&site));
+        assert!(site.daemon.log().contains("took over"), "{}", site.daemon.log());
+        let text = site.daemon.cli_ok(&["trace", "udp", "--json", "--count", "5", "--for", "5s"]).unwrap();
+        assert_eq!(text.matches("\"message\":\"packet\"").count(), 5, "{text}");
+        wait_for("the program for traffic is back", || !is_traced(&site));
+    }
     let (udp, tcp) = (udp.finish().unwrap(), tcp.finish().unwrap());
     assert_eq!((udp.lost, udp.moved, udp.errors), (0, 0, 0), "{udp:?}");
     assert_eq!((tcp.broken, tcp.missing), (0, 0), "{tcp:?}");

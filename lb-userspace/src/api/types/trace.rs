@@ -96,6 +96,21 @@ pub struct TracedPacket {
     pub frame_in: Option<String>,
 }
 
+/// One who is shown packets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TracerStatus {
+    /// Who asked.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// Which packets, in words.
+    pub filter: String,
+    /// Bytes of each frame that come along; 0: none.
+    pub bytes: u32,
+    /// Unix seconds.
+    pub since: u64,
+}
+
 /// How many packets there were that were asked for, and why not all were shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TraceCounted {
