@@ -30,6 +30,7 @@ mod maintain;
 mod metrics;
 mod numbers;
 mod opers;
+mod outlet;
 mod over;
 mod own;
 mod passive;
@@ -74,6 +75,7 @@ pub use health_report::tested;
 pub use itself::{Announcer, interface_of_vips};
 pub use listing::{MemberShare, RingShares};
 pub use maintain::RunVerb;
+pub use outlet::Messages;
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
 #[doc(hidden)]
 pub use progress::{Watched, look};
