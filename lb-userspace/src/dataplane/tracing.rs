@@ -231,18 +231,16 @@ impl Dataplane {
         fd.map_err(|source| Error::Syscall { call: "dup of a program", source })
     }
 
-    /// Whether this was made beside the program that packets go by now. Another load of the same program does not do: what one calls for
-    /// packets that are not plain goes with it.
-    pub fn is_beside(&mut self, tracing: &Tracing) -> Result<bool, Error> {
-        Ok(tracing.untraced == self.program()?.info()?.id())
-    }
-
-    /// From now on packets go by the program that traces, which [was made beside](Self::is_beside) the one of now: each interface has the
-    /// one or the other at any moment.
+    /// From now on packets go by the program that traces: each interface has the one or the other at any moment. `false`: it was made beside
+    /// another load than this one, though that may have had the same options, and nothing is done. What that one calls for packets that
+    /// are not plain goes with it, so nobody may hand it packets any more.
     ///
     /// # Errors
     /// An interface does not take it: then all have what they had.
-    pub fn begin_tracing(&mut self, mut tracing: Tracing) -> Result<(), Error> {
+    pub fn begin_tracing(&mut self, mut tracing: Tracing) -> Result<bool, Error> {
+        if tracing.untraced != self.program()?.info()?.id() {
+            return Ok(false);
+        }
         let program = tracing.program()?.fd()?.as_fd().try_clone_to_owned();
         let program = program.map_err(|source| Error::Syscall { call: "dup of a program", source })?;
         tracing.programs.keep(&self.paths, program.as_fd())?;
@@ -250,10 +248,10 @@ impl Dataplane {
             tracing.programs.forget()?;
             return Err(error);
         }
-        match self.tracing.replace(tracing) {
-            Some(before) => before.programs.forget(),
-            None => Ok(()),
+        if let Some(before) = self.tracing.replace(tracing) {
+            before.programs.forget()?;
         }
+        Ok(true)
     }
 
     /// From now on packets go by the program for traffic again.

@@ -47,12 +47,11 @@ impl Engine {
 
     /// Puts the program that traces in the place of the other. `false`: the other is not the one any more that this was made beside.
     pub fn begin_tracing(&mut self, tracing: Tracing) -> Result<bool, Error> {
-        // Not the program of a data path that has been replaced meanwhile, though it be by one with the same options.
+        // What is attached now may not be what is to stay.
         let is_moving = self.dataplane.is_taking_over() || self.in_force.way_back.is_open();
-        if self.is_stopping || is_moving || !self.dataplane.is_beside(&tracing)? {
+        if self.is_stopping || is_moving || !self.dataplane.begin_tracing(tracing)? {
             return Ok(false);
         }
-        self.dataplane.begin_tracing(tracing)?;
         log::info!("the program that traces is attached");
         Ok(true)
     }
