@@ -297,12 +297,12 @@ fn a_daemon_that_is_killed_meanwhile_leaves_nothing_that_lasts() {
     // One that is asked to end takes its program along.
     let mut trace = Trace::start(&site, &["udp", "--json"]);
     trace.wait_begun();
-    let ended = || site.daemon.log().matches("does not trace udp any more").count();
-    let before = ended();
+    let ended = |site: &Site| site.daemon.log().matches("does not trace udp any more").count();
+    let before = ended(&site);
     assert!(site.daemon.terminate().unwrap().success());
     assert_eq!(trace.wait_code(), Some(4));
     assert!(trace.said().contains("the daemon ends"), "{}", trace.said());
-    assert_eq!(ended(), before + 1, "who traces to the end is told of, too");
+    assert_eq!(ended(&site), before + 1, "who traces to the end is told of, too");
     assert!(!is_traced(&site));
     site.daemon.start_again().unwrap();
     // The next daemon may be of another version, with other maps, and the one after it of the old one.
