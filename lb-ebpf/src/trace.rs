@@ -83,17 +83,27 @@ fn cpu() -> u32 {
     unsafe { bpf_get_smp_processor_id() }
 }
 
+/// What a tracer asks for. User space takes `until` back before it writes the rest, but it may write at any moment: so this is a pointer,
+/// and what is read is read once.
 #[inline(always)]
-fn filter_of(tracer: u32) -> Option<&'static TraceFilter> {
-    // SAFETY: the map's element; user space takes `until` back before it writes the rest.
-    maps::TRACE_FILTERS.get_ptr(tracer).map(|filter| unsafe { &*filter })
+fn filter_of(tracer: u32) -> Option<*const TraceFilter> {
+    maps::TRACE_FILTERS.get_ptr(tracer)
 }
 
-/// This CPU's counts of a tracer.
+/// This CPU's counts of a tracer, which user space reads meanwhile.
 #[inline(always)]
-fn counts_of(tracer: u32) -> Option<&'static mut TraceCounts> {
-    // SAFETY: as for `traced`.
-    maps::TRACE_COUNTS.get_ptr_mut(cpu() * TRACERS as u32 + tracer).map(|counts| unsafe { &mut *counts })
+fn counts_of(tracer: u32) -> Option<*mut TraceCounts> {
+    maps::TRACE_COUNTS.get_ptr_mut(cpu() * TRACERS as u32 + tracer)
+}
+
+/// Adds one to a count.
+///
+/// # Safety
+/// `count` is one of [`counts_of`].
+#[inline(always)]
+unsafe fn one_more(count: *mut u64) {
+    // SAFETY: the caller's promise; no other program run writes it.
+    unsafe { count.write_volatile(count.read_volatile() + 1) };
 }
 
 /// Step: who is to be shown the packet, in the lowest bits, and who will know it by the decision, from [`LATE`] on.
@@ -101,12 +111,11 @@ fn counts_of(tracer: u32) -> Option<&'static mut TraceCounts> {
 #[inline(never)]
 extern "C" fn trace_ask(ctx: *mut xdp_md, len: u32) -> u32 {
     let Some(traced) = traced() else { return 0 };
-    // SAFETY: this CPU's record.
-    let traced = unsafe { &mut *traced };
     let frame = frame(&context(ctx));
+    // SAFETY: this CPU's record, field by field.
     match parse_plain(&frame, len as usize) {
-        Ok(packet) => (traced.tuple, traced.is_plain) = (packet.tuple, 1),
-        Err(_) => traced.is_plain = 0,
+        Ok(packet) => unsafe { ((*traced).tuple, (*traced).is_plain) = (packet.tuple, 1) },
+        Err(_) => unsafe { (*traced).is_plain = 0 },
     }
     let now = clock::now();
     let mut wanted = 0;
@@ -122,16 +131,18 @@ extern "C" fn trace_ask(ctx: *mut xdp_md, len: u32) -> u32 {
 extern "C" fn trace_early(tracer: u32, now: u32) -> u32 {
     let Some(filter) = filter_of(tracer) else { return 0 };
     // SAFETY: an aligned word of a map.
-    if unsafe { (&raw const filter.until).read_volatile() } < now {
+    if unsafe { (&raw const (*filter).until).read_volatile() } < now {
         return 0;
     }
     let Some(traced) = traced() else { return 0 };
-    // SAFETY: this CPU's record.
-    let traced = unsafe { &*traced };
-    if traced.is_plain == 0 {
+    // SAFETY: this CPU's record, which nobody writes until this returns.
+    let (is_plain, tuple) = unsafe { ((*traced).is_plain, &(*traced).tuple) };
+    if is_plain == 0 {
         return 1 << LATE << (tracer & 7);
     }
-    if !filter.may_want(&traced.tuple) {
+    // SAFETY: the map's element, of integers only.
+    let filter = unsafe { filter.read_volatile() };
+    if !filter.may_want(tuple) {
         return 0;
     }
     if filter.flags & TraceFilter::LATE != 0 {
@@ -146,19 +157,28 @@ extern "C" fn trace_early(tracer: u32, now: u32) -> u32 {
 extern "C" fn trace_take(tracer: u32, now: u32) -> u32 {
     let (Some(filter), Some(counts)) = (filter_of(tracer), counts_of(tracer)) else { return 0 };
     let Some(budget) = maps::TRACE_BUDGETS.get_ptr_mut(tracer) else { return 0 };
-    if !counts.sample(filter.every) {
+    // SAFETY: elements of maps; nobody else writes these counts while somebody is shown packets.
+    let (every, rate, mut sum) = unsafe {
+        let (every, rate) = (&raw const (*filter).every, &raw const (*filter).rate);
+        (every.read_volatile(), rate.read_volatile(), counts.read_volatile())
+    };
+    let is_one = sum.sample(every);
+    // SAFETY: as above.
+    unsafe { counts.write_volatile(sum) };
+    if !is_one {
         return 0;
     }
     for _ in 0..TRIES {
         // SAFETY: an aligned word of a map.
         let word = unsafe { atomic::load(budget) };
-        let Some(after) = taken(word, filter.rate, now) else { break };
+        let Some(after) = taken(word, rate, now) else { break };
         // SAFETY: as above.
         if unsafe { atomic::swap(budget, word, after) } {
             return 1 << (tracer & 7);
         }
     }
-    counts.over_rate += 1;
+    // SAFETY: as above.
+    unsafe { one_more(&raw mut (*counts).over_rate) };
     0
 }
 
@@ -167,25 +187,26 @@ extern "C" fn trace_take(tracer: u32, now: u32) -> u32 {
 #[inline(never)]
 extern "C" fn trace_keep(ctx: *mut xdp_md, wanted: u32, len: u32) -> u32 {
     let Some(traced) = traced() else { return 0 };
-    // SAFETY: this CPU's record, field by field.
-    let (record, bytes) = unsafe { (&mut (*traced).record, (&raw mut (*traced).bytes).cast()) };
     let mut most = 0;
     for tracer in 0..TRACERS as u32 {
         if (wanted | wanted >> LATE) >> tracer & 1 != 0
             && let Some(filter) = filter_of(tracer)
-            && filter.keep > most
         {
-            most = filter.keep;
+            // SAFETY: an aligned word of a map.
+            let keep = unsafe { (&raw const (*filter).keep).read_volatile() };
+            most = if keep > most { keep } else { most };
         }
     }
-    // SAFETY: no arguments, no preconditions.
-    record.at = unsafe { bpf_ktime_get_ns() };
-    record.length_in = len;
-    record.ingress = context(ctx).ingress_ifindex() as u32;
-    record.cpu = cpu();
-    record.kept_in = load(ctx, bytes, if most < len { most } else { len });
-    // SAFETY: as above.
-    unsafe { (*traced).most = most };
+    // SAFETY: this CPU's record, field by field, and there is room for as many bytes.
+    unsafe {
+        let (record, bytes) = (&raw mut (*traced).record, (&raw mut (*traced).bytes).cast());
+        (*record).at = bpf_ktime_get_ns();
+        (*record).length_in = len;
+        (*record).ingress = context(ctx).ingress_ifindex() as u32;
+        (*record).cpu = cpu();
+        (*record).kept_in = load(ctx, bytes, if most < len { most } else { len });
+        (*traced).most = most;
+    }
     0
 }
 
@@ -207,10 +228,13 @@ fn load(ctx: *mut xdp_md, to: *mut u8, bytes: u32) -> u32 {
 #[inline(never)]
 extern "C" fn trace_tell(ctx: *mut xdp_md, wanted: u32, verdict: u32, len: u32) -> u32 {
     let Some(traced) = traced() else { return 0 };
-    // SAFETY: this CPU's record, field by field.
-    let (record, bytes, most) =
-        unsafe { (&mut (*traced).record, (&raw mut (*traced).bytes).cast::<u8>(), (*traced).most) };
-    (record.verdict, record.length_out) = (verdict, len);
+    // SAFETY: this CPU's record, field by field, here and below. Steps that are called look at it through pointers of their own.
+    let (record, bytes) = unsafe { (&raw mut (*traced).record, (&raw mut (*traced).bytes).cast::<u8>()) };
+    // SAFETY: as above.
+    let most = unsafe {
+        ((*record).verdict, (*record).length_out) = (verdict, len);
+        (*traced).most
+    };
     let mut tracers = wanted & EVERYBODY;
     if wanted >> LATE != 0 {
         tracers |= trace_late(wanted >> LATE);
@@ -218,8 +242,11 @@ extern "C" fn trace_tell(ctx: *mut xdp_md, wanted: u32, verdict: u32, len: u32) 
     if tracers == 0 {
         return 0;
     }
-    record.tracers = tracers;
-    let kept_in = opaque(record.kept_in as u64);
+    // SAFETY: as above.
+    let kept_in = unsafe {
+        (*record).tracers = tracers;
+        opaque((*record).kept_in as u64)
+    };
     if kept_in > TRACE_BYTES as u64 {
         return 0;
     }
@@ -236,17 +263,18 @@ extern "C" fn trace_tell(ctx: *mut xdp_md, wanted: u32, verdict: u32, len: u32) 
     if kept_out > TRACE_BYTES as u64 {
         return 0;
     }
-    record.kept_out = kept_out as u32;
+    // SAFETY: as above.
+    unsafe { (*record).kept_out = kept_out as u32 };
     let size = size_of::<TraceRecord>() as u64 + kept_in + kept_out;
-    let start = (&raw mut *record).cast();
     let ring = (&raw const maps::TRACES).cast_mut().cast();
     // SAFETY: the record and the bytes behind it are within the element.
-    if unsafe { bpf_ringbuf_output(ring, start, size, NO_WAKEUP) } != 0 {
+    if unsafe { bpf_ringbuf_output(ring, record.cast(), size, NO_WAKEUP) } != 0 {
         for tracer in 0..TRACERS as u32 {
             if tracers >> tracer & 1 != 0
                 && let Some(counts) = counts_of(tracer)
             {
-                counts.no_room += 1;
+                // SAFETY: counts of this CPU.
+                unsafe { one_more(&raw mut (*counts).no_room) };
             }
         }
     }
@@ -272,8 +300,8 @@ extern "C" fn trace_late(asked: u32) -> u32 {
 #[inline(never)]
 extern "C" fn trace_wants(tracer: u32) -> u32 {
     let (Some(filter), Some(traced)) = (filter_of(tracer), traced()) else { return 0 };
-    // SAFETY: this CPU's record.
-    let record = unsafe { &(*traced).record };
+    // SAFETY: this CPU's record, which nobody writes until this returns; and the map's element, of integers only.
+    let (record, filter) = unsafe { (&(*traced).record, filter.read_volatile()) };
     let tuple = &record.decision.tuple;
     let ends = if record.decision.side == Side::Backend as u8 {
         match reply::vip_of(record.decision.service) {

@@ -7,6 +7,7 @@ use aya::maps::MapData;
 use aya::programs::ProgramInfo;
 use lb_common::layout::{HostId, Slot, TraceCounts, TraceFilter, Tuple, VipFlags};
 use lb_common::reason::Reason;
+use lb_userspace::dataplane::{Dataplane, Tracing};
 use sluice_tests::packets::Packet;
 use sluice_tests::rig::{
     EVERYTHING, INGRESS, Rig, Setup, XDP_DROP, XDP_PASS, XDP_TX, l2, stay_on, two_cpus, words,
@@ -70,6 +71,22 @@ fn the_program_for_traffic_knows_nothing_of_it() {
     let of = |names: &[String]| names.iter().filter(|name| name.starts_with("TRACE")).count();
     assert_eq!((of(&plain), of(&whole)), (0, 0), "{plain:?} {whole:?}");
     assert_eq!(of(&traced), 5, "{traced:?}");
+}
+
+/// A config that is applied and taken back makes a load with the same options, and the program of the one before is not to be called any more.
+#[test]
+fn it_takes_the_place_of_the_very_program_that_it_was_made_beside() {
+    let mut rig = Rig::open(Rig::small());
+    let made = |rig: &mut Rig| {
+        let untraced = rig.dataplane.untraced().unwrap();
+        Tracing::load(&rig.dataplane.options, &untraced).unwrap()
+    };
+    let (late, tracing) = (made(&mut rig), made(&mut rig));
+    let mut again = Dataplane::open(rig.dataplane.options.clone()).unwrap();
+    assert_eq!(again.options, rig.dataplane.options);
+    assert!(!again.begin_tracing(late).unwrap() && again.tracing().is_none());
+    assert!(rig.dataplane.begin_tracing(tracing).unwrap() && rig.dataplane.tracing().is_some());
+    rig.dataplane.end_tracing().unwrap();
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! `sluice capture`: packets in and out, written for Wireshark with the decision about each.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, BufWriter, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
@@ -49,11 +50,20 @@ const EXAMPLES: &str = "  \
   sluice capture -w - tcp --client 198.51.100.7 | tshark -r - -T fields -e frame.comment";
 
 pub fn run(global: &Global, args: &CaptureArgs) -> Result<(), Failure> {
+    let request = args.which.request(args.rate, args.snaplen);
+    super::block_on(follow(&global.client(), &args.which, &request, || writer(args)))
+}
+
+/// Begins the file, which loses what it had.
+fn writer(args: &CaptureArgs) -> Result<Writer, Failure> {
     let name = args.file.display().to_string();
     let file: Box<dyn Write> = if args.file == Path::new("-") {
         Box::new(io::stdout())
     } else {
-        Box::new(File::create(&args.file).with_context(|| format!("cannot write {name}"))?)
+        let mut options = OpenOptions::new();
+        // What users sent is not for everybody.
+        options.write(true).create(true).truncate(true).mode(0o600);
+        Box::new(options.open(&args.file).with_context(|| format!("cannot write {name}"))?)
     };
     let mut writer = Writer {
         capture: Capture::begin(BufWriter::new(file), args.snaplen).map_err(|error| failed(&name, error))?,
@@ -62,8 +72,7 @@ pub fn run(global: &Global, args: &CaptureArgs) -> Result<(), Failure> {
     };
     // A reader of a pipe waits for it.
     writer.flush()?;
-    let request = args.which.request(args.rate, args.snaplen);
-    super::block_on(follow(&global.client(), &args.which, &request, &mut writer))
+    Ok(writer)
 }
 
 struct Writer {

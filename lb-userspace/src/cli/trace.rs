@@ -36,8 +36,9 @@ const EXAMPLES: &str = "  \
 
 pub fn run(global: &Global, args: &TraceArgs) -> Result<(), Failure> {
     let request = args.which.request(args.rate, 0);
-    let mut printer = Printer { is_json: args.json, lines: Lines::new(Style::stdout()), out: Out::stdout() };
-    super::block_on(follow(&global.client(), &args.which, &request, &mut printer))
+    let printer =
+        || Ok(Printer { is_json: args.json, lines: Lines::new(Style::stdout()), out: Out::stdout() });
+    super::block_on(follow(&global.client(), &args.which, &request, printer))
 }
 
 struct Printer {

@@ -14,13 +14,17 @@ use super::terminal::Style;
 use super::{Exit, Failure, duration_arg};
 use crate::api::client::{Client, MessageStream};
 use crate::api::types::{
-    PacketVerdict, TraceCounted, TraceMessage, TraceProtocol, TraceRequest, TracedPacket,
+    PacketVerdict, TraceCounted, TraceEnd, TraceEnded, TraceMessage, TraceProtocol, TraceRequest,
+    TracedPacket,
 };
+use crate::trace::LONGEST;
 
 /// Time between two complaints about packets that are not shown.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long the last counts are waited for.
 const LAST: Duration = Duration::from_secs(2);
+/// Seconds beyond the time that was asked for in which this command ends it by itself, with its counts.
+const BEYOND: u64 = 10;
 
 #[derive(Debug, Clone, Args)]
 pub struct WhichArgs {
@@ -73,11 +77,16 @@ impl WhichArgs {
             sample: self.sample,
             rate: Some(rate),
             bytes: (bytes != 0).then_some(bytes),
-            lasting: None,
+            lasting: self.lasting.map(beyond).filter(|seconds| *seconds <= LONGEST),
             by: self.by.clone(),
             reason: None,
         }
     }
+}
+
+/// Seconds after which the daemon ends it, whatever has become of this command.
+fn beyond(lasting: Duration) -> u64 {
+    lasting.as_secs().saturating_add(BEYOND)
 }
 
 /// What a verb does with packets.
@@ -89,18 +98,19 @@ pub trait Taker {
     fn end(&mut self, counted: &TraceCounted) -> Result<(), Failure>;
 }
 
-/// Packets as they come, until the end that was asked for or Ctrl-C.
-pub async fn follow(
+/// Packets as they come, until the end that was asked for or Ctrl-C. Who takes them is made once the daemon has agreed.
+pub async fn follow<T: Taker>(
     client: &Client,
     which: &WhichArgs,
     request: &TraceRequest,
-    taker: &mut impl Taker,
+    begin: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<(), Failure> {
     let mut signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
     let [interrupt, terminate] = &mut signals;
     let interrupt = interrupt.as_mut().map_err(|error| anyhow!("cannot watch for Ctrl-C: {error}"))?;
     let terminate = terminate.as_mut().map_err(|error| anyhow!("cannot watch for SIGTERM: {error}"))?;
     let mut stream = client.trace(request).await?;
+    let taker = &mut begin()?;
     let deadline = which.lasting.map(|lasting| Instant::now() + lasting);
     let mut progress = Progress::new();
     // What came before something broke is worth as much.
@@ -112,7 +122,12 @@ pub async fn follow(
     progress.end()?;
     match ended? {
         Ended::Asked | Ended::Closed => Ok(()),
-        Ended::ByDaemon => Err(Failure::new(Exit::Unreachable, anyhow!("the daemon has ended"))),
+        Ended::ByDaemon(None) => Err(Failure::new(Exit::Unreachable, anyhow!("the daemon has ended"))),
+        Ended::ByDaemon(Some(ended)) => match ended.why {
+            TraceEnd::Over => Ok(()),
+            TraceEnd::Stopping => Err(Failure::new(Exit::Unreachable, anyhow!(ended.words))),
+            TraceEnd::Failed => Err(Failure::new(Exit::Failed, anyhow!(ended.words))),
+        },
     }
 }
 
@@ -121,7 +136,8 @@ enum Ended {
     Asked,
     /// Nobody takes packets any more.
     Closed,
-    ByDaemon,
+    /// With its last word, if there was time for one.
+    ByDaemon(Option<TraceEnded>),
 }
 
 async fn read(
@@ -147,7 +163,8 @@ async fn read(
             _ = terminate.recv() => return Ok(Ended::Asked),
         };
         match message {
-            None => return Ok(Ended::ByDaemon),
+            None => return Ok(Ended::ByDaemon(None)),
+            Some(TraceMessage::Ended(ended)) => return Ok(Ended::ByDaemon(Some(ended))),
             Some(TraceMessage::Counts(counted)) => progress.count(counted)?,
             Some(TraceMessage::Packet(packet)) => {
                 progress.taken += 1;
@@ -211,9 +228,13 @@ impl Progress {
             // The next may have been on their way.
             let mut left = 2;
             while let Ok(Some(message)) = stream.next().await {
-                if let TraceMessage::Counts(counted) = message {
-                    self.counted = counted;
-                    left -= 1;
+                match message {
+                    TraceMessage::Packet(_) => {}
+                    TraceMessage::Counts(counted) => {
+                        self.counted = counted;
+                        left -= 1;
+                    }
+                    TraceMessage::Ended(_) => return,
                 }
                 if left == 0 {
                     return;

@@ -44,6 +44,8 @@ use surroundings::Surroundings;
 
 /// How long the daemon's end waits for the hooks of what happened last.
 const HOOKS_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the last word to those who trace may take.
+const TRACERS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where an instance keeps its journal.
 const STATE: &str = "/var/lib/sluice";
@@ -150,6 +152,8 @@ async fn serve(
             _ = interrupt.recv() => log::info!("SIGINT: the daemon ends, forwarding goes on"),
         }
         supervisor.stopping();
+        // Who traces hears why it ends, unless somebody just begins to, which takes its time.
+        let _ = tokio::time::timeout(TRACERS_PATIENCE, teller.tracers().stop(&teller)).await;
         // Streams of events end with it, and so can the server.
         if teller.ask(Engine::stopping).await.is_err() {
             teller.events().close();

@@ -48,7 +48,7 @@ pub use sizes::Sizes;
 pub use sweep::{ResetPin, SweepInput, Swept};
 pub use sys::{grace_period, monotonic_seconds, within_second};
 pub use tables::{Audience, BackendTable, ClientTable, ServiceTable, Tables, Vip, VipKey};
-pub use tracing::{Packets, Traced, Tracing, Untraced};
+pub use tracing::{Counts, Packets, Traced, Tracing, Untraced};
 #[doc(hidden)]
 pub use upgrade::Transition;
 pub use upgrade::{Rehearsal, Treatment, rehearse};

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use aya::Ebpf;
@@ -25,8 +26,10 @@ pub struct Tracing {
     ebpf: Ebpf,
     pub(super) programs: Programs,
     options: Options,
+    /// Number of the program that it hands packets to.
+    untraced: u32,
     filters: Mapped<TraceFilter>,
-    counts: Mapped<TraceCounts>,
+    counts: Counts,
     ring: Option<RingBuf<MapData>>,
 }
 
@@ -36,6 +39,8 @@ const ANSWERS: &str = "ANSWERS";
 /// What the program that traces takes from the one for traffic.
 pub struct Untraced {
     program: OwnedFd,
+    /// The kernel's number of it, which no other gets.
+    number: u32,
     /// Where [`ANSWERS`] is pinned for as long as this is there, in a folder of its own.
     answers: PathBuf,
 }
@@ -70,14 +75,11 @@ impl Tracing {
         let programs = Programs::load_tracing(&mut ebpf, options, untraced.program.as_fd())?;
         let filters = mapped(&mut ebpf, "TRACE_FILTERS", TRACERS as u32)?;
         let counts = mapped(&mut ebpf, "TRACE_COUNTS", TRACERS as u32 * possible_cpus()?)?;
+        let counts = Counts(Arc::new(counts));
         let ring = ebpf.take_map("TRACES").ok_or(Error::Missing("TRACES"))?;
         let ring = Some(RingBuf::try_from(ring).map_err(Error::map("TRACES"))?);
-        Ok(Tracing { ebpf, programs, options: options.clone(), filters, counts, ring })
-    }
-
-    /// Whether it decides as a data path with these options does.
-    pub fn is_of(&self, options: &Options) -> bool {
-        self.options == *options
+        let (options, untraced) = (options.clone(), untraced.number);
+        Ok(Tracing { ebpf, programs, options, untraced, filters, counts, ring })
     }
 
     /// The program; for who wants to know how large it is, or tries packets on it.
@@ -93,9 +95,7 @@ impl Tracing {
     /// Shows a tracer what it asks for, up to a second of the data path's clock. Its counts begin anew.
     pub fn show(&self, tracer: usize, filter: &TraceFilter) -> Result<(), Error> {
         self.hide(tracer)?;
-        for index in (0..self.counts.len()).skip(tracer).step_by(TRACERS) {
-            self.counts.set(index, TraceCounts::default());
-        }
+        self.counts.begin_anew(tracer);
         self.change(tracer, filter)
     }
 
@@ -129,10 +129,27 @@ impl Tracing {
         self.filters.get(tracer as u32)
     }
 
-    /// What became of the packets that a tracer wanted to see, on all CPUs.
-    pub fn counts(&self, tracer: usize) -> TraceCounts {
-        let of_each =
-            (0..self.counts.len()).skip(tracer).step_by(TRACERS).map(|index| self.counts.get(index));
+    /// What became of the packets that tracers wanted to see; for who wants to know it still when this is gone.
+    pub fn counts(&self) -> Counts {
+        self.counts.clone()
+    }
+}
+
+/// What became of the packets that tracers wanted to see. Clones are the same.
+#[derive(Clone)]
+pub struct Counts(Arc<Mapped<TraceCounts>>);
+
+impl Counts {
+    /// From nothing, for a tracer who is shown nothing at this moment.
+    pub fn begin_anew(&self, tracer: usize) {
+        for index in (0..self.0.len()).skip(tracer).step_by(TRACERS) {
+            self.0.set(index, TraceCounts::default());
+        }
+    }
+
+    /// Of one tracer, on all CPUs.
+    pub fn of(&self, tracer: usize) -> TraceCounts {
+        let of_each = (0..self.0.len()).skip(tracer).step_by(TRACERS).map(|index| self.0.get(index));
         of_each.fold(TraceCounts::default(), |sum, more| TraceCounts {
             wanted: sum.wanted + more.wanted,
             sampled: sum.sampled + more.sampled,
@@ -192,8 +209,9 @@ fn mapped<T: aya::Pod>(ebpf: &mut Ebpf, name: &'static str, len: u32) -> Result<
 impl Dataplane {
     /// The program that packets go by while nobody traces, for a load that does; one at a time.
     pub fn untraced(&mut self) -> Result<Untraced, Error> {
-        let (program, folder) = (self.untraced_program()?, self.paths.tracing());
-        let untraced = Untraced { program, answers: folder.join(ANSWERS) };
+        let (program, number, folder) =
+            (self.untraced_program()?, self.program()?.info()?.id(), self.paths.tracing());
+        let untraced = Untraced { program, number, answers: folder.join(ANSWERS) };
         let path = &untraced.answers;
         let pinned = path.try_exists().map_err(Error::path(path))?;
         if pinned {
@@ -213,11 +231,16 @@ impl Dataplane {
         fd.map_err(|source| Error::Syscall { call: "dup of a program", source })
     }
 
-    /// From now on packets go by the program that traces: each interface has the one or the other at any moment.
+    /// From now on packets go by the program that traces: each interface has the one or the other at any moment. `false`: it was made beside
+    /// another load than this one, though that may have had the same options, and nothing is done. What that one calls for packets that
+    /// are not plain goes with it, so nobody may hand it packets any more.
     ///
     /// # Errors
     /// An interface does not take it: then all have what they had.
-    pub fn begin_tracing(&mut self, mut tracing: Tracing) -> Result<(), Error> {
+    pub fn begin_tracing(&mut self, mut tracing: Tracing) -> Result<bool, Error> {
+        if tracing.untraced != self.program()?.info()?.id() {
+            return Ok(false);
+        }
         let program = tracing.program()?.fd()?.as_fd().try_clone_to_owned();
         let program = program.map_err(|source| Error::Syscall { call: "dup of a program", source })?;
         tracing.programs.keep(&self.paths, program.as_fd())?;
@@ -225,10 +248,10 @@ impl Dataplane {
             tracing.programs.forget()?;
             return Err(error);
         }
-        match self.tracing.replace(tracing) {
-            Some(before) => before.programs.forget(),
-            None => Ok(()),
+        if let Some(before) = self.tracing.replace(tracing) {
+            before.programs.forget()?;
         }
+        Ok(true)
     }
 
     /// From now on packets go by the program for traffic again.

@@ -34,6 +34,10 @@ pub enum NoGround {
     NoInterface { name: String, attached: Vec<String> },
     #[error("another version's data path is being taken over: ask again in a moment")]
     TakingOver,
+    #[error(
+        "the last config has failed, and the one before is not in force again yet: ask again in a moment"
+    )]
+    OnTheWayBack,
 }
 
 impl Engine {

@@ -30,6 +30,7 @@ mod maintain;
 mod metrics;
 mod numbers;
 mod opers;
+mod outlet;
 mod over;
 mod own;
 mod passive;
@@ -74,13 +75,14 @@ pub use health_report::tested;
 pub use itself::{Announcer, interface_of_vips};
 pub use listing::{MemberShare, RingShares};
 pub use maintain::RunVerb;
+pub use outlet::Messages;
 pub use progress::{BLOCKERS, MOST_BLOCKERS};
 #[doc(hidden)]
 pub use progress::{Watched, look};
 pub use start::{Start, Text, by_phase, data_path_key, options};
 pub use tracers::{NoTrace, Tracers};
 
-use crate::api::types;
+use crate::api::types::{self, TracerStatus};
 use crate::dataplane::{Attached, BackendTable, Dataplane, Swept};
 use crate::drain::{State, Target};
 use crate::journal::Journal;
@@ -177,6 +179,8 @@ pub struct Engine {
     itself: Itself,
     maintenance: Maintenance,
     shifts: Shifts,
+    /// Those who are shown packets, by number.
+    tracers: BTreeMap<usize, TracerStatus>,
     /// The daemon ends; what goes on goes on without it.
     is_stopping: bool,
     house: House,

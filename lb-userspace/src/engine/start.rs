@@ -123,6 +123,7 @@ impl Start {
             itself: Itself::default(),
             maintenance: Maintenance::default(),
             shifts: Shifts::default(),
+            tracers: BTreeMap::new(),
             is_stopping: false,
             house: House::default(),
             clock,

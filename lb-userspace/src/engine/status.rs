@@ -67,6 +67,7 @@ impl Engine {
             services,
             hosts,
             drains_of_clients,
+            tracers: self.tracers.values().cloned().collect(),
             flow_table: self.flow_table(),
             path_errors: self.relay.as_ref().map(|relay| PathErrors::from(&*relay.counts)),
             reasons: reasons.map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),

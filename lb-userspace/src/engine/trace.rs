@@ -1,12 +1,12 @@
 //! The engine's part of tracing: it puts the program that traces in the place of the other and back, tells that one what somebody asks for,
 //! and gives packets their names.
 
-use lb_common::layout::{FEATURE_NAT, HostId, TraceCounts};
+use lb_common::layout::{FEATURE_NAT, HostId};
 use nix::time::{ClockId, clock_gettime};
 
 use super::explain::NoGround;
 use super::{Engine, Error};
-use crate::api::types::{Happening, TraceRequest, TracedPacket};
+use crate::api::types::{Happening, TraceRequest, TracedPacket, TracerStatus};
 use crate::dataplane::{Options, Traced, Tracing, Untraced};
 use crate::trace::{Asked, Known, Refused, ServiceEnds, in_words, told};
 
@@ -22,8 +22,7 @@ pub struct TraceGround {
 
 /// Where tracing stands.
 pub enum Standing {
-    /// What became of the packets that each tracer wanted, in the order in which they were asked about.
-    Goes(Vec<TraceCounts>),
+    Goes,
     /// Another config has brought a program of its own.
     Replaced,
     /// The daemon ends.
@@ -36,6 +35,9 @@ impl Engine {
         if self.dataplane.is_taking_over() {
             return Ok(Err(NoGround::TakingOver));
         }
+        if self.in_force.way_back.is_open() {
+            return Ok(Err(NoGround::OnTheWayBack));
+        }
         if self.attached.is_empty() {
             return Ok(Err(NoGround::NothingAttached));
         }
@@ -45,10 +47,11 @@ impl Engine {
 
     /// Puts the program that traces in the place of the other. `false`: the other is not the one any more that this was made beside.
     pub fn begin_tracing(&mut self, tracing: Tracing) -> Result<bool, Error> {
-        if self.is_stopping || !tracing.is_of(&self.dataplane.options) {
+        // What is attached now may not be what is to stay.
+        let is_moving = self.dataplane.is_taking_over() || self.in_force.way_back.is_open();
+        if self.is_stopping || is_moving || !self.dataplane.begin_tracing(tracing)? {
             return Ok(false);
         }
-        self.dataplane.begin_tracing(tracing)?;
         log::info!("the program that traces is attached");
         Ok(true)
     }
@@ -69,6 +72,11 @@ impl Engine {
         }
     }
 
+    /// Whether there is what somebody asks for.
+    pub fn can_show(&self, asked: &Asked) -> Result<(), Refused> {
+        asked.filter(&Site(self)).map(drop)
+    }
+
     /// Shows a tracer what it asks for, from now on.
     pub fn show(&mut self, tracer: usize, asked: &Asked) -> Result<Result<(), Refused>, Error> {
         let mut filter = match asked.filter(&Site(self)) {
@@ -82,11 +90,12 @@ impl Engine {
         Ok(Ok(()))
     }
 
-    /// Shows a tracer nothing any more, and tells what became of the packets that it wanted.
-    pub fn hide(&mut self, tracer: usize) -> Result<TraceCounts, Error> {
-        let Some(tracing) = self.dataplane.tracing() else { return Ok(TraceCounts::default()) };
-        tracing.hide(tracer)?;
-        Ok(tracing.counts(tracer))
+    /// Shows a tracer nothing any more.
+    pub fn hide(&mut self, tracer: usize) -> Result<(), Error> {
+        match self.dataplane.tracing() {
+            Some(tracing) => Ok(tracing.hide(tracer)?),
+            None => Ok(()),
+        }
     }
 
     /// Goes on showing tracers what they ask for, which may mean something else by now.
@@ -110,25 +119,41 @@ impl Engine {
                 Err(_) => tracing.go_on(*tracer, until),
             }
         }
-        Ok(Standing::Goes(tracers.iter().map(|(tracer, _)| tracing.counts(*tracer)).collect()))
+        Ok(Standing::Goes)
     }
 
-    /// Packets by name, each with as many bytes of its frames as `bytes` says.
-    pub fn traced(&self, packets: &[(Traced, usize)]) -> Vec<TracedPacket> {
+    /// Packets by name. To write their frames down is no work for this thread.
+    pub fn traced(&self, packets: Vec<Traced>) -> Vec<(Traced, TracedPacket)> {
         let (names, boot) = (self.names(), boot());
-        packets.iter().map(|(traced, bytes)| told(traced, boot, *bytes, &names)).collect()
+        let packets = packets.into_iter();
+        let named = packets.map(|traced| {
+            let told = told(&traced, boot, &names);
+            (traced, told)
+        });
+        named.collect()
     }
 
     /// Tells that somebody is shown packets.
-    pub fn tell_of_trace(&self, request: &TraceRequest, by: &str) {
+    pub fn tell_of_trace(&mut self, tracer: usize, request: &TraceRequest, by: &str) {
         let (filter, reason) = (in_words(request), request.reason.clone());
         log::info!("{by} traces {filter}");
         let bytes = request.bytes.unwrap_or(0);
+        let since = self.clock.now();
+        let status =
+            TracerStatus { by: by.to_owned(), reason: reason.clone(), filter: filter.clone(), bytes, since };
+        self.tracers.insert(tracer, status);
         self.tell(Happening::TraceBegan { by: by.to_owned(), reason, filter, bytes });
     }
 
     /// Tells that somebody is shown no packets any more.
-    pub fn tell_of_trace_end(&self, request: &TraceRequest, by: &str, (shown, wanted): (u64, u64)) {
+    pub fn tell_of_trace_end(
+        &mut self,
+        tracer: usize,
+        request: &TraceRequest,
+        by: &str,
+        (shown, wanted): (u64, u64),
+    ) {
+        self.tracers.remove(&tracer);
         let (filter, reason) = (in_words(request), request.reason.clone());
         log::info!("{by} does not trace {filter} any more: {shown} of {wanted} packets were shown");
         self.tell(Happening::TraceEnded { by: by.to_owned(), reason, filter, shown, wanted });

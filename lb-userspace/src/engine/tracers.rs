@@ -5,25 +5,31 @@ use std::time::Duration;
 
 use lb_common::layout::{TRACERS, TraceCounts};
 use nix::time::{ClockId, clock_gettime};
-use tokio::sync::{Mutex, MutexGuard, mpsc};
-use tokio::time::MissedTickBehavior;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::explain::NoGround;
 use super::handle::Ending;
+use super::outlet::Outlet;
 use super::trace::{Standing, TraceGround};
-use super::{Engine, Error, Handle};
-use crate::api::types::{TraceCounted, TraceMessage, TraceRequest};
-use crate::dataplane::{self, Packets, Traced, Tracing};
-use crate::trace::{Asked, Refused};
+use super::{Engine, Error, Handle, Messages};
+use crate::api::types::{TraceCounted, TraceEnd, TraceEnded, TraceMessage, TraceRequest, TracedPacket};
+use crate::dataplane::{self, Counts, Packets, Traced, Tracing};
+use crate::seldom::Seldom;
+use crate::trace::{Asked, Refused, with_frames};
 
 /// How often the ring is looked into.
 const LOOK: Duration = Duration::from_millis(50);
-/// Looks between two that also tell counts, and see who has gone.
-const LOOKS_A_COUNT: u32 = 10;
+/// How often counts are told, and it is seen who has gone.
+const CARE: Duration = Duration::from_millis(500);
 /// Packets that are given names at once: the engine has other work.
 const AT_ONCE: usize = 256;
-/// Messages that a reader may be behind.
-const BEHIND: usize = 2048;
+/// So many times at each look: twice what all tracers together may be shown meanwhile. However many come, others have their turn.
+const BATCHES: usize = 16;
+/// Bytes that a packet takes beside its frames' digits: names, and the parts of the decision.
+const BESIDE_FRAMES: usize = 2048;
+/// Bytes of counts.
+const OF_COUNTS: usize = 256;
 /// Loads for a data path that is replaced meanwhile.
 const TRIES: u32 = 3;
 
@@ -34,8 +40,16 @@ pub struct Tracers(Arc<Mutex<Desk>>);
 #[derive(Default)]
 struct Desk {
     seats: [Option<Seat>; TRACERS],
-    /// The task is there, and the program that traces is attached.
-    is_running: bool,
+    /// Of the program that traces; there while it is attached, and the task.
+    source: Option<Source>,
+    /// The daemon ends.
+    is_over: bool,
+}
+
+/// What a load that traces tells. It can be read to its end when another has taken the load's place.
+struct Source {
+    packets: Packets,
+    counts: Counts,
 }
 
 /// One who traces.
@@ -45,8 +59,10 @@ struct Seat {
     by: String,
     /// Nanoseconds of `CLOCK_MONOTONIC`: packets from before are not its own.
     since: u64,
-    to: mpsc::Sender<TraceMessage>,
-    /// Of a load that was replaced.
+    /// When its time is over, whether anybody reads or not.
+    end: Option<Instant>,
+    to: Outlet,
+    /// Of loads that were replaced.
     before: TraceCounts,
     counted: TraceCounted,
 }
@@ -73,124 +89,124 @@ pub enum NoTrace {
 }
 
 impl Tracers {
-    /// Shows somebody what is asked for, until they stop listening.
+    /// Shows somebody what is asked for, until they stop listening or their time is over.
     pub async fn join(
         &self,
         engine: &Handle,
         request: TraceRequest,
         by: String,
-    ) -> Result<mpsc::Receiver<TraceMessage>, NoTrace> {
+    ) -> Result<Messages, NoTrace> {
         let asked = Asked::of(&request)?;
-        let (to, messages) = mpsc::channel(BEHIND);
+        let (to, messages) = Outlet::open();
         // Not by the one who asks, who may go away at any moment and leave things half done.
         let (tracers, engine) = (self.clone(), engine.clone());
         let seated = tokio::spawn(async move {
             let mut desk = tracers.0.lock().await;
+            if desk.is_over {
+                return Err(Ending.into());
+            }
             let Some(tracer) = desk.seats.iter().position(Option::is_none) else { return Err(NoTrace::Full) };
-            if !desk.is_running {
-                let packets = begin(&engine).await?;
-                desk.is_running = true;
-                tokio::spawn(tracers.clone().serve(engine.clone(), packets));
+            // Before a program is loaded for it.
+            let what = asked.clone();
+            engine.ask(move |engine| engine.can_show(&what)).await??;
+            match &desk.source {
+                // What it has counted for who had the seat before; the program does the same if it is still attached.
+                Some(source) => source.counts.begin_anew(tracer),
+                None => {
+                    desk.source = Some(begin(&engine).await?);
+                    tokio::spawn(tracers.clone().serve(engine.clone()));
+                }
             }
             let (what, whose, since) = (asked.clone(), (request.clone(), by.clone()), monotonic());
             let shown = move |engine: &mut Engine| {
                 let shown = engine.show(tracer, &what)?;
                 if shown.is_ok() {
-                    engine.tell_of_trace(&whose.0, &whose.1);
+                    engine.tell_of_trace(tracer, &whose.0, &whose.1);
                 }
                 Ok::<_, Error>(shown)
             };
             // If that fails, the task finds that nobody has a seat.
             engine.ask(shown).await???;
-            let counted = TraceCounted::default();
-            // There is room for the first.
-            let _ = to.try_send(TraceMessage::Counts(counted));
-            desk.seats[tracer] =
-                Some(Seat { request, asked, by, since, to, before: TraceCounts::default(), counted });
+            let (before, counted) = (TraceCounts::default(), TraceCounted::default());
+            let end = request.lasting.map(|lasting| Instant::now() + Duration::from_secs(lasting));
+            let seat = Seat { request, asked, by, since, end, to, before, counted };
+            seat.tell_counts();
+            desk.seats[tracer] = Some(seat);
             Ok(())
         });
         seated.await??;
         Ok(messages)
     }
 
+    /// The daemon ends: those who trace are told, and nobody begins any more.
+    pub async fn stop(&self, engine: &Handle) {
+        let mut desk = self.0.lock().await;
+        desk.is_over = true;
+        bring(&mut desk, engine).await;
+        dismiss(&mut desk, engine, TraceEnd::Stopping, "the daemon ends").await;
+    }
+
     /// Brings those who trace what the data path shows, until nobody does.
-    async fn serve(self, engine: Handle, mut packets: Packets) {
+    async fn serve(self, engine: Handle) {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut looks = 0;
+        let (mut cared, mut seldom) = (Instant::now(), Seldom::default());
         loop {
             ticks.tick().await;
-            self.bring(&engine, &mut packets).await;
-            looks += 1;
-            if looks % LOOKS_A_COUNT != 0 {
+            let mut desk = self.0.lock().await;
+            bring(&mut desk, &engine).await;
+            let now = Instant::now();
+            let is_any_over = desk.seats.iter().flatten().any(|seat| seat.is_over(now));
+            if !is_any_over && now.duration_since(cared) < CARE {
                 continue;
             }
-            let mut desk = self.0.lock().await;
-            leave(&mut desk, &engine).await;
-            match go_on(&mut desk, &engine, &mut packets).await {
+            cared = now;
+            take_leave(&mut desk, &engine, now).await;
+            match go_on(&mut desk, &engine).await {
                 Ok(true) => {}
-                Ok(false) | Err(NoTrace::Ending(_)) => return desk.is_running = false,
+                Ok(false) => return desk.source = None,
+                Err(NoTrace::Ending(_)) => {
+                    dismiss(&mut desk, &engine, TraceEnd::Stopping, "the daemon ends").await;
+                    return desk.source = None;
+                }
                 Err(error) => {
-                    log::error!("tracing ends: {error}");
-                    // Their readers see the end.
-                    desk.seats = Default::default();
+                    let words = format!("packets cannot be shown any more: {error}");
+                    seldom.error(&words);
+                    dismiss(&mut desk, &engine, TraceEnd::Failed, &words).await;
                 }
-            }
-        }
-    }
-
-    /// What has come since the last look, to whom it is for.
-    async fn bring(&self, engine: &Handle, packets: &mut Packets) {
-        loop {
-            let found: Vec<Traced> = packets.by_ref().take(AT_ONCE).collect();
-            if found.is_empty() {
-                return;
-            }
-            let is_all = found.len() < AT_ONCE;
-            let mut desk = self.0.lock().await;
-            let with_bytes: Vec<_> = found.into_iter().map(|traced| with_bytes(&desk, traced)).collect();
-            let tracers: Vec<_> = with_bytes.iter().map(|(traced, _)| traced.record).collect();
-            let Ok(told) = engine.ask(move |engine| engine.traced(&with_bytes)).await else { return };
-            for (record, packet) in tracers.into_iter().zip(told) {
-                for (tracer, seat) in desk.seats.iter_mut().enumerate() {
-                    let Some(seat) = seat else { continue };
-                    if record.tracers >> tracer & 1 == 0 || record.at < seat.since {
-                        continue;
-                    }
-                    let mut packet = packet.clone();
-                    cut(&mut packet.frame_in, seat.asked.bytes);
-                    cut(&mut packet.told.frame_out, seat.asked.bytes);
-                    match seat.to.try_send(TraceMessage::Packet(Box::new(packet))) {
-                        Ok(()) => seat.counted.shown += 1,
-                        Err(_) => seat.counted.too_slow += 1,
-                    }
-                }
-            }
-            if is_all {
-                return;
             }
         }
     }
 }
 
-/// A packet, and how many bytes of its frames somebody wants.
-fn with_bytes(desk: &Desk, traced: Traced) -> (Traced, usize) {
-    let seats = desk.seats.iter().enumerate().filter(|(tracer, _)| traced.record.tracers >> tracer & 1 != 0);
-    let bytes = seats.filter_map(|(_, seat)| Some(seat.as_ref()?.asked.bytes)).max().unwrap_or(0);
-    (traced, bytes as usize)
-}
-
-/// Hexadecimal digits of so many bytes at most; none of no bytes.
-fn cut(frame: &mut Option<String>, bytes: u32) {
-    match frame {
-        Some(_) if bytes == 0 => *frame = None,
-        Some(digits) => digits.truncate(2 * bytes as usize),
-        None => {}
+/// What has come since the last look, to whom it is for.
+async fn bring(desk: &mut Desk, engine: &Handle) {
+    for _ in 0..BATCHES {
+        let Some(source) = &mut desk.source else { return };
+        let found: Vec<Traced> = source.packets.by_ref().take(AT_ONCE).collect();
+        let is_all = found.len() < AT_ONCE;
+        if found.is_empty() {
+            return;
+        }
+        let Ok(told) = engine.ask(move |engine| engine.traced(found)).await else { return };
+        for (traced, packet) in &told {
+            for (tracer, seat) in desk.seats.iter_mut().enumerate() {
+                let is_its_own = |seat: &&mut Seat| {
+                    traced.record.tracers >> tracer & 1 != 0 && traced.record.at >= seat.since
+                };
+                if let Some(seat) = seat.as_mut().filter(is_its_own) {
+                    seat.show(traced, packet);
+                }
+            }
+        }
+        if is_all {
+            return;
+        }
     }
 }
 
 /// Loads the program that traces and has it attached.
-async fn begin(engine: &Handle) -> Result<Packets, NoTrace> {
+async fn begin(engine: &Handle) -> Result<Source, NoTrace> {
     for _ in 0..TRIES {
         let ground = engine.ask(Engine::trace_ground).await???;
         // That takes some tenths of a second, in which the engine goes on.
@@ -200,35 +216,62 @@ async fn begin(engine: &Handle) -> Result<Packets, NoTrace> {
         };
         let mut tracing = tokio::task::spawn_blocking(load).await??;
         let Some(packets) = tracing.take_packets() else { continue };
+        let counts = tracing.counts();
         if engine.ask(move |engine| engine.begin_tracing(tracing)).await?? {
-            return Ok(packets);
+            return Ok(Source { packets, counts });
         }
     }
     Err(NoTrace::Replaced)
 }
 
-/// Takes leave of those who do not listen any more.
-async fn leave(desk: &mut MutexGuard<'_, Desk>, engine: &Handle) {
-    for tracer in 0..TRACERS {
-        if desk.seats[tracer].as_ref().is_none_or(|seat| !seat.to.is_closed()) {
-            continue;
-        }
-        let Some(Seat { request, by, counted, before, .. }) = desk.seats[tracer].take() else { continue };
-        let left = move |engine: &mut Engine| {
-            let counts = engine.hide(tracer).unwrap_or_default();
-            engine.tell_of_trace_end(&request, &by, (counted.shown, before.wanted + counts.wanted));
-        };
-        // An engine that has ended shows nothing.
-        let _ = engine.ask(left).await;
+/// Takes leave of those who have gone, and of those whose time is over.
+async fn take_leave(desk: &mut Desk, engine: &Handle, now: Instant) {
+    let those = |desk: &Desk, is_meant: &dyn Fn(&Seat) -> bool| -> Vec<usize> {
+        (0..TRACERS).filter(|tracer| desk.seats[*tracer].as_ref().is_some_and(is_meant)).collect()
+    };
+    let gone = those(desk, &|seat| seat.to.is_closed());
+    for tracer in gone {
+        leave(desk, engine, tracer, None).await;
+    }
+    let over = those(desk, &|seat| seat.is_over(now));
+    if over.is_empty() {
+        return;
+    }
+    // First nothing more is counted, then what has come is brought: so the sum is right.
+    let hidden = over.clone();
+    let _ = engine.ask(move |engine| hidden.iter().try_for_each(|tracer| engine.hide(*tracer))).await;
+    bring(desk, engine).await;
+    for tracer in over {
+        leave(desk, engine, tracer, Some((TraceEnd::Over, "the time that was asked for is over"))).await;
     }
 }
 
+/// Takes leave of all.
+async fn dismiss(desk: &mut Desk, engine: &Handle, why: TraceEnd, words: &str) {
+    for tracer in 0..TRACERS {
+        leave(desk, engine, tracer, Some((why, words))).await;
+    }
+}
+
+/// Takes leave of one, with a last word if it is not gone.
+async fn leave(desk: &mut Desk, engine: &Handle, tracer: usize, word: Option<(TraceEnd, &str)>) {
+    let Some(mut seat) = desk.seats[tracer].take() else { return };
+    // An engine that has ended shows nothing.
+    let _ = engine.ask(move |engine| engine.hide(tracer)).await;
+    if let Some(source) = &desk.source {
+        seat.count(source.counts.of(tracer));
+    }
+    let Seat { request, by, to, counted, .. } = seat;
+    if let Some((why, words)) = word {
+        to.send_last(TraceMessage::Counts(counted));
+        to.send_last(TraceMessage::Ended(TraceEnded { why, words: words.to_owned() }));
+    }
+    let sums = (counted.shown, counted.wanted);
+    let _ = engine.ask(move |engine| engine.tell_of_trace_end(tracer, &request, &by, sums)).await;
+}
+
 /// Goes on for those who are left, and tells them counts; `false`: nobody is, or the daemon ends.
-async fn go_on(
-    desk: &mut MutexGuard<'_, Desk>,
-    engine: &Handle,
-    packets: &mut Packets,
-) -> Result<bool, NoTrace> {
+async fn go_on(desk: &mut Desk, engine: &Handle) -> Result<bool, NoTrace> {
     let seats = desk.seats.iter().enumerate();
     let asked: Vec<(usize, Asked)> =
         seats.filter_map(|(tracer, seat)| Some((tracer, seat.as_ref()?.asked.clone()))).collect();
@@ -238,51 +281,71 @@ async fn go_on(
     }
     let again = asked.clone();
     match engine.ask(move |engine| engine.go_on_tracing(&asked)).await?? {
-        Standing::Over => {
-            desk.seats = Default::default();
-            Ok(false)
-        }
-        Standing::Goes(counts) => {
-            for ((tracer, _), counts) in again.iter().zip(counts) {
-                if let Some(seat) = &mut desk.seats[*tracer] {
-                    seat.count(counts);
-                }
-            }
-            Ok(true)
-        }
+        Standing::Over => return Err(Ending.into()),
+        Standing::Goes => tell_counts(desk),
         Standing::Replaced => {
-            *packets = begin(engine).await?;
+            // What the load before has shown and counted up to its end.
+            bring(desk, engine).await;
+            tell_counts(desk);
+            desk.source = Some(begin(engine).await?);
+            desk.seats.iter_mut().flatten().for_each(Seat::begin_anew);
             for (tracer, asked) in again {
-                if let Some(seat) = &mut desk.seats[tracer] {
-                    seat.before = seat.sum(TraceCounts::default());
-                }
                 // What it names may be gone with the config that was replaced; then there is nothing to be shown.
                 let _ = engine.ask(move |engine| engine.show(tracer, &asked)).await??;
             }
-            Ok(true)
+        }
+    }
+    Ok(true)
+}
+
+/// Tells all what the data path has counted.
+fn tell_counts(desk: &mut Desk) {
+    let Some(source) = &desk.source else { return };
+    for (tracer, seat) in desk.seats.iter_mut().enumerate() {
+        if let Some(seat) = seat {
+            seat.count(source.counts.of(tracer));
+            seat.tell_counts();
         }
     }
 }
 
 impl Seat {
-    /// Tells what the data path has counted.
-    fn count(&mut self, counts: TraceCounts) {
-        let sum = self.sum(counts);
-        let TraceCounted { shown, too_slow, .. } = self.counted;
-        let TraceCounts { wanted, sampled, over_rate, no_room, .. } = sum;
-        self.counted = TraceCounted { wanted, shown, sampled, over_rate, no_room, too_slow };
-        // Who is behind gets the next.
-        let _ = self.to.try_send(TraceMessage::Counts(self.counted));
+    fn is_over(&self, now: Instant) -> bool {
+        self.end.is_some_and(|end| now >= end)
     }
 
-    fn sum(&self, counts: TraceCounts) -> TraceCounts {
-        TraceCounts {
-            wanted: self.before.wanted + counts.wanted,
-            sampled: self.before.sampled + counts.sampled,
-            over_rate: self.before.over_rate + counts.over_rate,
-            no_room: self.before.no_room + counts.no_room,
-            skip: 0,
+    fn show(&mut self, traced: &Traced, packet: &TracedPacket) {
+        let bytes = self.asked.bytes as usize;
+        let frames = traced.frame_in.len().min(bytes) + traced.frame_out.len().min(bytes);
+        let message = || TraceMessage::Packet(Box::new(with_frames(packet, traced, bytes)));
+        match self.to.send(BESIDE_FRAMES + 2 * frames, message) {
+            true => self.counted.shown += 1,
+            false => self.counted.too_slow += 1,
         }
+    }
+
+    /// Takes up what the data path has counted.
+    fn count(&mut self, counts: TraceCounts) {
+        let (before, TraceCounted { shown, too_slow, .. }) = (self.before, self.counted);
+        self.counted = TraceCounted {
+            wanted: before.wanted + counts.wanted,
+            shown,
+            sampled: before.sampled + counts.sampled,
+            over_rate: before.over_rate + counts.over_rate,
+            no_room: before.no_room + counts.no_room,
+            too_slow,
+        };
+    }
+
+    fn tell_counts(&self) {
+        // Who is behind gets the next.
+        self.to.send(OF_COUNTS, || TraceMessage::Counts(self.counted));
+    }
+
+    /// Another load counts from nothing.
+    fn begin_anew(&mut self) {
+        let TraceCounted { wanted, sampled, over_rate, no_room, .. } = self.counted;
+        self.before = TraceCounts { wanted, sampled, over_rate, no_room, skip: 0 };
     }
 }
 

@@ -11,7 +11,7 @@ pub mod words;
 
 pub use frame::{frame_of, hex};
 pub use reasons::why;
-pub use tell::{Names, tell};
+pub use tell::{Names, tell, tell_without_frame};
 
 /// Packets that are asked about at once, at most.
 pub const MOST_PACKETS: usize = 256;

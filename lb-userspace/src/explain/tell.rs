@@ -34,6 +34,13 @@ pub trait Names {
 
 /// What became of a frame that came in by an interface.
 pub fn tell(frame: &[u8], ingress: u32, run: &DryRun, names: &impl Names) -> Explanation {
+    let mut told = tell_without_frame(frame, ingress, run, names);
+    told.frame_out = (told.length_out.is_some() && run.bytes != frame).then(|| hex(&run.bytes));
+    told
+}
+
+/// The same without the frame that leaves.
+pub fn tell_without_frame(frame: &[u8], ingress: u32, run: &DryRun, names: &impl Names) -> Explanation {
     let record = &run.record;
     let verdict = match run.verdict {
         2 => PacketVerdict::Pass,
@@ -64,7 +71,7 @@ pub fn tell(frame: &[u8], ingress: u32, run: &DryRun, names: &impl Names) -> Exp
         destination: if is_sent { destination(&run.bytes) } else { None },
         mtu: Some(record.mtu).filter(|mtu| *mtu != 0),
         length_out: is_passed_on.then_some(run.bytes.len()),
-        frame_out: (is_passed_on && run.bytes != frame).then(|| hex(&run.bytes)),
+        frame_out: None,
         ..told
     };
     if side == Side::Client && is_flows {

@@ -7,11 +7,8 @@ use lb_common::layout::{HostId, TRACE_BYTES, TRACE_LEAST, TraceFilter, Tuple, pr
 use lb_common::parse::{ICMP, TCP, UDP};
 use lb_common::reason::{Class, Reason};
 
-use super::{MOST_RATE, RATE};
+use super::{LONGEST, MOST_RATE, RATE};
 use crate::api::types::{PacketVerdict, TraceProtocol, TraceRequest};
-
-/// Seconds that somebody may ask for at most.
-const LONGEST: u64 = 86_400;
 
 /// What is known by name, and of the data path.
 pub trait Known {

@@ -1,5 +1,6 @@
 //! `sluice trace` and `sluice capture`.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -78,6 +79,12 @@ fn packets_are_printed_up_to_the_count_and_summed_up() {
 fn the_end_of_the_daemon_is_no_success() {
     let (fake, _) = shows(vec![counts(0, 0, 0), packet("forward_pin")]);
     fake.run(&["trace"]).expect(4).says("the daemon has ended").prints("forward_pin");
+    for (why, code) in [("stopping", 4), ("failed", 1), ("over", 0)] {
+        let ended = json!({"message": "ended", "why": why, "words": "as the moon is full"});
+        let (fake, _) = shows(vec![counts(0, 0, 0), packet("forward_pin"), counts(5, 1, 4), ended]);
+        let run = fake.run(&["trace"]).expect(code).prints("forward_pin").says("1 of 5 packets shown");
+        assert_eq!(run.err.contains("as the moon is full"), code != 0, "{why}: {}", run.err);
+    }
     let refused = Fake::new(|_, _| refusal(409, "conflict", "4 trace already, and no more can at once"));
     refused.run(&["trace"]).expect(1).says("4 trace already").says("hint: look at");
     let mut none = Fake::new(|_, _| stream(&[]));
@@ -97,9 +104,19 @@ fn a_capture_has_both_frames_and_its_bounds() {
     let has = |words: &[u8]| written.windows(words.len()).filter(|window| *window == words).count();
     assert_eq!(has(b"forward_new to a by l2 (service web, slot 7, pin made, half-open)"), 2);
     assert_eq!((has(b"eth0"), has(&[1, 2, 0, 0]) >= 1, has(&[0xff, 0, 0, 0]) >= 1), (1, true, true));
+    // What users sent is for nobody else, and what is there already is not given up for a request that is refused.
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let refused = Fake::new(|_, _| refusal(404, "not_found", "there is no service named wbe"));
+    refused.run(&["capture", "-w", name, "--service", "wbe"]).expect(3).says("no service named wbe");
+    assert_eq!(std::fs::read(&file).unwrap(), written);
     // A file of which nobody would know what is in it is not begun by mistake.
     fake.run(&["capture", "--count", "1"]).expect(2).says("--write");
     fake.run(&["capture", "-w", "/nonexistent/x.pcapng"]).expect(1).says("/nonexistent/x.pcapng");
     fake.run(&["capture", "-w", name, "--snaplen", "9217"]).expect(2);
     fake.run(&["capture", "-w", name, "--max-size", "0"]).expect(2);
+    // The daemon ends it some time after this command should have, which may have been stopped.
+    for (lasting, seconds) in [("30s", json!(40)), ("500ms", json!(10)), ("24h", Value::Null)] {
+        fake.run(&["capture", "-w", name, "--count", "1", "--for", lasting]).expect(0);
+        assert_eq!(body.lock().unwrap()["lasting"], seconds, "{lasting}");
+    }
 }

@@ -53,7 +53,7 @@ impl Rig {
 
     /// What became of the packets that a tracer wanted to see.
     pub fn traced_counts(&self, tracer: usize) -> TraceCounts {
-        self.tracing.as_ref().expect("the rig traces").0.counts(tracer)
+        self.tracing.as_ref().expect("the rig traces").0.counts().of(tracer)
     }
 
     /// All packets that were shown since the last look.

@@ -7,6 +7,7 @@
 
 mod addressing;
 mod cleanup;
+mod losses;
 mod namespace;
 mod plan;
 mod process;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, bail, ensure};
 
 pub use cleanup::{leftovers, leftovers_of, remove_all, remove_labelled, remove_stale};
+pub use losses::Losses;
 pub use namespace::Namespace;
 pub use process::{OWNER_VARIABLE, Process};
 pub use wire::Wire;

@@ -184,6 +184,25 @@ fn client_socket(
     Ok(socket)
 }
 
+/// Gives a socket room for so many bytes that wait to be read, whatever the system's maximum (`SO_RCVBUFFORCE`, for who has CAP_NET_ADMIN).
+fn widen(socket: &Socket, bytes: usize) {
+    let value = bytes as libc::c_int;
+    // SAFETY: the option's value is an int, and `value` is one.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as u32,
+        )
+    };
+    if result != 0 {
+        // Up to the system's maximum; then that is what there is.
+        let _ = socket.set_recv_buffer_size(bytes);
+    }
+}
+
 /// `IP_BIND_ADDRESS_NO_PORT` (Linux 4.2): without it bind(2) looks for a port that is free towards everybody, and a
 /// source address is used up after one port range, whatever the destinations.
 fn bind_address_without_port(socket: &Socket) -> io::Result<()> {

@@ -16,8 +16,12 @@ use super::epoll::{Epoll, READ, sockets_per_thread};
 use super::timers::Timers;
 use super::{
     LONGEST_NAME, Opening, Reasons, TICK, Workers, by_host, client_socket, lock, reason, since, wait_until,
+    widen,
 };
 use crate::topology::Namespace;
+
+/// Bytes of a flow's receive buffer: what comes while this thread waits for a processor shall not overrun it.
+const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// Whom to ask and how often.
 #[derive(Debug, Clone)]
@@ -335,6 +339,7 @@ impl Shard {
         let sources = &self.options.sources;
         let source = if sources.is_empty() { None } else { Some(sources[index % sources.len()]) };
         let socket = client_socket(Type::DGRAM, Protocol::UDP, self.options.target, source)?;
+        widen(&socket, RECEIVE_BUFFER);
         socket.connect(&self.options.target.into())?;
         socket.set_nonblocking(true)?;
         let socket = UdpSocket::from(socket);

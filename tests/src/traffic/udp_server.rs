@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{TICK, Workers};
+use super::{TICK, Workers, widen};
 use crate::topology::Namespace;
 
 /// Bytes of the receive buffer: bursts of tens of thousands of flows shall not overrun it.
@@ -62,8 +62,7 @@ fn socket(address: SocketAddr) -> std::io::Result<UdpSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // The system's maximum may be lower; then that is what there is.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    widen(&socket, RECEIVE_BUFFER);
     socket.bind(&address.into())?;
     socket.set_read_timeout(Some(TICK))?;
     Ok(socket.into())

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use sluice_tests::servers::next_sluice_binary;
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
 use sluice_tests::topology::{Layout, Topology};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, UdpFlows, UdpFlowsOptions};
@@ -32,6 +33,11 @@ fn host_of(answer: &str) -> String {
     let names: Vec<&str> = names.collect();
     assert_eq!(names.len(), 1, "{answer:?}");
     names[0].to_owned()
+}
+
+/// How often the program that traces was attached.
+fn swaps(site: &Site) -> usize {
+    site.daemon.log().matches("the program that traces is attached").count()
 }
 
 #[test]
@@ -91,6 +97,7 @@ fn lines_for_people_and_refusals_say_what_to_do() {
     let (text, said) = trace.wait_text();
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains(&format!("-> {vip}, SYN, ")), "{text}");
+    wait_for("the program for traffic is back", || !is_traced(&site));
     assert!(text.contains(&format!("forward_new to {host} by l2 (service web-v4, slot ")), "{text}");
     assert!(said.contains("1 of ") && said.contains(" shown"), "{said}");
     for (args, code, what) in [
@@ -101,6 +108,7 @@ fn lines_for_people_and_refusals_say_what_to_do() {
         (&["--rate", "0"], 2, "--rate"),
         (&["sctp"], 2, "sctp"),
     ] {
+        let swaps = swaps(&site);
         let output = site.daemon.cli(&[&["trace"], args].concat()).unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
@@ -108,9 +116,8 @@ fn lines_for_people_and_refusals_say_what_to_do() {
             "{args:?}: {:?} {said}",
             output.status
         );
+        assert_eq!(self::swaps(&site), swaps, "{args:?}: no program is exchanged for who is refused");
     }
-    // Those who were refused have left nothing behind.
-    wait_for("the program for traffic is back", || !is_traced(&site));
 }
 
 /// Each has a filter and a sample of its own, and one who comes too late is told.
@@ -198,12 +205,23 @@ fn a_flood_is_shown_by_the_rate_and_counted() {
 /// The program is swapped twenty times each way under numbered datagrams and open connections, while a host is drained.
 #[test]
 fn nothing_is_lost_when_tracing_comes_and_goes() {
-    let plan = Plan { timeouts: [60, 120, 2, 5], ..Plan::new("l2", 3) };
-    let site = Site::start(Topology::builder(), &plan).unwrap();
+    swapped_under_load("l2", Layout::Flat);
+}
+
+/// By `nat` all that goes back takes the way of packets that are not plain, which the program for traffic calls another for.
+#[test]
+fn nothing_is_lost_of_answers_when_tracing_comes_and_goes() {
+    swapped_under_load("nat", Layout::Routed);
+}
+
+fn swapped_under_load(forward: &'static str, layout: Layout) {
+    let plan = Plan { timeouts: [60, 120, 2, 5], ..Plan::new(forward, 3) };
+    let site = Site::start(Topology::builder().layout(layout), &plan).unwrap();
     let client = &site.topology.client().ns;
     let vip = SocketAddr::new(site.vips()[0], ECHO);
-    // A thousand datagrams a second, which a gap of some milliseconds would show, and which a busy machine's sockets still hold.
-    let interval = Duration::from_millis(40);
+    // Thousands of datagrams a second, which a gap of a millisecond would show.
+    let interval = Duration::from_millis(10);
+    let dropped = site.topology.losses().unwrap();
     let options = UdpFlowsOptions { flows: 40, interval, ..UdpFlowsOptions::new(vip) };
     let udp = UdpFlows::start(client, &options).unwrap();
     let options = ConnectionsOptions { connections: 60, interval, ..ConnectionsOptions::new(vip) };
@@ -211,7 +229,7 @@ fn nothing_is_lost_when_tracing_comes_and_goes() {
     assert!(tcp.wait_opened(60, LIMIT), "{:?}", tcp.counts());
     for round in 0..20 {
         let args = ["trace", "--json", "--count", "20", "--for", "5s"];
-        let late = if round % 2 == 0 { &[][..] } else { &["--verdict", "transmit"] };
+        let late = if round % 2 == 0 { &[][..] } else { &["--verdict", "transmit", "--verdict", "redirect"] };
         let text = site.daemon.cli_ok(&[&args, late].concat()).unwrap();
         assert_eq!(text.matches("\"message\":\"packet\"").count(), 20, "{text}");
         if round == 5 {
@@ -222,7 +240,11 @@ fn nothing_is_lost_when_tracing_comes_and_goes() {
     tcp.close(1.0, Some("h3"));
     let counts = udp.finish().unwrap();
     assert!(counts.sent > 5000, "{counts:?}");
-    assert_eq!((counts.lost, counts.moved, counts.errors), (0, 0, 0), "{counts:?}");
+    let dropped = site.topology.losses().unwrap().since(&dropped);
+    eprintln!("{counts:?} {dropped:?}");
+    assert_eq!((counts.moved, counts.errors), (0, 0), "{counts:?}");
+    // A busy machine's rings and buffers run over, and tell how often. Of all else nothing is lost.
+    assert!(counts.lost <= dropped.total(), "{counts:?} {dropped:?}");
     let waited = site.daemon.cli(&["drain", "h3", "--wait", "--timeout", "90s"]).unwrap();
     assert!(waited.status.success(), "{waited:?}\n{}", site.daemon.log());
     let counts = tcp.finish().unwrap();
@@ -237,8 +259,11 @@ fn a_client_that_is_killed_stops_it() {
     let mut trace = Trace::start(&site, &["--json"]);
     trace.wait_begun();
     assert!(is_traced(&site));
+    let tracers = || site.daemon.cli_json(&["status", "--json"]).unwrap()["tracers"].clone();
+    assert_eq!((&tracers()[0]["by"], &tracers()[0]["filter"]), (&"root".into(), &"all packets".into()));
     trace.kill();
     wait_for("the program for traffic is back", || attached(&site) == before);
+    assert_eq!(tracers().as_array().map(Vec::len), Some(0));
     let events = site.daemon.cli_ok(&["events", "--event", "trace_ended"]).unwrap();
     assert_eq!(events.lines().count(), 1, "{events}");
 }
@@ -272,10 +297,32 @@ fn a_daemon_that_is_killed_meanwhile_leaves_nothing_that_lasts() {
     // One that is asked to end takes its program along.
     let mut trace = Trace::start(&site, &["udp", "--json"]);
     trace.wait_begun();
+    let ended = |site: &Site| site.daemon.log().matches("does not trace udp any more").count();
+    let before = ended(&site);
     assert!(site.daemon.terminate().unwrap().success());
     assert_eq!(trace.wait_code(), Some(4));
+    assert!(trace.said().contains("the daemon ends"), "{}", trace.said());
+    assert_eq!(ended(&site), before + 1, "who traces to the end is told of, too");
     assert!(!is_traced(&site));
     site.daemon.start_again().unwrap();
+    // The next daemon may be of another version, with other maps, and the one after it of the old one.
+    let binaries = [next_sluice_binary().unwrap(), site.daemon.binary().to_owned()];
+    for binary in &binaries {
+        let mut trace = Trace::start(&site, &["tcp", "--json"]);
+        trace.wait_begun();
+        site.daemon.sigkill();
+        assert_eq!(trace.wait_code(), Some(4));
+        assert!(is_traced(&site));
+        site.daemon.use_binary(binary);
+        let taken_over = |site: &Site| site.daemon.log().matches("took over").count();
+        let before = taken_over(&site);
+        site.daemon.start_again().unwrap();
+        assert!(!is_traced(&site));
+        assert_eq!(taken_over(&site), before + 1, "{}", site.daemon.log());
+        let text = site.daemon.cli_ok(&["trace", "udp", "--json", "--count", "5", "--for", "5s"]).unwrap();
+        assert_eq!(text.matches("\"message\":\"packet\"").count(), 5, "{text}");
+        wait_for("the program for traffic is back", || !is_traced(&site));
+    }
     let (udp, tcp) = (udp.finish().unwrap(), tcp.finish().unwrap());
     assert_eq!((udp.lost, udp.moved, udp.errors), (0, 0, 0), "{udp:?}");
     assert_eq!((tcp.broken, tcp.missing), (0, 0), "{tcp:?}");
@@ -287,20 +334,39 @@ fn a_daemon_that_is_killed_meanwhile_leaves_nothing_that_lasts() {
 fn tracing_goes_on_with_another_config() {
     let site = site(2);
     let vip = SocketAddr::new(site.vips()[0], WEB);
-    let mut trace = Trace::start(&site, &["tcp", "--vip", &vip.to_string(), "--json"]);
+    let mut trace = Trace::start(&site, &["--vip", &vip.ip().to_string(), "--json", "--rate", "400"]);
     trace.wait_begun();
     curl(&site, vip);
+    // At the very moment of the exchange, too; and some are over the rate.
+    let options = UdpFlowsOptions {
+        flows: 20,
+        interval: Duration::from_millis(20),
+        ..UdpFlowsOptions::new(SocketAddr::new(vip.ip(), ECHO))
+    };
+    let udp = UdpFlows::start(&site.topology.client().ns, &options).unwrap();
+    wait_for("datagrams", || udp.counts().sent >= 2000);
     let config = std::fs::read_to_string(site.daemon.config_path()).unwrap();
     site.daemon.write_config(&format!("ping = \"answer\"\n{config}")).unwrap();
     let path = site.daemon.config_path();
     site.daemon.cli_ok(&["apply", path.to_str().unwrap()]).unwrap();
     wait_for("it traces again", || is_traced(&site));
     // And what was asked for is asked for again.
-    std::thread::sleep(Duration::from_millis(500));
+    let sent = udp.counts().sent;
+    wait_for("datagrams", || udp.counts().sent >= sent + 2000);
+    let counts = udp.finish().unwrap();
+    assert_eq!((counts.lost, counts.moved, counts.errors), (0, 0, 0), "{counts:?}");
     curl(&site, vip);
-    let packets = trace.end(&site);
-    let new = packets.iter().filter(|packet| packet["reason"] == "forward_new").count();
-    assert_eq!(new, 2, "{packets:#?}");
+    let ended = trace.end_counted();
+    let new = |packet: &&Value| packet["reason"] == "forward_new" && packet["protocol"] == "tcp";
+    assert_eq!(ended.packets.iter().filter(new).count(), 2, "{}", ended.said);
+    let shown = ended.packets.len() as u64;
+    assert_eq!(ended.count("shown"), shown);
+    assert!(ended.count("over_rate") > 0, "{}", ended.counts);
+    let kinds = ["shown", "sampled", "over_rate", "no_room", "too_slow"];
+    let sum: u64 = kinds.map(|kind| ended.count(kind)).iter().sum();
+    assert_eq!(ended.count("wanted"), sum, "{}", ended.counts);
+    // But for the time in which the other program was loaded, all of them were wanted.
+    assert!(sum >= 2000 + 2000, "{}", ended.counts);
 }
 
 /// By `nat` answers come back this way; they are of the client whom they are sent to, and of the service.
@@ -327,6 +393,54 @@ fn answers_are_shown_with_their_client() {
     assert!(all.iter().all(|packet| packet["service"] == "web-v4"), "{all:#?}");
     assert_eq!(answers.len(), all.iter().filter(is_answer).count());
     assert_eq!(none, Vec::<Value>::new());
+}
+
+/// Those who were stopped hold up nobody, keep a bounded number of packets waiting, and are through with it when their time is over.
+#[test]
+fn readers_that_were_stopped_are_taken_leave_of_in_time() {
+    let site = site(2);
+    let vip = SocketAddr::new(site.vips()[0], ECHO);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let args =
+        ["capture", "-w", &path("x.pcapng"), "udp", "--snaplen", "9216", "--rate", "9999", "--for", "2s"];
+    let mut capture = Trace::start_verb(&site, &args);
+    capture.wait_begun();
+    let (socket, told) = (site.daemon.socket(), path("told"));
+    let mut curl = std::process::Command::new("curl");
+    curl.arg("--unix-socket").arg(&socket).args(["-sN", "-o", &told, "http://sluice/v1/trace", "--json"]);
+    curl.arg(r#"{"protocol":"udp","bytes":9216,"rate":9999,"lasting":12}"#);
+    let curl = site.topology.balancer().ns.spawn(curl).unwrap();
+    let text = || std::fs::read_to_string(&told).unwrap_or_default();
+    wait_for("it traces, too", || text().contains("event: counts"));
+    capture.signal(Signal::SIGSTOP);
+    curl.signal(Signal::SIGSTOP).unwrap();
+    let options = UdpFlowsOptions {
+        flows: 40,
+        interval: Duration::from_millis(20),
+        payload_bytes: 1400,
+        ..UdpFlowsOptions::new(vip)
+    };
+    let udp = UdpFlows::start(&site.topology.client().ns, &options).unwrap();
+    wait_for("the program for traffic is back", || !is_traced(&site));
+    udp.finish().unwrap();
+    let events = site.daemon.cli_ok(&["events", "--event", "trace_ended"]).unwrap();
+    assert_eq!(events.lines().count(), 2, "{events}");
+    capture.signal(Signal::SIGCONT);
+    assert_eq!(capture.wait_code(), Some(0), "{}", capture.said());
+    curl.signal(Signal::SIGCONT).unwrap();
+    assert!(curl.wait(LIMIT).unwrap().is_some_and(|status| status.success()));
+    let text = text();
+    let messages = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let messages: Vec<Value> = messages.map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [.., counts, last] = &messages[..] else { panic!("{text}") };
+    assert_eq!((&last["message"], &last["why"]), (&"ended".into(), &"over".into()), "{last}");
+    let of = |kind: &str| counts[kind].as_u64().unwrap_or_else(|| panic!("{counts}"));
+    let shown = messages.iter().filter(|message| message["message"] == "packet").count() as u64;
+    assert_eq!(of("shown"), shown);
+    assert!(of("too_slow") > 0 && text.len() < 16 << 20, "{counts}, {} bytes", text.len());
+    let kinds = ["shown", "sampled", "over_rate", "no_room", "too_slow"];
+    assert_eq!(of("wanted"), kinds.map(of).iter().sum::<u64>(), "{counts}");
 }
 
 #[test]

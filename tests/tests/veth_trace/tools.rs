@@ -110,6 +110,11 @@ impl Trace {
         self.process.signal(signal).unwrap();
     }
 
+    /// On standard error, up to now.
+    pub fn said(&self) -> String {
+        self.err.text()
+    }
+
     pub fn kill(&self) {
         self.process.kill();
     }

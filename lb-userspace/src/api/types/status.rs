@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigStatus, DrainStatus, LeavingHost, RampStatus, ShiftRun};
+use super::{ConfigStatus, DrainStatus, LeavingHost, RampStatus, ShiftRun, TracerStatus};
 use crate::model::{Ports, Protocols};
 
 /// `GET /v1/status`
@@ -42,6 +42,9 @@ pub struct Status {
     /// Hosts that the config does not name any more, and whose flows go on to their end.
     #[serde(default)]
     pub leaving: Vec<LeavingHost>,
+    /// Those who are shown packets, which slows down the packets that they ask for.
+    #[serde(default)]
+    pub tracers: Vec<TracerStatus>,
     /// How full it is.
     pub flow_table: FlowTableStatus,
     /// Errors from the paths to backends; null where no packet has an outer header, or where they cannot be heard.

@@ -77,6 +77,27 @@ pub enum TraceMessage {
     Packet(Box<TracedPacket>),
     /// How many there were up to now. The first message, and then at least once a second.
     Counts(TraceCounted),
+    /// The last message: the daemon ends the stream.
+    Ended(TraceEnded),
+}
+
+/// Why the daemon ends a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TraceEnded {
+    pub why: TraceEnd,
+    /// The same for people.
+    pub words: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TraceEnd {
+    /// The time that was asked for is over.
+    Over,
+    /// The daemon ends.
+    Stopping,
+    /// Packets cannot be shown any more.
+    Failed,
 }
 
 /// A packet, and what became of it. Names are those of the moment in which it is told, a moment later.
@@ -94,6 +115,21 @@ pub struct TracedPacket {
     pub told: Explanation,
     /// The frame as it came in, in hexadecimal digits, cut off at `bytes`; null without these. `frame_out` as well.
     pub frame_in: Option<String>,
+}
+
+/// One who is shown packets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TracerStatus {
+    /// Who asked.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// Which packets, in words.
+    pub filter: String,
+    /// Bytes of each frame that come along; 0: none.
+    pub bytes: u32,
+    /// Unix seconds.
+    pub since: u64,
 }
 
 /// How many packets there were that were asked for, and why not all were shown.

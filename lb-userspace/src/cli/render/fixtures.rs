@@ -183,6 +183,7 @@ pub fn status() -> Status {
         ],
         path_errors: None,
         drains_of_clients: Vec::new(),
+        tracers: Vec::new(),
         flow_table: FlowTableStatus {
             pins: 1_000_000,
             words: 2_097_152,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use crate::api::types::{
     AdminState, BackendStatus, DrainStatus, HostStatus, LiveFlows, OperState, ServiceStatus, Status,
+    TracerStatus,
 };
 use crate::cli::terminal::Style;
 use crate::model::Ports;
@@ -114,6 +115,10 @@ pub fn status(status: &Status, all: bool, now: u64, style: Style) -> String {
         }
     }
 
+    for tracer in &status.tracers {
+        paragraph(&mut out, &tracing(tracer, now), style);
+    }
+
     let mut services = Grid::new(SERVICES, style);
     for s in &status.services {
         services.row(service_row(s));
@@ -178,6 +183,12 @@ fn head(out: &mut String, status: &Status, now: u64, style: Style) {
         revision => format!(", in force since revision {revision}"),
     };
     paragraph(out, &format!("config {}{revision}", status.config), style);
+}
+
+fn tracing(tracer: &TracerStatus, now: u64) -> String {
+    let TracerStatus { by, reason, filter, since, .. } = tracer;
+    let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("{by} has traced {filter} for {}{reason}", duration(now.saturating_sub(*since)))
 }
 
 /// What must not be overlooked stands above the tables.
@@ -424,6 +435,15 @@ interface eth0: native XDP, index 2
         assert!(!text.contains('\x1b'));
         let loud = status(&body, false, NOW, Style { control: true, ..Style::PLAIN });
         assert!(loud.contains("\x1b[1;37;41m!!! misrouted: 3\x1b[0m"), "{loud:?}");
+    }
+
+    #[test]
+    fn who_traces_is_told_of() {
+        let mut body = fixtures::status();
+        let (by, filter) = ("mika".to_owned(), "tcp, host web-1".to_owned());
+        body.tracers = vec![TracerStatus { by, reason: None, filter, bytes: 0, since: NOW - 90 }];
+        let text = status(&body, false, NOW, Style::PLAIN);
+        assert!(text.contains("\nmika has traced tcp, host web-1 for 1m30s\n"), "{text}");
     }
 
     #[test]
