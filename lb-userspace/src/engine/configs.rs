@@ -500,7 +500,8 @@ fn drains_left_behind(drains: &BTreeMap<Target, State>, model: &Model) -> Vec<St
     gone.map(|(target, _)| format!("{target} is drained, and would be so still if it came back")).collect()
 }
 
-fn same_model(one: &str, other: &str) -> bool {
+/// Whether two texts say the same, whatever stands in comments.
+pub fn same_model(one: &str, other: &str) -> bool {
     match (config::parse(one, "one"), config::parse(other, "other")) {
         (Ok(one), Ok(other)) => one.model == other.model,
         _ => false,

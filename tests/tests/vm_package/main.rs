@@ -12,6 +12,10 @@ use site::{PORT, Site};
 
 const EXAMPLE: &str = "/etc/sluice/example.toml";
 const CONFIG: &str = "/etc/sluice/sluice.toml";
+/// The program of a version that an upgrade has not replaced, and what has a restart find it.
+const HELD: &str = "/usr/lib/sluice/held";
+const DROPIN: &str = "/run/systemd/system/sluice.service.d/zz-held.conf";
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// The package, and one of a later version whose program has another layout of the maps.
 struct Packages {
@@ -29,6 +33,11 @@ impl Packages {
 /// As an operator does it, who has the file and nothing else.
 fn install(deb: &str) -> String {
     shell(&format!("apt-get install -qy --allow-downgrades -o Dpkg::Use-Pty=0 {deb}"))
+}
+
+/// The version that is there already.
+fn reinstall(deb: &str) -> String {
+    shell(&format!("apt-get install -qy --reinstall -o Dpkg::Use-Pty=0 {deb}"))
 }
 
 fn version_of(deb: &str) -> String {
@@ -80,6 +89,8 @@ fn a_package_is_installed_upgraded_downgraded_removed_and_purged() {
     with_a_right_one(&site);
     another_version(&site, &packages);
     a_version_that_could_not_take_over(&site, &packages);
+    a_config_that_was_edited(&site, &packages);
+    a_machine_that_restarts_nothing(&packages);
     removed_and_installed_again(&site, &packages);
     purged(&before);
 }
@@ -172,19 +183,88 @@ fn another_version(site: &Site, packages: &Packages) {
     shell("sluice status && sluice undrain web-1");
 }
 
-/// A data path that nobody could take over: the daemon that knows it goes on.
+/// A data path that nobody could take over: the daemon that knows it goes on, also after a crash.
 fn a_version_that_could_not_take_over(site: &Site, packages: &Packages) {
     let traffic = site.start_traffic();
-    let first = pid();
+    let (first, before) = (pid(), layout());
     shell("mv /sys/fs/bpf/sluice/default/maps/COLD /sys/fs/bpf/sluice/default/elsewhere");
     let said = install(&packages.next);
     assert!(said.contains("the daemon of the version before goes on"), "{said}");
     assert!(said.contains("COLD is not there") && !said.contains("differs:"), "{said}");
-    assert_eq!((pid(), property("ActiveState")), (first, "active".into()));
+    assert!(said.contains("which is kept as /usr/lib/sluice/held"), "{said}");
+    assert_eq!((pid(), property("ActiveState")), (first.clone(), "active".into()));
+    assert_ne!(layout(), before, "the command is the new version's");
     traffic.goes_on();
     shell("mv /sys/fs/bpf/sluice/default/elsewhere /sys/fs/bpf/sluice/default/maps/COLD");
+    shell(&format!("kill -KILL {first}"));
+    let is_another = || property("ActiveState") == "active" && !["0", &first].contains(&pid().as_str());
+    until("the daemon comes back after a crash", is_another);
+    assert_eq!(program_of_the_daemon(), HELD);
+    assert!(journal().contains("took over the data path"), "{}", journal());
+    traffic.goes_on();
+    // What is held may be asked for once more by the next refusal, and is its own source then.
+    shell("mv /sys/fs/bpf/sluice/default/maps/COLD /sys/fs/bpf/sluice/default/elsewhere");
+    assert!(reinstall(&packages.next).contains("goes on"));
+    shell("mv /sys/fs/bpf/sluice/default/elsewhere /sys/fs/bpf/sluice/default/maps/COLD");
+    shell(&format!("{HELD} --version && systemctl restart sluice"));
+    assert_eq!(program_of_the_daemon(), HELD);
+    let said = install(&packages.this);
+    assert!(said.contains("has taken over"), "{said}");
+    nothing_is_held();
+    traffic.finish("an upgrade that is refused, a crash, and an upgrade that is not");
+}
+
+/// The file that the daemon's program was started from.
+fn program_of_the_daemon() -> String {
+    fs::read_link(format!("/proc/{}/exe", pid())).unwrap().display().to_string()
+}
+
+fn nothing_is_held() {
+    assert_eq!(program_of_the_daemon(), "/usr/bin/sluice");
+    for path in [HELD, DROPIN] {
+        assert!(!Path::new(path).exists(), "{path}");
+    }
+}
+
+/// A config that was edited, and that nobody has asked for yet, does not come into force by an upgrade.
+fn a_config_that_was_edited(site: &Site, packages: &Packages) {
+    let traffic = site.start_traffic();
+    let (first, right) = (pid(), fs::read_to_string(CONFIG).unwrap());
+    let revision = || sluice(&["status", "--json"])["config_in_force"]["revision"].clone();
+    let before = revision();
+    fs::write(CONFIG, format!("{right}\n[rules]\nmin_healthy = \"10%\"\n")).unwrap();
+    let said = install(&packages.next);
+    assert!(said.contains("was changed since the daemon has read it"), "{said}");
+    assert_eq!((pid(), revision()), (first.clone(), before.clone()));
+    fs::write(CONFIG, right.replace("port = ", "port = zero")).unwrap();
+    let said = install(&packages.this);
+    assert!(said.contains("is wrong, so it cannot be what is in force"), "{said}");
+    assert_eq!((pid(), revision()), (first.clone(), before.clone()));
+    fs::write(CONFIG, format!("{right}\n[rules]\nmin_healthy = \"10%\"\n")).unwrap();
+    install(&packages.next);
+    // As it says.
+    shell(&format!("sluice check {CONFIG} && sluice apply --dry-run {CONFIG} && systemctl reload sluice"));
+    until("the edited config is in force", || revision() != before);
+    shell(&format!("sluice upgrade --check --config {CONFIG}"));
+    shell(&format!("rm -f {DROPIN} && systemctl daemon-reload && systemctl restart sluice"));
+    assert_eq!(program_of_the_daemon(), "/usr/bin/sluice");
+    let said = install(&packages.this);
+    assert!(said.contains("has taken over"), "{said}");
+    nothing_is_held();
+    traffic.finish("upgrades beside a config that was edited");
+}
+
+/// Where nothing may be restarted nobody is told that something was.
+fn a_machine_that_restarts_nothing(packages: &Packages) {
+    fs::write(POLICY, "#!/bin/sh\nexit 101\n").unwrap();
+    shell(&format!("chmod 755 {POLICY}"));
+    let first = pid();
+    let said = install(&packages.next);
+    fs::remove_file(POLICY).unwrap();
+    assert!(said.contains("a policy of this machine") && !said.contains("has taken over"), "{said}");
+    assert_eq!(pid(), first);
     install(&packages.this);
-    traffic.finish("an upgrade that is refused, and one that is not");
+    nothing_is_held();
 }
 
 fn removed_and_installed_again(site: &Site, packages: &Packages) {
