@@ -53,7 +53,8 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     Out::stdout().print(&text)?;
     // The balancer works without the page, and another machine than the one that the file is for need not have its certificate.
     if let Some(fault) = model.ui.listen.and(model.ui.tls.as_ref()).and_then(|files| tls::load(files).err()) {
-        eprintln!("warning: [ui]: on this machine the page would not be served: {fault:#}");
+        let warning = format!("warning: [ui]: on this machine the page would not be served: {fault:#}\n");
+        Out::stderr().print(&warning)?;
     }
     Ok(())
 }

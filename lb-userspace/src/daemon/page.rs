@@ -97,6 +97,11 @@ impl Keeper {
         keeper
     }
 
+    /// It could not be served.
+    pub fn is_faulty(&self) -> bool {
+        self.is_faulty
+    }
+
     /// Another config is in force. A page that runs goes on as it is until the daemon's next start.
     pub fn another(&mut self, ui: &Ui) {
         self.ui = ui.clone();

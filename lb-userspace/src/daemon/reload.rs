@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
-use super::choice::{problems, resolve};
+use super::choice::{self, problems, resolve};
 use super::page::Keeper;
 use super::scrapes::Scrapes;
 use super::supervisor::Supervisor;
@@ -174,7 +174,10 @@ impl Reloader {
 
     async fn put_in_force(&mut self, text: String, name: &str, how: How) -> Result<Applied, Error> {
         let (read, name) = (text.clone(), name.to_owned());
-        let resolved = tokio::task::spawn_blocking(move || resolve(&read, &name)).await;
+        // On the way back, and where there is no page already, nothing else is to wait for one.
+        let is_spared = self.page.is_faulty() || matches!(how.kind, Kind::Rollback);
+        let page = if is_spared { choice::Page::Spared } else { choice::Page::Needed };
+        let resolved = tokio::task::spawn_blocking(move || resolve(&read, &name, page)).await;
         let resolved = resolved.map_err(|error| Error::Network(error.to_string()))?;
         let (loaded, machine) = resolved.map_err(|error| match problems(error) {
             Ok(errors) => Error::config(errors),

@@ -27,7 +27,7 @@ pub struct Checked {
 /// # Errors
 /// The config is wrong, the journal cannot be used, or the kernel refuses the program.
 pub fn check(instance: &str, config: Option<&Path>) -> anyhow::Result<Option<Checked>> {
-    let file = config.map(choice::of_file).transpose()?;
+    let file = config.map(|path| choice::of_file(path, choice::Page::Needed)).transpose()?;
     privileges::check()?;
     bpffs::ensure_mounted(Path::new(Paths::BPFFS))?;
     let path = journal_path(instance);
@@ -62,7 +62,7 @@ fn is_news(file: &Chosen, applied: &Applied) -> bool {
 /// The config that the journal says is in force.
 fn in_force(applied: Option<Applied>) -> anyhow::Result<(Loaded, Machine)> {
     let applied = applied.context("the journal has no config yet: name one by --config FILE")?;
-    choice::resolve(&applied.text, &format!("config of revision {}", applied.revision))
+    choice::resolve(&applied.text, &format!("config of revision {}", applied.revision), choice::Page::Spared)
 }
 
 /// While this lives, signals that would end the process wait: what is pinned for a try goes first, else a second flow table would stay.
@@ -102,7 +102,7 @@ mod tests {
         let file = |text: &str| {
             let path = folder.path().join("f.toml");
             std::fs::write(&path, text).unwrap();
-            choice::of_file(&path).unwrap()
+            choice::of_file(&path, choice::Page::Needed).unwrap()
         };
         let applied = |weight, seen| Applied {
             revision: 7,
