@@ -153,7 +153,8 @@ fn shipped(workspace: &Workspace) -> Item {
 
 fn same(workspace: &Workspace, release: Result<&Release, &anyhow::Error>) -> Item {
     let again = release.map_err(|error| format!("{error:#}"));
-    let again = again.and_then(|release| dist::again(workspace, release).map_err(|error| format!("{error:#}")));
+    let again =
+        again.and_then(|release| dist::again(workspace, release).map_err(|error| format!("{error:#}")));
     item(SAME, again.err())
 }
 

@@ -68,7 +68,8 @@ pub fn run(global: &Global, args: &UpgradeArgs) -> Result<(), Failure> {
     };
     let is_ready = found.refusals.is_empty();
     if args.json {
-        let text = serde_json::to_string_pretty(&answer(&found, has_news)).context("cannot print the answer")?;
+        let text =
+            serde_json::to_string_pretty(&answer(&found, has_news)).context("cannot print the answer")?;
         Out::stdout().print(&format!("{text}\n"))?;
     } else {
         let news = args.config.as_deref().filter(|_| has_news).map(news);
@@ -85,7 +86,10 @@ pub fn run(global: &Global, args: &UpgradeArgs) -> Result<(), Failure> {
 
 /// What else a restart does.
 fn news(file: &Path) -> String {
-    format!("config: {} was changed since the daemon has read it; a restart puts it in force\n", file.display())
+    format!(
+        "config: {} was changed since the daemon has read it; a restart puts it in force\n",
+        file.display()
+    )
 }
 
 fn trimmed(lines: &[String]) -> Vec<String> {

@@ -111,8 +111,10 @@ impl Keeper {
     pub async fn again(&mut self) {
         if self.is_faulty {
             let prepared = prepare(&self.instance, &self.state, &self.ui, None);
-            let outcome =
-                prepared.map_or_else(|error| Outcome::Faulty(problem(&error)), |page| page.map_or(Outcome::Unwanted, Outcome::Ready));
+            let outcome = prepared.map_or_else(
+                |error| Outcome::Faulty(problem(&error)),
+                |page| page.map_or(Outcome::Unwanted, Outcome::Ready),
+            );
             self.take(outcome).await;
         }
     }
@@ -173,7 +175,10 @@ mod tests {
         assert!(format!("{strict:#}").starts_with("[ui] cannot be served: cannot listen on"), "{strict:#}");
         let outcome = Outcome::of(prepared(), true).unwrap();
         let Outcome::Faulty(told) = &outcome else { panic!("the port is taken") };
-        assert!(told.contains("read again") && told.contains("name an address of this machine and a free port"), "{told}");
+        assert!(
+            told.contains("read again") && told.contains("name an address of this machine and a free port"),
+            "{told}"
+        );
 
         let mut keeper = Keeper::start("x", folder.path(), ui(address), outcome, Handle::detached()).await;
         keeper.again().await;

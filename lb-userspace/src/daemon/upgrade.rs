@@ -114,7 +114,10 @@ mod tests {
         assert!(is_news(&file(&config(3, "")), &applied(1, 1)));
         assert!(is_news(&file(&config(3, "")), &applied(2, 1)));
         assert!(!is_news(&file(&config(1, "")), &applied(1, 1)));
-        assert!(!is_news(&file(&config(1, "")), &applied(2, 1)), "another was applied, and the file not touched");
+        assert!(
+            !is_news(&file(&config(1, "")), &applied(2, 1)),
+            "another was applied, and the file not touched"
+        );
         assert!(!is_news(&file(&config(1, "# why\n")), &applied(1, 1)), "it says the same");
     }
 

@@ -1,12 +1,16 @@
 //! A package's life on a Debian 12: `cargo xtask dist --test` boots one, with systemd as its first process, and runs this in it. Everywhere else
 //! the test is ignored, which `cargo test` says.
 
+mod first_hour;
 mod machine;
 mod site;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 
+use first_hour::FirstHour;
 use machine::{Stock, has_xdp, journal, output, pins, property, shell, sluice, try_shell, until};
 use site::{PORT, Site};
 
@@ -58,24 +62,25 @@ fn layout() -> String {
     said.trim().rsplit(' ').next().unwrap().trim_end_matches(')').to_owned()
 }
 
-/// The config that a new user makes of the example: what is needed without its `#`, with addresses of this site, in two services.
+/// The config that a new user makes of the example: what must be there without its `#`, with addresses of this site, and what its traffic needs.
+/// Silence ends a flow soon, so that a drain need not wait for a quarter of an hour for one that may have been there before.
 fn config(site: &Site) -> String {
     let example = fs::read_to_string(EXAMPLE).unwrap();
-    let wanted = |line: &str| {
-        let line = line.strip_prefix('#')?;
-        let parts =
-            ["interfaces", "[hosts", "addresses", "[[services]]", "name", "vip =", "protocol", "port"];
-        parts.iter().any(|part| line.starts_with(part)).then(|| line.to_owned())
-    };
-    let text: Vec<String> = example.lines().filter_map(wanted).collect();
+    let needed = example.split("# --- ").nth(1).unwrap();
+    let is_config = |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
+    let lines = needed.lines().filter_map(|line| line.strip_prefix('#')).filter(is_config);
+    let text: Vec<&str> = lines.collect();
+    let text = text.join("\n");
+    for part in ["vip_mode = \"local\"", "forward = \"l2\"", "[hosts.web-2]"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     let text = text
-        .join("\n")
         .replace("10.0.0.11", &site.host(1).to_string())
         .replace("10.0.0.12", &site.host(2).to_string())
         .replace("203.0.113.10", &site.vip().to_string())
         .replace("protocol = \"tcp\"", "protocol = [\"tcp\", \"udp\"]")
         .replace("port = 80", &format!("port = {PORT}"));
-    text + "\n"
+    text + "\n\n[timeouts]\nestablished = \"20s\"\n"
 }
 
 #[test]
@@ -87,6 +92,7 @@ fn a_package_is_installed_upgraded_downgraded_removed_and_purged() {
     with_a_wrong_one(&packages);
     let site = Site::build();
     with_a_right_one(&site);
+    the_first_hour(&site);
     another_version(&site, &packages);
     a_version_that_could_not_take_over(&site, &packages);
     a_config_that_was_edited(&site, &packages);
@@ -144,21 +150,56 @@ fn with_a_wrong_one(packages: &Packages) {
 }
 
 fn with_a_right_one(site: &Site) {
-    fs::write(CONFIG, config(site)).unwrap();
-    shell(&format!("cat {CONFIG}; sluice check {CONFIG}"));
-    shell("sluice doctor");
-    shell("systemctl start sluice && systemctl --no-pager status sluice | head -n 8");
+    for command in FirstHour::read().commands("Say what should exist") {
+        shell(&command);
+        if command.starts_with("cp ") {
+            fs::write(CONFIG, config(site)).unwrap();
+            shell(&format!("cat {CONFIG}"));
+        }
+    }
+    follow("Start, look");
+    shell("systemctl --no-pager status sluice | head -n 8");
+    hosts_are_found();
+    assert!(has_xdp("eth0"));
+    site.start_traffic().finish("started");
+}
+
+fn hosts_are_found() {
     until("hosts are found", || {
         let status = sluice(&["status", "--json"]);
         status["hosts"].as_array().unwrap().iter().all(|host| host["oper"] == "up")
     });
-    assert!(has_xdp("eth0"));
-    site.start_traffic().finish("started");
-    shell("sluice status");
+}
+
+/// The rest of the first hour, as it stands there.
+fn the_first_hour(site: &Site) {
+    let (traffic, document) = (site.start_traffic(), FirstHour::read());
+    let config = fs::read_to_string(CONFIG).unwrap();
+    fs::write(CONFIG, format!("{config}\n{}", document.config("In a browser"))).unwrap();
+    follow("In a browser");
+    let mut page = TcpStream::connect("127.0.0.1:8080").unwrap();
+    page.write_all(b"GET / HTTP/1.1\r\nhost: 127.0.0.1:8080\r\nconnection: close\r\n\r\n").unwrap();
+    let mut said = String::new();
+    page.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 200 ") && said.contains("<title>Sluice"), "{said}");
+    traffic.finish("the page, by a restart");
+    follow("Take a host out, bring it back");
+    let history = shell("sluice history");
+    assert!(history.contains("my first"), "{history}");
+    follow("Change the config");
+    assert!(journal().contains("is in force already"), "{}", journal());
+    hosts_are_found();
+}
+
+fn follow(heading: &str) {
+    for command in FirstHour::read().commands(heading) {
+        shell(&command);
+    }
 }
 
 /// The next version and back, with a drain in force on the way back.
 fn another_version(site: &Site, packages: &Packages) {
+    forget_starts();
     let (first, before) = (pid(), layout());
     let traffic = site.start_traffic();
     let said = install(&packages.next);
@@ -286,10 +327,7 @@ fn removed_and_installed_again(site: &Site, packages: &Packages) {
     shell("getent passwd sluice");
     install(&packages.this);
     assert_eq!(property("ActiveState"), "active", "it ran when it was removed");
-    until("hosts are found", || {
-        let status = sluice(&["status", "--json"]);
-        status["hosts"].as_array().unwrap().iter().all(|host| host["oper"] == "up")
-    });
+    hosts_are_found();
     site.start_traffic().finish("removed, and installed again");
     let history = shell("sluice history");
     assert!(history.contains("a new version"), "the journal was kept: {history}");

@@ -75,8 +75,11 @@ mod tests {
     use super::*;
 
     fn folders() -> Folders {
-        let folders =
-            [("/home/eve/sluice/target", "/sluice/target"), ("/home/eve", "/e"), ("/home/eve/sluice", "/sluice")];
+        let folders = [
+            ("/home/eve/sluice/target", "/sluice/target"),
+            ("/home/eve", "/e"),
+            ("/home/eve/sluice", "/sluice"),
+        ];
         Folders::sorted(folders.map(|(folder, name)| (PathBuf::from(folder), name)).into())
     }
 
@@ -95,8 +98,12 @@ mod tests {
     #[test]
     fn a_program_that_names_one_is_found_out() {
         assert!(folders().absent_from(b"\x7fELF /sluice/src/main.rs /home/adam\0").is_ok());
-        let told = folders().absent_from(b"\x7fELF\0\xff/home/eve/.cargo/registry\0").expect_err("it names one");
-        assert!(told.to_string().contains("names /home/eve,") && told.to_string().contains("registry"), "{told}");
+        let told =
+            folders().absent_from(b"\x7fELF\0\xff/home/eve/.cargo/registry\0").expect_err("it names one");
+        assert!(
+            told.to_string().contains("names /home/eve,") && told.to_string().contains("registry"),
+            "{told}"
+        );
     }
 
     /// With the compiler of this very build.

@@ -23,9 +23,9 @@ use crate::command::Cmd;
 use crate::commit;
 use crate::setup::{self, Purpose};
 use crate::workspace::Workspace;
+pub use again::run as again;
 use deb::Package;
 use folders::Folders;
-pub use again::run as again;
 pub use release::Release;
 
 /// File with the checksums of the others.
@@ -142,7 +142,11 @@ fn build(workspace: &Workspace, release: &Release) -> Result<PathBuf> {
         .run_seeing(|_| ())?;
     println!("built in {:.0} s", begun.elapsed().as_secs_f64());
     let program = target.join("sluice");
-    Cmd::new("strip").args(["--strip-all", "-o"]).arg(&program).arg(target.join("release/sluice")).output()?;
+    Cmd::new("strip")
+        .args(["--strip-all", "-o"])
+        .arg(&program)
+        .arg(target.join("release/sluice"))
+        .output()?;
     let said = Cmd::new(&program).arg("--version").output()?;
     print!("{said}");
     if !said.contains(&release.commit.name) {

@@ -62,7 +62,10 @@ fn marked_hosts_that_a_filter_hides_are_told_in_the_question() {
     press(&mut top, Key::Enter);
     press(&mut top, Key::Char('d'));
     let text = screen(&top);
-    assert!(text.contains("drain 2 hosts?") && text.contains("| 1 of 2 hosts not shown by the filter. "), "{text}");
+    assert!(
+        text.contains("drain 2 hosts?") && text.contains("| 1 of 2 hosts not shown by the filter. "),
+        "{text}"
+    );
 }
 
 #[test]

@@ -63,7 +63,11 @@ fn content(top: &Top, dialog: &Dialog) -> Content {
                 text.extend(paragraph(&format!("{}{more}", named.join(", ")), 0));
             }
             if deed.hidden > 0 {
-                let hidden = format!("{} of {} not shown by the filter.", deed.hidden, plural(deed.hosts.len() as u64, "host"));
+                let hidden = format!(
+                    "{} of {} not shown by the filter.",
+                    deed.hidden,
+                    plural(deed.hosts.len() as u64, "host")
+                );
                 text.extend(paragraph(&hidden, 0));
             }
             let flows = match deed.live {

@@ -214,7 +214,11 @@ fn wrong_tokens_are_slowed_down_and_the_right_one_is_not() {
     assert_eq!(statuses[..5], [401; 5]);
     assert_eq!(statuses[5..], [429; 3]);
     let through = 503;
-    assert_eq!(server.ask("GET /v1/status", &[&bearer()]).0, through, "somebody else behind the same address");
+    assert_eq!(
+        server.ask("GET /v1/status", &[&bearer()]).0,
+        through,
+        "somebody else behind the same address"
+    );
     assert_eq!(server.ask("GET /v1/status", &[wrong]).0, 429, "and that forgives nothing");
     assert_eq!(server.ask("GET /", &[]).0, 200, "the page itself says so");
     std::fs::remove_file(server.folder.path().join("token")).unwrap();
