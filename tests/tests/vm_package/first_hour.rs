@@ -15,7 +15,8 @@ impl FirstHour {
     pub fn commands(&self, heading: &str) -> Vec<String> {
         let blocks = self.blocks(heading, "console");
         let lines = blocks.iter().flat_map(|block| block.lines());
-        let commands: Vec<String> = lines.filter_map(|line| line.strip_prefix("# ")).map(str::to_owned).collect();
+        let commands: Vec<String> =
+            lines.filter_map(|line| line.strip_prefix("# ")).map(str::to_owned).collect();
         assert!(!commands.is_empty(), "there is no command under {heading:?}");
         commands
     }

@@ -9,6 +9,7 @@ mod release;
 mod sbom;
 mod stage;
 mod tarball;
+mod third_party;
 mod tree;
 mod try_out;
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::third_party;
 use super::tree::{self, FILE, PROGRAM, Tree};
 use crate::command::Cmd;
 use crate::workspace::Workspace;
@@ -60,6 +61,7 @@ pub fn fill(tree: &Tree, place: &Place, workspace: &Workspace, program: &Path) -
     for path in documents(&here("docs"))? {
         tree.copy(&here("docs").join(&path), Path::new(&at("share/doc/sluice")).join(&path), FILE)?;
     }
+    tree.put(at("share/doc/sluice/THIRD-PARTY"), third_party::make(workspace)?, FILE)?;
     for (shell, path) in [
         ("bash", "share/bash-completion/completions/sluice".to_owned()),
         ("zsh", format!("{}/_sluice", place.zsh)),
