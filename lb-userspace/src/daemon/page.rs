@@ -54,7 +54,7 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// What has come of [`prepare`]. Without a page a balancer is still a balancer: one that has been in force before goes on without it.
 pub enum Outcome {
-    Ready(Page),
+    Ready(Box<Page>),
     Unwanted,
     /// Why there is none, with what to do.
     Faulty(String),
@@ -65,7 +65,7 @@ impl Outcome {
     /// As [`prepare`], unless `goes_on`.
     pub fn of(prepared: anyhow::Result<Option<Page>>, goes_on: bool) -> anyhow::Result<Outcome> {
         match prepared {
-            Ok(Some(page)) => Ok(Outcome::Ready(page)),
+            Ok(Some(page)) => Ok(Outcome::Ready(Box::new(page))),
             Ok(None) => Ok(Outcome::Unwanted),
             Err(error) if goes_on => Ok(Outcome::Faulty(problem(&error))),
             Err(error) => Err(error.context("[ui] cannot be served")),
@@ -111,10 +111,11 @@ impl Keeper {
     pub async fn again(&mut self) {
         if self.is_faulty {
             let prepared = prepare(&self.instance, &self.state, &self.ui, None);
-            let outcome = prepared.map_or_else(
-                |error| Outcome::Faulty(problem(&error)),
-                |page| page.map_or(Outcome::Unwanted, Outcome::Ready),
-            );
+            let outcome = match prepared {
+                Ok(Some(page)) => Outcome::Ready(Box::new(page)),
+                Ok(None) => Outcome::Unwanted,
+                Err(error) => Outcome::Faulty(problem(&error)),
+            };
             self.take(outcome).await;
         }
     }
@@ -122,7 +123,7 @@ impl Keeper {
     async fn take(&mut self, outcome: Outcome) {
         let problem = match outcome {
             Outcome::Ready(page) => {
-                self.running = Some(start(page, self.engine.clone()));
+                self.running = Some(start(*page, self.engine.clone()));
                 None
             }
             Outcome::Unwanted => None,
