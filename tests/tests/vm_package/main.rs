@@ -187,7 +187,7 @@ fn the_first_hour(site: &Site) {
     let history = shell("sluice history");
     assert!(history.contains("my first"), "{history}");
     follow("Change the config");
-    assert!(journal().contains("is in force already"), "{}", journal());
+    until("the file is read again", || journal().contains("is in force already"));
     hosts_are_found();
 }
 
