@@ -69,12 +69,13 @@ fn compile(root: &Path, target: &str, toolchain: &Toolchain, target_dir: &Path) 
     let arch = variable("CARGO_CFG_TARGET_ARCH")?.to_string_lossy().into_owned();
     // v3 (kernel 5.1) has 32-bit jumps and, since 5.12, the atomics that the flow table needs. aya reads the
     // layout of maps from BTF, which the linker makes from the debug information.
-    let flags = [
+    let mut flags = vec![
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         "-Ctarget-cpu=v3".to_owned(),
         format!("--cfg=bpf_target_arch=\"{arch}\""),
     ];
+    flags.extend(remaps());
     let mut cargo = Command::new(variable("CARGO")?);
     cargo
         .current_dir(root)
@@ -115,6 +116,23 @@ fn compile(root: &Path, target: &str, toolchain: &Toolchain, target_dir: &Path) 
         ));
     }
     Ok(())
+}
+
+/// Of the flags for the host's crates, those that give folders other names: BTF and debug information name sources, and what is shipped must
+/// not name folders of the machine that it was built on.
+fn remaps() -> Vec<String> {
+    const FLAG: &str = "--remap-path-prefix";
+    let given = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let mut given = given.split('\x1f');
+    let mut found = Vec::new();
+    while let Some(flag) = given.next() {
+        if flag == FLAG {
+            found.extend(given.next().map(|value| format!("{FLAG}={value}")));
+        } else if flag.starts_with(FLAG) {
+            found.push(flag.to_owned());
+        }
+    }
+    found
 }
 
 /// `PATH` with the linker's folder in front: the BPF target names its linker `bpf-linker`, without a folder.

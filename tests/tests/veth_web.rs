@@ -81,6 +81,11 @@ fn a_host_is_drained_and_taken_back_by_keys_alone_while_the_page_follows() {
     // It is the same page to the end: a load would forget this.
     browser.script("window.mark = 1", &[]).unwrap();
     picture(&browser, "page-hosts");
+    // With what a token is shown from here on.
+    let record = "window.shown = []; const before = window.fetch; window.fetch = (path, options) => { \
+                  if (options?.headers?.Authorization) window.shown.push(`${options.method ?? 'GET'} ${path}`); \
+                  return before(path, options); }";
+    browser.script(record, &[]).unwrap();
 
     // Drain it, from the top of the page on by keys; first the token is asked for.
     browser.tab_to("Drain h2").unwrap();
@@ -105,6 +110,11 @@ fn a_host_is_drained_and_taken_back_by_keys_alone_while_the_page_follows() {
     browser.wait(&format!("{} === 'draining'", cell("h2", "State"))).unwrap();
     let drain = site.daemon.cli_json(&["drains", "h2", "--json"]).unwrap();
     assert_eq!((&drain["by"], &drain["reason"]), (&"web:operator".into(), &"kernel update".into()));
+    let shown = browser.wait("window.shown.length > 0 && window.shown.join()").unwrap();
+    let shown = shown.as_str().unwrap();
+    assert!(shown.contains("POST /v1/drain"), "{shown}");
+    let of_looks = shown.split(',').find(|asked| asked.starts_with("GET") && *asked != "GET /page/who");
+    assert_eq!(of_looks, None, "who may look without a token shows none: {shown}");
 
     // Its flows end, and the page tells as they do.
     browser.script("location.hash = '#/drains'", &[]).unwrap();

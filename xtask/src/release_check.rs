@@ -16,10 +16,14 @@ use crate::workspace::Workspace;
 
 Nothing is published by it. When all is well it says how to go on.")]
 pub struct Options {
-    /// Leave out the longest item, `cargo xtask dist --test`; then the list is not complete
+    /// Leave out the longest items, `cargo xtask dist --test` and what it makes, made once more; then the list is not complete
     #[arg(long)]
     skip_dist: bool,
 }
+
+/// Two items that take long.
+const LIVES: &str = "the package lives on a Debian 12";
+const SAME: &str = "made in another folder, it is the same";
 
 /// An item: what must be so, and why it is not, with the mend.
 struct Item {
@@ -38,9 +42,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     items.push(documents(workspace));
     items.push(tested(LastTest::read(workspace), &commit));
     if options.skip_dist {
-        items.push(item("the package lives on a Debian 12", Some("left out (--skip-dist)".to_owned())));
+        let left_out = || Some("left out (--skip-dist)".to_owned());
+        items.extend([item(LIVES, left_out()), item(SAME, left_out())]);
     } else {
         items.push(shipped(workspace));
+        items.push(same(workspace, release.as_ref()));
     }
     println!("\n{}", table(&items));
     let open = items.iter().filter(|item| item.problem.is_some()).count();
@@ -142,7 +148,14 @@ fn shipped(workspace: &Workspace) -> Item {
         println!("{error:#}");
         "see above: cargo xtask dist --test".to_owned()
     });
-    item("the package lives on a Debian 12", problem)
+    item(LIVES, problem)
+}
+
+fn same(workspace: &Workspace, release: Result<&Release, &anyhow::Error>) -> Item {
+    let again = release.map_err(|error| format!("{error:#}"));
+    let again =
+        again.and_then(|release| dist::again(workspace, release).map_err(|error| format!("{error:#}")));
+    item(SAME, again.err())
 }
 
 #[cfg(test)]

@@ -29,6 +29,11 @@ impl Workspace {
         Ok(Workspace { target: PathBuf::from(target), root, metadata })
     }
 
+    /// The same one in another folder, with a target folder of its own there.
+    pub fn elsewhere(&self, root: PathBuf) -> Workspace {
+        Workspace { target: root.join("target"), root, metadata: self.metadata.clone() }
+    }
+
     /// Tools folders under the target folder, for when the user has no cache folder.
     pub fn target_tools(&self) -> Vec<PathBuf> {
         vec![self.target.join("tools")]

@@ -12,6 +12,7 @@ use comfy_table::presets::NOTHING;
 
 use super::output::Out;
 use super::{Failure, after_help};
+use crate::api::server::ui::tls;
 use crate::config;
 use crate::model::{Forward, Fragments, Interface, Model, Ping, Rules, Service, VipMode, WhenEmpty};
 
@@ -49,7 +50,13 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    Out::stdout().print(&text)
+    Out::stdout().print(&text)?;
+    // The balancer works without the page, and another machine than the one that the file is for need not have its certificate.
+    if let Some(fault) = model.ui.listen.and(model.ui.tls.as_ref()).and_then(|files| tls::load(files).err()) {
+        let warning = format!("warning: [ui]: on this machine the page would not be served: {fault:#}\n");
+        Out::stderr().print(&warning)?;
+    }
+    Ok(())
 }
 
 /// Words of the flow table for so many pins: half of them stay free, and their number is a power of two.

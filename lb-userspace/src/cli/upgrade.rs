@@ -1,7 +1,7 @@
 //! `sluice upgrade --check`: whether this program can take over what another one runs.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::output::Out;
 use super::{Exit, Failure, Global, after_help};
-use crate::daemon;
+use crate::config::ConfigErrors;
+use crate::daemon::{self, upgrade::Checked};
 use crate::dataplane::{Rehearsal, Treatment};
 
 /// Find out whether this program can take over from the daemon that runs
@@ -23,7 +24,8 @@ pub struct UpgradeArgs {
     /// Change nothing, only say what would be (the upgrade itself is a restart of the daemon)
     #[arg(long, required = true)]
     pub check: bool,
-    /// The config file (TOML) that the daemon will be started with. Default: the config in force, from the journal
+    /// The config file (TOML) that the daemon will be started with: it counts if it was changed since the daemon has read it. Default: the
+    /// config in force, from the journal
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print JSON for programs
@@ -49,21 +51,29 @@ struct Answer {
     copied_in_ms: Option<u64>,
     /// Bytes that two flow tables take more than one, for the time of the switch.
     bytes_beside: u64,
+    /// The config file was changed since the daemon has read it: a restart puts it in force.
+    config_is_new: bool,
 }
 
 /// Prints what was found; fails if the upgrade would.
 pub fn run(global: &Global, args: &UpgradeArgs) -> Result<(), Failure> {
     let instance = &global.instance;
-    let Some(found) = daemon::upgrade::check(instance, args.config.as_deref())? else {
+    let checked = daemon::upgrade::check(instance, args.config.as_deref()).map_err(|error| {
+        let exit = if error.is::<ConfigErrors>() { Exit::Refused } else { Exit::Failed };
+        Failure::new(exit, error)
+    })?;
+    let Some(Checked { rehearsal: found, has_news }) = checked else {
         let error = anyhow!("instance {instance} has no data path that could be taken over");
         return Err(Failure::new(Exit::NotFound, error).hint("`sluice run` makes a new one"));
     };
     let is_ready = found.refusals.is_empty();
     if args.json {
-        let text = serde_json::to_string_pretty(&answer(&found)).context("cannot print the answer")?;
+        let text =
+            serde_json::to_string_pretty(&answer(&found, has_news)).context("cannot print the answer")?;
         Out::stdout().print(&format!("{text}\n"))?;
     } else {
-        Out::stdout().print(&render(&found))?;
+        let news = args.config.as_deref().filter(|_| has_news).map(news);
+        Out::stdout().print(&(news.unwrap_or_default() + &render(&found)))?;
     }
     if is_ready {
         return Ok(());
@@ -74,11 +84,19 @@ pub fn run(global: &Global, args: &UpgradeArgs) -> Result<(), Failure> {
     ))
 }
 
+/// What else a restart does.
+fn news(file: &Path) -> String {
+    format!(
+        "config: {} was changed since the daemon has read it; a restart puts it in force\n",
+        file.display()
+    )
+}
+
 fn trimmed(lines: &[String]) -> Vec<String> {
     lines.iter().map(|line| line.trim().to_owned()).collect()
 }
 
-fn answer(found: &Rehearsal) -> Answer {
+fn answer(found: &Rehearsal, config_is_new: bool) -> Answer {
     Answer {
         ready: found.refusals.is_empty(),
         layout: found.layout,
@@ -89,6 +107,7 @@ fn answer(found: &Rehearsal) -> Answer {
         copied_pins: found.copied.map(|(pins, _)| pins),
         copied_in_ms: found.copied.map(|(_, took)| took.as_millis() as u64),
         bytes_beside: found.beside,
+        config_is_new,
     }
 }
 
@@ -164,6 +183,6 @@ mod tests {
     fn what_cannot_is_told_and_nothing_is_called_ready() {
         let refused = Rehearsal { refusals: vec!["  HOT is not there".to_owned()], ..found() };
         assert!(render(&refused).ends_with("cannot be taken over:\n  HOT is not there\n"));
-        assert!(!answer(&refused).ready && answer(&found()).ready);
+        assert!(!answer(&refused, false).ready && answer(&found(), true).ready);
     }
 }

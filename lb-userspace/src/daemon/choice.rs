@@ -20,21 +20,33 @@ pub struct Chosen {
 /// Why a config is taken back that waits to be confirmed.
 const UNUSABLE: &str = "it cannot be used any more";
 
+/// What is said of a config whose page cannot be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// It is refused.
+    Needed,
+    /// It is taken: the balancer works without, and a page that runs goes on.
+    Spared,
+}
+
 /// Reads a text and holds it against this machine.
-pub fn resolve(text: &str, name: &str) -> anyhow::Result<(Loaded, Machine)> {
+pub fn resolve(text: &str, name: &str, page: Page) -> anyhow::Result<(Loaded, Machine)> {
     let loaded = config::parse(text, name)?;
-    let machine = machine::look(&loaded.model)?;
+    let mut machine = machine::look(&loaded.model)?;
+    if page == Page::Spared {
+        machine.unusable_tls = None;
+    }
     config::check_against_machine(&loaded, &machine)?;
     Ok((loaded, machine))
 }
 
 /// The daemon's own file, which is right.
-pub fn of_file(path: &Path) -> anyhow::Result<Chosen> {
-    of_text(config::read(path)?, path)
+pub fn of_file(path: &Path, page: Page) -> anyhow::Result<Chosen> {
+    of_text(config::read(path)?, path, page)
 }
 
-fn of_text(text: String, path: &Path) -> anyhow::Result<Chosen> {
-    let (loaded, machine) = resolve(&text, &path.display().to_string())?;
+fn of_text(text: String, path: &Path, page: Page) -> anyhow::Result<Chosen> {
+    let (loaded, machine) = resolve(&text, &path.display().to_string(), page)?;
     Ok(Chosen { loaded, machine, text: Text { seen: text.clone(), text, takes_back: None }, problem: None })
 }
 
@@ -61,7 +73,7 @@ pub fn choose(file: anyhow::Result<Chosen>, applied: Option<Applied>, now: u64) 
         if file.as_ref().is_ok_and(|file| file.text.text == text) {
             return file.map(|file| Chosen { text: Text { takes_back, ..file.text }, ..file });
         }
-        match resolve(&text, &name) {
+        match resolve(&text, &name, Page::Spared) {
             Ok((loaded, machine)) => {
                 let problem = file.as_ref().err().map(|error| {
                     let all = format!("{error:#}");
@@ -88,7 +100,7 @@ pub fn instead(tried: &str, applied: Option<Applied>, failure: &str) -> Option<C
     let applied = applied.filter(|applied| applied.text == tried)?;
     let (revision, text) = (applied.revision, applied.back_to()?.to_owned());
     let name = from_before(revision);
-    let resolved = resolve(&text, &name)
+    let resolved = resolve(&text, &name, Page::Spared)
         .inspect_err(|error| log::warn!("the {name} cannot be used any more: {error:#}"));
     let (loaded, machine) = resolved.ok()?;
     let problem = Some(format!(
@@ -126,7 +138,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f.toml");
         std::fs::write(&path, text).unwrap();
-        of_file(&path)
+        of_file(&path, Page::Needed)
     }
 
     fn applied(weight: u32, seen: u32, pending: Option<(u32, u64)>) -> Option<Applied> {
@@ -149,6 +161,20 @@ mod tests {
         assert_eq!(chosen(1, None), (1, None));
         assert_eq!(chosen(3, applied(2, 1, None)), (3, None));
         assert_eq!(chosen(3, applied(2, 2, Some((1, NOW - 5)))), (3, None), "whatever waits to be confirmed");
+    }
+
+    #[test]
+    fn a_certificate_that_is_of_no_use_keeps_only_what_is_new_from_being_used() {
+        let text = format!(
+            "{}[ui]\nlisten = \"127.0.0.1:8080\"\ncertificate = \"/no/such/file\"\nkey = \"/nor/this\"\n",
+            config(1)
+        );
+        let refused = resolve(&text, "f", Page::Needed).err().map(|error| format!("{error:#}"));
+        assert!(refused.as_ref().is_some_and(|told| told.contains("ui.certificate")), "{refused:?}");
+        assert!(resolve(&text, "f", Page::Spared).is_ok());
+        let in_force = Applied { revision: 7, text: text.clone(), seen: text, pending: None, before: None };
+        let broken = file(&config(1).replace("weight = 1", "weight = zero"));
+        assert!(choose(broken, Some(in_force), NOW).is_ok(), "what was in force goes on");
     }
 
     #[test]

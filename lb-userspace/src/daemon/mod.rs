@@ -24,7 +24,6 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::api::server::ui::Page;
 use crate::api::server::{self, Doors};
 use crate::bpffs;
 use crate::cli::run::RunArgs;
@@ -62,9 +61,12 @@ pub fn run(instance: &str, socket: &Path, args: &RunArgs) -> anyhow::Result<()> 
         .format_target(false)
         .try_init()
         .map_err(|error| anyhow!(error))?;
-    let file = choice::of_file(&args.config);
-    // An instance that has been in force before has something else to go by.
-    let file = if journal_path(instance).exists() { file } else { Ok(file?) };
+    // An instance that has been in force before has something else to go by. Whoever starts it for the first time, or asks for the page on the
+    // command line, is there to read why there is none.
+    let was_there = journal_path(instance).exists();
+    let page = if was_there && args.ui.is_none() { choice::Page::Spared } else { choice::Page::Needed };
+    let file = choice::of_file(&args.config, page);
+    let file = if was_there { file } else { Ok(file?) };
     privileges::check()?;
     bpffs::ensure_mounted(Path::new(Paths::BPFFS))?;
 
@@ -92,7 +94,9 @@ async fn serve(
             "the wall clock was set by {set} s since the daemon before: deadlines and all else that is open moves with it"
         );
     }
-    let chosen = choice::choose(file, journal.applied()?, unix_now())?;
+    let applied = journal.applied()?;
+    let goes_on = applied.is_some() && args.ui.is_none();
+    let chosen = choice::choose(file, applied, unix_now())?;
     let _instance = InstanceLock::acquire(instance)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -100,7 +104,7 @@ async fn serve(
 
     // A symbolic link is followed with each look: it may lead to another file then.
     let own_file = std::path::absolute(&args.config).unwrap_or_else(|_| args.config.clone());
-    let of = Of { instance, socket, own_file: &own_file, ui: args.ui };
+    let of = Of { instance, socket, own_file: &own_file, ui: args.ui, goes_on };
     let tried = chosen.text.text.clone();
     let begun = match begin(&of, chosen, journal).await? {
         Ok(begun) => begun,
@@ -133,15 +137,16 @@ async fn serve(
     supervisor.ready();
     let network = &surroundings.resolver;
     let follower = tokio::spawn(follow_network(handle.clone(), network.subscribe(), network.subscribe_own()));
+    let page = page::Keeper::start(instance, Path::new(STATE), model.ui.clone(), page, handle.clone()).await;
     let reloader = Reloader {
         file: own_file,
+        page,
         scrapes: Scrapes::start(scraped_at, handle.clone()),
         engine: handle.clone(),
         surroundings,
         supervisor: supervisor.clone(),
     };
     let reloader = tokio::spawn(reloader.run(configs, hangup));
-    let page = page.map(|page| page::start(page, handle.clone()));
     log::info!("ready: {} services, API on {}", model.services.len(), socket.display());
     health::start(board, clock, &handle)?;
     let teller = handle.clone();
@@ -160,10 +165,8 @@ async fn serve(
         }
     };
     let served = server::serve(listener, doors, handle.clone(), ended).await;
+    // With it ends the page.
     reloader.abort();
-    if let Some(page) = page {
-        page.abort();
-    }
     // With the engine's thread ends the lock of the journal.
     handle.end();
     tokio::task::spawn_blocking(move || thread.join())
@@ -184,6 +187,8 @@ struct Of<'a> {
     own_file: &'a Path,
     /// Where the page is to be, whatever the config says.
     ui: Option<SocketAddr>,
+    /// Without the page, if that cannot be served.
+    goes_on: bool,
 }
 
 /// A config is in force, and what it needs is there.
@@ -194,7 +199,7 @@ struct Begun {
     listener: UnixListener,
     surroundings: Surroundings,
     scraped_at: Option<TcpListener>,
-    page: Option<Page>,
+    page: page::Outcome,
 }
 
 /// Puts the config of a start in force. The inner error is the engine's, to which a config may be to blame.
@@ -210,8 +215,8 @@ async fn begin(
     let listener = server::listen(of.socket, doors)
         .with_context(|| format!("cannot listen on {}", of.socket.display()))?;
     let scraped_at = scrapes::bind(model.metrics.listen).context("metrics cannot be served")?;
-    let page =
-        page::prepare(of.instance, Path::new(STATE), &model.ui, of.ui).context("[ui] cannot be served")?;
+    let page = page::prepare(of.instance, Path::new(STATE), &model.ui, of.ui);
+    let page = page::Outcome::of(page, of.goes_on)?;
     let surroundings = Surroundings::start(&model).await?;
     let start = Start {
         instance: of.instance.to_owned(),

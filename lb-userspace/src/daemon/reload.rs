@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
-use super::choice::{problems, resolve};
+use super::choice::{self, problems, resolve};
+use super::page::Keeper;
 use super::scrapes::Scrapes;
 use super::supervisor::Supervisor;
 use super::surroundings::Surroundings;
@@ -31,6 +32,7 @@ pub struct Reloader {
     pub surroundings: Surroundings,
     pub scrapes: Scrapes,
     pub supervisor: Supervisor,
+    pub page: Keeper,
 }
 
 impl Reloader {
@@ -143,6 +145,7 @@ impl Reloader {
             Ok(text) => self.put_in_force(text, &name, how).await,
             Err(errors) => Err(Error::config(errors)),
         };
+        let is_new = matches!(&applied, Ok(Applied { revision: Some(_), .. }));
         let problem = match applied {
             Ok(Applied { revision: Some(revision), .. }) => {
                 log::info!("{name} is in force, as revision {revision}");
@@ -163,11 +166,18 @@ impl Reloader {
         };
         // An engine that has ended has nothing to show.
         let _ = self.engine.ask(move |engine| engine.note_reload(problem)).await;
+        // Its files may be right by now, whatever became of the config. (With a new one it has been tried.)
+        if !is_new {
+            self.page.again().await;
+        }
     }
 
     async fn put_in_force(&mut self, text: String, name: &str, how: How) -> Result<Applied, Error> {
         let (read, name) = (text.clone(), name.to_owned());
-        let resolved = tokio::task::spawn_blocking(move || resolve(&read, &name)).await;
+        // On the way back, and where there is no page already, nothing else is to wait for one.
+        let is_spared = self.page.is_faulty() || matches!(how.kind, Kind::Rollback);
+        let page = if is_spared { choice::Page::Spared } else { choice::Page::Needed };
+        let resolved = tokio::task::spawn_blocking(move || resolve(&read, &name, page)).await;
         let resolved = resolved.map_err(|error| Error::Network(error.to_string()))?;
         let (loaded, machine) = resolved.map_err(|error| match problems(error) {
             Ok(errors) => Error::config(errors),
@@ -187,6 +197,8 @@ impl Reloader {
             Ok(applied) if applied.revision.is_some() => {
                 self.surroundings.take(prepared, &model);
                 self.scrapes.take(scrapes);
+                self.page.another(&model.ui);
+                self.page.again().await;
                 Ok(applied)
             }
             other => {

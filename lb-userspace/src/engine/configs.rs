@@ -67,6 +67,7 @@ pub(super) struct InForce {
     /// It is, and the journal does not know yet that it could be.
     pub(super) is_untried: bool,
     reload_problem: Option<String>,
+    page_problem: Option<String>,
 }
 
 /// What of the engine rests on the config, while another one is tried.
@@ -232,6 +233,11 @@ impl Engine {
     /// What came of reading the daemon's own file again: a problem, or none.
     pub fn note_reload(&mut self, problem: Option<String>) {
         self.in_force.reload_problem = problem;
+    }
+
+    /// Why the page for browsers that the config wants is not served, or that it is.
+    pub fn note_page(&mut self, problem: Option<String>) {
+        self.in_force.page_problem = problem;
     }
 
     /// The revision that waits to be confirmed.
@@ -468,6 +474,7 @@ impl Engine {
     pub(super) fn config_problems(&self) -> Vec<String> {
         let ConfigStatus { revision, differs_from_file, confirm_by } = &self.in_force.status;
         let mut problems: Vec<String> = self.in_force.reload_problem.iter().cloned().collect();
+        problems.extend(self.in_force.page_problem.clone());
         problems.extend(self.journal.problem());
         if let Some(jump) = self.jump() {
             let way = if jump > 0 { "forward" } else { "back" };
@@ -500,7 +507,8 @@ fn drains_left_behind(drains: &BTreeMap<Target, State>, model: &Model) -> Vec<St
     gone.map(|(target, _)| format!("{target} is drained, and would be so still if it came back")).collect()
 }
 
-fn same_model(one: &str, other: &str) -> bool {
+/// Whether two texts say the same, whatever stands in comments.
+pub fn same_model(one: &str, other: &str) -> bool {
     match (config::parse(one, "one"), config::parse(other, "other")) {
         (Ok(one), Ok(other)) => one.model == other.model,
         _ => false,

@@ -65,7 +65,7 @@ use tokio::sync::watch;
 
 pub use clock::Clock;
 use configs::InForce;
-pub use configs::{How, NOT_APPLIED, NOT_CONFIRMED, Resolved};
+pub use configs::{How, NOT_APPLIED, NOT_CONFIRMED, Resolved, same_model};
 use cut_off::CutOff;
 pub use dry_runs::DryRuns;
 pub use error::Error;

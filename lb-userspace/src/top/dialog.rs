@@ -34,6 +34,8 @@ pub struct Deed {
     pub reason: String,
     /// Live flows of the hosts; null: not known.
     pub live: Option<u64>,
+    /// Of the hosts, how many the list's filter hides.
+    pub hidden: usize,
 }
 
 impl Deed {

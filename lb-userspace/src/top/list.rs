@@ -179,6 +179,12 @@ impl List {
         self.step(1, hosts);
     }
 
+    /// Of hosts that a verb is about, how many the filter hides.
+    pub fn hidden(&self, meant: &[String], hosts: &[HostStatus]) -> usize {
+        let is_shown = |name: &&String| self.order.iter().any(|&place| hosts[place].name == **name);
+        meant.len() - meant.iter().filter(is_shown).count()
+    }
+
     /// Those that the next verb is about.
     pub fn meant(&self, hosts: &[HostStatus]) -> Vec<String> {
         if self.marked.is_empty() {

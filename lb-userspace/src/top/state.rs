@@ -326,7 +326,8 @@ impl Top {
         let meant = self.hosts().iter().filter(|host| hosts.contains(&host.name));
         let live = meant.map(|host| (!host.live_flows.hidden).then_some(host.live_flows.total)).sum();
         let reason = self.settings.reason.clone();
-        self.dialog = Some(Dialog::Ask(Deed { verb, hosts, reason, live }));
+        let hidden = if self.page == Page::Hosts { self.list.hidden(&hosts, self.hosts()) } else { 0 };
+        self.dialog = Some(Dialog::Ask(Deed { verb, hosts, reason, live, hidden }));
     }
 
     fn plan(&mut self) -> Step {

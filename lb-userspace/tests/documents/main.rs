@@ -128,6 +128,25 @@ fn links_between_documents_lead_somewhere() {
 }
 
 #[test]
+fn every_picture_is_shown_in_a_document() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut shown = Vec::new();
+    for path in documents() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let pictures = links.filter(|link| link.contains("pictures/"));
+        shown.extend(pictures.map(|link| path.parent().unwrap().join(link).canonicalize().unwrap()));
+    }
+    let mut count = 0;
+    for entry in std::fs::read_dir(root.join("docs/pictures")).unwrap() {
+        let picture = entry.unwrap().path().canonicalize().unwrap();
+        assert!(shown.contains(&picture), "nobody shows {}: link it, or remove it", picture.display());
+        count += 1;
+    }
+    assert!(count >= 6, "{count}");
+}
+
+#[test]
 fn a_line_that_the_program_does_not_take_is_found() {
     let of = |line: &str| of_sluice(line).unwrap();
     assert_eq!(

@@ -1,6 +1,6 @@
 // The page: what stands around the views, and which of them is shown.
 
-import { hasToken, whenTokenChanges } from "./api.js";
+import { hasToken, lookWithToken, whenTokenChanges } from "./api.js";
 import { spark } from "./chart.js";
 import { toast } from "./dialog.js";
 import { h, redraw, toggle, write } from "./dom.js";
@@ -158,6 +158,7 @@ $("token").addEventListener("click", () => {
 });
 whenTokenChanges(() => {
   if (state.link === "locked" && hasToken()) {
+    lookWithToken();
     // Until it is known whether that opens it.
     setLink("connecting");
     main.replaceChildren(view.root);
@@ -173,6 +174,7 @@ onChange(() => {
 window.addEventListener("hashchange", route);
 // Ages are shown in seconds.
 setInterval(() => { if (!document.hidden && state.link === "live") changed(); }, 1000);
-if (hasToken()) remember(sessionStorage.getItem("sluice-token")).then(changed, forget);
+// A daemon that does not answer for a moment says nothing of the token.
+if (hasToken()) remember(sessionStorage.getItem("sluice-token")).then(changed, (error) => error.status === 401 && forget());
 route();
 follow(speaker(toast, () => `web:${whoami()}`));

@@ -1,6 +1,6 @@
 // Server-sent events over fetch, which sends the token in a header; over breaks, restarts and sleep.
 
-import { headers } from "./api.js";
+import { headers, looked } from "./api.js";
 import { setLink, state, takeEvent, takeLook } from "./state.js";
 
 /** The daemon says at least a comment every ten seconds. */
@@ -55,6 +55,7 @@ async function loop(onEvent) {
       failures = 0;
       continue;
     }
+    if (outcome === "again") continue;
     if (outcome === "locked") {
       setLink("locked");
       await pause(3_600_000);
@@ -76,11 +77,9 @@ async function once(controller, onEvent) {
   };
   alive();
   try {
-    const response = await fetch(`/page/live?after=${after}`, {
-      headers: headers({ Accept: "text/event-stream" }),
-      cache: "no-store",
-      signal: controller.signal,
-    });
+    const shown = headers("GET", { Accept: "text/event-stream" });
+    const response = await fetch(`/page/live?after=${after}`, { headers: shown, cache: "no-store", signal: controller.signal });
+    if (looked(response.status, shown)) return "again";
     if (response.status === 401) return "locked";
     if (!response.ok) return "lost";
     const isFirst = after === 0;

@@ -1,17 +1,25 @@
 //! A package's life on a Debian 12: `cargo xtask dist --test` boots one, with systemd as its first process, and runs this in it. Everywhere else
 //! the test is ignored, which `cargo test` says.
 
+mod first_hour;
 mod machine;
 mod site;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 
+use first_hour::FirstHour;
 use machine::{Stock, has_xdp, journal, output, pins, property, shell, sluice, try_shell, until};
 use site::{PORT, Site};
 
 const EXAMPLE: &str = "/etc/sluice/example.toml";
 const CONFIG: &str = "/etc/sluice/sluice.toml";
+/// The program of a version that an upgrade has not replaced, and what has a restart find it.
+const HELD: &str = "/usr/lib/sluice/held";
+const DROPIN: &str = "/run/systemd/system/sluice.service.d/zz-held.conf";
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// The package, and one of a later version whose program has another layout of the maps.
 struct Packages {
@@ -29,6 +37,11 @@ impl Packages {
 /// As an operator does it, who has the file and nothing else.
 fn install(deb: &str) -> String {
     shell(&format!("apt-get install -qy --allow-downgrades -o Dpkg::Use-Pty=0 {deb}"))
+}
+
+/// The version that is there already.
+fn reinstall(deb: &str) -> String {
+    shell(&format!("apt-get install -qy --reinstall -o Dpkg::Use-Pty=0 {deb}"))
 }
 
 fn version_of(deb: &str) -> String {
@@ -49,24 +62,25 @@ fn layout() -> String {
     said.trim().rsplit(' ').next().unwrap().trim_end_matches(')').to_owned()
 }
 
-/// The config that a new user makes of the example: what is needed without its `#`, with addresses of this site, in two services.
+/// The config that a new user makes of the example: what must be there without its `#`, with addresses of this site, and what its traffic needs.
+/// Silence ends a flow soon, so that a drain need not wait for a quarter of an hour for one that may have been there before.
 fn config(site: &Site) -> String {
     let example = fs::read_to_string(EXAMPLE).unwrap();
-    let wanted = |line: &str| {
-        let line = line.strip_prefix('#')?;
-        let parts =
-            ["interfaces", "[hosts", "addresses", "[[services]]", "name", "vip =", "protocol", "port"];
-        parts.iter().any(|part| line.starts_with(part)).then(|| line.to_owned())
-    };
-    let text: Vec<String> = example.lines().filter_map(wanted).collect();
+    let needed = example.split("# --- ").nth(1).unwrap();
+    let is_config = |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
+    let lines = needed.lines().filter_map(|line| line.strip_prefix('#')).filter(is_config);
+    let text: Vec<&str> = lines.collect();
+    let text = text.join("\n");
+    for part in ["vip_mode = \"local\"", "forward = \"l2\"", "[hosts.web-2]"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     let text = text
-        .join("\n")
         .replace("10.0.0.11", &site.host(1).to_string())
         .replace("10.0.0.12", &site.host(2).to_string())
         .replace("203.0.113.10", &site.vip().to_string())
         .replace("protocol = \"tcp\"", "protocol = [\"tcp\", \"udp\"]")
         .replace("port = 80", &format!("port = {PORT}"));
-    text + "\n"
+    text + "\n\n[timeouts]\nestablished = \"20s\"\n"
 }
 
 #[test]
@@ -78,8 +92,11 @@ fn a_package_is_installed_upgraded_downgraded_removed_and_purged() {
     with_a_wrong_one(&packages);
     let site = Site::build();
     with_a_right_one(&site);
+    the_first_hour(&site);
     another_version(&site, &packages);
     a_version_that_could_not_take_over(&site, &packages);
+    a_config_that_was_edited(&site, &packages);
+    a_machine_that_restarts_nothing(&packages);
     removed_and_installed_again(&site, &packages);
     purged(&before);
 }
@@ -133,21 +150,56 @@ fn with_a_wrong_one(packages: &Packages) {
 }
 
 fn with_a_right_one(site: &Site) {
-    fs::write(CONFIG, config(site)).unwrap();
-    shell(&format!("cat {CONFIG}; sluice check {CONFIG}"));
-    shell("sluice doctor");
-    shell("systemctl start sluice && systemctl --no-pager status sluice | head -n 8");
+    for command in FirstHour::read().commands("Say what should exist") {
+        shell(&command);
+        if command.starts_with("cp ") {
+            fs::write(CONFIG, config(site)).unwrap();
+            shell(&format!("cat {CONFIG}"));
+        }
+    }
+    follow("Start, look");
+    shell("systemctl --no-pager status sluice | head -n 8");
+    hosts_are_found();
+    assert!(has_xdp("eth0"));
+    site.start_traffic().finish("started");
+}
+
+fn hosts_are_found() {
     until("hosts are found", || {
         let status = sluice(&["status", "--json"]);
         status["hosts"].as_array().unwrap().iter().all(|host| host["oper"] == "up")
     });
-    assert!(has_xdp("eth0"));
-    site.start_traffic().finish("started");
-    shell("sluice status");
+}
+
+/// The rest of the first hour, as it stands there.
+fn the_first_hour(site: &Site) {
+    let (traffic, document) = (site.start_traffic(), FirstHour::read());
+    let config = fs::read_to_string(CONFIG).unwrap();
+    fs::write(CONFIG, format!("{config}\n{}", document.config("In a browser"))).unwrap();
+    follow("In a browser");
+    let mut page = TcpStream::connect("127.0.0.1:8080").unwrap();
+    page.write_all(b"GET / HTTP/1.1\r\nhost: 127.0.0.1:8080\r\nconnection: close\r\n\r\n").unwrap();
+    let mut said = String::new();
+    page.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 200 ") && said.contains("<title>Sluice"), "{said}");
+    traffic.finish("the page, by a restart");
+    follow("Take a host out, bring it back");
+    let history = shell("sluice history");
+    assert!(history.contains("my first"), "{history}");
+    follow("Change the config");
+    until("the file is read again", || journal().contains("is in force already"));
+    hosts_are_found();
+}
+
+fn follow(heading: &str) {
+    for command in FirstHour::read().commands(heading) {
+        shell(&command);
+    }
 }
 
 /// The next version and back, with a drain in force on the way back.
 fn another_version(site: &Site, packages: &Packages) {
+    forget_starts();
     let (first, before) = (pid(), layout());
     let traffic = site.start_traffic();
     let said = install(&packages.next);
@@ -172,22 +224,101 @@ fn another_version(site: &Site, packages: &Packages) {
     shell("sluice status && sluice undrain web-1");
 }
 
-/// A data path that nobody could take over: the daemon that knows it goes on.
+/// A data path that nobody could take over: the daemon that knows it goes on, also after a crash.
 fn a_version_that_could_not_take_over(site: &Site, packages: &Packages) {
+    forget_starts();
     let traffic = site.start_traffic();
-    let first = pid();
+    let (first, before) = (pid(), layout());
     shell("mv /sys/fs/bpf/sluice/default/maps/COLD /sys/fs/bpf/sluice/default/elsewhere");
     let said = install(&packages.next);
     assert!(said.contains("the daemon of the version before goes on"), "{said}");
     assert!(said.contains("COLD is not there") && !said.contains("differs:"), "{said}");
-    assert_eq!((pid(), property("ActiveState")), (first, "active".into()));
+    assert!(said.contains("which is kept as /usr/lib/sluice/held"), "{said}");
+    assert_eq!((pid(), property("ActiveState")), (first.clone(), "active".into()));
+    assert_ne!(layout(), before, "the command is the new version's");
     traffic.goes_on();
     shell("mv /sys/fs/bpf/sluice/default/elsewhere /sys/fs/bpf/sluice/default/maps/COLD");
+    shell(&format!("kill -KILL {first}"));
+    let is_another = || property("ActiveState") == "active" && !["0", &first].contains(&pid().as_str());
+    until("the daemon comes back after a crash", is_another);
+    assert_eq!(program_of_the_daemon(), HELD);
+    assert!(journal().contains("took over the data path"), "{}", journal());
+    traffic.goes_on();
+    // What is held may be asked for once more by the next refusal, and is its own source then.
+    shell("mv /sys/fs/bpf/sluice/default/maps/COLD /sys/fs/bpf/sluice/default/elsewhere");
+    assert!(reinstall(&packages.next).contains("goes on"));
+    shell("mv /sys/fs/bpf/sluice/default/elsewhere /sys/fs/bpf/sluice/default/maps/COLD");
+    shell(&format!("{HELD} --version && systemctl restart sluice"));
+    assert_eq!(program_of_the_daemon(), HELD);
+    forget_starts();
+    let said = install(&packages.this);
+    assert!(said.contains("has taken over"), "{said}");
+    nothing_is_held();
+    traffic.finish("an upgrade that is refused, a crash, and an upgrade that is not");
+}
+
+/// More starts within a minute than the unit allows are this test's doing.
+fn forget_starts() {
+    shell("systemctl reset-failed sluice");
+}
+
+/// The file that the daemon's program was started from.
+fn program_of_the_daemon() -> String {
+    fs::read_link(format!("/proc/{}/exe", pid())).unwrap().display().to_string()
+}
+
+fn nothing_is_held() {
+    assert_eq!(program_of_the_daemon(), "/usr/bin/sluice");
+    for path in [HELD, DROPIN] {
+        assert!(!Path::new(path).exists(), "{path}");
+    }
+}
+
+/// A config that was edited, and that nobody has asked for yet, does not come into force by an upgrade.
+fn a_config_that_was_edited(site: &Site, packages: &Packages) {
+    forget_starts();
+    let traffic = site.start_traffic();
+    let (first, right) = (pid(), fs::read_to_string(CONFIG).unwrap());
+    let revision = || sluice(&["status", "--json"])["config_in_force"]["revision"].clone();
+    let before = revision();
+    fs::write(CONFIG, format!("{right}\n[rules]\nmin_healthy = \"10%\"\n")).unwrap();
+    let said = install(&packages.next);
+    assert!(said.contains("was changed since the daemon has read it"), "{said}");
+    assert_eq!((pid(), revision()), (first.clone(), before.clone()));
+    fs::write(CONFIG, right.replace("port = ", "port = zero")).unwrap();
+    let said = install(&packages.this);
+    assert!(said.contains("is wrong, so it cannot be what is in force"), "{said}");
+    assert_eq!((pid(), revision()), (first.clone(), before.clone()));
+    fs::write(CONFIG, format!("{right}\n[rules]\nmin_healthy = \"10%\"\n")).unwrap();
+    install(&packages.next);
+    // As it says.
+    shell(&format!("sluice check {CONFIG} && sluice apply --dry-run {CONFIG} && systemctl reload sluice"));
+    until("the edited config is in force", || revision() != before);
+    shell(&format!("sluice upgrade --check --config {CONFIG}"));
+    shell(&format!("rm -f {DROPIN} && systemctl daemon-reload && systemctl restart sluice"));
+    assert_eq!(program_of_the_daemon(), "/usr/bin/sluice");
+    let said = install(&packages.this);
+    assert!(said.contains("has taken over"), "{said}");
+    nothing_is_held();
+    traffic.finish("upgrades beside a config that was edited");
+}
+
+/// Where nothing may be restarted nobody is told that something was.
+fn a_machine_that_restarts_nothing(packages: &Packages) {
+    forget_starts();
+    fs::write(POLICY, "#!/bin/sh\nexit 101\n").unwrap();
+    shell(&format!("chmod 755 {POLICY}"));
+    let first = pid();
+    let said = install(&packages.next);
+    fs::remove_file(POLICY).unwrap();
+    assert!(said.contains("a policy of this machine") && !said.contains("has taken over"), "{said}");
+    assert_eq!(pid(), first);
     install(&packages.this);
-    traffic.finish("an upgrade that is refused, and one that is not");
+    nothing_is_held();
 }
 
 fn removed_and_installed_again(site: &Site, packages: &Packages) {
+    forget_starts();
     let said = shell("apt-get remove -qy -o Dpkg::Use-Pty=0 sluice");
     assert!(said.contains("detached: forwarding has ended"), "{said}");
     assert_eq!((pins(), has_xdp("eth0"), Path::new("/run/sluice").exists()), (0, false, false));
@@ -196,10 +327,7 @@ fn removed_and_installed_again(site: &Site, packages: &Packages) {
     shell("getent passwd sluice");
     install(&packages.this);
     assert_eq!(property("ActiveState"), "active", "it ran when it was removed");
-    until("hosts are found", || {
-        let status = sluice(&["status", "--json"]);
-        status["hosts"].as_array().unwrap().iter().all(|host| host["oper"] == "up")
-    });
+    hosts_are_found();
     site.start_traffic().finish("removed, and installed again");
     let history = shell("sluice history");
     assert!(history.contains("a new version"), "the journal was kept: {history}");

@@ -1,12 +1,15 @@
 //! `cargo xtask dist`: what is shipped. A Debian package, a tarball, a list of what is in the program, and checksums of these.
 
+mod again;
 pub mod changelog;
 mod deb;
 pub mod debian;
+mod folders;
 mod release;
 mod sbom;
 mod stage;
 mod tarball;
+mod third_party;
 mod tree;
 mod try_out;
 
@@ -21,7 +24,9 @@ use crate::command::Cmd;
 use crate::commit;
 use crate::setup::{self, Purpose};
 use crate::workspace::Workspace;
+pub use again::run as again;
 use deb::Package;
+use folders::Folders;
 pub use release::Release;
 
 /// File with the checksums of the others.
@@ -113,12 +118,10 @@ fn names(folder: &Path) -> Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// Compiles `sluice` as it is shipped: it names its commit, and no folder of this machine.
+/// Compiles `sluice` as it is shipped, without symbols: it names its commit, and no folder of this machine.
 fn build(workspace: &Workspace, release: &Release) -> Result<PathBuf> {
     let target = workspace.target.join("dist-build");
-    let flags: Vec<String> = [(workspace.root.clone(), "/sluice"), (cargo_home(), "/cargo")]
-        .map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display()))
-        .into();
+    let folders = Folders::of(workspace)?;
     let begun = Instant::now();
     Cmd::cargo(&workspace.root)
         .args([
@@ -133,22 +136,24 @@ fn build(workspace: &Workspace, release: &Release) -> Result<PathBuf> {
         ])
         .arg(&target)
         .env(commit::VAR, &release.commit.name)
-        .env("RUSTFLAGS", flags.join(" "))
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        // Unlike RUSTFLAGS, it takes folders with blanks in their names.
+        .env("CARGO_ENCODED_RUSTFLAGS", folders.flags().join("\x1f"))
+        .env_remove("RUSTFLAGS")
         .env_remove("CARGO_BUILD_TARGET")
         .run_seeing(|_| ())?;
     println!("built in {:.0} s", begun.elapsed().as_secs_f64());
-    let program = target.join("release/sluice");
+    let program = target.join("sluice");
+    Cmd::new("strip")
+        .args(["--strip-all", "-o"])
+        .arg(&program)
+        .arg(target.join("release/sluice"))
+        .output()?;
     let said = Cmd::new(&program).arg("--version").output()?;
     print!("{said}");
     if !said.contains(&release.commit.name) {
         bail!("it does not name its commit, {}", release.commit.name);
     }
+    let bytes = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    folders.absent_from(&bytes)?;
     Ok(program)
-}
-
-/// Where the sources of libraries are.
-fn cargo_home() -> PathBuf {
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or("/root".into())).join(".cargo");
-    std::env::var_os("CARGO_HOME").map_or_else(home, PathBuf::from)
 }

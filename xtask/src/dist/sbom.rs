@@ -1,11 +1,11 @@
 //! The list of what is in the program (SBOM), in the format CycloneDX 1.5: all packages that are compiled into `sluice` and into the XDP programs
-//! in it, with versions, licences, and who depends on whom. The same source gives the same list.
+//! in it, with the compiler's own libraries, versions, licences, and who depends on whom. The same source and compiler give the same list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use cyclonedx_bom::models::component::Classification;
 use cyclonedx_bom::models::dependency::{Dependencies, Dependency};
 use cyclonedx_bom::models::license::{LicenseChoice, Licenses};
@@ -17,31 +17,33 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::release::Release;
+use crate::bpf_toolchain::{self, Rustc};
 use crate::command::Cmd;
+use crate::rustup;
 use crate::workspace::Workspace;
 
-/// Root package, and the target that it is compiled for.
-const PROGRAMS: [(&str, &str); 2] = [(SLUICE, "x86_64-unknown-linux-gnu"), ("lb-ebpf", "bpfel-unknown-none")];
 const SLUICE: &str = "lb-userspace";
+const EBPF: &str = "lb-ebpf";
+const EBPF_TARGET: &str = "bpfel-unknown-none";
 /// The package that has the source of SQLite in it.
 const SQLITE: &str = "libsqlite3-sys";
 /// What `cargo tree` is to print of a package, behind its depth.
 const FORMAT: &str = "{p}|{l}";
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Package {
-    name: String,
-    version: String,
+pub struct Package {
+    pub name: String,
+    pub version: String,
     /// An SPDX expression, or the like.
-    license: String,
+    pub license: String,
     /// Of this repository, and not of the registry.
-    is_own: bool,
+    pub is_own: bool,
 }
 
 /// Packages by what the list calls them, and whom each depends on.
 #[derive(Debug, Default)]
-struct Graph {
-    packages: BTreeMap<String, Package>,
+pub struct Graph {
+    pub packages: BTreeMap<String, Package>,
     edges: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -50,21 +52,48 @@ struct Graph {
 /// # Errors
 /// When cargo fails, or the list would not be valid.
 pub fn make(workspace: &Workspace, release: &Release) -> Result<Vec<u8>> {
-    let mut graph = Graph::default();
-    for (package, target) in PROGRAMS {
-        let tree = Cmd::cargo(&workspace.root)
-            .args(["tree", "--locked", "--edges", "normal", "--prefix", "depth", "--format", FORMAT])
-            .args(["--package", package, "--target", target])
-            .output()?;
-        graph.add(&tree).with_context(|| format!("what `cargo tree` says of {package}"))?;
-    }
-    let (main, programs) = (graph.reference(SLUICE)?, graph.reference("lb-ebpf")?);
+    let compilers = Compilers::of(workspace)?;
+    let mut graph = Graph::of(workspace, &compilers)?;
+    let (main, programs) = (graph.reference(SLUICE)?, graph.reference(EBPF)?);
     // Compiled on its own, and embedded.
-    graph.edges.entry(main.clone()).or_default().insert(programs);
+    graph.edges.entry(main.clone()).or_default().insert(programs.clone());
     let mut bom = bom(&graph, &main, release)?;
-    let sqlite = sqlite(workspace)?;
-    add_sqlite(&mut bom, &graph.reference(SQLITE)?, sqlite);
+    add(&mut bom, &graph.reference(SQLITE)?, sqlite(workspace)?);
+    add(&mut bom, &main, compilers.library("std", &compilers.host.release)?);
+    add(&mut bom, &programs, compilers.library("core", &compilers.bpf.release)?);
     print(bom)
+}
+
+/// Those that compile the program, and the XDP programs in it: their libraries are linked, too.
+pub struct Compilers {
+    /// What the program runs on, as the compiler calls it.
+    pub target: String,
+    pub host: Rustc,
+    bpf: Rustc,
+}
+
+impl Compilers {
+    /// # Errors
+    /// When one does not say what it is.
+    pub fn of(workspace: &Workspace) -> Result<Compilers> {
+        let rustc = rustup::rustc();
+        let host = Rustc::query(&rustc).map_err(anyhow::Error::msg)?;
+        let bpf = bpf_toolchain::find(&rustc, &workspace.target_tools());
+        let bpf = bpf.map_err(|reasons| anyhow!("run `cargo xtask setup`: {}", reasons.join("; ")))?.rustc;
+        let said = Cmd::new(&rustc).arg("-vV").output()?;
+        let target = said.lines().find_map(|line| line.strip_prefix("host: "));
+        let target = target.context("`rustc -vV` names no host")?.to_owned();
+        Ok(Compilers { target, host, bpf })
+    }
+
+    fn library(&self, name: &str, release: &str) -> Result<Component> {
+        let purl = Purl::new("generic", "rust", release)?;
+        Ok(Component {
+            purl: Some(purl),
+            licenses: licenses("MIT OR Apache-2.0"),
+            ..Component::new(Classification::Library, name, release, Some(format!("rust-{name}@{release}")))
+        })
+    }
 }
 
 /// # Errors
@@ -81,6 +110,22 @@ fn print(bom: Bom) -> Result<Vec<u8>> {
 }
 
 impl Graph {
+    /// Of the program and of the XDP programs in it.
+    ///
+    /// # Errors
+    /// When cargo fails.
+    pub fn of(workspace: &Workspace, compilers: &Compilers) -> Result<Graph> {
+        let mut graph = Graph::default();
+        for (package, target) in [(SLUICE, compilers.target.as_str()), (EBPF, EBPF_TARGET)] {
+            let tree = Cmd::cargo(&workspace.root)
+                .args(["tree", "--locked", "--edges", "normal", "--prefix", "depth", "--format", FORMAT])
+                .args(["--package", package, "--target", target])
+                .output()?;
+            graph.add(&tree).with_context(|| format!("what `cargo tree` says of {package}"))?;
+        }
+        Ok(graph)
+    }
+
     /// Adds lines such as `1anyhow v1.0.104|MIT OR Apache-2.0`, each below the one that it is a dependency of.
     fn add(&mut self, tree: &str) -> Result<()> {
         let mut above: Vec<String> = Vec::new();
@@ -191,14 +236,15 @@ fn sqlite_version(header: &str) -> Option<&str> {
     header.lines().find_map(|line| line.strip_prefix("#define SQLITE_VERSION ")?.split('"').nth(1))
 }
 
-fn add_sqlite(bom: &mut Bom, parent: &str, sqlite: Component) {
-    let reference = sqlite.bom_ref.clone().unwrap_or_default();
+/// Adds what cargo does not know.
+fn add(bom: &mut Bom, parent: &str, component: Component) {
+    let reference = component.bom_ref.clone().unwrap_or_default();
     if let Some(Dependencies(all)) = &mut bom.dependencies {
         let parent = all.iter_mut().find(|dependency| dependency.dependency_ref == parent);
         parent.into_iter().for_each(|parent| parent.dependencies.push(reference.clone()));
         all.push(Dependency { dependency_ref: reference, dependencies: Vec::new() });
     }
-    bom.components.get_or_insert(Components(Vec::new())).0.push(sqlite);
+    bom.components.get_or_insert(Components(Vec::new())).0.push(component);
 }
 
 #[cfg(test)]
@@ -213,6 +259,10 @@ mod tests {
         let mut graph = Graph::default();
         graph.add(TREE).expect("it is well formed");
         graph
+    }
+
+    fn compiler(release: &str) -> Rustc {
+        Rustc { program: "rustc".into(), release: release.to_owned(), llvm: 22, sysroot: "/usr".into() }
     }
 
     #[test]
@@ -244,7 +294,13 @@ mod tests {
                 sqlite_version("/* */\n#define SQLITE_VERSION        \"3.51.1\"\n").expect("it is there");
             let sqlite =
                 Component::new(Classification::Library, "sqlite", version, Some(format!("sqlite@{version}")));
-            add_sqlite(&mut bom, "libsqlite3-sys@0.37.0", sqlite);
+            add(&mut bom, "libsqlite3-sys@0.37.0", sqlite);
+            let compilers =
+                Compilers { target: String::new(), host: compiler("1.95.0"), bpf: compiler("1.96.0") };
+            for (name, of) in [("std", &compilers.host), ("core", &compilers.bpf)] {
+                let library = compilers.library(name, &of.release).expect("made");
+                add(&mut bom, "lb-userspace@0.1.0", library);
+            }
             print(bom).expect("it is valid")
         };
         let list: Value = serde_json::from_slice(&made()).expect("JSON");
@@ -257,6 +313,7 @@ mod tests {
         assert_eq!(of("anyhow")["purl"], "pkg:cargo/anyhow@1.0.1");
         assert_eq!(of("odd")["licenses"][0]["license"]["name"], "see LICENCE");
         assert_eq!(of("sqlite")["version"], "3.51.1");
+        assert_eq!((&of("std")["version"], &of("core")["version"]), (&"1.95.0".into(), &"1.96.0".into()));
         assert_eq!(made(), made());
     }
 

@@ -56,20 +56,7 @@ impl Tree {
 
     /// All files, by their paths in the tree, sorted.
     pub fn files(&self) -> Result<Vec<PathBuf>> {
-        let mut files = Vec::new();
-        let mut folders = vec![self.root.clone()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
-                let path = entry?.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    files.push(path.strip_prefix(&self.root)?.to_owned());
-                }
-            }
-        }
-        files.sort();
-        Ok(files)
+        files_below(&self.root)
     }
 
     /// KiB, as dpkg counts them: each file's are rounded up.
@@ -94,6 +81,24 @@ impl Tree {
         fs::set_permissions(path, Permissions::from_mode(mode))
             .with_context(|| format!("cannot set the mode of {}", path.display()))
     }
+}
+
+/// All files in a folder and those in it, by their paths from there, sorted.
+pub fn files_below(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path.strip_prefix(root)?.to_owned());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ use super::peer::{Access, Key, Peer};
 /// Users that have gone are forgotten after so long: their buckets are full again.
 const MEMORY: Duration = Duration::from_secs(60);
 
+/// For so long after a user has shown what strangers do not have, places are kept for them.
+const KNOWN: Duration = Duration::from_secs(12 * 3600);
+
 /// Of all users; clones are the same one.
 #[derive(Clone, Default)]
 pub struct Meter(Arc<Mutex<Users>>);
@@ -29,6 +32,14 @@ struct User {
     log: Bucket,
     /// Refusals since the last one that was logged.
     unlogged: u64,
+    /// When they last showed that they are no stranger.
+    known: Option<Instant>,
+}
+
+impl User {
+    fn is_known(&self, now: Instant) -> bool {
+        self.known.is_some_and(|known| now.duration_since(known) < KNOWN)
+    }
 }
 
 /// A place among the connections, given back when it is dropped.
@@ -78,9 +89,12 @@ impl Meter {
     pub fn seat(&self, peer: &Peer) -> Result<Seat, &'static str> {
         let now = Instant::now();
         let mut users = self.users();
-        users.by_key.retain(|_, user| user.connections > 0 || now.duration_since(user.seen) < MEMORY);
+        users.by_key.retain(|_, user| {
+            user.connections > 0 || now.duration_since(user.seen) < MEMORY || user.is_known(now)
+        });
         let (is_own, is_strangers) = (peer.access == Access::Own, peer.access == Access::None);
-        let places = limits::CONNECTIONS - if is_own { 0 } else { limits::RESERVED };
+        let is_known = users.by_key.get(&peer.key()).is_some_and(|user| user.is_known(now));
+        let places = limits::CONNECTIONS - if is_own || is_known { 0 } else { limits::RESERVED };
         if users.connections >= places {
             return Err("there are too many connections");
         }
@@ -95,6 +109,13 @@ impl Meter {
         users.connections += 1;
         users.strangers += usize::from(is_strangers);
         Ok(Seat { meter: self.clone(), key: peer.key(), is_strangers })
+    }
+
+    /// The user is no stranger, which nobody knows of a connection before it has asked for something: their next ones take the places that
+    /// are kept from strangers.
+    pub fn knows(&self, peer: &Peer) {
+        let now = Instant::now();
+        self.users().user(peer.key(), now).known = Some(now);
     }
 
     /// Whether one more request is within the user's rate.
@@ -134,6 +155,7 @@ impl Users {
             requests: Bucket::full(limits::RATE, now),
             log: Bucket::full(limits::LOG, now),
             unlogged: 0,
+            known: None,
         });
         user.seen = now;
         user
@@ -194,6 +216,18 @@ mod tests {
         assert_eq!(seats.len(), limits::CONNECTIONS - limits::RESERVED - limits::OF_STRANGERS);
         drop(strangers);
         assert!(meter.seat(&somebody(2000, Access::None)).is_ok());
+    }
+
+    #[test]
+    fn who_is_known_finds_a_place_when_strangers_have_taken_theirs() {
+        let meter = Meter::default();
+        let page = |n: u8| Peer::of_page([192, 0, 2, n].into(), Access::Read, None);
+        meter.knows(&page(1));
+        let strangers: Vec<_> = (0..1000).map_while(|n| meter.seat(&page(2 + (n / 32) as u8)).ok()).collect();
+        assert_eq!(strangers.len(), limits::CONNECTIONS - limits::RESERVED);
+        assert!(meter.seat(&page(250)).is_err());
+        let known: Vec<_> = (0..1000).map_while(|_| meter.seat(&page(1)).ok()).collect();
+        assert_eq!(known.len(), limits::OF_A_USER);
     }
 
     #[test]

@@ -50,6 +50,25 @@ fn a_drain_is_asked_for_once_more_with_its_reason() {
 }
 
 #[test]
+fn marked_hosts_that_a_filter_hides_are_told_in_the_question() {
+    let mut top = some((80, 24));
+    press(&mut top, Key::Char(' '));
+    press(&mut top, Key::Char(' '));
+    press(&mut top, Key::Char('d'));
+    assert!(!screen(&top).contains("by the filter"), "{}", screen(&top));
+    press(&mut top, Key::Escape);
+    press(&mut top, Key::Char('/'));
+    write(&mut top, "web-2");
+    press(&mut top, Key::Enter);
+    press(&mut top, Key::Char('d'));
+    let text = screen(&top);
+    assert!(
+        text.contains("drain 2 hosts?") && text.contains("| 1 of 2 hosts not shown by the filter. "),
+        "{text}"
+    );
+}
+
+#[test]
 fn escape_does_nothing() {
     let mut top = some((80, 24));
     for verb in ['d', 'u'] {

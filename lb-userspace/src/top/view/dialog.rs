@@ -62,6 +62,14 @@ fn content(top: &Top, dialog: &Dialog) -> Content {
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 text.extend(paragraph(&format!("{}{more}", named.join(", ")), 0));
             }
+            if deed.hidden > 0 {
+                let hidden = format!(
+                    "{} of {} not shown by the filter.",
+                    deed.hidden,
+                    plural(deed.hosts.len() as u64, "host")
+                );
+                text.extend(paragraph(&hidden, 0));
+            }
             let flows = match deed.live {
                 None => "live flows go on until they end".to_owned(),
                 Some(0) => "no flow is live".to_owned(),

@@ -52,7 +52,7 @@ pub enum Shown {
     Nothing,
     /// It is no token that counts.
     Wrong,
-    /// There were too many wrong ones from there: this one was not looked at.
+    /// It is none, and there were too many wrong ones from there before.
     TooMany,
     /// Its name.
     Right(String),
@@ -67,6 +67,13 @@ pub enum Pass {
     Look(Option<String>),
     /// And change something.
     Change(String),
+}
+
+impl Pass {
+    /// One that counts was shown.
+    pub fn has_token(&self) -> bool {
+        matches!(self, Pass::Look(Some(_)) | Pass::Change(_))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

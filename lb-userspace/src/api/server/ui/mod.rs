@@ -3,6 +3,7 @@
 mod detail;
 mod files;
 mod gate;
+mod lease;
 mod live;
 mod look;
 #[cfg(test)]
@@ -35,7 +36,7 @@ use self::live::Live;
 use self::tls::Tls;
 use self::token::Tokens;
 use self::tries::Tries;
-use super::guard::{self, Caller};
+use super::guard::{self, Caller, Counted};
 use super::meter::Meter;
 use super::peer::{Access, Peer};
 use super::stream::Patient;
@@ -176,7 +177,13 @@ async fn at_the_gate(
 }
 
 impl Gate {
-    async fn let_in(&self, from: IpAddr, mut request: Request<Body>, next: Next) -> Response {
+    async fn let_in(self: Arc<Self>, from: IpAddr, mut request: Request<Body>, next: Next) -> Response {
+        let stranger = Peer::of_page(from, Access::Read, None);
+        // Before anything is looked at, also a token: so nobody guesses faster than they may ask.
+        if !self.meter.may_ask(&stranger) {
+            self.meter.log_refusal(&stranger, "requests to the page, too fast");
+            return guard::too_fast().into_response();
+        }
         let pass = match self.judge(from, &request) {
             Ok(pass) => pass,
             Err(refusal) => return self.refuse(from, refusal, &request),
@@ -186,12 +193,21 @@ impl Gate {
             Pass::Look(name) => Peer::of_page(from, Access::Read, name.as_deref()),
             Pass::Change(name) => Peer::of_page(from, Access::Change, Some(name)),
         };
+        let right = bearer(request.headers()).map(str::to_owned).filter(|_| pass.has_token());
+        if right.is_some() {
+            self.meter.knows(&stranger);
+        }
         let caller = Caller { peer: peer.clone(), meter: self.meter.clone() };
         let extensions = request.extensions_mut();
         extensions.insert(ConnectInfo(peer));
         extensions.insert(caller);
+        extensions.insert(Counted);
         extensions.insert(pass);
-        next.run(request).await
+        let response = next.run(request).await;
+        match right {
+            Some(token) => response.map(|body| lease::until_taken_away(body, self, token)),
+            None => response,
+        }
     }
 
     fn judge(&self, from: IpAddr, request: &Request<Body>) -> Result<Pass, Refusal> {
@@ -210,20 +226,20 @@ impl Gate {
 
     /// What is shown in the header `Authorization`: a browser puts no token there by itself, as it would a cookie.
     fn token(&self, from: IpAddr, headers: &HeaderMap) -> Shown {
-        let Some(shown) = headers.get(header::AUTHORIZATION) else { return Shown::Nothing };
+        if !headers.contains_key(header::AUTHORIZATION) {
+            return Shown::Nothing;
+        }
+        // Before it is asked who was wrong: nobody keeps out, by wrong ones, who comes from the same address with the right one. A guess has the
+        // rate of requests against it, and 128 bits.
+        if let Some(right) = bearer(headers).and_then(|token| self.tokens.name_of(token)) {
+            return Shown::Right(right);
+        }
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
         if !tries.may_try(from, Instant::now()) {
             return Shown::TooMany;
         }
-        let bearer = shown.to_str().ok().and_then(|shown| shown.split_once(' '));
-        let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        match bearer.and_then(|(_, token)| self.tokens.name_of(token.trim())) {
-            Some(name) => Shown::Right(name),
-            None => {
-                tries.was_wrong(from, Instant::now());
-                Shown::Wrong
-            }
-        }
+        tries.was_wrong(from, Instant::now());
+        Shown::Wrong
     }
 
     fn refuse(&self, from: IpAddr, refusal: Refusal, request: &Request<Body>) -> Response {
@@ -244,6 +260,12 @@ impl Gate {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         response
     }
+}
+
+/// The token that is shown.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 /// All values of a header; one that is no text is nobody's name.

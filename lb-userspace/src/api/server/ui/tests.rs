@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper::service::Service;
+
 use super::*;
 use crate::model::TlsFiles;
 
@@ -205,15 +207,85 @@ fn other_sites_and_other_names_are_refused_over_the_wire() {
 }
 
 #[test]
-fn wrong_tokens_are_slowed_down_and_the_right_one_waits_with_them() {
+fn wrong_tokens_are_slowed_down_and_the_right_one_is_not() {
     let server = start(false);
     let wrong = "authorization: Bearer 00000000000000000000000000000000";
     let statuses: Vec<u16> = (0..8).map(|_| server.ask("GET /v1/status", &[wrong]).0).collect();
     assert_eq!(statuses[..5], [401; 5]);
     assert_eq!(statuses[5..], [429; 3]);
-    assert_eq!(server.ask("GET /v1/status", &[&bearer()]).0, 429);
+    let through = 503;
+    assert_eq!(
+        server.ask("GET /v1/status", &[&bearer()]).0,
+        through,
+        "somebody else behind the same address"
+    );
+    assert_eq!(server.ask("GET /v1/status", &[wrong]).0, 429, "and that forgives nothing");
     assert_eq!(server.ask("GET /", &[]).0, 200, "the page itself says so");
     std::fs::remove_file(server.folder.path().join("token")).unwrap();
+}
+
+/// Without the network, which may be slower than the rate.
+#[tokio::test]
+async fn the_page_itself_and_refusals_have_a_rate_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for (method, path, usual) in [("GET", "/", 200), ("GET", "/v1/status", 401), ("POST", "/v1/kick", 403)] {
+        let tokens = Tokens::open(folder.path().join("token")).unwrap();
+        let gate = Gate { rules: Rules::default(), tokens, tries: Mutex::default(), meter: Meter::default() };
+        let router = router(Arc::new(gate), Live::of(Handle::detached()), Handle::detached());
+        let from = SocketAddr::from(([192, 0, 2, 1], 1));
+        let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(from))));
+        let mut statuses = Vec::new();
+        for _ in 0..2000 {
+            let request = Request::builder().method(method).uri(path).header("host", "192.0.2.7");
+            let response = service.call(request.body(Body::empty()).unwrap()).await.unwrap();
+            statuses.push(response.status().as_u16());
+        }
+        assert_eq!(statuses[..100], [usual; 100], "{path}");
+        assert!(statuses.contains(&429), "{path}");
+    }
+}
+
+/// The beginning of a stream, which goes on.
+fn open_stream(server: &Server, token: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    write!(
+        stream,
+        "GET /page/live HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n",
+        server.address
+    )
+    .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
+    stream
+}
+
+#[test]
+fn a_stream_ends_with_its_token_and_others_go_on() {
+    let server = start(false);
+    let file = server.folder.path().join("token");
+    let other = "f".repeat(32);
+    std::fs::write(&file, format!("alice {TOKEN}\nbob {other}\n")).unwrap();
+    let (mut alice, mut bob) = (open_stream(&server, TOKEN), open_stream(&server, &other));
+    std::fs::write(&file, format!("bob {other}\n")).unwrap();
+    let mut rest = Vec::new();
+    alice.read_to_end(&mut rest).unwrap();
+    assert!(rest.ends_with(b"0\r\n\r\n"), "it ends as a whole answer: {:?}", String::from_utf8_lossy(&rest));
+    // As long as the other may take to be looked at.
+    bob.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let mut some = [0; 4096];
+    loop {
+        match bob.read(&mut some) {
+            Ok(0) => panic!("it has ended"),
+            Ok(_) => {}
+            Err(error) => break assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+    }
 }
 
 #[test]

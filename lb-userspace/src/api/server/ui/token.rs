@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail};
-use nix::unistd::geteuid;
+use nix::unistd::{User, geteuid};
 use subtle::ConstantTimeEq;
 
 /// Of the token that is made when there is none.
@@ -133,8 +133,11 @@ fn read(path: &Path) -> anyhow::Result<(Stamp, Vec<Token>)> {
     if metadata.mode() & 0o077 != 0 {
         bail!("the token file {name} is open to others: `chmod 600 {name}`, and replace its tokens");
     }
-    if metadata.uid() != geteuid().as_raw() && metadata.uid() != 0 {
-        bail!("the token file {name} belongs to another user: `chown root {name}`");
+    let own = geteuid();
+    if metadata.uid() != own.as_raw() && metadata.uid() != 0 {
+        // Root's own could not be read by it, with the mode that it must have.
+        let user = User::from_uid(own).ok().flatten().map_or_else(|| own.to_string(), |user| user.name);
+        bail!("the token file {name} belongs to another user: `chown {user} {name}`, and replace its tokens");
     }
     let mut text = String::new();
     file.take(LARGEST)

@@ -13,7 +13,7 @@ use super::super::peer::network;
 pub struct Tries(HashMap<IpAddr, Bucket>);
 
 impl Tries {
-    /// Whether a token from there is looked at.
+    /// Whether a wrong token from there is still told to be one.
     pub fn may_try(&mut self, address: IpAddr, now: Instant) -> bool {
         self.0.get_mut(&network(address)).is_none_or(|bucket| bucket.has(limits::TRIES, now))
     }
