@@ -45,7 +45,7 @@ fn no_client_notices_that_the_balancer_is_restarted_killed_or_another() {
         assert!(site.daemon.terminate().unwrap().success());
         site.daemon.start_again().unwrap();
     }
-    load.check("restarts");
+    load.check(&site, "restarts");
     for round in 0..rounds() {
         site.daemon.sigkill();
         site.daemon.start_unawaited().unwrap();
@@ -53,7 +53,7 @@ fn no_client_notices_that_the_balancer_is_restarted_killed_or_another() {
         site.daemon.sigkill();
         site.daemon.start_again().unwrap();
     }
-    load.check("kills");
+    load.check(&site, "kills");
 
     let change = |site: &mut Site, what: &str, change: &mut dyn FnMut(&mut Site)| {
         let before = site.live("h3").unwrap();
@@ -66,7 +66,7 @@ fn no_client_notices_that_the_balancer_is_restarted_killed_or_another() {
         assert!(site.daemon.log().contains("took over"), "{}", site.daemon.log());
         let live = site.live("h3").unwrap();
         assert!(live > before / 2, "{what}: {before} flows of h3 were live, {live} are");
-        load.check(what);
+        load.check(site, what);
         let after = site.reasons().unwrap();
         for (reason, count) in &packets {
             assert!(after[reason] >= *count, "{what}: {reason} was {count}, is {}", after[reason]);
@@ -93,13 +93,13 @@ fn no_client_notices_that_the_balancer_is_restarted_killed_or_another() {
         // By the same version, or by the one before.
         site.daemon.use_binary(if round % 3 == 0 { &old } else { binary });
         site.daemon.start_again().unwrap();
-        load.check("killed upgrades");
+        load.check(&site, "killed upgrades");
     }
     site.daemon.terminate().unwrap();
     site.daemon.use_binary(&old);
     site.daemon.start_again().unwrap();
 
-    load.end(drained);
+    load.end(&site, drained);
     assert_eq!(site.violations().unwrap(), "{}");
     let waited = site.daemon.cli(&["drain", "h3", "--wait", "--timeout", "40s"]).unwrap();
     assert!(waited.status.success(), "{waited:?}\n{}", site.daemon.log());
