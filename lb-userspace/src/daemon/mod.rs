@@ -61,12 +61,9 @@ pub fn run(instance: &str, socket: &Path, args: &RunArgs) -> anyhow::Result<()> 
         .format_target(false)
         .try_init()
         .map_err(|error| anyhow!(error))?;
-    // An instance that has been in force before has something else to go by. Whoever starts it for the first time, or asks for the page on the
-    // command line, is there to read why there is none.
-    let was_there = journal_path(instance).exists();
-    let page = if was_there && args.ui.is_none() { choice::Page::Spared } else { choice::Page::Needed };
-    let file = choice::of_file(&args.config, page);
-    let file = if was_there { file } else { Ok(file?) };
+    let file = choice::of_file(&args.config, choice::Page::Needed);
+    // An instance that has been in force before has something else to go by.
+    let file = if journal_path(instance).exists() { file } else { Ok(file?) };
     privileges::check()?;
     bpffs::ensure_mounted(Path::new(Paths::BPFFS))?;
 
@@ -95,7 +92,12 @@ async fn serve(
         );
     }
     let applied = journal.applied()?;
+    // Whoever starts it for the first time, or asks for the page on the command line, is there to read why there is none.
     let goes_on = applied.is_some() && args.ui.is_none();
+    let file = match file {
+        Err(_) if goes_on => choice::of_file(&args.config, choice::Page::Spared),
+        file => file,
+    };
     let chosen = choice::choose(file, applied, unix_now())?;
     let _instance = InstanceLock::acquire(instance)?;
     let mut terminate = signal(SignalKind::terminate())?;

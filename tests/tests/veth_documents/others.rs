@@ -36,6 +36,8 @@ const NOT_HERE: &[(&str, &str)] = &[
     ("systemctl", "there is no systemd in a namespace: `vm_service` starts, stops and reloads the unit"),
     ("systemd-analyze", "there is no systemd in a namespace: `vm_service` has the unit's figure"),
     ("chown -R sluice:", "there is no user of that name: `vm_service` makes it"),
+    ("install -o sluice -g sluice", "there is no user of that name, and no certificate"),
+    ("tail -n 1 /var/lib/sluice", "there is no token of the service's page: `vm_package` types it"),
     ("sysctl kernel.bpf_stats_enabled=1", "a setting of the whole machine, and dear for every program on it"),
     (
         "apt install ./sluice",
