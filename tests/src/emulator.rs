@@ -87,16 +87,20 @@ impl Emulator {
         Ok(self.tmux(&["display-message", "-p", format])?.trim().to_owned())
     }
 
-    /// The first screen that is as wanted.
+    /// The first screen that is as wanted, and whole: a program may be drawing still when it has what is wanted.
     ///
     /// # Errors
     /// None was within some time; the last one is in the message.
     pub fn wait_for(&self, what: &str, is_wanted: impl Fn(&str) -> bool) -> Result<String> {
         let begin = Instant::now();
         loop {
-            let screen = self.screen()?;
-            if is_wanted(&screen) {
-                return Ok(screen);
+            let mut screen = self.screen()?;
+            while is_wanted(&screen) {
+                std::thread::sleep(Duration::from_millis(100));
+                let later = std::mem::replace(&mut screen, self.screen()?);
+                if later == screen {
+                    return Ok(screen);
+                }
             }
             if begin.elapsed() > LIMIT {
                 bail!("no screen within {LIMIT:?} with {what}:\n{screen}");

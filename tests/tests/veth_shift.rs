@@ -98,7 +98,7 @@ fn flows_go_over_step_by_step_and_nobody_notices() {
     let first = begin(
         &site,
         "web-v4",
-        &[STEPS, HEALTHY, &["--steps", "10%,50%", "--every", "3s", "--reason", "new"]].concat(),
+        &[STEPS, HEALTHY, &["--steps", "10%,50%", "--every", "6s", "--reason", "new"]].concat(),
     );
     let again = site.daemon.cli(&["shift", "web-v4", "--from", "blue", "--to", "green"]).unwrap();
     assert_eq!(again.status.code(), Some(9), "one at a time");
@@ -123,7 +123,8 @@ fn flows_go_over_step_by_step_and_nobody_notices() {
     assert!(paused["new_flows"].as_u64() >= ten["new_flows"].as_u64(), "{paused:#}");
     site.daemon.cli_ok(&["shift", "resume"]).unwrap();
     let done = until(&site, first, is("done"));
-    assert!((number(&done["measured"]) - 0.5).abs() < 0.1 && number(&done["wanted"]) == 0.5, "{done:#}");
+    // Flows of a step are those that a sweep has counted in it: some of the step before are among them.
+    assert!((number(&done["measured"]) - 0.5).abs() < 0.15 && number(&done["wanted"]) == 0.5, "{done:#}");
 
     // Another one is aborted, and what was before is in force again.
     let second = begin(&site, "web-v4", &[STEPS, HEALTHY, &["--steps", "100%", "--every", "1m"]].concat());

@@ -61,7 +61,10 @@ pub fn transfer(site: &Site, plan: &Plan, segment: f64) {
         hosts.iter().flat_map(|host| start_servers(site, plan, host, folder.path())).collect();
     for vip in site.vips() {
         for way in [&["-t", "1"][..], &["-t", "1", "-R"]] {
+            let before = site.topology.losses().unwrap();
             let told = iperf(site, vip, way);
+            // What a busy machine's rings and backlogs had no room for.
+            let dropped = site.topology.losses().unwrap().since(&before).total() as f64;
             let (sent, received) = (&told["end"]["sum_sent"], &told["end"]["sum_received"]);
             let bytes = received["bytes"].as_f64().unwrap();
             let again = sent["retransmits"].as_f64().unwrap();
@@ -72,21 +75,23 @@ pub fn transfer(site: &Site, plan: &Plan, segment: f64) {
             );
             assert!(bytes > 1e7, "{vip} {way:?}: {bytes} bytes");
             assert!(
-                again <= bytes / segment * MOST_AGAIN + 10.0,
-                "{vip} {way:?}: {again} segments of {bytes} bytes again"
+                again <= bytes / segment * MOST_AGAIN + 10.0 + dropped,
+                "{vip} {way:?}: {again} segments of {bytes} bytes again, and {dropped} packets dropped"
             );
         }
         for way in [
             &["-u", "-w", "1M", "-b", "20M", "-t", "1"][..],
             &["-u", "-w", "1M", "-b", "20M", "-t", "1", "-R"],
         ] {
+            let before = site.topology.losses().unwrap();
             let told = iperf(site, vip, way);
+            let dropped = site.topology.losses().unwrap().since(&before).total() as f64;
             let sum = &told["end"]["sum"];
             let (packets, lost) = (sum["packets"].as_f64().unwrap(), sum["lost_packets"].as_f64().unwrap());
             eprintln!("{} {vip} {way:?}: {lost} of {packets}", plan.forward);
             assert!(
-                packets > 200.0 && lost <= packets * MOST_LOST,
-                "{vip} {way:?}: {lost} of {packets} lost"
+                packets > 200.0 && lost <= packets * MOST_LOST + dropped,
+                "{vip} {way:?}: {lost} of {packets} lost, and {dropped} dropped"
             );
         }
     }
