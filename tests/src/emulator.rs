@@ -98,7 +98,7 @@ impl Emulator {
             while is_wanted(&screen) {
                 std::thread::sleep(Duration::from_millis(100));
                 let later = std::mem::replace(&mut screen, self.screen()?);
-                if later == screen {
+                if later == screen || begin.elapsed() > LIMIT {
                     return Ok(screen);
                 }
             }
