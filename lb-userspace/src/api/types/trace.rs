@@ -84,6 +84,7 @@ pub enum TraceMessage {
 /// Why the daemon ends a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TraceEnded {
+    /// In a word, for programs.
     pub why: TraceEnd,
     /// The same for people.
     pub words: String,
