@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -269,6 +270,7 @@ async fn a_stream_ends_with_its_token_and_others_go_on() {
     // At once, or a look may come while half of it is written.
     let next = folder.path().join("next");
     std::fs::write(&next, format!("bob {other}\n")).unwrap();
+    std::fs::set_permissions(&next, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::rename(&next, &file).unwrap();
     assert!(ends(&mut alice, Duration::from_secs(60)).await);
     assert!(!ends(&mut bob, Duration::from_secs(3)).await);
