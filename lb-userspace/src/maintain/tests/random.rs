@@ -133,6 +133,12 @@ proptest! {
                 for host in sim.hosts.values_mut().filter(|host| host.out.as_ref().is_some_and(|out| out.1 == "bob")) {
                     host.out = None;
                 }
+                // And mends hosts that have failed: who is to be taken back may wait for them, by the rules.
+                for failed in run.hosts.iter().filter(|host| host.step == HostStep::Failed) {
+                    if let Some(host) = sim.hosts.get_mut(&failed.host) {
+                        (host.out, host.ill) = (None, None);
+                    }
+                }
                 sim.is_cut_off = false;
                 sim.hosts.values_mut().for_each(|host| host.is_disabled = false);
                 for n in 1..=4 {
