@@ -112,9 +112,10 @@ unsafe fn one_more(count: *mut u64) {
 extern "C" fn trace_ask(ctx: *mut xdp_md, len: u32) -> u32 {
     let Some(traced) = traced() else { return 0 };
     let frame = frame(&context(ctx));
-    // SAFETY: this CPU's record, field by field.
     match parse_plain(&frame, len as usize) {
+        // SAFETY: this CPU's record, field by field.
         Ok(packet) => unsafe { ((*traced).tuple, (*traced).is_plain) = (packet.tuple, 1) },
+        // SAFETY: the same.
         Err(_) => unsafe { (*traced).is_plain = 0 },
     }
     let now = clock::now();
