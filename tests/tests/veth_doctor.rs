@@ -352,7 +352,7 @@ fn traps_of_the_kernel() {
         std::fs::write(&file, text).unwrap();
         format!("unshare -m sh -c 'mount --bind {} {path} && {doctor}'", file.display())
     };
-    // The first namespace alone has these: here their folder is another, for the doctor alone.
+    // The first namespace alone has it: here its folder is another, for the doctor alone.
     let with_own = |path: &str, text: &str| {
         let (folder, name) = path.rsplit_once('/').unwrap();
         let own = format!("mount -t tmpfs none {folder} && echo {text} > {folder}/{name}");
@@ -367,13 +367,6 @@ fn traps_of_the_kernel() {
     // 4096 pins are not much, and more than nothing.
     let full = with("/proc/meminfo", "MemTotal: 2048 kB\nMemFree: 1024 kB\nMemAvailable: 1024 kB\n");
     is(&patient.only("error", &full), "memory", "1 MiB can be had", "flow_table.pins");
-    let short = with_own("/proc/sys/net/ipv4/neigh/default/gc_thresh3", "3");
-    is(
-        &patient.only("warning", &short),
-        "neighbour_table",
-        "table of 3 ipv4 neighbours",
-        "net.ipv4.neigh.default.gc_thresh3=8",
-    );
     let without = format!("unshare -m sh -c 'mount -t tmpfs none /sys/kernel/btf && {doctor}'");
     is(
         &patient.only("error", &without),
