@@ -8,8 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::servers::{Nginx, SluiceDaemon, sluice_binary};
-use crate::topology::{Builder, Namespace, Node, Replies, Topology};
-use crate::traffic::{EchoServer, UdpEchoServer};
+use crate::topology::{Builder, Losses, Namespace, Node, Replies, Topology};
+use crate::traffic::{EchoServer, UdpCounts, UdpEchoServer, UdpFlows};
 
 /// TCP and UDP port of the echo servers.
 pub const ECHO: u16 = 7;
@@ -87,6 +87,8 @@ pub struct Site {
     pub nginx: Vec<Nginx>,
     _tcp: Vec<EchoServer>,
     _udp: Vec<UdpEchoServer>,
+    /// What had been dropped when all was ready.
+    dropped: Losses,
     pub topology: Topology,
 }
 
@@ -122,7 +124,14 @@ impl Site {
         }
         let more = more(&topology)?;
         let daemon = SluiceDaemon::start(&topology, &(config(&topology, plan) + &more))?;
-        Ok(Site { daemon, decap, nginx, _tcp: tcp, _udp: udp, topology })
+        let dropped = topology.losses()?;
+        Ok(Site { daemon, decap, nginx, _tcp: tcp, _udp: udp, dropped, topology })
+    }
+
+    /// Ends the flows, of which nothing is lost but what the machine counts as dropped, since the site is ready: see
+    /// [`UdpFlows::finish_unlost`].
+    pub fn finish_udp(&self, udp: UdpFlows) -> UdpCounts {
+        udp.finish_unlost(&self.topology, &self.dropped)
     }
 
     /// The VIPs: IPv4, then IPv6.

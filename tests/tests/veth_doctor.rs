@@ -161,7 +161,9 @@ fn traps_of_interfaces() {
         };
         assert!(found.iter().any(is_it), "{found:#?}");
     };
-    let meanwhile = "ping -i 0.2 -c 30 -W 1 10.99.0.9 >/dev/null & ";
+    // More than one a second, which questions for a neighbour are.
+    patient.shell("ip neigh add 10.99.0.9 lladdr 02:00:00:00:00:09 dev v1");
+    let meanwhile = "ping -i 0.05 -w 120 10.99.0.9 >/dev/null & ";
     is_swallowed(
         "error",
         &format!("{meanwhile} {both}; code=$?; kill $!; exit $code"),

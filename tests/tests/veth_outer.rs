@@ -74,14 +74,6 @@ fn pair(frame: &[u8]) -> Option<Pair> {
     Some((outer, inner))
 }
 
-/// Packets that processors of this machine dropped so far, whosever they were, as too many waited for them (`net.core.netdev_max_backlog`):
-/// the second number of each line. Tests beside this one share the queue.
-fn dropped_by_processors() -> u64 {
-    let table = std::fs::read_to_string("/proc/net/softnet_stat").unwrap();
-    let dropped = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
-    table.lines().map(dropped).sum()
-}
-
 /// Small and big answers, connections and datagrams, none of which may be lost; the hosts that had connections.
 fn talk(site: &Site, vip: IpAddr) -> BTreeSet<String> {
     let client = &site.topology.client().ns;
@@ -103,15 +95,13 @@ fn talk(site: &Site, vip: IpAddr) -> BTreeSet<String> {
         ..ConnectionsOptions::new(target)
     };
     let udp = UdpFlowsOptions { flows: 60, interval, payload_bytes: 1400, ..UdpFlowsOptions::new(target) };
-    let dropped = dropped_by_processors();
     let tcp = Connections::start(client, &tcp).unwrap();
     let udp = UdpFlows::start(client, &udp).unwrap();
     assert!(tcp.wait_for(LIMIT, |counts| counts.echoed > 600), "{vip}: {:?}", tcp.counts());
     assert!(udp.wait_for(LIMIT, |counts| counts.answered > 600), "{vip}: {:?}", udp.counts());
-    let (tcp, udp) = (tcp.finish().unwrap(), udp.finish().unwrap());
+    let (tcp, udp) = (tcp.finish().unwrap(), site.finish_udp(udp));
     assert_eq!((tcp.finished, tcp.broken, tcp.missing), (60, 0, 0), "{vip}: {tcp:?}");
-    let dropped = dropped_by_processors() - dropped;
-    assert!(udp.lost <= dropped && udp.lost * 50 < udp.sent && udp.moved == 0, "{vip}: {dropped} {udp:?}");
+    assert!(udp.lost * 50 < udp.sent && udp.moved == 0, "{vip}: {udp:?}");
     tcp.hosts.into_keys().collect()
 }
 

@@ -95,8 +95,8 @@ fn datagram_flows_stay_and_are_counted() {
         becomes(&flows(), || phase(&site, host, "udp"));
     }
     for run in runs {
-        let counts = run.finish().unwrap();
-        assert_eq!((counts.lost, counts.moved), (0, 0), "{counts:?}");
+        let counts = site.finish_udp(run);
+        assert_eq!(counts.moved, 0, "{counts:?}");
     }
     for host in ["h1", "h2", "h3"] {
         becomes(&0, || site.live(host).unwrap());

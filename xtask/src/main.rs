@@ -13,6 +13,7 @@ mod launch;
 mod leftovers;
 mod linker;
 mod packages;
+mod panics;
 mod release_check;
 mod rustup;
 mod setup;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::command::Cmd;
+use crate::panics::Panics;
 
 /// Sums of the lines that end each test binary's output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,6 +55,7 @@ enum Outcome {
 pub struct Steps {
     done: Vec<(String, Outcome)>,
     pub totals: Totals,
+    panics: Panics,
 }
 
 impl Steps {
@@ -76,8 +78,11 @@ impl Steps {
     ) -> Result<()> {
         println!("\n== {name}");
         let start = Instant::now();
-        let totals = &mut self.totals;
-        let result = work(&mut |line| totals.add(line));
+        let (totals, panics) = (&mut self.totals, &mut self.panics);
+        let result = work(&mut |line| {
+            totals.add(line);
+            panics.add(line);
+        });
         let took = start.elapsed();
         let outcome = if result.is_ok() { Outcome::Passed(took) } else { Outcome::Failed(took) };
         println!(
@@ -115,7 +120,7 @@ impl fmt::Display for Steps {
                 Outcome::Skipped(why) => writeln!(f, "  {name:width$}  skipped: {why}")?,
             }
         }
-        write!(f, "  {}", self.totals)
+        write!(f, "  {}{}", self.totals, self.panics)
     }
 }
 

@@ -83,14 +83,14 @@ async function once(controller, onEvent) {
     if (response.status === 401) return "locked";
     if (!response.ok) return "lost";
     const isFirst = after === 0;
-    let looked = false;
+    let hasLook = false;
     const take = (name, data) => {
       const told = JSON.parse(data);
       if (name === "look") {
-        looked = true;
+        hasLook = true;
         takeLook(told);
         setLink("live");
-      } else if (name === "event" && takeEvent(told) && (!isFirst || looked) && told.at >= state.asOf - 30) {
+      } else if (name === "event" && takeEvent(told) && (!isFirst || hasLook) && told.at >= state.asOf - 30) {
         onEvent(told);
       }
     };

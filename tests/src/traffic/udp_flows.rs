@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
@@ -18,7 +18,7 @@ use super::{
     LONGEST_NAME, Opening, Reasons, TICK, Workers, by_host, client_socket, lock, reason, since, wait_until,
     widen,
 };
-use crate::topology::Namespace;
+use crate::topology::{Losses, Namespace, Topology};
 
 /// Bytes of a flow's receive buffer: what comes while this thread waits for a processor shall not overrun it.
 const RECEIVE_BUFFER: usize = 1 << 20;
@@ -236,6 +236,23 @@ impl UdpFlows {
         self.workers.stop();
         self.workers.join()?;
         Ok(self.counts())
+    }
+
+    /// As [`finish`](Self::finish); panics if an error came, or if more datagrams were lost than the machine of `topology` counts as dropped since
+    /// `before`: those of rings and buffers that ran over on a busy machine.
+    pub fn finish_unlost(self, topology: &Topology, before: &Losses) -> UdpCounts {
+        let shared = self.shared.clone();
+        let counts = self.finish().expect("the flows ran");
+        let dropped = topology.losses().expect("a namespace has counters").since(before);
+        if counts.errors > 0 || counts.lost > 0 {
+            let now = Instant::now();
+            let ago = |trouble: &UdpTrouble| (now - trouble.at, trouble.host.clone(), trouble.what.clone());
+            let troubles: Vec<_> = lock(&shared.book).troubles.iter().map(ago).collect();
+            eprintln!("{:?}, so long before: {troubles:?}", SystemTime::now());
+        }
+        assert_eq!(counts.errors, 0, "{counts:?}");
+        assert!(counts.lost <= dropped.total(), "more are lost than {dropped:?}: {counts:?}");
+        counts
     }
 }
 

@@ -58,6 +58,6 @@ fn what_cannot_be_put_in_force_gives_way_at_the_next_start() {
     apply_json(&site, &without(&site, &plan, &["h3"]), &[]);
     assert_eq!(host_names(&site), ["h1", "h2"]);
     std::thread::sleep(Duration::from_secs(1));
-    load.finish();
+    load.finish(&site);
     assert_eq!(site.violations().unwrap(), "{}");
 }

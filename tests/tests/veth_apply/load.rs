@@ -58,20 +58,20 @@ impl Load {
     }
 
     /// The clients of a host's connections close them, and its UDP flows end with all others.
-    pub fn close_on(&mut self, host: &str) {
+    pub fn close_on(&mut self, site: &Site, host: &str) {
         self.tcp.close(1.0, Some(host));
-        self.end_udp();
+        self.end_udp(site);
     }
 
-    fn end_udp(&mut self) {
+    fn end_udp(&mut self, site: &Site) {
         let Some(udp) = self.udp.take() else { return };
-        let counts = udp.finish().unwrap();
-        assert_eq!((counts.lost, counts.moved, counts.garbled), (0, 0, 0), "{counts:?}");
+        let counts = site.finish_udp(udp);
+        assert_eq!((counts.moved, counts.garbled), (0, 0), "{counts:?}");
     }
 
     /// To its end, with nothing broken, lost or garbled.
-    pub fn finish(mut self) {
-        self.end_udp();
+    pub fn finish(mut self, site: &Site) {
+        self.end_udp(site);
         let counts = self.tcp.finish().unwrap();
         assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
         let counts = self.web.finish().unwrap();

@@ -93,7 +93,7 @@ fn hosts_come_and_go_under_load_and_nothing_breaks() {
     assert_eq!((&of_h3["id"], &of_h3["state"]), (&number.into(), &"draining".into()), "{of_h3}");
     assert_eq!(of_h3["order"]["leaving"], true, "{of_h3}");
     // It has left once its last flow has ended.
-    load.close_on("h3");
+    load.close_on(&site, "h3");
     wait_for("h3 has left", || status(&site)["leaving"].as_array().unwrap().is_empty());
     let receipts =
         || site.daemon.cli_json(&["receipts", "--host", "h3", "--json"]).unwrap()["receipts"].clone();
@@ -126,8 +126,8 @@ fn hosts_come_and_go_under_load_and_nothing_breaks() {
     std::thread::sleep(Duration::from_secs(3));
     assert!(more.new_on("h3", changed) > 20, "what came back gets its share");
     assert_eq!(more.new_on("h2", changed), 0);
-    load.finish();
-    more.finish();
+    load.finish(&site);
+    more.finish(&site);
     assert_eq!(site.violations().unwrap(), "{}");
 }
 
@@ -151,7 +151,7 @@ fn what_another_program_is_needed_for_is_put_in_force_too() {
     let ping = client.ns.shell(&format!("ping -c 3 -i 0.2 -W 1 {}", site.vips()[0]));
     assert!(ping.is_ok(), "{ping:?}");
     assert!(site.reasons().unwrap().contains_key("answer_echo"), "{:?}", site.reasons());
-    load.finish();
+    load.finish(&site);
     assert_eq!(site.violations().unwrap(), "{}");
 }
 
@@ -183,7 +183,7 @@ fn what_is_wrong_changes_nothing() {
     let same = apply(&site, &text, &[]);
     assert!(same.status.success() && String::from_utf8_lossy(&same.stdout).contains("nothing was changed"));
     assert_eq!(status(&site)["revision"], before.0);
-    load.finish();
+    load.finish(&site);
     assert_eq!(site.violations().unwrap(), "{}");
 }
 
@@ -223,7 +223,7 @@ fn what_cannot_be_put_in_force_is_taken_back_whole() {
     apply_json(&site, &without(&site, &plan, &["h3"]), &[]);
     assert_eq!(host_names(&site), ["h1", "h2"]);
     std::thread::sleep(Duration::from_secs(1));
-    load.finish();
+    load.finish(&site);
     assert_eq!(site.violations().unwrap(), "{}");
 }
 
@@ -252,7 +252,7 @@ fn a_signal_reloads_the_file_and_a_broken_one_changes_nothing() {
     assert_eq!((&last["kind"], &last["by"]), (&"apply".into(), &"SIGHUP".into()));
     // An operator's drain is not undone by it, and the file is no news for the next start.
     assert_eq!(status(&site)["hosts"][2]["admin"], "draining");
-    load.finish();
+    load.finish(&site);
     assert_eq!(site.violations().unwrap(), "{}");
 }
 
@@ -332,9 +332,9 @@ fn what_operators_want_outlives_reloads() {
     assert!(status(&site)["problems"].to_string().contains("not that of"), "{}", status(&site)["problems"]);
     assert_eq!(drain(&site, 3)["id"], id);
     load.assert_whole();
-    load.close_on("h4");
+    load.close_on(&site, "h4");
     let waited = site.daemon.cli(&["drain", "h4", "--wait", "--timeout", "40s"]).unwrap();
     assert!(waited.status.success(), "{}\n{}", stderr(&waited), site.daemon.log());
-    load.finish();
+    load.finish(&site);
     assert_eq!(site.violations().unwrap(), "{}");
 }

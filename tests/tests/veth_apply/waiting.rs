@@ -54,7 +54,7 @@ fn what_nobody_confirms_is_taken_back() {
     let late = site.daemon.cli(&["confirm"]).unwrap();
     assert_eq!(late.status.code(), Some(1));
     assert!(stderr(&late).contains("no config waits"), "{}", stderr(&late));
-    load.finish();
+    load.finish(&site);
     assert_eq!(site.violations().unwrap(), "{}");
 }
 
@@ -86,7 +86,7 @@ fn what_is_confirmed_stays_and_can_be_gone_back_from() {
     let diff = site.daemon.cli_json(&["diff", &first.to_string(), "--json"]).unwrap();
     assert_eq!(diff["changes"].as_array().unwrap().len(), 1, "{diff}");
     assert_eq!(site.daemon.cli(&["rollback", "9999"]).unwrap().status.code(), Some(3));
-    load.finish();
+    load.finish(&site);
     assert_eq!(site.violations().unwrap(), "{}");
 }
 
@@ -127,6 +127,6 @@ fn a_daemon_that_was_killed_before_takes_it_back_at_its_start() {
     site.daemon.start_again().unwrap();
     assert_eq!((weight(&site), last(&site)["kind"].clone()), (200, "start".into()));
     assert!(last(&site)["summary"].as_str().unwrap().contains("another config: ~h1"), "{}", last(&site));
-    load.finish();
+    load.finish(&site);
     assert_eq!(site.violations().unwrap(), "{}");
 }
