@@ -310,7 +310,7 @@ fn a_daemon_that_is_killed_meanwhile_leaves_nothing_that_lasts() {
         assert_eq!(trace.wait_code(), Some(4));
         assert!(is_traced(&site));
         site.daemon.use_binary(binary);
-        let taken_over = |site: &Site| site.daemon.log().matches("took over").count();
+        let taken_over = |site: &Site| site.daemon.log().matches("took over the data path of").count();
         let before = taken_over(&site);
         site.daemon.start_again().unwrap();
         assert!(!is_traced(&site));
