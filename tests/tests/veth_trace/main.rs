@@ -351,6 +351,8 @@ fn tracing_goes_on_with_another_config() {
     wait_for("datagrams", || udp.counts().sent >= sent + 2000);
     let counts = site.finish_udp(udp);
     assert_eq!(counts.moved, 0, "{counts:?}");
+    // The second whose rate the datagrams have used up is over.
+    std::thread::sleep(Duration::from_secs(2));
     curl(&site, vip);
     let ended = trace.end_counted();
     let new = |packet: &&Value| packet["reason"] == "forward_new" && packet["protocol"] == "tcp";
