@@ -7,11 +7,13 @@ mod health;
 mod hooks;
 mod limits;
 mod machine;
+mod models;
 mod mutations;
 mod packets;
 mod reference;
 mod rules;
 mod service;
+mod written;
 
 use super::{ConfigErrors, Problem, parse};
 
