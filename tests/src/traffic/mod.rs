@@ -16,7 +16,6 @@ mod udp_server;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -25,6 +24,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::topology::Namespace;
@@ -186,18 +186,7 @@ fn client_socket(
 
 /// Gives a socket room for so many bytes that wait to be read, whatever the system's maximum (`SO_RCVBUFFORCE`, for who has CAP_NET_ADMIN).
 fn widen(socket: &Socket, bytes: usize) {
-    let value = bytes as libc::c_int;
-    // SAFETY: the option's value is an int, and `value` is one.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            (&raw const value).cast(),
-            size_of::<libc::c_int>() as u32,
-        )
-    };
-    if result != 0 {
+    if setsockopt(socket, sockopt::RcvBufForce, &bytes).is_err() {
         // Up to the system's maximum; then that is what there is.
         let _ = socket.set_recv_buffer_size(bytes);
     }
@@ -206,16 +195,5 @@ fn widen(socket: &Socket, bytes: usize) {
 /// `IP_BIND_ADDRESS_NO_PORT` (Linux 4.2): without it bind(2) looks for a port that is free towards everybody, and a
 /// source address is used up after one port range, whatever the destinations.
 fn bind_address_without_port(socket: &Socket) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the option's value is an int, and `on` is one.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as u32,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    Ok(setsockopt(socket, sockopt::IpBindAddressNoPort, &true)?)
 }

@@ -79,11 +79,15 @@ fn updates_lose_no_packet_and_change_program_and_addresses() {
             (receiver.join().unwrap(), updates)
         });
         assert!(updates >= 3, "{updates} updates prove little");
-        let lost: Vec<u32> = (0..PACKETS).filter(|number| !received.contains(number)).collect();
-        assert!(lost.is_empty(), "lost over {updates} updates: {lost:?}");
         let second = instance.status();
         assert_ne!(first.program, second.program);
-        assert_eq!(counter(&second, "decap_4in4"), u64::from(PACKETS), "counters go on over updates");
+        assert_eq!(
+            counter(&second, "decap_4in4"),
+            u64::from(PACKETS),
+            "counters go on over {updates} updates"
+        );
+        let lost: Vec<u32> = (0..PACKETS).filter(|number| !received.contains(number)).collect();
+        assert!(lost.is_empty(), "lost over {updates} updates: {lost:?}");
 
         // Other addresses, from the very next packet on.
         let wire = Wire::open();

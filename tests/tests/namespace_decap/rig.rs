@@ -15,6 +15,7 @@ use etherparse::{IpNumber, Ipv4Header, PacketBuilder};
 use lb_userspace::bpffs;
 use lb_userspace::decap::{DecapAction, DecapError, DecapOptions, Status, attach, detach, run, status};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{setsockopt, sockopt};
 
 pub const VIP: &str = "203.0.113.1";
 pub const VIP_V6: &str = "2001:db8:ff::1";
@@ -172,6 +173,8 @@ pub fn server(backend: &str) -> UdpSocket {
     accept_any_way(backend);
     let socket = UdpSocket::bind((VIP, 5300)).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    // Whoever reads may wait for a processor.
+    setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20)).unwrap();
     socket
 }
 
