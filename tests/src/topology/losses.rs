@@ -39,7 +39,10 @@ impl Topology {
 
 /// Full rings on the way out, and full backlogs on the way in.
 fn of_interfaces(ns: &Namespace) -> Result<Vec<(String, u64)>> {
-    let links = ns.shell("ip -s -j link show")?;
+    // Not by a shell, as busybox has an `ip` of its own.
+    let mut command = Command::new("ip");
+    command.args(["-s", "-j", "link", "show"]);
+    let links = ns.run(command)?;
     let links: Vec<serde_json::Value> = serde_json::from_str(&links)?;
     let mut found = Vec::new();
     for link in &links {
