@@ -49,7 +49,7 @@ pub struct UdpFlowsOptions {
 }
 
 impl UdpFlowsOptions {
-    /// 100 flows, a datagram a second, two seconds of patience, for at most ten minutes.
+    /// 100 flows, a datagram a second, ten seconds of patience, for at most ten minutes.
     pub fn new(target: SocketAddr) -> Self {
         Self {
             target,
@@ -58,7 +58,7 @@ impl UdpFlowsOptions {
             open_rate: 4000,
             interval: Duration::from_secs(1),
             payload_bytes: 32,
-            patience: Duration::from_secs(2),
+            patience: Duration::from_secs(10),
             lifetime: None,
             replace: false,
             limit: Duration::from_secs(600),
