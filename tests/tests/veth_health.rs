@@ -16,10 +16,19 @@ use sluice_tests::traffic::{Connections, ConnectionsOptions, Outcome, Requests, 
 const HTTP: &str = "[[services.checks]]\ntype = \"http\"\nbody = \"h\"\n";
 
 fn requests(site: &Site) -> Requests {
+    requests_within(site, Duration::from_secs(10))
+}
+
+/// Of a patience that is short enough that those which hang leave threads for others.
+fn requests_that_may_hang(site: &Site) -> Requests {
+    requests_within(site, Duration::from_secs(2))
+}
+
+fn requests_within(site: &Site, patience: Duration) -> Requests {
     let options = RequestsOptions {
         rate: 200,
         concurrency: 128,
-        patience: Duration::from_secs(2),
+        patience,
         ..RequestsOptions::new(SocketAddr::new(site.vips()[0], WEB))
     };
     Requests::start(&site.topology.client().ns, &options).unwrap()
@@ -38,8 +47,11 @@ fn connections(site: &Site) -> Connections {
     tcp
 }
 
-/// How long after `failure` the last request was begun that failed.
+/// How long after `failure` the last request was begun that failed, of those that are begun until a second from now.
 fn last_failure(web: &Requests, failure: Instant) -> Option<Duration> {
+    std::thread::sleep(Duration::from_secs(1));
+    // Requests that hang are known to have failed when their patience ends.
+    assert!(web.wait_ended(LIMIT), "{:?}", web.counts());
     let log = web.log();
     let failed = log.iter().filter(|request| !matches!(request.outcome, Outcome::Ok(_)));
     failed.map(|request| request.begun).max().map(|last| last.saturating_duration_since(failure))
@@ -58,7 +70,6 @@ fn a_host_whose_server_is_killed_gets_no_new_flows_and_comes_back() {
     let killed = Instant::now();
     drop(site.nginx.remove(2));
     until(&site, "h3 is down", || events(&site, "host_down").len() == 2);
-    std::thread::sleep(Duration::from_secs(1));
     let last = last_failure(&web, killed).expect("a third of all failed at first");
     println!("killed: the last new flow {last:?} after");
     assert!(last <= INTERVAL * FALL + Duration::from_secs(1) + busy(), "{last:?}");
@@ -95,14 +106,13 @@ fn a_host_whose_server_is_killed_gets_no_new_flows_and_comes_back() {
 #[test]
 fn by_the_defaults_a_host_that_dies_and_one_that_hangs_are_out_within_seven_seconds() {
     let mut site = site("l2", 5, &[("web", &[HTTP])]);
-    let web = requests(&site);
+    let web = requests_that_may_hang(&site);
     let all = ["h1", "h2", "h3", "h4", "h5"];
     until(&site, "all are up", || all.iter().all(|host| is(&site, host, "up")));
     let failure = Instant::now();
     site.nginx[1].process().signal(Signal::SIGSTOP).unwrap();
     drop(site.nginx.remove(4));
     until(&site, "both are down", || events(&site, "host_down").len() == 4);
-    std::thread::sleep(Duration::from_secs(3));
     let last = last_failure(&web, failure).expect("some failed at first");
     println!("by the defaults: the last new flow {last:?} after");
     assert!(last <= Duration::from_secs(7) + busy(), "{last:?}");
@@ -117,7 +127,7 @@ fn a_host_whose_server_is_stopped_gets_no_new_flows_and_its_flows_go_on_when_it_
     // A host that hangs is found by the timeout of a run, which is part of the second that is promised beside the runs.
     let pace = PACE.replace("timeout = \"500ms\"", "timeout = \"300ms\"");
     let site = site("l2", 3, &[("web", &[HTTP, &pace])]);
-    let web = requests(&site);
+    let web = requests_that_may_hang(&site);
     // Downloads that are under way on all hosts.
     let slow = RequestsOptions {
         path: "/slow?rate=2m".to_owned(),
@@ -132,8 +142,6 @@ fn a_host_whose_server_is_stopped_gets_no_new_flows_and_its_flows_go_on_when_it_
     let stopped = Instant::now();
     site.nginx[2].process().signal(Signal::SIGSTOP).unwrap();
     until(&site, "h3 is down", || events(&site, "host_down").len() == 2);
-    // Requests that hang are known to have failed when their patience ends.
-    std::thread::sleep(Duration::from_secs(3));
     let last = last_failure(&web, stopped).expect("a third of all failed at first");
     println!("stopped: the last new flow {last:?} after");
     assert!(last <= INTERVAL * FALL + Duration::from_secs(1) + busy(), "{last:?}");
@@ -283,7 +291,8 @@ fn a_restart_in_the_middle_turns_nobody() {
         assert_eq!(slots(&site, "web-v4", "h3"), 0);
         std::thread::sleep(Duration::from_millis(300));
     }
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(web.wait_ended(LIMIT), "{:?}", web.counts());
     let late = web.log().into_iter().filter(|request| request.begun > quiet + Duration::from_millis(100));
     let failed = late.filter(|request| !matches!(request.outcome, Outcome::Ok(_))).count();
     assert_eq!(failed, 0, "no new flow reached the host that is down");
@@ -428,9 +437,8 @@ fn a_standby_host_joins_while_the_primary_is_down() {
     drop(site.nginx.remove(0));
     until(&site, "h1 is down", || is(&site, "h1", "down"));
     until(&site, "h2 has all", || slots(&site, "web-v4", "h1") == 0 && slots(&site, "web-v4", "h2") > 0);
-    std::thread::sleep(Duration::from_secs(2));
-    assert!(is_told(&site, "standby_joined", "web-v4") && !is_told(&site, "standby_left", "web-v4"));
     let last = last_failure(&web, killed).expect("all failed at first");
+    assert!(is_told(&site, "standby_joined", "web-v4") && !is_told(&site, "standby_left", "web-v4"));
     assert!(last <= INTERVAL * FALL + Duration::from_secs(1) + busy(), "{last:?}");
     let back = nginx(&site, 1);
     until(&site, "h1 has all again", || slots(&site, "web-v4", "h2") == 0);

@@ -15,7 +15,7 @@ fn the_balancer_answers_for_its_vips_until_it_is_detached() {
     let answered = |site: &Site| {
         let mut ok = Vec::new();
         for vip in site.vips() {
-            let patience = Duration::from_secs(2);
+            let patience = Duration::from_secs(10);
             let options =
                 RequestsOptions { count: 20, patience, ..RequestsOptions::new(SocketAddr::new(vip, WEB)) };
             let run = Requests::start(&site.topology.client().ns, &options).unwrap();

@@ -12,14 +12,14 @@ use sluice_tests::traffic::{Connections, ConnectionsOptions, Requests, RequestsO
 /// Requests a second on each VIP.
 const RATE: u32 = 150;
 
-fn requests(site: &Site) -> Vec<Requests> {
+fn requests(site: &Site, patience: Duration) -> Vec<Requests> {
     let client = &site.topology.client().ns;
     let start = |vip| {
-        let patience = Duration::from_secs(2);
         let options = RequestsOptions {
             rate: RATE,
             patience,
-            concurrency: 64,
+            // All that hang at once, and room for others.
+            concurrency: 128,
             ..RequestsOptions::new(SocketAddr::new(vip, WEB))
         };
         Requests::start(client, &options).unwrap()
@@ -52,7 +52,7 @@ fn a_healthy_host_comes_back_share_by_share() {
     let options = ConnectionsOptions { connections: 150, interval, ..ConnectionsOptions::new(echo) };
     let tcp = Connections::start(&client, &options).unwrap();
     assert!(tcp.wait_opened(150, LIMIT), "{:?}", tcp.counts());
-    let web = requests(&site);
+    let web = requests(&site, Duration::from_secs(10));
     site.daemon.cli_ok(&["drain", "h3"]).unwrap();
     std::thread::sleep(Duration::from_secs(1));
 
@@ -104,7 +104,8 @@ enum Fault {
 
 fn a_ramp_is_taken_back(fault: Fault) {
     let mut site = Site::start(Topology::builder(), &Plan::new("l2", 3)).unwrap();
-    let web = requests(&site);
+    // A SYN that is dropped is sent again after 1, 3 and 7 s. At the last time its pin is over, and another host may answer.
+    let web = requests(&site, Duration::from_secs(6));
     site.daemon.cli_ok(&["drain", "h3"]).unwrap();
     std::thread::sleep(Duration::from_secs(1));
     match fault {
@@ -145,17 +146,18 @@ fn a_ramp_is_taken_back(fault: Fault) {
         "{log}"
     );
     // Those under way may fail yet; then no new one does.
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(1));
     let (mut failed, mut all) = (0, 0);
     for web in &web {
-        let failures = web
-            .log()
+        assert!(web.wait_ended(LIMIT), "{:?}", web.counts());
+        let log = web.log();
+        all += log.len() as u64;
+        let failures = log
             .into_iter()
             .filter(|request| !matches!(request.outcome, sluice_tests::traffic::Outcome::Ok(_)));
         let late = failures.clone().filter(|request| request.begun > taken_back).count();
         assert_eq!(late, 0, "a request that was begun after it failed");
         failed += failures.count() as u64;
-        all += web.counts().begun;
     }
     println!(
         "paused after {after:.1?} at {share:.3} of its share, taken back after {:.1?}: {failed} of {all} requests failed",

@@ -110,17 +110,17 @@ fn detach_ends_forwarding_and_only_without_a_daemon() {
     let mut site = Site::start(Topology::builder(), &Plan::new("l2", 2)).unwrap();
     let refused = site.daemon.cli(&["detach"]).unwrap();
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-    let reach = |site: &Site| {
+    let reach = |site: &Site, seconds: u64| {
         let target = SocketAddr::new(site.vips()[0], WEB);
-        let patience = Duration::from_secs(1);
+        let patience = Duration::from_secs(seconds);
         let options = RequestsOptions { count: 4, rate: 0, patience, ..RequestsOptions::new(target) };
         Requests::start(&site.topology.client().ns, &options).unwrap().finish().unwrap().ok
     };
-    assert_eq!(reach(&site), 4);
+    assert_eq!(reach(&site, 10), 4);
     site.daemon.terminate().unwrap();
-    assert_eq!(reach(&site), 4);
+    assert_eq!(reach(&site, 10), 4);
     site.daemon.cli_ok(&["detach"]).unwrap();
-    assert_eq!(reach(&site), 0);
+    assert_eq!(reach(&site, 1), 0);
     site.daemon.start_again().unwrap();
-    assert_eq!(reach(&site), 4);
+    assert_eq!(reach(&site, 10), 4);
 }

@@ -96,6 +96,8 @@ struct Book {
     hosts: BTreeMap<Arc<str>, u64>,
     reasons: BTreeMap<Arc<str>, u64>,
     log: Vec<Request>,
+    /// When the request was begun that is under way, of each thread.
+    under_way: Vec<Option<Instant>>,
 }
 
 /// The running stream.
@@ -113,10 +115,11 @@ impl Requests {
         let shared = Arc::new(Shared::default());
         let mut workers = Workers::default();
         let begin = Instant::now();
-        for _ in 0..options.concurrency {
+        lock(&shared.book).under_way = vec![None; options.concurrency];
+        for thread in 0..options.concurrency {
             let (shared, options) = (shared.clone(), options.clone());
             let work = move |(), stop: &AtomicBool| {
-                run(&options, &shared, begin, stop);
+                run(thread, &options, &shared, begin, stop);
                 Ok(())
             };
             workers.add(ns, "requests", || Ok(()), work)?;
@@ -169,6 +172,12 @@ impl Requests {
         wait_until(limit, || done(&self.counts()))
     }
 
+    /// Waits until all requests that have been begun up to now have ended, and are in the log, at most `limit`; says whether they have.
+    pub fn wait_ended(&self, limit: Duration) -> bool {
+        let now = Instant::now();
+        wait_until(limit, || lock(&self.shared.book).under_way.iter().flatten().all(|begun| *begun > now))
+    }
+
     /// Whether all requests have been made or the time is over.
     pub fn is_done(&self) -> bool {
         self.workers.are_done()
@@ -189,8 +198,8 @@ impl Requests {
     }
 }
 
-/// One thread: takes the next number, waits for its time, makes the request.
-fn run(options: &RequestsOptions, shared: &Shared, begin: Instant, stop: &AtomicBool) {
+/// The work of a thread: takes the next number, waits for its time, makes the request.
+fn run(thread: usize, options: &RequestsOptions, shared: &Shared, begin: Instant, stop: &AtomicBool) {
     let over = || {
         stop.load(Ordering::Relaxed)
             || shared.finish.load(Ordering::Relaxed)
@@ -207,7 +216,11 @@ fn run(options: &RequestsOptions, shared: &Shared, begin: Instant, stop: &Atomic
             shared.begun.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        let begun = Instant::now();
+        // Under the lock: who looks later knows of all that were begun before.
+        let begun = {
+            let mut book = lock(&shared.book);
+            *book.under_way[thread].insert(Instant::now())
+        };
         let mut from = None;
         let result = request(options, number, stop, &mut from);
         let took = begun.elapsed();
@@ -227,6 +240,7 @@ fn run(options: &RequestsOptions, shared: &Shared, begin: Instant, stop: &Atomic
             }
         };
         book.log.push(Request { begun, took, bytes, outcome, from });
+        book.under_way[thread] = None;
     }
 }
 
