@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use sluice_tests::LIMIT;
+use sluice_tests::health::busy;
 use sluice_tests::site::{ECHO, Plan, Site};
 use sluice_tests::topology::{Layout, Topology};
 
@@ -79,24 +80,25 @@ fn reset_at_the_deadline(layout: Layout, forward: &'static str) {
     let (mut ours, mut others) = connections(&site);
     assert!(ours.len() >= 8, "{}", ours.len());
     assert_eq!(sockets(&site, 1), ours.len());
-    site.daemon.cli_ok(&["drain", "h1", "--deadline", "2s", "--at-deadline", "reset"]).unwrap();
+    let ordered = Instant::now();
+    site.daemon.cli_ok(&["drain", "h1", "--deadline", "8s", "--at-deadline", "reset"]).unwrap();
     let start = Instant::now();
     std::thread::sleep(Duration::from_millis(300));
     // Until then nobody notices.
     for connection in &mut ours {
         connection.echo().unwrap();
     }
-    std::thread::sleep(Duration::from_millis(3500).saturating_sub(start.elapsed()));
+    std::thread::sleep(Duration::from_millis(9500).saturating_sub(start.elapsed()));
     // Every other client speaks, and is told at once; the others are told without a word.
-    let mut told = 0;
-    for (number, connection) in ours.iter_mut().enumerate() {
-        if number % 2 == 0 {
-            let asked = Instant::now();
-            let error = connection.echo().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
-            told += 1;
-        }
+    let (mut speakers, mut told) = (0, 0);
+    for connection in ours.iter_mut().step_by(2) {
+        let asked = Instant::now();
+        let error = connection.echo().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert!(asked.elapsed() < Duration::from_secs(1) + busy(), "{:?}", asked.elapsed());
+        speakers += 1;
+        // Who has said nothing until five seconds after the deadline and its spread, of a second, is silent. Seconds are whole.
+        told += u64::from(ordered.elapsed() < Duration::from_secs(7 + 1 + 5));
     }
     for connection in ours.iter_mut().skip(1).step_by(2) {
         assert_eq!(connection.end(), ErrorKind::ConnectionReset, "{}", site.daemon.log());
@@ -108,7 +110,9 @@ fn reset_at_the_deadline(layout: Layout, forward: &'static str) {
     assert_eq!(receipt["outcome"], "reset", "{answer}");
     assert_eq!(output.status.code(), Some(6), "{answer}");
     assert_eq!(count("flows_at_start"), ours.len() as u64, "{answer}");
-    assert_eq!((count("reset"), count("silent")), (told, ours.len() as u64 - told), "{answer}");
+    assert_eq!(count("reset") + count("silent"), ours.len() as u64, "{answer}");
+    // A machine that is busy may have let some speak too late.
+    assert!((told..=speakers).contains(&count("reset")), "{told} of {speakers} in time: {answer}");
     assert_eq!((count("new_flows"), count("misrouted")), (0, 0), "{answer}");
     wait_for_no_sockets(&site, 1);
     for connection in &mut others {
@@ -176,16 +180,16 @@ fn a_dead_daemon_s_deadline_is_kept() {
 #[test]
 fn a_kick_ends_the_chosen_flows_and_no_others() {
     // A drain ends only when what might have been silent since the start has had its time.
-    let plan = Plan { timeouts: [10, 20, 10, 10], ..plan("l2") };
+    let plan = Plan { timeouts: [10, 40, 10, 10], ..plan("l2") };
     let site = Site::start(Topology::builder(), &plan).unwrap();
     let (mut ours, mut others) = connections(&site);
-    std::thread::sleep(Duration::from_millis(3200));
+    std::thread::sleep(Duration::from_millis(9200));
     let idle = ours.len() / 2;
     for connection in ours.iter_mut().skip(idle) {
         connection.echo().unwrap();
     }
     let start = Instant::now();
-    let kick = site.daemon.cli_json(&["kick", "h1", "--idle", "2s", "--rate", "4/s", "--json"]).unwrap();
+    let kick = site.daemon.cli_json(&["kick", "h1", "--idle", "8s", "--rate", "4/s", "--json"]).unwrap();
     // The first at once, then one each quarter of a second.
     assert!(start.elapsed() >= Duration::from_millis(250 * (idle as u64 - 1)), "{:?}", start.elapsed());
     assert_eq!((&kick["chosen"], &kick["kicked"]), (&idle.into(), &idle.into()), "{kick}");
@@ -213,7 +217,7 @@ fn a_kick_ends_the_chosen_flows_and_no_others() {
     site.topology.client().ns.shell(&format!("nft 'table inet deaf {{ {chain}; {rule}; }}; }}'")).unwrap();
     site.daemon.cli_ok(&["drain", "h1"]).unwrap();
     site.daemon.cli_ok(&["kick", "h1", "--rate", "1000/s"]).unwrap();
-    let waited = site.daemon.cli(&["drain", "h1", "--wait", "--timeout", "30s", "--json"]).unwrap();
+    let waited = site.daemon.cli(&["drain", "h1", "--wait", "--timeout", "120s", "--json"]).unwrap();
     let answer: serde_json::Value = serde_json::from_slice(&waited.stdout).unwrap();
     let receipt = &answer["drains"][0]["receipt"];
     assert_eq!((&receipt["outcome"], &receipt["kicked"]), (&"reset".into(), &left.into()), "{answer}");
