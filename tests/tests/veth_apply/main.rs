@@ -148,7 +148,7 @@ fn what_another_program_is_needed_for_is_put_in_force_too() {
         load.assert_whole();
     }
     let client = site.topology.client();
-    let ping = client.ns.shell(&format!("ping -c 3 -i 0.2 -W 1 {}", site.vips()[0]));
+    let ping = client.ns.shell(&format!("ping -c 3 -i 0.2 -W 30 {}", site.vips()[0]));
     assert!(ping.is_ok(), "{ping:?}");
     assert!(site.reasons().unwrap().contains_key("answer_echo"), "{:?}", site.reasons());
     load.finish(&site);

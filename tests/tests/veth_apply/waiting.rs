@@ -1,5 +1,7 @@
 //! A config that is to be confirmed: kept if it is, taken back if not, whoever has died meanwhile.
 
+use sluice_tests::health::busy;
+
 use super::*;
 
 /// The weight of h1 that is in force.
@@ -21,7 +23,8 @@ fn what_nobody_confirms_is_taken_back() {
     let site = Site::start(Topology::builder(), &plan).unwrap();
     let load = Load::start(&site, 100);
     let rings = site.daemon.cli_json(&["rings", "--json"]).unwrap();
-    let done = apply_json(&site, &heavier(&site, &plan), &["--confirm", "4s"]);
+    let asked = Instant::now();
+    let done = apply_json(&site, &heavier(&site, &plan), &["--confirm", "20s"]);
     let (revision, began) = (done["revision"].as_u64().unwrap(), Instant::now());
     assert_eq!(weight(&site), 300);
     let problems = status(&site)["problems"].to_string();
@@ -32,8 +35,9 @@ fn what_nobody_confirms_is_taken_back() {
     assert!(stderr(&second).contains("waits for its confirmation"), "{}", stderr(&second));
     assert!(stderr(&second).contains("sluice rollback"), "{}", stderr(&second));
     wait_for("it is taken back", || weight(&site) == 100);
-    let took = began.elapsed();
-    assert!((3..8).contains(&took.as_secs()), "{took:?}");
+    // The time is counted in whole seconds, and begins before the answer.
+    assert!(asked.elapsed() >= Duration::from_secs(19), "{:?}", asked.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(22) + busy(), "{:?}", began.elapsed());
     assert_eq!(
         (last(&site)["kind"].clone(), last(&site)["reason"].clone()),
         ("rollback".into(), "not confirmed in time".into())
@@ -64,10 +68,10 @@ fn what_is_confirmed_stays_and_can_be_gone_back_from() {
     let mut site = Site::start(Topology::builder(), &plan).unwrap();
     let load = Load::start(&site, 100);
     let first = status(&site)["config_in_force"]["revision"].as_u64().unwrap();
-    apply_json(&site, &heavier(&site, &plan), &["--confirm", "3s", "--by", "ann"]);
+    apply_json(&site, &heavier(&site, &plan), &["--confirm", "20s", "--by", "ann"]);
     assert_eq!(last(&site)["by"], "ann");
     site.daemon.cli_ok(&["confirm", "--reason", "fine"]).unwrap();
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(Duration::from_secs(21));
     assert_eq!(weight(&site), 300);
     site.daemon.sigkill();
     site.daemon.start_again().unwrap();
@@ -98,7 +102,7 @@ fn a_daemon_that_was_killed_before_takes_it_back_at_its_start() {
     // The daemon's own file itself was edited, and is applied: what it says is not to come back by itself.
     site.daemon.write_config(&heavier(&site, &plan)).unwrap();
     let own = site.daemon.config_path();
-    site.daemon.cli_ok(&["apply", own.to_str().unwrap(), "--confirm", "15s"]).unwrap();
+    site.daemon.cli_ok(&["apply", own.to_str().unwrap(), "--confirm", "40s"]).unwrap();
     let applied = Instant::now();
     assert_eq!(weight(&site), 300);
     site.daemon.sigkill();
@@ -106,7 +110,7 @@ fn a_daemon_that_was_killed_before_takes_it_back_at_its_start() {
     site.daemon.start_again().unwrap();
     assert_eq!(weight(&site), 300);
     site.daemon.sigkill();
-    std::thread::sleep(Duration::from_secs(16).saturating_sub(applied.elapsed()));
+    std::thread::sleep(Duration::from_secs(41).saturating_sub(applied.elapsed()));
     site.daemon.start_again().unwrap();
     assert_eq!(weight(&site), 100, "{}", site.daemon.log());
     assert!(status(&site)["problems"].to_string().contains("not that of"), "the file still says otherwise");
