@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sluice_tests::LIMIT;
+use sluice_tests::health::busy;
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
 use sluice_tests::topology::{Namespace, Node, Topology, VipRoutes, XdpProgram};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, Requests, RequestsOptions};
@@ -15,7 +17,8 @@ fn until_it_works(site: &Site, limit: Duration) -> Duration {
     let begun = Instant::now();
     let target = SocketAddr::new(site.vips()[0], WEB);
     loop {
-        let patience = Duration::from_millis(100);
+        // As long as a look may take to tell when it was; a busy machine may need more for an answer.
+        let patience = if busy().is_zero() { Duration::from_millis(100) } else { Duration::from_secs(1) };
         let options = RequestsOptions { count: 1, rate: 0, patience, ..RequestsOptions::new(target) };
         let asked = Requests::start(&site.topology.client().ns, &options).unwrap();
         if asked.finish().unwrap().ok == 1 {
@@ -37,7 +40,7 @@ fn long_connections(site: &Site, count: usize) -> Connections {
         ..ConnectionsOptions::new(SocketAddr::new(site.vips()[0], ECHO))
     };
     let connections = Connections::start(&site.topology.client().ns, &options).unwrap();
-    assert!(connections.wait_opened(count as u64, sluice_tests::LIMIT), "{:?}", connections.counts());
+    assert!(connections.wait_opened(count as u64, LIMIT), "{:?}", connections.counts());
     connections
 }
 
@@ -54,9 +57,9 @@ fn set_up(ns: &Namespace, node: &Node, interface: &str) {
 }
 
 fn is_soon(site: &Site) {
-    let took = until_it_works(site, Duration::from_secs(6));
+    let took = until_it_works(site, LIMIT);
     println!("{} ms", took.as_millis());
-    assert!(took < SOON, "{took:?}\n{}", site.daemon.log());
+    assert!(took < SOON + busy(), "{took:?}\n{}", site.daemon.log());
 }
 
 fn nothing_broke(site: &Site, connections: Connections) {
@@ -78,11 +81,11 @@ fn has_vips(site: &Site, interface: &str) {
     let begun = Instant::now();
     let shown = || site.topology.balancer().ns.shell(&format!("ip -o addr show dev {interface}")).unwrap();
     while let Some(vip) = site.vips().iter().find(|vip| !shown().contains(&format!(" {vip}/"))) {
-        assert!(begun.elapsed() < SOON * 2, "no {vip}: {}\n{}", shown(), site.daemon.log());
+        assert!(begun.elapsed() < SOON * 2 + busy(), "no {vip}: {}\n{}", shown(), site.daemon.log());
         std::thread::sleep(Duration::from_millis(20));
     }
     while site.daemon.cli_json(&["status", "--json"]).unwrap()["problems"].to_string().contains("VIPs") {
-        assert!(begun.elapsed() < SOON * 3, "{}", site.daemon.log());
+        assert!(begun.elapsed() < SOON * 3 + busy(), "{}", site.daemon.log());
     }
 }
 
@@ -98,7 +101,7 @@ fn a_nic_that_goes_and_comes_back_is_attached_again() {
     balancer.ns.shell("ip link del eth0").unwrap();
     let gone = Instant::now();
     while interface(&site, 0)["note"].is_null() {
-        assert!(gone.elapsed() < SOON, "{}", site.daemon.log());
+        assert!(gone.elapsed() < SOON + busy(), "{}", site.daemon.log());
     }
     let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
     assert!(status["problems"].to_string().contains("the VIPs cannot be announced"), "{status}");
@@ -136,7 +139,7 @@ fn a_renamed_interface_keeps_the_program() {
         // Packets go on all the while, so the daemon may not have seen it yet.
         let renamed = Instant::now();
         while interface(&site, 0)["note"].is_null() != (to == name) {
-            assert!(renamed.elapsed() < SOON * 2, "{}", interface(&site, 0));
+            assert!(renamed.elapsed() < SOON * 2 + busy(), "{}", interface(&site, 0));
         }
         has_vips(&site, to);
         // They are taken off it, whatever its name is.
@@ -183,7 +186,7 @@ fn a_changed_route_is_followed() {
     let gateway = format!("via {}", other.ipv4[0]);
     let changed = Instant::now();
     while !site.daemon.log().contains(&gateway) {
-        assert!(changed.elapsed() < SOON, "{}", site.daemon.log());
+        assert!(changed.elapsed() < SOON + busy(), "{}", site.daemon.log());
         std::thread::sleep(Duration::from_millis(10));
     }
     std::thread::sleep(Duration::from_millis(500));
@@ -205,7 +208,7 @@ fn a_link_that_goes_down_and_up_is_followed() {
         status["hosts"].as_array().unwrap().iter().all(|host| host["oper"] == "down")
     };
     while !is_down() {
-        assert!(down.elapsed() < SOON * 2, "{}", site.daemon.log());
+        assert!(down.elapsed() < SOON * 2 + busy(), "{}", site.daemon.log());
     }
     set_up(ns, site.topology.balancer(), name);
     is_soon(&site);
