@@ -5,14 +5,16 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lb_userspace::api::client::{Client, EventStream};
 use lb_userspace::api::types::{AtDeadline, Event, EventName, Happening, Kick, KickRequest, Outcome};
 use serde_json::{Value, json};
 use sluice_tests::LIMIT;
+use sluice_tests::health::busy;
 use sluice_tests::site::{ECHO, Plan, Site};
-use sluice_tests::topology::Topology;
+use sluice_tests::topology::{Process, Topology};
 use sluice_tests::traffic::{Connections, ConnectionsOptions};
 use tokio::runtime::Runtime;
 
@@ -62,7 +64,7 @@ fn a_drain_is_told_from_its_beginning_to_its_end_and_hooks_run() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().display();
     let site = start(&format!(
-        "[hooks]\ntimeout = \"2s\"\n\
+        "[hooks]\ntimeout = \"15s\"\n\
          on_drain_began = \"echo no such luck >&2; exit 3\"\n\
          on_drained = \"cat > {at}/event; env | grep ^SLUICE_ | sort > {at}/new; mv {at}/new {at}/environment\"\n\
          on_undrained = \"sleep 600 & echo $! > {at}/child; wait\"\n"
@@ -141,7 +143,7 @@ fn a_drain_is_told_from_its_beginning_to_its_end_and_hooks_run() {
     };
     assert_eq!((host.as_str(), *at_deadline), ("h1", AtDeadline::Reset));
     wait_for("the end of the hook", || {
-        site.daemon.log().contains("on_undrained was killed after 2 s").then_some(())
+        site.daemon.log().contains("on_undrained was killed after 15 s").then_some(())
     });
     let process = Path::new("/proc").join(child.trim());
     wait_for("the end of what it started", || {
@@ -166,13 +168,17 @@ fn a_stream_ends_with_the_daemon_and_goes_on_with_the_next() {
     let mut stream = runtime.block_on(client(&site).events("/v1/events?after=0", None)).unwrap();
     let first = runtime.block_on(until(&mut stream, EventName::Published));
     assert!(matches!(first[0].happening, Happening::DaemonStarted { adopted: false, .. }), "{first:?}");
-    let follower = site.daemon.cli_start(&["events", "--new", "--json"]).unwrap();
+    let follower = Follower::start(&site);
     // A reader that never reads does not keep the daemon from ending.
-    let _stalled = raw(&site, "/v1/events?after=0");
-    std::thread::sleep(Duration::from_millis(500));
+    let mut stalled = raw(&site, "/v1/events?after=0");
+    read_head(&mut stalled);
+    wait_for("the follower follows", || {
+        site.daemon.cli_ok(&["kick", "h1"]).unwrap();
+        (!follower.text().is_empty()).then_some(())
+    });
     let began = Instant::now();
     assert!(site.daemon.terminate().unwrap().success());
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10) + busy(), "{:?}", began.elapsed());
     let rest = runtime.block_on(until(&mut stream, EventName::DaemonStopping));
     assert_eq!(runtime.block_on(stream.next()).unwrap(), None, "behind {rest:?}");
     let seen = rest[rest.len() - 1].seq;
@@ -184,17 +190,53 @@ fn a_stream_ends_with_the_daemon_and_goes_on_with_the_next() {
     assert_eq!(events[0].happening, Happening::Lost { count: None });
     assert!(matches!(events[1].happening, Happening::DaemonStarted { adopted: true, .. }), "{events:?}");
     assert!(events[0].seq > seen);
-    std::thread::sleep(Duration::from_secs(1));
+    wait_for("the follower follows the next daemon", || {
+        follower.text().contains("\"daemon_started\"").then_some(())
+    });
     site.daemon.cli_ok(&["drain", "h2"]).unwrap();
-    std::thread::sleep(Duration::from_secs(1));
-    let (output, _) = follower.take_output();
-    follower.kill();
-    let mut text = String::new();
-    output.unwrap().read_to_string(&mut text).unwrap();
+    wait_for("the follower is told of the drain", || {
+        follower.text().contains("\"drain_began\"").then_some(())
+    });
+    let text = follower.end();
     let told: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let told: Vec<&str> =
-        told.iter().filter_map(|event| event["event"].as_str()).filter(|e| *e != "published").collect();
+    let told = told.iter().filter_map(|event| event["event"].as_str());
+    let told: Vec<&str> = told.filter(|e| !["published", "kick_began", "kick_ended"].contains(e)).collect();
     assert_eq!(told, ["daemon_stopping", "daemon_started", "drain_began"]);
+}
+
+/// A CLI that follows events, whose lines are read on a thread.
+struct Follower {
+    process: Process,
+    text: Arc<Mutex<Vec<u8>>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Follower {
+    fn start(site: &Site) -> Follower {
+        let process = site.daemon.cli_start(&["events", "--new", "--json"]).unwrap();
+        let (text, mut output) = (Arc::new(Mutex::new(Vec::new())), process.take_output().0.unwrap());
+        let into = text.clone();
+        let thread = std::thread::spawn(move || {
+            let mut part = [0; 65_536];
+            while let Ok(length @ 1..) = output.read(&mut part) {
+                into.lock().unwrap().extend_from_slice(&part[..length]);
+            }
+        });
+        Follower { process, text, thread }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
+    }
+
+    /// Ends it; all lines that it wrote.
+    fn end(self) -> String {
+        self.process.kill();
+        self.thread.join().unwrap();
+        let mut text = String::from_utf8(self.text.lock().unwrap().clone()).unwrap();
+        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+        text
+    }
 }
 
 /// A connection over which something was asked for.
@@ -205,11 +247,20 @@ fn raw(site: &Site, target: &str) -> UnixStream {
     stream
 }
 
+/// Up to the answer's head: from then on the stream is there.
+fn read_head(stream: &mut UnixStream) {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+}
+
 #[test]
 fn a_reader_that_is_slow_loses_events_and_nobody_waits_for_it() {
     let site = start("");
     let mut slow = raw(&site, "/v1/events");
-    std::thread::sleep(Duration::from_millis(300));
+    read_head(&mut slow);
     let runtime = runtime();
     let client = client(&site);
     let request =
@@ -222,7 +273,7 @@ fn a_reader_that_is_slow_loses_events_and_nobody_waits_for_it() {
         assert_eq!(kick.chosen, 0);
         longest = longest.max(began.elapsed());
     }
-    assert!(longest < Duration::from_secs(5), "{longest:?}");
+    assert!(longest < LIMIT, "{longest:?}");
     site.daemon.cli_ok(&["drain", "h3", "--reason", "the last"]).unwrap();
     let (mut text, mut chunk) = (String::new(), [0; 65536]);
     while !text.contains("\"the last\"") {
