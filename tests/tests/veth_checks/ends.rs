@@ -18,8 +18,9 @@ const OF_NGINX: &str = "[[services.checks]]\ntype = \"tcp\"\nport = 80\n";
 
 #[test]
 fn flows_of_a_host_that_is_down_are_moved_after_their_time_of_grace() {
-    const GRACE: Duration = Duration::from_secs(4);
-    let moves = "down_flows = \"move\"\ndown_after = \"4s\"\n";
+    // Longer than a thread of a busy machine may stand still.
+    const GRACE: Duration = Duration::from_secs(12);
+    let moves = "down_flows = \"move\"\ndown_after = \"12s\"\n";
     let sections: [(&str, &[&str]); 2] =
         [("echo", &[OF_NGINX, PACE, moves]), ("echo-udp", &[OF_NGINX, PACE, moves])];
     let mut site = site("l2", 3, &sections);
@@ -37,20 +38,22 @@ fn flows_of_a_host_that_is_down_are_moved_after_their_time_of_grace() {
     assert!(had.0 > 5 && had.1 > 5, "{had:?}");
     assert!(!site.reasons().unwrap().contains_key("forward_moved"));
 
+    // Before it is down for sure, whenever this thread hears of that.
+    let killed = Instant::now();
     drop(site.nginx.remove(2));
     until(&site, "h3 is down", || is(&site, "h3", "down"));
-    let down = Instant::now();
     // Until then they stay, and its servers answer, which is more than the check could know.
     std::thread::sleep(GRACE / 4);
     let (so_far, moved) = (tcp.counts(), udp.counts().moved);
     assert_eq!((so_far.broken, moved), (0, 0), "{so_far:?}");
-    let moved = || {
-        let told = udp.troubles(0).into_iter().filter(|of| of.host.as_deref() == Some("h3"));
-        told.filter(|of| matches!(of.what, UdpWrong::Moved(_))).count() as u64
+    // A datagram that is lost or late is no move.
+    let moves = || -> Vec<_> {
+        udp.troubles(0).into_iter().filter(|of| matches!(of.what, UdpWrong::Moved(_))).collect()
     };
+    let moved = || moves().iter().filter(|of| of.host.as_deref() == Some("h3")).count() as u64;
     until(&site, "all of h3 have moved", || tcp.counts().hosts["h3"].open == 0 && moved() == had.1);
-    let took = down.elapsed();
-    println!("moved {took:?} after it was down");
+    let took = killed.elapsed();
+    println!("moved {took:?} after it was killed");
     // Whole seconds of two clocks.
     assert!(took + Duration::from_secs(2) > GRACE, "{took:?}");
 
@@ -73,7 +76,7 @@ fn flows_of_a_host_that_is_down_are_moved_after_their_time_of_grace() {
         .find(|line| line.contains("ended_flows") && line.contains("\"h3\"") && line.contains("\"moved\""));
     let ended: f64 = ended.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect(&metrics);
     assert_eq!(ended, (had.0 + had.1) as f64);
-    assert_eq!(moved(), udp.troubles(0).len() as u64, "each once, and no other: {:?}", udp.troubles(0));
+    assert_eq!(moved(), moves().len() as u64, "each once, and no other: {:?}", udp.troubles(0));
     tcp.finish().unwrap();
     site.finish_udp(udp);
     assert_eq!(site.violations().unwrap(), "{}");
@@ -122,8 +125,9 @@ fn no_more_are_ejected_than_may_be() {
 
 #[test]
 fn a_host_that_was_down_comes_back_share_by_share() {
-    const RAMP: Duration = Duration::from_secs(8);
-    let mut site = site("l2", 3, &[("web", &[TCP, PACE, "ramp = \"8s\"\n"])]);
+    // So long that what this thread sees late is a small part of it.
+    const RAMP: Duration = Duration::from_secs(24);
+    let mut site = site("l2", 3, &[("web", &[TCP, PACE, "ramp = \"24s\"\n"])]);
     until_all(&site, &ALL, "up");
     let before = ALL.map(|host| slots(&site, "web-v4", host));
     assert!(before[2] > 0, "who is up for the first time has its share at once");
@@ -131,26 +135,24 @@ fn a_host_that_was_down_comes_back_share_by_share() {
     until(&site, "h3 is out", || is(&site, "h3", "down") && slots(&site, "web-v4", "h3") == 0);
     let client = &site.topology.client().ns;
     let web = SocketAddr::new(site.vips()[0], WEB);
-    // Downloads of some 10 s in slots of which some will be h3's again.
+    // Downloads of some 40 s in slots of which some will be h3's again.
     let slow = RequestsOptions {
-        path: "/slow?rate=2m".to_owned(),
+        path: "/slow?rate=500k".to_owned(),
         count: 20,
         rate: 0,
         concurrency: 20,
-        patience: Duration::from_secs(60),
+        patience: LIMIT,
         ..RequestsOptions::new(web)
     };
     let slow = Requests::start(client, &slow).unwrap();
     assert!(slow.wait_for(LIMIT, |counts| counts.begun == 20), "{:?}", slow.counts());
-    std::thread::sleep(Duration::from_millis(500));
-    let short = RequestsOptions {
-        rate: 200,
-        concurrency: 128,
-        patience: Duration::from_secs(4),
-        ..RequestsOptions::new(web)
-    };
+    // They count as begun before they are connected.
+    std::thread::sleep(Duration::from_secs(3));
+    let short = RequestsOptions { rate: 200, concurrency: 128, patience: LIMIT, ..RequestsOptions::new(web) };
     let short = Requests::start(client, &short).unwrap();
 
+    // Its ramp begins later for sure, and before this thread sees that it is up.
+    let begun = Instant::now();
     let back = nginx(&site, 3);
     until(&site, "h3 is up", || is(&site, "h3", "up"));
     let up = Instant::now();
@@ -164,7 +166,7 @@ fn a_host_that_was_down_comes_back_share_by_share() {
         owned.push(slots(&site, "web-v4", "h3"));
         shares.push(share());
         if owned.last() == Some(&before[2]) {
-            break up.elapsed();
+            break begun.elapsed();
         }
         assert!(up.elapsed() < RAMP + LIMIT, "{owned:?}\n{}", site.daemon.log());
         std::thread::sleep(Duration::from_millis(150));
