@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
+use sluice_tests::LIMIT;
 use sluice_tests::site::{Extra, Plan, Site, served};
 use sluice_tests::topology::{Node, Process};
 
@@ -40,9 +40,7 @@ fn start_server(site: &Site, plan: &Plan, host: &Node, folder: &Path) -> Process
     for address in served(&site.topology, host, plan) {
         let is_up =
             || host.ns.shell(&format!("dig +time=1 +tries=1 +short @{address} host.test TXT")).is_ok();
-        until(Duration::from_secs(20), is_up, || {
-            std::fs::read_to_string(folder.join(format!("{}.txt", host.name)))
-        });
+        until(LIMIT, is_up, || std::fs::read_to_string(folder.join(format!("{}.txt", host.name))));
     }
     server
 }

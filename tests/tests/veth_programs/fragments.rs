@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Duration;
 
+use sluice_tests::LIMIT;
 use sluice_tests::site::{ECHO, Site};
 
 use crate::site::counted;
@@ -20,7 +20,7 @@ fn echo_all(vip: IpAddr) -> BTreeSet<String> {
     for flow in 0..FLOWS {
         let socket = UdpSocket::bind(SocketAddr::new(any, 0)).unwrap();
         socket.connect(SocketAddr::new(vip, ECHO)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
         let mut names = BTreeSet::new();
         for size in SIZES {
             let sent: Vec<u8> =

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::site::{Extra, Plan, Site, served};
 use sluice_tests::topology::{Node, Process};
 
@@ -37,7 +37,7 @@ fn start_servers(site: &Site, plan: &Plan, host: &Node, folder: &Path) -> Vec<Pr
         command.args(["-s", "-p", "5201", "-B", &address.to_string()]);
         let server = serve(host, command, &log);
         let is_up = || host.ns.shell("ss -Hltn sport = :5201").unwrap().contains(&bracketed(address));
-        until(Duration::from_secs(20), is_up, || std::fs::read_to_string(&log));
+        until(LIMIT, is_up, || std::fs::read_to_string(&log));
         server
     };
     served(&site.topology, host, plan).into_iter().map(start).collect()
@@ -45,7 +45,7 @@ fn start_servers(site: &Site, plan: &Plan, host: &Node, folder: &Path) -> Vec<Pr
 
 fn iperf(site: &Site, vip: IpAddr, args: &[&str]) -> Value {
     let mut command = Command::new("iperf3");
-    command.args(["-J", "--connect-timeout", "5000", "-p", "5201", "-c", &vip.to_string()]).args(args);
+    command.args(["-J", "--connect-timeout", "30000", "-p", "5201", "-c", &vip.to_string()]).args(args);
     let output = site.topology.client().ns.output(command).unwrap();
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(output.status.success() && told["error"].is_null(), "{vip} {args:?}: {}", told["error"]);
@@ -60,7 +60,8 @@ pub fn transfer(site: &Site, plan: &Plan, segment: f64) {
     let servers: Vec<_> =
         hosts.iter().flat_map(|host| start_servers(site, plan, host, folder.path())).collect();
     for vip in site.vips() {
-        for way in [&["-t", "1"][..], &["-t", "1", "-R"]] {
+        // So many bytes, however long a busy machine takes for them.
+        for way in [&["-n", "20M"][..], &["-n", "20M", "-R"]] {
             let before = site.topology.losses().unwrap();
             let told = iperf(site, vip, way);
             // What a busy machine's rings and backlogs had no room for.
@@ -80,8 +81,8 @@ pub fn transfer(site: &Site, plan: &Plan, segment: f64) {
             );
         }
         for way in [
-            &["-u", "-w", "1M", "-b", "20M", "-t", "1"][..],
-            &["-u", "-w", "1M", "-b", "20M", "-t", "1", "-R"],
+            &["-u", "-w", "1M", "-b", "20M", "-n", "2M"][..],
+            &["-u", "-w", "1M", "-b", "20M", "-n", "2M", "-R"],
         ] {
             let before = site.topology.losses().unwrap();
             let told = iperf(site, vip, way);

@@ -11,7 +11,7 @@ const COUNT: u64 = 10;
 /// Pings with short and with long packets, and asserts that each was answered, once.
 fn ping(site: &Site, vip: IpAddr) {
     for size in [56, 1400] {
-        let line = format!("ping -n -c {COUNT} -i 0.05 -W 2 -s {size} {vip}");
+        let line = format!("ping -n -c {COUNT} -i 0.05 -W 30 -s {size} {vip}");
         let told = site.topology.client().ns.shell(&line).unwrap();
         assert!(
             told.contains(&format!("{COUNT} packets transmitted, {COUNT} received, 0% packet loss")),
@@ -33,7 +33,7 @@ pub fn ping_all(site: &Site, plan: &Plan) {
         let client = site.topology.client();
         let addresses = [IpAddr::from(client.ipv4[0]), client.ipv6[0].into()];
         for address in addresses {
-            site.topology.host(1).ns.shell(&format!("ping -n -c 3 -i 0.05 -W 2 {address}")).unwrap();
+            site.topology.host(1).ns.shell(&format!("ping -n -c 3 -i 0.05 -W 30 {address}")).unwrap();
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
+use sluice_tests::LIMIT;
 use sluice_tests::servers::pattern;
 use sluice_tests::site::{Extra, Plan, Site, served};
 use sluice_tests::topology::{Node, Process};
@@ -42,7 +42,7 @@ fn start_server(site: &Site, plan: &Plan, host: &Node, folder: &Path) -> Process
     let server = serve(host, command, &log);
     for address in served(&site.topology, host, plan) {
         let is_up = || host.ns.shell("ss -Hltn sport = :22").unwrap().contains(&bracketed(address));
-        until(Duration::from_secs(20), is_up, || std::fs::read_to_string(&log));
+        until(LIMIT, is_up, || std::fs::read_to_string(&log));
     }
     server
 }

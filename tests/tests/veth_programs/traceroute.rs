@@ -8,7 +8,7 @@ use crate::site::counted;
 
 /// The hops to a VIP, in order.
 fn trace(site: &Site, vip: IpAddr, method: &str) -> Vec<IpAddr> {
-    let line = format!("traceroute -n -q 1 -w 3 -m 6 {method} {vip}");
+    let line = format!("traceroute -n -q 1 -w 20 -m 6 {method} {vip}");
     let told = site.topology.client().ns.shell(&line).unwrap();
     let hops = told
         .lines()
