@@ -13,6 +13,7 @@ use anyhow::Result;
 use lb_userspace::speak::Speaker;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use sluice_tests::LIMIT;
 use sluice_tests::health::{busy, events, until};
 use sluice_tests::packets::Packet;
 use sluice_tests::servers::Nginx;
@@ -236,8 +237,8 @@ fn a_host_whose_clients_reset_and_one_without_its_tunnel_are_suspected() {
     let told = stop.clone();
     let resets = site.topology.client().ns.start("resets", move || -> std::io::Result<()> {
         while !told.load(Ordering::Relaxed) {
-            let mut stream = TcpStream::connect_timeout(&vip, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            let mut stream = TcpStream::connect_timeout(&vip, LIMIT)?;
+            stream.set_read_timeout(Some(LIMIT))?;
             // All of it: the kernel resets whoever leaves something unread.
             let mut greeting = [0; 3];
             stream.read_exact(&mut greeting)?;
@@ -334,11 +335,6 @@ impl Slander {
         });
         Slander { stop, thread: Some(thread.unwrap()) }
     }
-
-    /// Lets it go on for this long.
-    fn end_after(self, time: Duration) {
-        std::thread::sleep(time);
-    }
 }
 
 impl Drop for Slander {
@@ -378,20 +374,30 @@ fn flood(site: &Site, web: &Requests) {
     let begun = || site.reasons().unwrap()["forward_new"];
     let before = begun();
     std::thread::sleep(watched_for());
-    let came = begun() - before;
-    assert!(came > 1000 * watched_for().as_secs(), "the flood has arrived: {came} new flows");
+    // A machine with much else to do sends it more slowly.
+    let came = || begun() - before;
+    let what = "the flood has arrived";
+    until(site, what, || came() > 1000 * watched_for().as_secs());
+    println!("{what}: {} new flows", came());
     no_alarm(site, "a flood of 2000 SYNs a second", web);
     drop(flood);
 }
 
 fn slander(site: &Site) {
     let attacker = Ipv4Addr::new(45, 1, 1, 1);
-    Slander::start(site, 3000.0, move |n| (attacker, 1024 + (n % 1500) as u16))
-        .end_after(Duration::from_secs(1));
-    let flows = site.daemon.cli_ok(&["flows", "--host", "h3", "--json"]).unwrap();
-    let clients = flows.split("45.1.1.1:").skip(1).map(|rest| rest.split('"').next().unwrap());
-    let ports: Vec<u16> = clients.map(|port| port.parse().unwrap()).collect();
-    assert!(ports.len() > 100, "{flows}");
+    let search = Slander::start(site, 3000.0, move |n| (attacker, 1024 + (n % 1500) as u16));
+    let begun = Instant::now();
+    let ports = loop {
+        std::thread::sleep(Duration::from_secs(1));
+        let flows = site.daemon.cli_ok(&["flows", "--host", "h3", "--json"]).unwrap();
+        let clients = flows.split("45.1.1.1:").skip(1).map(|rest| rest.split('"').next().unwrap());
+        let ports: Vec<u16> = clients.map(|port| port.parse().unwrap()).collect();
+        if ports.len() > 100 {
+            break ports;
+        }
+        assert!(begun.elapsed() < LIMIT, "{flows}");
+    };
+    drop(search);
     let slander = Slander::start(site, 1000.0, move |n| (attacker, ports[n as usize % ports.len()]));
     until(site, "h3 is suspected", || !events(site, "host_suspected").is_empty());
     std::thread::sleep(Duration::from_secs(2));
