@@ -13,7 +13,7 @@ use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{Connections, ConnectionsOptions};
 
 /// That the version that was installed is there.
-const CHECK: &str = "curl -fsS --max-time 2 http://$SLUICE_IPV4/version";
+const CHECK: &str = "curl -fsS --max-time 10 http://$SLUICE_IPV4/version";
 /// The balancer's own check of the web services.
 const TCP: &str = "[[services.checks]]\ntype = \"tcp\"\n";
 
@@ -141,12 +141,13 @@ fn third_fails(fleet: &Fleet) {
 
 /// In each step the daemon is killed, and the next one goes on from there: nothing is done twice, nothing is left out.
 fn killed_in_each_step(fleet: &mut Fleet) {
+    // Each lasts longer than this thread may take to hear of it and to kill the daemon.
     const STEPS: [&str; 5] = ["draining", "working", "proving", "returning", "watching"];
     let done = fleet.folder().join("done");
     let plan = fleet.folder().join("killed.toml");
     let text = format!(
-        "name = \"killed\"\nhosts = [\"h7\"]\n[run]\ncommand = \"echo $SLUICE_STEP_ID $SLUICE_STEP_ATTEMPT >> {}; sleep 4\"\n\
-         [healthy]\nfor = \"4s\"\n[undrain]\nramp = \"4s\"\nwatch = \"4s\"\n",
+        "name = \"killed\"\nhosts = [\"h7\"]\n[run]\ncommand = \"echo $SLUICE_STEP_ID $SLUICE_STEP_ATTEMPT >> {}; sleep 10\"\n\
+         [healthy]\nfor = \"10s\"\n[undrain]\nramp = \"10s\"\nwatch = \"10s\"\n",
         done.display()
     );
     std::fs::write(&plan, text).unwrap();
@@ -261,7 +262,7 @@ fn hook(fleet: &Fleet, times: usize) -> (SocketAddr, JoinHandle<Vec<(String, Str
 /// A check that a config brings while a host is watched has not said anything at first, which is nothing against the host.
 fn new_checks_are_waited_for(fleet: &Fleet) {
     let plan = fleet.folder().join("watched.toml");
-    let text = "name = \"watched\"\nhosts = [\"h2\"]\n[run]\ncommand = \"true\"\n[healthy]\nfor = \"1s\"\n[undrain]\nwatch = \"4s\"\n";
+    let text = "name = \"watched\"\nhosts = [\"h2\"]\n[run]\ncommand = \"true\"\n[healthy]\nfor = \"1s\"\n[undrain]\nwatch = \"20s\"\n";
     std::fs::write(&plan, text).unwrap();
     let run = fleet.daemon.cli_json(&["maintain", "start", plan.to_str().unwrap(), "--json"]).unwrap();
     let number = run["run"].as_u64().unwrap();

@@ -88,7 +88,7 @@ timeout = \"30s\"
 
 [healthy]
 for = \"1s\"
-within = \"15s\"
+within = \"30s\"
 command = '''
 {check}
 '''
