@@ -14,17 +14,17 @@ use super::noticed::{Event, Flow, seconds};
 /// How long a client waits before it calls a connection broken or a request failed.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 /// How long it waits for the answer to a datagram: longer than a host is stopped.
-pub const UDP_PATIENCE: Duration = Duration::from_secs(5);
+pub const UDP_PATIENCE: Duration = Duration::from_secs(8);
 /// Until when a client has learnt of its flow's end.
 const WORD: Duration = PATIENCE.saturating_add(Duration::from_secs(3));
 /// How long after a link is up again, or a flood is over, packets are still lost: neighbours are asked for first, queues are full.
-const AFTERMATH: Duration = Duration::from_secs(2);
+pub const AFTERMATH: Duration = Duration::from_secs(5);
 /// A drain's times are Unix seconds, and the data path's are its own: each is right within a second.
 const ROUNDING: Duration = Duration::from_millis(2100);
 /// For how long a host may do nothing and still no connection breaks; the plan keeps to it.
 const SHORT: Duration = Duration::from_secs(4);
 /// How long the daemon takes to see that hosts can be reached again, and to publish it.
-const PUBLISHED: Duration = Duration::from_secs(3);
+const PUBLISHED: Duration = Duration::from_secs(6);
 /// How long the daemon takes to go back from a config that nobody has confirmed, over a start of its own.
 const GOING: Duration = Duration::from_secs(5);
 /// How long a pin of a connection stays that its ends have forgotten: the longest timeout, and what clocks are wrong by.

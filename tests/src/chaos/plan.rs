@@ -8,11 +8,14 @@ use std::time::Duration;
 use lb_userspace::api::types::AtDeadline;
 
 use super::action::{Action, HOSTS, Host, Link, Order, Settings, Way};
+use super::model::AFTERMATH;
 use crate::rig::Random;
 
 /// How long a host, or a link, is left alone after it was cut off or stopped: TCP sends again after twice the time that it has
 /// waited before, and is to get through meanwhile.
 const CALM: u64 = 6_000;
+// What one cut excuses is over before the next.
+const _: () = assert!(CALM as u128 >= AFTERMATH.as_millis());
 /// Hosts in use and unhurt, at least.
 const GOOD: usize = 2;
 /// How long a config that nobody confirms may take to be gone once its time is over: a daemon that was killed may have to start first.

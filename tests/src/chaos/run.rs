@@ -24,11 +24,11 @@ const FAILED: u8 = 1;
 /// Of a run's time, what comes before the first action and after the last: set-up, the clients' orderly end, the accounts.
 const AROUND: Duration = Duration::from_secs(35);
 /// How long a run may take beyond its time: the machine may be slow, and a daemon may be waited for.
-const GRACE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(180);
 /// How often clients are looked at while nothing is to be done.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long clients may take for their ends, and gauges to agree with the table.
-const END: Duration = Duration::from_secs(20);
+const END: Duration = Duration::from_secs(60);
 /// How long the last flow takes to be forgotten.
 const FORGET: Duration = Duration::from_secs(30);
 

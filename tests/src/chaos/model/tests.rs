@@ -48,7 +48,7 @@ fn a_host_that_is_stopped_or_cut_off_for_a_moment_breaks_no_connection() {
     let lost = |at, host| Event::Lost { begun: s(0), at: s(at), host: Some(host) };
     assert!(model.judge(&lost(5, 0)).is_ok());
     assert!(model.judge(&lost(5, 1)).is_err(), "another host's link is up");
-    assert!(model.judge(&lost(9, 0)).is_err());
+    assert!(model.judge(&lost(12, 0)).is_err());
     done(&mut model, 20, Action::Cut(Link::Balancer));
     assert!(model.judge(&lost(20, 1)).is_ok(), "this one is everybody's");
     done(&mut model, 21, Action::Mend(Link::Balancer));
