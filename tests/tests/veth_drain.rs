@@ -93,9 +93,9 @@ fn drain_under_load(layout: Layout, forward: &'static str) {
 
     site.daemon.cli_ok(&["undrain", "h2"]).unwrap();
     let back = Instant::now();
-    std::thread::sleep(Duration::from_secs(2));
     for web in &load.web {
-        assert!(web.answered_since(back).contains_key("h2"), "{:?}", web.answered_since(back));
+        let is_asked = || web.answered_since(back).contains_key("h2");
+        assert!(web.wait_for(LIMIT, |_| is_asked()), "{:?}", web.answered_since(back));
     }
     load.finish(&site);
     assert_eq!(site.violations().unwrap(), "{}");

@@ -1,5 +1,6 @@
 //! Hosts fail and come back, under traffic: new flows leave a sick host by themselves, and no flow of a well one breaks.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,17 @@ fn last_failure(web: &Requests, failure: Instant) -> Option<Duration> {
     failed.map(|request| request.begun).max().map(|last| last.saturating_duration_since(failure))
 }
 
+/// Who answers requests that are begun from now on: of so many, or a few more.
+fn answers(web: &Requests, count: u64) -> BTreeMap<String, u64> {
+    let from = Instant::now();
+    let is_enough = || web.answered_since(from).values().sum::<u64>() >= count;
+    assert!(web.wait_for(LIMIT, |_| is_enough()), "{:?}", web.counts());
+    // Those of a host that is slow count, too.
+    let to = Instant::now();
+    assert!(web.wait_ended(LIMIT), "{:?}", web.counts());
+    web.answered_between(from, to)
+}
+
 /// Whether there was such an event of a service.
 fn is_told(site: &Site, kind: &str, service: &str) -> bool {
     events(site, kind).iter().any(|event| event["service"] == service)
@@ -89,9 +101,7 @@ fn a_host_whose_server_is_killed_gets_no_new_flows_and_comes_back() {
     let back = nginx(&site, 3);
     until(&site, "h3 is up", || is(&site, "h3", "up"));
     until(&site, "h3 has its slots", || slots(&site, "web-v4", "h3") > 0);
-    let from = Instant::now();
-    std::thread::sleep(Duration::from_secs(2));
-    let answers = web.answered_between(from, Instant::now());
+    let answers = answers(&web, 400);
     let own = answers.get("h3").copied().unwrap_or(0) as f64 / answers.values().sum::<u64>() as f64;
     assert!((own - 1.0 / 3.0).abs() < 0.1, "{answers:?}");
     assert_eq!(events(&site, "host_up").len(), 2);
@@ -261,10 +271,12 @@ fn with_all_hosts_down_all_are_used_and_one_that_comes_back_has_all() {
     let before = ["h1", "h2", "h3"].map(|host| slots(&site, "web-v4", host));
     site.nginx.clear();
     until(&site, "all are down", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "down")));
-    std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(["h1", "h2", "h3"].map(|host| slots(&site, "web-v4", host)), before);
-    let status = site.daemon.cli_ok(&["status"]).unwrap();
-    assert!(status.contains("so few hosts are up that those that are down are used, too"), "{status}");
+    until(&site, "it is told that all are used", || {
+        let status = site.daemon.cli_ok(&["status"]).unwrap();
+        status.contains("so few hosts are up that those that are down are used, too")
+    });
+    let now = || ["h1", "h2", "h3"].map(|host| slots(&site, "web-v4", host));
+    until(&site, "each has its slots", || now() == before);
     let back = nginx(&site, 2);
     until(&site, "h2 is up", || is(&site, "h2", "up"));
     until(&site, "h2 has all", || slots(&site, "web-v4", "h1") + slots(&site, "web-v4", "h3") == 0);
@@ -280,8 +292,7 @@ fn a_restart_in_the_middle_turns_nobody() {
     let web = requests(&site);
     until(&site, "all are up", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "up")));
     drop(site.nginx.remove(2));
-    until(&site, "h3 is down", || is(&site, "h3", "down"));
-    std::thread::sleep(Duration::from_secs(1));
+    until(&site, "h3 is down", || is(&site, "h3", "down") && slots(&site, "web-v4", "h3") == 0);
     let quiet = Instant::now();
     for _ in 0..3 {
         site.daemon.sigkill();
@@ -327,17 +338,13 @@ fn a_drain_outranks_health() {
     let client = site.topology.client().ipv4[0].to_string();
     site.daemon.cli_ok(&["drain", "h1", "--clients", &client]).unwrap();
     let web = requests(&site);
-    let from = Instant::now();
-    std::thread::sleep(Duration::from_secs(1));
-    let answers = web.answered_between(from, Instant::now());
-    assert!(answers.keys().all(|host| host == "h2") && !answers.is_empty(), "{answers:?}");
+    let found = answers(&web, 200);
+    assert!(found.keys().all(|host| host == "h2"), "{found:?}");
     assert!(slots(&site, "web-v4", "h1") > 0, "others still go there");
     let back = nginx(&site, 3);
     until(&site, "h3 is up", || is(&site, "h3", "up") && slots(&site, "web-v4", "h3") > 0);
-    let from = Instant::now();
-    std::thread::sleep(Duration::from_secs(1));
-    let answers = web.answered_between(from, Instant::now());
-    assert!(answers.contains_key("h3") && !answers.contains_key("h1"), "{answers:?}");
+    let found = answers(&web, 200);
+    assert!(found.contains_key("h3") && !found.contains_key("h1"), "{found:?}");
     let counts = web.finish().unwrap();
     assert_eq!(counts.failed, 0, "{counts:?}");
     drop(back);
@@ -555,12 +562,15 @@ fn checks_come_and_go_with_configs() {
     until(&site, "all are down", || ["h1", "h2", "h3"].iter().all(|host| is(&site, host, "down")));
     until(&site, "all are used", || slots(&site, "web-v4", "h1") > 0 && slots(&site, "web-v4", "h3") > 0);
 
-    // What was found of who has left is forgotten.
+    // What was found of who has left is forgotten: it is found anew, once for each family's service.
     apply(&site, &without, &[]);
     assert!(health(&site, "h3").is_empty());
+    let downs = || events(&site, "host_down").iter().filter(|event| event["host"] == "h3").count();
+    let before = downs();
     apply(&site, &checked, &[]);
-    assert!(!is(&site, "h3", "down"), "{:?}", health(&site, "h3"));
     until(&site, "h3 is down again", || is(&site, "h3", "down") && slots(&site, "web-v4", "h3") == 0);
+    until(&site, "it is told", || downs() >= before + 2);
+    assert_eq!(downs(), before + 2);
     assert!(is(&site, "h1", "up") && is(&site, "h2", "up"));
     let counts = tcp.finish().unwrap();
     assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
