@@ -77,7 +77,12 @@ async fn serve(
     args: &RunArgs,
     file: anyhow::Result<Chosen>,
 ) -> anyhow::Result<()> {
-    let of_file = file.as_ref().ok().map(|file| &file.loaded.model);
+    // Whoever asks for the page on the command line is there to read why there is none.
+    let spared = match &file {
+        Err(_) if args.ui.is_none() => choice::of_file(&args.config, choice::Page::Spared).ok(),
+        _ => None,
+    };
+    let of_file = file.as_ref().ok().or(spared.as_ref()).map(|file| &file.loaded.model);
     let key = of_file.and_then(|model| Some((model.hash_key?, model.ring_size)));
     if let Some((key, ring_size)) = key {
         // The journal would take it for good.
@@ -92,12 +97,9 @@ async fn serve(
         );
     }
     let applied = journal.applied()?;
-    // Whoever starts it for the first time, or asks for the page on the command line, is there to read why there is none.
+    // So is whoever starts it for the first time.
     let goes_on = applied.is_some() && args.ui.is_none();
-    let file = match file {
-        Err(_) if goes_on => choice::of_file(&args.config, choice::Page::Spared),
-        file => file,
-    };
+    let file = file.or_else(|error| spared.filter(|_| goes_on).ok_or(error));
     let chosen = choice::choose(file, applied, unix_now())?;
     let _instance = InstanceLock::acquire(instance)?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -25,6 +25,7 @@ pub async fn ask(client: &Client, status: &Status) -> Vec<Behind> {
         let behind = checks.into_iter().map(|check| {
             let service = status.services.iter().find(|service| service.name == check.service);
             let why = check.result.why;
+            let is_down = is_down || host.down_for.contains(&check.service);
             Behind {
                 host: check.host,
                 vip: service.map(|service| service.vip.clone()).unwrap_or_default(),

@@ -150,7 +150,7 @@ impl Engine {
             reason: how.reason.clone(),
             confirm_by: self.in_force.status.confirm_by,
         });
-        if let Err(error) = self.forget_strangers() {
+        if let Err(error) = self.keep_findings() {
             log::warn!("{error}");
         }
         // Gauges of drains rest on the last sweep, which knows the rings of before.
@@ -167,7 +167,7 @@ impl Engine {
         let revision = self.journal.confirm(&Change { at: self.clock.now(), author, reason })?;
         log::info!("revision {confirmed} is confirmed by {author}");
         self.find_in_force()?;
-        if let Err(error) = self.forget_strangers() {
+        if let Err(error) = self.keep_findings() {
             log::warn!("{error}");
         }
         self.tell(Happening::ConfigConfirmed {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lb_common::layout::{AtDeadline, Deadline};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::findings::Pair;
 use super::passive::Watched;
@@ -87,6 +87,7 @@ impl Health {
                 known.checks.retain(|check, _| checks.contains(check));
                 known.checks.values_mut().for_each(|kept| kept.not_after(now));
                 known.since = known.since.min(now);
+                known.back = known.back.map(|back| back.min(now));
                 for check in &checks {
                     known.checks.entry(check.clone()).or_default();
                 }
@@ -143,6 +144,30 @@ fn targets(model: &Model, instance: &str) -> Vec<Target> {
     targets
 }
 
+/// What the journal is to have of hosts that are not what it has of them, though none of their checks said anything new.
+struct Recast {
+    rows: HealthRows,
+    /// For people.
+    changes: Vec<Value>,
+}
+
+fn recast(rows: &HealthRows, pairs: &BTreeMap<(String, String), Pair>) -> Result<Recast, Error> {
+    let mut recast = Recast { rows: HealthRows::new(), changes: Vec::new() };
+    for (pair, now) in pairs {
+        let Some(Ok(noted)) = rows.get(pair).map(|row| serde_json::from_value::<Pair>(row.clone())) else {
+            continue;
+        };
+        if noted.oper != now.oper {
+            let (service, host) = pair;
+            recast.changes.push(json!({
+                "service": service, "host": host, "from": noted.oper, "to": now.oper, "why": "it has other checks now",
+            }));
+            recast.rows.insert(pair.clone(), serde_json::to_value(now)?);
+        }
+    }
+    Ok(recast)
+}
+
 fn is_clients_of(name: &str, service: &Service) -> bool {
     let (of, clients) = audience::parse(name);
     of == service.name && clients.is_some()
@@ -168,10 +193,18 @@ impl Engine {
         self.health.board.set(targets(&self.model, &self.instance), &self.health.kept());
     }
 
-    /// Forgets what was found of hosts that have left, unless they may come back with a config that waits to be confirmed.
-    pub(super) fn forget_strangers(&mut self) -> Result<(), Error> {
+    /// Lets what the journal has of checks go by the model, unless the config before may come back: forgets hosts that have left, and notes of
+    /// those that stay what other checks make of them. Else they would be taken up from what a check said that is gone, and begin their ramp anew,
+    /// with each config and each start.
+    pub(super) fn keep_findings(&mut self) -> Result<(), Error> {
         if self.waiting().is_some() {
             return Ok(());
+        }
+        let rows = self.journal.health()?;
+        let recast = recast(&rows, &self.health.pairs)?;
+        if !recast.rows.is_empty() {
+            let change = Change { at: self.clock.now(), author: "sluice", reason: None };
+            self.journal.note_health(&recast.rows, &change, &json!({ "changes": recast.changes }))?;
         }
         let services = self.model.services.iter();
         let known: BTreeMap<&String, &Service> = services.map(|service| (&service.name, service)).collect();
@@ -182,7 +215,7 @@ impl Engine {
                 !is_asked && !is_whole
             })
         };
-        let gone: Vec<(String, String)> = self.journal.health()?.into_keys().filter(is_stranger).collect();
+        let gone: Vec<(String, String)> = rows.into_keys().filter(is_stranger).collect();
         if !gone.is_empty() {
             self.journal.forget_health(&gone)?;
         }
@@ -464,5 +497,58 @@ impl Engine {
     pub(super) fn unwell(&self) -> Unwell {
         let down = self.health.pairs.iter().filter(|(_, pair)| pair.oper == Oper::Down);
         Unwell { parts: down.map(|(pair, _)| (pair.clone(), 0)).collect(), ..Unwell::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Check;
+
+    const PAIR: [&str; 2] = ["web", "a"];
+
+    fn model(checks: &str) -> Model {
+        let text = format!(
+            "interfaces = [\"eth0\"]\n[hosts.a]\naddresses = [\"10.0.0.1\"]\n[[services]]\nname = \"web\"\nvip = \"203.0.113.1\"\n\
+             protocol = \"tcp\"\nport = 80\n[services.health]\nramp = \"600s\"\n{checks}"
+        );
+        crate::config::parse(&text, "f").unwrap_or_else(|errors| panic!("{errors}")).model
+    }
+
+    fn pair() -> (String, String) {
+        (PAIR[0].to_owned(), PAIR[1].to_owned())
+    }
+
+    /// A host comes back by its ramp when the check is gone that found it down: once, and not with each config and start.
+    #[test]
+    fn a_host_whose_failing_check_is_gone_comes_back_once() {
+        const TCP: &str = "[[services.checks]]\ntype = \"tcp\"\n";
+        let both = model(&format!("{TCP}[[services.checks]]\ntype = \"tcp\"\nport = 81\n"));
+        let kept = |check: &Check| {
+            let oper = if check.port == Some(81) { Oper::Down } else { Oper::Up };
+            (check.to_string(), Kept { oper, ..Kept::default() })
+        };
+        let checks = both.services[0].checks.iter().map(kept).collect();
+        let down = Pair::default().after(checks, Some(600), 10);
+        assert_eq!(down.oper, Oper::Down);
+        let mut rows = HealthRows::from([(pair(), serde_json::to_value(&down).unwrap())]);
+        let one = model(TCP);
+        let mut shares = Vec::new();
+        for now in [1000, 1300, 5000, 9000] {
+            let mut health = Health::default();
+            health.take_up(&one, &Ids::default(), &rows, now);
+            let known = &health.pairs[&pair()];
+            assert_eq!((known.oper, known.back), (Oper::Up, Some(1000)), "{now}");
+            shares.push(known.share(Some(600), now));
+            let recast = recast(&rows, &health.pairs).unwrap();
+            assert_eq!(recast.changes.len(), usize::from(now == 1000));
+            rows.extend(recast.rows);
+        }
+        assert!(shares[0] < shares[1] && shares[1] < SHARE_FULL, "{shares:?}");
+        assert_eq!(shares[2..], [SHARE_FULL; 2]);
+        // A clock that was ahead when it came back keeps it down no longer than the ramp.
+        let mut health = Health::default();
+        health.take_up(&one, &Ids::default(), &rows, 500);
+        assert_eq!(health.pairs[&pair()].share(Some(600), 1100), SHARE_FULL);
     }
 }

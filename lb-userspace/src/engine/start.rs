@@ -234,7 +234,7 @@ impl Engine {
             self.journal.note_seen(&text.seen)?;
         }
         self.find_in_force()?;
-        self.forget_strangers()
+        self.keep_findings()
     }
 
     /// Whether the data path of an earlier daemon was taken over.

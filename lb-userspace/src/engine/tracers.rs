@@ -88,6 +88,13 @@ pub enum NoTrace {
     Load(#[from] tokio::task::JoinError),
 }
 
+impl NoTrace {
+    /// Whether it may be otherwise in a moment.
+    fn passes(&self) -> bool {
+        matches!(self, NoTrace::Replaced | NoTrace::NoGround(NoGround::TakingOver | NoGround::OnTheWayBack))
+    }
+}
+
 impl Tracers {
     /// Shows somebody what is asked for, until they stop listening or their time is over.
     pub async fn join(
@@ -287,7 +294,12 @@ async fn go_on(desk: &mut Desk, engine: &Handle) -> Result<bool, NoTrace> {
             // What the load before has shown and counted up to its end.
             bring(desk, engine).await;
             tell_counts(desk);
-            desk.source = Some(begin(engine).await?);
+            match begin(engine).await {
+                Ok(source) => desk.source = Some(source),
+                // The next look tries again; until then they are shown nothing.
+                Err(why) if why.passes() => return Ok(true),
+                Err(why) => return Err(why),
+            }
             desk.seats.iter_mut().flatten().for_each(Seat::begin_anew);
             for (tracer, asked) in again {
                 // What it names may be gone with the config that was replaced; then there is nothing to be shown.

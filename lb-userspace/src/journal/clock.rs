@@ -75,7 +75,7 @@ fn move_all(tx: &Transaction<'_>, by: i64) -> std::result::Result<(), Fault> {
         ("self_drain", "one", "body", &["started_at", "done_at"]),
         // Of each generation.
         ("lineages", "key", "body", &["at"]),
-        ("health", "service || ' ' || host", "body", &["since", "penalty_at"]),
+        ("health", "service || ' ' || host", "body", &["since", "back", "penalty_at"]),
         // Windows of time are by the wall clock.
         ("runs", "number", "body", &["started_at", "since", "at", "began", "ended"]),
     ] {

@@ -13,6 +13,8 @@ pub const OF_STRANGERS: usize = 16;
 
 /// Requests a second of one other user, and how many may come at once after a pause.
 pub const RATE: Rate = Rate { a_second: 50.0, at_once: 100.0 };
+/// Files of the page, the same: each load asks for some thirty.
+pub const FILES: Rate = Rate { a_second: 100.0, at_once: 600.0 };
 /// Refusals of one user that are logged one by one; the others are counted.
 pub const LOG: Rate = Rate { a_second: 1.0, at_once: 20.0 };
 

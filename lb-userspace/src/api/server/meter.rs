@@ -29,6 +29,8 @@ struct User {
     connections: usize,
     seen: Instant,
     requests: Bucket,
+    files: Bucket,
+    refusals: Bucket,
     log: Bucket,
     /// Refusals since the last one that was logged.
     unlogged: u64,
@@ -124,6 +126,19 @@ impl Meter {
         peer.access == Access::Own || self.users().user(peer.key(), now).requests.take(limits::RATE, now)
     }
 
+    /// Whether one more file of the page is within the rate of these.
+    pub fn may_fetch(&self, peer: &Peer) -> bool {
+        let now = Instant::now();
+        self.users().user(peer.key(), now).files.take(limits::FILES, now)
+    }
+
+    /// Whether one more refusal is to be explained. It takes nothing from what the same user may ask for: another site may make a browser send
+    /// what is refused.
+    pub fn may_be_refused(&self, peer: &Peer) -> bool {
+        let now = Instant::now();
+        self.users().user(peer.key(), now).refusals.take(limits::RATE, now)
+    }
+
     /// Logs a refusal; those of a user that come too fast are counted, and the next line tells how many.
     pub fn log_refusal(&self, peer: &Peer, what: &str) {
         let now = Instant::now();
@@ -153,6 +168,8 @@ impl Users {
             connections: 0,
             seen: now,
             requests: Bucket::full(limits::RATE, now),
+            files: Bucket::full(limits::FILES, now),
+            refusals: Bucket::full(limits::RATE, now),
             log: Bucket::full(limits::LOG, now),
             unlogged: 0,
             known: None,

@@ -46,11 +46,16 @@ enum Whence {
     Page(IpAddr),
 }
 
+/// Begins the name of a browser that has shown a token.
+const OF_TOKEN: &str = "web:";
+
 /// Whose requests are counted together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Key {
     Uid(u32),
     Address(IpAddr),
+    /// The name of a token: whatever others ask for from the same address, it is not taken from who has one.
+    Token(String),
 }
 
 impl Doors {
@@ -102,7 +107,7 @@ impl Peer {
 
     /// A browser, that has shown a token of this name, or none.
     pub fn of_page(address: IpAddr, access: Access, token: Option<&str>) -> Peer {
-        let name = token.map_or_else(|| "web".to_owned(), |name| format!("web:{name}"));
+        let name = token.map_or_else(|| "web".to_owned(), |name| format!("{OF_TOKEN}{name}"));
         Peer { from: Whence::Page(address), access, name }
     }
 
@@ -110,7 +115,10 @@ impl Peer {
     pub fn key(&self) -> Key {
         match self.from {
             Whence::Socket { uid, .. } => Key::Uid(uid),
-            Whence::Page(address) => Key::Address(network(address)),
+            Whence::Page(address) => match self.name.strip_prefix(OF_TOKEN) {
+                Some(token) => Key::Token(token.to_owned()),
+                None => Key::Address(network(address)),
+            },
         }
     }
 
@@ -231,7 +239,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn browsers_are_known_by_their_tokens_and_counted_by_their_networks() {
+    fn browsers_are_known_by_their_tokens_and_counted_by_them_or_their_networks() {
         let page = |address: &str, token| Peer::of_page(address.parse().unwrap(), Access::Change, token);
         let peer = page("2001:db8::7", Some("ops"));
         assert_eq!(peer.to_string(), "web:ops (2001:db8::7)");
@@ -239,8 +247,10 @@ pub(super) mod tests {
             (peer.author(None), peer.author(Some("bob"))),
             ("web:ops".to_owned(), "bob (web:ops)".to_owned())
         );
-        assert_eq!(peer.key(), page("2001:db8::8:1:2:3", None).key());
-        assert_ne!(peer.key(), page("2001:db8:0:1::7", None).key());
+        assert_eq!(peer.key(), page("192.0.2.7", Some("ops")).key(), "wherever they are");
+        assert_ne!(peer.key(), page("2001:db8::7", None).key());
+        assert_eq!(page("2001:db8::7", None).key(), page("2001:db8::8:1:2:3", None).key());
+        assert_ne!(page("2001:db8::7", None).key(), page("2001:db8:0:1::7", None).key());
         assert_eq!(page("::ffff:192.0.2.7", None).key(), page("192.0.2.7", None).key());
         assert_ne!(page("192.0.2.8", None).key(), page("192.0.2.7", None).key());
     }

@@ -118,7 +118,7 @@ fn what_is_open_has_as_many_seconds_left_as_it_had() {
 fn what_checks_found_is_as_old_as_it_was() {
     let (_dir, path) = place();
     let mut journal = open(&path);
-    let pair = |since: u64, penalty_at: u64| json!({ "oper": "down", "since": since, "checks": { "tcp": { "since": 0, "penalty_at": penalty_at } } });
+    let pair = |since: u64, penalty_at: u64| json!({ "oper": "up", "since": since, "back": since + 3, "checks": { "tcp": { "since": 0, "penalty_at": penalty_at } } });
     let whole = json!({ "has_joined": true });
     let key = |host: &str| ("web".to_owned(), host.to_owned());
     let rows = BTreeMap::from([(key("a"), pair(NOW, NOW + 9)), (key(""), whole.clone())]);

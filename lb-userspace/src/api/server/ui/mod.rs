@@ -179,19 +179,26 @@ async fn at_the_gate(
 impl Gate {
     async fn let_in(self: Arc<Self>, from: IpAddr, mut request: Request<Body>, next: Next) -> Response {
         let stranger = Peer::of_page(from, Access::Read, None);
-        // Before anything is looked at, also a token: so nobody guesses faster than they may ask.
-        if !self.meter.may_ask(&stranger) {
+        let judged = self.judge(from, &request);
+        let peer = match &judged {
+            Ok(Pass::Page(_)) | Err(_) => stranger.clone(),
+            Ok(Pass::Look(name)) => Peer::of_page(from, Access::Read, name.as_deref()),
+            Ok(Pass::Change(name)) => Peer::of_page(from, Access::Change, Some(name)),
+        };
+        // Nobody uses up what a token may ask for, or who only looks, by what is refused to them.
+        let is_within = match &judged {
+            Ok(Pass::Page(_)) => self.meter.may_fetch(&peer),
+            Ok(_) => self.meter.may_ask(&peer),
+            Err(_) => self.meter.may_be_refused(&peer),
+        };
+        if !is_within {
             self.meter.log_refusal(&stranger, "requests to the page, too fast");
             return guard::too_fast().into_response();
         }
-        let pass = match self.judge(from, &request) {
+        let pass = match judged {
+            Ok(Pass::Page(file)) => return file.answer(request.headers()),
             Ok(pass) => pass,
             Err(refusal) => return self.refuse(from, refusal, &request),
-        };
-        let peer = match &pass {
-            Pass::Page(file) => return file.answer(request.headers()),
-            Pass::Look(name) => Peer::of_page(from, Access::Read, name.as_deref()),
-            Pass::Change(name) => Peer::of_page(from, Access::Change, Some(name)),
         };
         let right = bearer(request.headers()).map(str::to_owned).filter(|_| pass.has_token());
         if right.is_some() {
@@ -229,8 +236,8 @@ impl Gate {
         if !headers.contains_key(header::AUTHORIZATION) {
             return Shown::Nothing;
         }
-        // Before it is asked who was wrong: nobody keeps out, by wrong ones, who comes from the same address with the right one. A guess has the
-        // rate of requests against it, and 128 bits.
+        // Before it is asked who was wrong: nobody keeps out, by wrong ones, who comes from the same address with the right one. A guess has 128
+        // bits against it.
         if let Some(right) = bearer(headers).and_then(|token| self.tokens.name_of(token)) {
             return Shown::Right(right);
         }

@@ -249,6 +249,35 @@ async fn the_page_itself_and_refusals_have_a_rate_too() {
     }
 }
 
+#[tokio::test]
+async fn what_is_refused_takes_nothing_from_who_works_behind_the_same_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let tokens = Tokens::open(file.clone()).unwrap();
+    std::fs::write(&file, format!("ops {TOKEN}\n")).unwrap();
+    let gate = Gate { rules: Rules::default(), tokens, tries: Mutex::default(), meter: Meter::default() };
+    let router = router(Arc::new(gate), Live::of(Handle::detached()), Handle::detached());
+    let from = SocketAddr::from(([192, 0, 2, 1], 1));
+    let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(from))));
+    let ask = async |path: &str, (name, value): (&str, &str)| {
+        let request = Request::builder().uri(path).header("host", "192.0.2.7").header(name, value);
+        service.call(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+    };
+    let another_site = ("sec-fetch-site", "cross-site");
+    let wrong = ("authorization", "Bearer 00000000000000000000000000000000");
+    for refused in [another_site, wrong] {
+        let mut last = 0;
+        for _ in 0..2000 {
+            last = ask("/v1/status", refused).await;
+        }
+        assert_eq!(last, 429, "{refused:?}");
+        let right = format!("Bearer {TOKEN}");
+        // No engine is behind this page.
+        assert_eq!(ask("/v1/status", ("authorization", &right)).await, 503, "{refused:?}");
+        assert_eq!(ask("/", ("accept", "*/*")).await, 200, "{refused:?}");
+    }
+}
+
 /// Whether an answer without an end has ended within some time.
 async fn ends(body: &mut Body, within: Duration) -> bool {
     tokio::time::timeout(within, body.frame()).await.is_ok_and(|frame| frame.is_none())
