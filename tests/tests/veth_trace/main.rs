@@ -189,10 +189,12 @@ fn a_flood_is_shown_by_the_rate_and_counted() {
     let ended = trace.end_counted();
     let shown = ended.packets.len() as u64;
     assert!((50..=50 * seconds).contains(&shown), "{shown} in {seconds} s");
-    assert_eq!(ended.count("wanted"), counts.sent);
+    // Datagrams that the machine itself lost on their way to the balancer have not been seen there.
+    let wanted = ended.count("wanted");
+    assert!(wanted <= counts.sent && wanted + counts.lost >= counts.sent, "{wanted}: {counts:?}");
     let missing: u64 =
         ["sampled", "over_rate", "no_room", "too_slow"].map(|kind| ended.count(kind)).iter().sum();
-    assert_eq!(shown + missing, counts.sent);
+    assert_eq!(shown + missing, wanted);
     assert_eq!(ended.count("over_rate"), missing);
     assert!(
         ended.said.contains("not shown so far") && ended.said.contains("over the rate"),
@@ -227,7 +229,7 @@ fn swapped_under_load(forward: &'static str, layout: Layout) {
     let tcp = Connections::start(client, &options).unwrap();
     assert!(tcp.wait_opened(60, LIMIT), "{:?}", tcp.counts());
     for round in 0..20 {
-        let args = ["trace", "--json", "--count", "20", "--for", "5s"];
+        let args = ["trace", "--json", "--count", "20", "--for", "60s"];
         let late = if round % 2 == 0 { &[][..] } else { &["--verdict", "transmit", "--verdict", "redirect"] };
         let text = site.daemon.cli_ok(&[&args, late].concat()).unwrap();
         assert_eq!(text.matches("\"message\":\"packet\"").count(), 20, "{text}");
@@ -286,7 +288,7 @@ fn a_daemon_that_is_killed_meanwhile_leaves_nothing_that_lasts() {
     site.daemon.start_again().unwrap();
     assert!(!is_traced(&site));
     // And it can be traced again.
-    let text = site.daemon.cli_ok(&["trace", "udp", "--json", "--count", "5", "--for", "5s"]).unwrap();
+    let text = site.daemon.cli_ok(&["trace", "udp", "--json", "--count", "5", "--for", "60s"]).unwrap();
     assert_eq!(text.matches("\"message\":\"packet\"").count(), 5, "{text}");
     // One that is asked to end takes its program along.
     let mut trace = Trace::start(&site, &["udp", "--json"]);
@@ -315,7 +317,7 @@ fn a_daemon_that_is_killed_meanwhile_leaves_nothing_that_lasts() {
         site.daemon.start_again().unwrap();
         assert!(!is_traced(&site));
         assert_eq!(taken_over(&site), before + 1, "{}", site.daemon.log());
-        let text = site.daemon.cli_ok(&["trace", "udp", "--json", "--count", "5", "--for", "5s"]).unwrap();
+        let text = site.daemon.cli_ok(&["trace", "udp", "--json", "--count", "5", "--for", "60s"]).unwrap();
         assert_eq!(text.matches("\"message\":\"packet\"").count(), 5, "{text}");
         wait_for("the program for traffic is back", || !is_traced(&site));
     }
