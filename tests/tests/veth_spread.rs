@@ -11,7 +11,7 @@ use sluice_tests::traffic::{Connections, ConnectionsOptions, UdpFlows, UdpFlowsO
 /// Asks until `value` is `wanted`: gauges are exact at any moment, but the balancer and the clients are looked at one
 /// after the other.
 fn becomes<T: PartialEq + std::fmt::Debug>(wanted: &T, mut value: impl FnMut() -> T) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + LIMIT;
     loop {
         let found = value();
         if found == *wanted {

@@ -11,12 +11,12 @@ use sluice_tests::traffic::{Connections, ConnectionsOptions, UdpFlows, UdpFlowsO
 
 const CONNECTIONS: u64 = 60;
 /// A connection is silent for so long between two messages.
-const SILENT: Duration = Duration::from_secs(14);
+const SILENT: Duration = Duration::from_secs(30);
 /// Idle timeouts of established connections, seconds: one that outlasts the silence, and one that does not.
-const LONG: u32 = 24;
+const LONG: u32 = 45;
 const SHORT: u32 = 5;
 /// When a pin that the shorter timeout ends has been swept, with time to spare; the silence goes on.
-const SWEPT: Duration = Duration::from_secs(9);
+const SWEPT: Duration = Duration::from_secs(12);
 
 struct Run {
     site: Site,

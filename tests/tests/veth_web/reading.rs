@@ -91,8 +91,9 @@ fn each_view_fits_a_telephone_and_is_read_by_whoever_reads_otherwise() {
     ] {
         browser.script(&format!("location.hash = '#/{view}'"), &[]).unwrap();
         browser.wait("document.querySelectorAll('main *').length > 4").unwrap();
-        // What it asks for is there, and toasts have gone.
+        // What it asks for is there, and nothing moves any more.
         std::thread::sleep(Duration::from_millis(700));
+        browser.wait("document.getAnimations().length === 0").unwrap();
         for (width, dark) in [(360, false), (360, true), (1280, false), (1280, true)] {
             browser.view(width, 800, dark).unwrap();
             let found = browser.script(FAULTS, &[]).unwrap();
