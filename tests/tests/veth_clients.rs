@@ -20,6 +20,16 @@ fn part(requests: &Requests, host: &str, from: Instant) -> f64 {
     own as f64 / answers.values().sum::<u64>() as f64
 }
 
+/// Waits until so many requests since then were answered that their shares are no chance: six standard deviations are less than a tenth.
+fn enough(web: &[Requests], from: Instant) {
+    for web in web {
+        while web.answered_since(from).values().sum::<u64>() < 800 {
+            assert!(from.elapsed() < LIMIT, "{:?}", web.counts());
+            std::thread::sleep(Duration::from_millis(250));
+        }
+    }
+}
+
 #[test]
 fn a_host_is_drained_for_some_clients_under_load() {
     let mut site = Site::start(Topology::builder().clients(2), &Plan::new("l2", 3)).unwrap();
@@ -59,7 +69,7 @@ fn a_host_is_drained_for_some_clients_under_load() {
     site.daemon.sigkill();
     std::thread::sleep(Duration::from_secs(2));
     site.daemon.start_again().unwrap();
-    std::thread::sleep(Duration::from_secs(3));
+    enough(&web, drained);
     assert_eq!(tcp.iter().map(open).collect::<Vec<_>>(), at_host, "they go on");
     for (number, web) in web.iter().enumerate() {
         let measured = part(web, "h2", drained);
@@ -109,7 +119,7 @@ fn a_host_is_drained_for_some_clients_under_load() {
         site.daemon.cli_ok(&["undrain", "h2", "--clients", clients]).unwrap();
     }
     let back = Instant::now();
-    std::thread::sleep(Duration::from_secs(3));
+    enough(&web, back);
     for web in &web {
         let measured = part(web, "h2", back);
         assert!((measured - 1.0 / 3.0).abs() < 0.1, "{measured}");
