@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::process::Command;
 
-use sluice_tests::servers::{BIG_FILE_BYTES, pattern};
+use sluice_tests::servers::{BIG_FILE_BYTES, Nginx, pattern};
 use sluice_tests::site::{Extra, Plan, Site};
 use tempfile::TempDir;
 
@@ -50,7 +50,10 @@ fn curl(site: &Site, files: &TempDir, http: &Http, vip: IpAddr, paths: &[&str], 
     for path in paths {
         command.arg("-o").arg(&body).arg(format!("http://{}:{}{path}", bracketed(vip), http.port));
     }
-    let told = site.topology.client().ns.run(command).unwrap();
+    let told = site.topology.client().ns.run(command).unwrap_or_else(|error| {
+        let logs: Vec<String> = site.nginx.iter().map(Nginx::error_log).collect();
+        panic!("{error:#}\nservers: {logs:#?}");
+    });
     let lines: Vec<Vec<&str>> = told.lines().map(|line| line.split(' ').collect()).collect();
     let [host, port, version, _] = lines.last().unwrap()[..] else { panic!("{told}") };
     Answer {
