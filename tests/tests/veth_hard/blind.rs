@@ -45,8 +45,8 @@ impl Forger {
 /// design), but while the drain goes on it is the draining host's all the same.
 #[test]
 fn blind_syns_rsts_and_fins_neither_move_nor_end_a_flow() {
-    const CLOSING: Duration = Duration::from_secs(2);
-    let plan = Plan { timeouts: [4, 16, 2, 4], ..Plan::new("l2", 2) };
+    const CLOSING: Duration = Duration::from_secs(6);
+    let plan = Plan { timeouts: [4, 60, 6, 4], ..Plan::new("l2", 2) };
     let site = Site::start(Topology::builder().clients(2), &plan).unwrap();
     let (mut ours, mut others) = echoes(&site, 12);
     let forger = Forger::open(&site.topology.clients()[1].ns);
