@@ -55,7 +55,7 @@ enum Task {
     Test(test::Options),
     /// Load and run the XDP programs in an older kernel, in a virtual machine
     Vm(vm::Options),
-    /// Run suites on Debian's kernels from 5.10 on, in virtual machines, and print which pass where
+    /// Run suites on kernels of Debian and Ubuntu from 5.10 on, in virtual machines, and print which pass where
     VmTest(vm::TestOptions),
     /// Look for input that breaks a law of the code that kernel and host share: parser, flow table, flow words
     Fuzz(fuzz::Options),

@@ -1,31 +1,53 @@
-//! The kernels of Debian's that virtual machines boot.
+//! The kernels that virtual machines boot: Debian's, and those of Ubuntu that are between them.
 
-/// A series of Linux, and where Debian has it.
+/// Who makes a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distribution {
+    Debian,
+    Ubuntu,
+}
+
+/// A series of Linux, and where it is to be had.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kernel {
     /// `6.1`
     pub series: &'static str,
+    pub distribution: Distribution,
+    /// What names of its packages end with: for virtual machines, where there is such a kernel.
+    flavour: &'static str,
     /// Lines of apt's sources, without their beginnings.
     pub sources: &'static [&'static str],
 }
 
+const fn debian(series: &'static str, sources: &'static [&'static str]) -> Kernel {
+    Kernel { series, distribution: Distribution::Debian, flavour: "cloud-amd64", sources }
+}
+
+const fn ubuntu(series: &'static str, flavour: &'static str, sources: &'static [&'static str]) -> Kernel {
+    Kernel { series, distribution: Distribution::Ubuntu, flavour, sources }
+}
+
 /// The oldest first.
-pub const KERNELS: [Kernel; 5] = [
-    Kernel { series: "5.10", sources: &["http://deb.debian.org/debian-security bullseye-security main"] },
-    Kernel {
-        series: "6.1",
-        sources: &[
+pub const KERNELS: [Kernel; 9] = [
+    debian("5.10", &["http://deb.debian.org/debian-security bullseye-security main"]),
+    ubuntu("5.13", "generic", &["http://archive.ubuntu.com/ubuntu focal-updates main"]),
+    ubuntu("5.14", "oem", &["http://archive.ubuntu.com/ubuntu focal-updates main"]),
+    ubuntu("5.15", "generic", &["http://archive.ubuntu.com/ubuntu jammy-updates main"]),
+    debian(
+        "6.1",
+        &[
             "http://deb.debian.org/debian bookworm main",
             "http://deb.debian.org/debian-security bookworm-security main",
         ],
-    },
-    Kernel { series: "6.12", sources: &["http://deb.debian.org/debian trixie main"] },
-    Kernel { series: "6.18", sources: &["http://deb.debian.org/debian trixie-backports main"] },
-    Kernel { series: "7.3", sources: &["http://deb.debian.org/debian trixie-backports main"] },
+    ),
+    ubuntu("6.8", "generic", &["http://archive.ubuntu.com/ubuntu noble-updates main"]),
+    debian("6.12", &["http://deb.debian.org/debian trixie main"]),
+    debian("6.18", &["http://deb.debian.org/debian trixie-backports main"]),
+    debian("7.3", &["http://deb.debian.org/debian trixie-backports main"]),
 ];
 
 /// That of CI.
-pub const CI: &Kernel = &KERNELS[1];
+pub const CI: &Kernel = &KERNELS[4];
 
 impl Kernel {
     /// The one of this series.
@@ -38,9 +60,22 @@ impl Kernel {
         format!("vm-linux-{}-tunnels", self.series)
     }
 
+    /// What names of packages of kernels begin with, before what `uname -r` says.
+    pub fn prefix(&self) -> &'static str {
+        match self.distribution {
+            Distribution::Debian => "linux-image-",
+            Distribution::Ubuntu => "linux-image-unsigned-",
+        }
+    }
+
+    /// Of names of packages among which the kernel is, for `apt-cache search`.
+    pub fn pattern(&self) -> String {
+        format!("^{}.*-{}$", self.prefix(), self.flavour)
+    }
+
     /// The package of the newest kernel of the series among those that `apt-cache search` lists.
     pub fn newest(&self, listed: &str) -> Option<String> {
-        let begin = format!("linux-image-{}", self.series);
+        let begin = format!("{}{}", self.prefix(), self.series);
         let packages = listed.lines().filter_map(|line| line.split_whitespace().next());
         let ours = packages.filter(|name| {
             // 6.1 is not 6.12, and a name without a number is one that depends on others.
@@ -71,5 +106,10 @@ mod tests {
         assert_eq!(newest("6.12").as_deref(), Some("linux-image-6.12.107+deb13-cloud-amd64"));
         assert_eq!((newest("6.18"), newest("5.15")), (None, None));
         assert_eq!(CI.series, "6.1");
+        let listed = "linux-image-unsigned-5.15.0-99-generic - Linux kernel image for version 5.15.0\n\
+                      linux-image-unsigned-5.15.0-204-generic - Linux kernel image for version 5.15.0\n";
+        let ubuntu = Kernel::of("5.15").expect("it is one of them");
+        assert_eq!(ubuntu.newest(listed).as_deref(), Some("linux-image-unsigned-5.15.0-204-generic"));
+        assert_eq!(ubuntu.pattern(), "^linux-image-unsigned-.*-generic$");
     }
 }

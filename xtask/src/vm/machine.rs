@@ -1,6 +1,6 @@
-//! What the virtual machine is made of: one of Debian's kernels, QEMU and busybox, unpacked into the tools folder.
+//! What the virtual machine is made of: a kernel, QEMU and busybox, unpacked into the tools folder.
 //!
-//! Everything comes out of Debian's archive through an apt that has sources, lists and a (empty) list of installed packages
+//! Everything comes out of the archives of Debian and Ubuntu through an apt that has sources, lists and a (empty) list of installed packages
 //! of its own, so that it can be had without root, changes nothing on the machine and does not meet what is installed:
 //! QEMU comes with every library that it needs and starts by its own loader.
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::kernels::Kernel;
+use super::kernels::{Distribution, Kernel};
 use super::modules;
 use crate::command::{Cmd, which};
 use crate::tools_folder::{self, ToolsFolder};
@@ -19,15 +19,17 @@ use crate::workspace::Workspace;
 pub const KERNEL: &str = "linux-image-cloud-amd64";
 
 /// Name of the folder of QEMU and busybox; to be changed with what is in it.
-const EMULATOR_FOLDER: &str = "vm-debian12-qemu";
+const EMULATOR_FOLDER: &str = "vm-debian13-qemu";
+/// QEMU before 8.1 now and then executes an instruction that another processor has just replaced: kernels, which replace theirs as
+/// they run, die of it (`Oops: int3`).
 const EMULATOR: [&str; 2] = ["qemu-system-x86", "busybox-static"];
-const EMULATOR_SOURCES: [&str; 2] = [
-    "http://deb.debian.org/debian bookworm main",
-    "http://deb.debian.org/debian-security bookworm-security main",
-];
+const EMULATOR_SOURCES: [&str; 1] = ["http://deb.debian.org/debian trixie main"];
+const BUSYBOX: &str = "debian/usr/bin/busybox";
 /// Folder of the modules that the suites need; the others are thrown away.
 const MODULES: &str = "modules";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Debian's package of Ubuntu's keys, and where they are in it.
+const UBUNTU_KEYRING: (&str, &str) = ("ubuntu-keyring", "usr/share/keyrings/ubuntu-archive-keyring.gpg");
 /// MiB. The suites of CI need half of it.
 const MEMORY: &str = "1024";
 
@@ -83,7 +85,7 @@ impl Machine {
 
     /// A shell and all else, in one static binary.
     pub fn busybox(&self) -> PathBuf {
-        self.emulator.join("debian/bin/busybox")
+        self.emulator.join(BUSYBOX)
     }
 
     /// QEMU that boots the kernel with this initramfs, with the console on standard output. It ends with the process that
@@ -112,11 +114,10 @@ impl Machine {
 
 fn qemu(folder: &Path) -> Cmd {
     let debian = |path: &str| in_debian(folder, path);
-    let libraries = ["lib", "usr/lib"].map(|lib| debian(&format!("{lib}/x86_64-linux-gnu"))).join(":");
     Cmd::new("setpriv")
         .args(["--pdeathsig", "KILL"])
-        .arg(debian("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"))
-        .args(["--library-path", &libraries])
+        .arg(debian("usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"))
+        .args(["--library-path", &debian("usr/lib/x86_64-linux-gnu")])
         .arg(debian("usr/bin/qemu-system-x86_64"))
         .env("QEMU_MODULE_DIR", debian("usr/lib/x86_64-linux-gnu/qemu"))
 }
@@ -130,7 +131,7 @@ fn find_emulator(workspace: &Workspace) -> Option<PathBuf> {
 }
 
 fn starts(folder: &Path) -> bool {
-    folder.join("debian/bin/busybox").is_file() && qemu(folder).arg("--version").succeeds()
+    folder.join(BUSYBOX).is_file() && qemu(folder).arg("--version").succeeds()
 }
 
 /// Of the kernel in a folder, if there is one.
@@ -140,30 +141,33 @@ fn release(folder: &Path) -> Option<String> {
 }
 
 fn install_emulator(folder: &Path) -> Result<()> {
-    let apt = Apt::new(folder.join("apt"), &EMULATOR_SOURCES)?;
+    let apt = Apt::new(folder.join("apt"), &EMULATOR_SOURCES, Path::new(KEYRING))?;
     apt.get(["-qq", "update"]).run()?;
     apt.get(["-qq", "install", "--download-only", "--no-install-recommends"]).args(EMULATOR).run()?;
     unpack(&apt.archives(), &folder.join("debian"))?;
     fs::remove_dir_all(folder.join("apt"))?;
     if !starts(folder) {
-        bail!("QEMU of Debian 12 does not start here");
+        bail!("QEMU of Debian 13 does not start here");
     }
     Ok(())
 }
 
 fn install_kernel(kernel: &Kernel, folder: &Path) -> Result<()> {
-    let apt = Apt::new(folder.join("apt"), kernel.sources)?;
+    let keyring = match kernel.distribution {
+        Distribution::Debian => PathBuf::from(KEYRING),
+        Distribution::Ubuntu => ubuntu_keyring(folder)?,
+    };
+    let apt = Apt::new(folder.join("apt"), kernel.sources, &keyring)?;
     apt.get(["-qq", "update"]).run()?;
-    let package =
-        kernel.newest(&apt.cache(["search", "--names-only", "^linux-image-.*-cloud-amd64$"]).output()?);
+    let package = kernel.newest(&apt.cache(["search", "--names-only", &kernel.pattern()]).output()?);
     let package =
         package.with_context(|| format!("{} has no Linux {}", kernel.sources.join(", "), kernel.series))?;
-    // From 7.2 on the image is a package that depends on others, which have what is in it.
+    // Ubuntu's, and Debian's from 7.2 on, depend on others, which have what is in them.
     let depends = apt.cache(["depends", &package]).output()?;
     apt.get(["-qq", "download", &package]).args(parts(&depends)).in_dir(&apt.archives()).run()?;
     let unpacked = folder.join("unpacked");
     unpack(&apt.archives(), &unpacked)?;
-    let release = package.trim_start_matches("linux-image-");
+    let release = package.trim_start_matches(kernel.prefix());
     let image = format!("vmlinuz-{release}");
     let boot =
         [unpacked.join("boot").join(&image), unpacked.join("usr/lib/modules").join(release).join("vmlinuz")];
@@ -173,7 +177,10 @@ fn install_kernel(kernel: &Kernel, folder: &Path) -> Result<()> {
     let modules = ["lib/modules", "usr/lib/modules"].map(|path| unpacked.join(path).join(release));
     let modules = modules.iter().find(|path| path.is_dir());
     let modules = modules.with_context(|| format!("the package {package} has no modules"))?;
-    Cmd::new("find").arg(modules).args(["-name", "*.ko.xz", "-exec", "xz", "-d", "{}", "+"]).run()?;
+    for (ending, program) in [("*.ko.xz", "xz"), ("*.ko.zst", "unzstd")] {
+        let unpack = [program, "-q", "-d", "{}", "+"];
+        Cmd::new("find").arg(modules).args(["-name", ending, "-exec"]).args(unpack).run()?;
+    }
     let kept = folder.join(MODULES);
     fs::create_dir(&kept)?;
     for module in modules::wanted(modules)? {
@@ -181,9 +188,23 @@ fn install_kernel(kernel: &Kernel, folder: &Path) -> Result<()> {
         fs::rename(&module, kept.join(name))?;
     }
     fs::rename(modules.join(modules::BUILT_IN), kept.join(modules::BUILT_IN))?;
-    fs::remove_dir_all(unpacked)?;
-    fs::remove_dir_all(folder.join("apt"))?;
+    for temporary in ["unpacked", "apt", "keys", "keyring"].map(|name| folder.join(name)) {
+        if temporary.exists() {
+            fs::remove_dir_all(temporary)?;
+        }
+    }
     Ok(())
+}
+
+/// Ubuntu's keys, as Debian has them.
+fn ubuntu_keyring(folder: &Path) -> Result<PathBuf> {
+    let apt = Apt::new(folder.join("keys"), &EMULATOR_SOURCES, Path::new(KEYRING))?;
+    apt.get(["-qq", "update"]).run()?;
+    let (package, file) = UBUNTU_KEYRING;
+    apt.get(["-qq", "download", package]).in_dir(&apt.archives()).run()?;
+    let unpacked = folder.join("keyring");
+    unpack(&apt.archives(), &unpacked)?;
+    Ok(unpacked.join(file))
 }
 
 /// An apt that knows nothing of this machine but its way into the network.
@@ -192,11 +213,12 @@ struct Apt {
 }
 
 impl Apt {
-    fn new(folder: PathBuf, sources: &[&str]) -> Result<Apt> {
+    fn new(folder: PathBuf, sources: &[&str], keyring: &Path) -> Result<Apt> {
         fs::create_dir_all(folder.join("lists/partial"))?;
         fs::create_dir_all(folder.join("cache/archives/partial"))?;
         fs::write(folder.join("status"), "")?;
-        let sources = sources.iter().map(|source| format!("deb [arch=amd64 signed-by={KEYRING}] {source}\n"));
+        let keyring = keyring.display();
+        let sources = sources.iter().map(|source| format!("deb [arch=amd64 signed-by={keyring}] {source}\n"));
         fs::write(folder.join("sources.list"), sources.collect::<String>())?;
         let path = |name: &str| folder.join(name).display().to_string();
         let settings = [

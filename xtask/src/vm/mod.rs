@@ -165,7 +165,7 @@ pub fn test_task(workspace: &Workspace, options: &TestOptions) -> Result<()> {
         "all" => KERNELS.iter().collect(),
         series => vec![Kernel::of(series).with_context(|| {
             let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.series).collect();
-            format!("Linux {series} is none of those that Debian has: {}", known.join(", "))
+            format!("Linux {series} is none of those that are tried: {}", known.join(", "))
         })?],
     };
     setup::ensure(workspace, Purpose::Build)?;
