@@ -143,13 +143,16 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// The same decision, out of the record.
+    /// The same decision, out of the record. Field by field, as verifiers before Linux 6.1 refuse to read the bytes between them, which
+    /// nobody has written.
     #[inline(always)]
     pub fn remember(&mut self, decision: Decision) -> Decision {
         let kept = &raw mut self.decision;
-        // SAFETY: a field of this record.
+        // SAFETY: fields of this record.
         unsafe {
-            kept.write_volatile(decision);
+            (&raw mut (*kept).host).write_volatile(decision.host);
+            (&raw mut (*kept).pin).write_volatile(decision.pin);
+            (&raw mut (*kept).reason).write_volatile(decision.reason);
             kept.read_volatile()
         }
     }

@@ -10,6 +10,7 @@ pub mod chaos;
 pub mod demo;
 pub mod emulator;
 pub mod health;
+pub mod kernel;
 pub mod packets;
 pub mod rig;
 pub mod rolling;

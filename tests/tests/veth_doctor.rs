@@ -369,7 +369,7 @@ fn traps_of_the_kernel() {
         format!("unshare -m sh -c '{own} && {doctor}'")
     };
     let old = with("/proc/sys/kernel/osrelease", "5.10.0-28-amd64\n");
-    is(&patient.only("error", &old), "kernel", "Linux 5.10", "boot Linux 5.14 or later");
+    is(&patient.only("error", &old), "kernel", "Linux 5.10", "boot Linux 5.15 or later");
     let interpreted = with_own("/proc/sys/net/core/bpf_jit_enable", "0");
     is(&patient.only("warning", &interpreted), "jit", "interprets", "net.core.bpf_jit_enable=1");
     let measured = with("/proc/sys/kernel/bpf_stats_enabled", "1\n");

@@ -60,7 +60,7 @@ macro_rules! checks {
 }
 
 checks! {
-    /// Linux 5.14, little-endian.
+    /// Linux 5.15, little-endian.
     Kernel "kernel",
     Btf "btf",
     Jit "jit",

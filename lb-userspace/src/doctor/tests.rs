@@ -101,8 +101,9 @@ fn a_healthy_machine_has_no_finding() {
 
 #[test]
 fn traps_of_the_machine() {
-    only(Error, Check::Kernel, "5.14", |facts| facts.machine.kernel = Some((5, 13)));
-    assert!(findings(|facts| facts.machine.kernel = Some((5, 14))).is_empty());
+    only(Error, Check::Kernel, "5.15", |facts| facts.machine.kernel = Some((5, 13)));
+    only(Warning, Check::Kernel, "5.15", |facts| facts.machine.kernel = Some((5, 14)));
+    assert!(findings(|facts| facts.machine.kernel = Some((5, 15))).is_empty());
     only(Error, Check::Kernel, "little-endian", |facts| facts.machine.is_big_endian = true);
     only(Error, Check::Btf, "CONFIG_DEBUG_INFO_BTF", |facts| facts.machine.has_btf = false);
     only(Warning, Check::Jit, "bpf_jit_enable=1", |facts| facts.machine.jit = Some(0));

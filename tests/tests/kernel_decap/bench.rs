@@ -6,6 +6,7 @@ use etherparse::{IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, UdpHeader};
 use lb_common::decap::{DecapClass, DecapReason, GUE_PORT};
 use lb_laws::decap as laws;
 use lb_userspace::decap::PROGRAMS;
+use sluice_tests::kernel::is_before;
 use sluice_tests::rig::decap::{self, Answer, Kernel};
 use sluice_tests::rig::{XDP_DROP, XDP_PASS};
 
@@ -16,8 +17,17 @@ pub const BALANCER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)
 pub const MACS: [u8; 12] = [2, 0, 0, 0, 0, 7, 2, 0, 0, 0, 0, 1];
 pub const HERE: [IpAddr; 2] = [IpAddr::V4(HERE_V4), IpAddr::V6(HERE_V6)];
 
-pub fn all() -> [Kernel; 2] {
-    PROGRAMS.map(|program| Kernel::load(program, &HERE))
+/// Takes frames that lie in several pieces (Linux 5.18).
+pub const WITH_PIECES: &str = "sluice_decap_frags";
+
+/// All programs that this kernel can have.
+pub fn all() -> Vec<Kernel> {
+    programs().map(|program| Kernel::load(program, &HERE)).collect()
+}
+
+/// Their names.
+pub fn programs() -> impl Iterator<Item = &'static str> {
+    PROGRAMS.into_iter().filter(|&program| program != WITH_PIECES || !is_before((5, 18)))
 }
 
 pub fn on_host(frame: &[u8]) -> Answer {

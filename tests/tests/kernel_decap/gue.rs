@@ -128,7 +128,7 @@ fn refuses_what_it_cannot_understand() {
 
 #[test]
 fn leaves_gue_alone_where_it_is_off() {
-    for kernel in lb_userspace::decap::PROGRAMS.map(|program| Kernel::load_with(program, &HERE, 0)) {
+    for kernel in programs().map(|program| Kernel::load_with(program, &HERE, 0)) {
         for (gue, inner_is_v6, _) in pairs() {
             let mut input = frame(&gue.around(&inner(inner_is_v6, 0)));
             assert_eq!(kernel.run(&input).counted, [DecapReason::PassOtherProtocol]);

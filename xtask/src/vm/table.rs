@@ -15,6 +15,10 @@ pub enum Cell {
     },
     /// It did not come to its end.
     Broken,
+    /// What is too old refuses it, as it should.
+    Refused,
+    /// It was not run on what is too old.
+    Untried,
 }
 
 impl Cell {
@@ -29,6 +33,18 @@ impl Cell {
             _ => Cell::Broken,
         }
     }
+
+    /// On a kernel that is too old: that it does is no news, and that it does not any more is.
+    pub fn of_too_old(self) -> Cell {
+        match self {
+            Cell::Passed(_) => Cell::Broken,
+            _ => Cell::Refused,
+        }
+    }
+
+    fn is_good(&self) -> bool {
+        !matches!(self, Cell::Failed { .. } | Cell::Broken)
+    }
 }
 
 impl fmt::Display for Cell {
@@ -36,7 +52,9 @@ impl fmt::Display for Cell {
         match self {
             Cell::Passed(passed) => write!(f, "{passed}"),
             Cell::Failed { passed, failed } => write!(f, "{failed} of {} fail", passed + failed),
-            Cell::Broken => f.write_str("no"),
+            Cell::Broken => f.write_str("broken"),
+            Cell::Refused => f.write_str("no"),
+            Cell::Untried => f.write_str("–"),
         }
     }
 }
@@ -56,9 +74,9 @@ impl Table {
         self.rows.push((release.to_owned(), cells));
     }
 
-    /// Whether every run passed on every kernel.
+    /// Whether every run passed on every kernel that is not too old.
     pub fn is_good(&self) -> bool {
-        self.rows.iter().flat_map(|(_, cells)| cells).all(|cell| matches!(cell, Cell::Passed(_)))
+        self.rows.iter().flat_map(|(_, cells)| cells).all(Cell::is_good)
     }
 }
 
@@ -88,11 +106,13 @@ mod tests {
         assert_eq!(Cell::of(&Err(()), Totals::default(), time), Cell::Broken);
         let mut table = Table::new(["load", "drain"].into_iter());
         table.add("6.1.0", vec![Cell::Passed(3), Cell::Passed(1)]);
+        table.add("5.10.0", vec![Cell::Failed { passed: 0, failed: 3 }.of_too_old(), Cell::Untried]);
         assert!(table.is_good());
-        table.add("5.10.0", vec![Cell::Broken, Cell::Failed { passed: 1, failed: 2 }]);
+        table.add("6.2.0", vec![Cell::Broken, Cell::Failed { passed: 1, failed: 2 }]);
         assert!(!table.is_good());
-        let text =
-            "| Linux | load | drain |\n|---|---|---|\n| 6.1.0 | 3 | 1 |\n| 5.10.0 | no | 2 of 3 fail |\n";
+        let text = "| Linux | load | drain |\n|---|---|---|\n| 6.1.0 | 3 | 1 |\n| 5.10.0 | no | – |\n\
+                    | 6.2.0 | broken | 2 of 3 fail |\n";
         assert_eq!(table.to_string(), text);
+        assert_eq!(Cell::Passed(3).of_too_old(), Cell::Broken, "it is not too old any more");
     }
 }

@@ -1,0 +1,34 @@
+//! The kernel that the tests run on, as some can do less than others.
+
+use std::fs;
+
+/// As `uname -r` says it.
+///
+/// # Panics
+/// Without `/proc`.
+pub fn release() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel tells its version");
+    release.trim().to_owned()
+}
+
+/// Whether it is older than this version of Linux.
+///
+/// # Panics
+/// When its own version has no two numbers.
+pub fn is_before(version: (u32, u32)) -> bool {
+    let release = release();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor) < version,
+        _ => panic!("{release} is no version of Linux"),
+    }
+}
+
+/// How far the verifier walked for a program: Linux 5.16 and later tell it, and no other may fail to.
+///
+/// # Panics
+/// When it is not told by a kernel that should.
+pub fn told_since_5_16(walked: Option<u32>) -> Option<u32> {
+    assert!(walked.is_some() || is_before((5, 16)), "{} tells not how far it walked", release());
+    walked
+}
