@@ -62,8 +62,8 @@ const RUNS: [Run; 5] = [
 ];
 /// The run that tells whether the kernel takes the programs.
 const LOADS: &str = "load";
-/// The suite of single packets that makes a veth pair for redirects.
-const PAIRS: &str = "kernel_packets";
+/// Beginnings of the names of suites that make networks: some of single packets do, for redirects and routes.
+const NETWORKS: [&str; 4] = ["vm_", "veth_", "kernel_packets", "kernel_whole"];
 /// The suite whose first process is systemd.
 const SERVICE: &str = "vm_service";
 /// How long each may take: some fifteen times what it takes where it is alone, as the processor is emulated and the machine may have much
@@ -87,7 +87,7 @@ const MORE: [Run; 7] = [
         ],
     ),
     run("tunnels", "vm_devices", &["bond::", "vlan::"]),
-    run("packets", PAIRS, &[]),
+    run("packets", "kernel_packets", &[]),
     run("whole", "kernel_whole", &[]),
     run("model", "kernel_model", &["product::"]),
     run("forwarding", "veth_forwarding", &[]),
@@ -237,7 +237,7 @@ impl Built<'_> {
         let folder = self.folder.join(run.name);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         contents.add_suite(run.suite, binary.as_ref(), &folder)?;
-        if ["vm_", "veth_", PAIRS].iter().any(|name| run.suite.starts_with(name)) {
+        if NETWORKS.iter().any(|name| run.suite.starts_with(name)) {
             add_network(&mut contents, machine, self.workspace, &folder)?;
         }
         if run.suite.starts_with("veth_") {
