@@ -5,7 +5,7 @@
 //! ```
 //!
 //! `drain HOST [SOCKET]`. Exit status 0: the host was emptied, and every flow ended by itself; 1: it was not, or something failed;
-//! 2: flows were ended at the deadline.
+//! 2: flows were ended, at the deadline or by hand.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -51,14 +51,10 @@ async fn maintain(sluice: &Sluice, host: &str) -> Result<ExitCode, ClientError> 
     let code = match sluice.wait_drained(host).await? {
         Drained::Done(receipt) => {
             println!(
-                "{host} is empty: {} ended, {} reset, {} moved",
-                receipt.ended, receipt.reset, receipt.moved
+                "{host} is empty: {} ended, {} reset, {} moved, {} silent, {} kicked",
+                receipt.ended, receipt.reset, receipt.moved, receipt.silent, receipt.kicked
             );
-            if receipt.reset + receipt.moved + receipt.silent == 0 {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(2)
-            }
+            if receipt.not_by_themselves() == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) }
         }
         Drained::TakenBack => {
             println!("somebody took {host} back");

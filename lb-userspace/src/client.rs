@@ -163,16 +163,16 @@ impl Drain<'_> {
         self
     }
 
-    /// Flows that are left after so long meet this end.
+    /// Flows that are left after so long, in whole seconds and rather more than less, meet this end. 0 is at once.
     pub fn deadline(mut self, after: Duration, end: AtDeadline) -> Self {
-        self.request.deadline = Some(after.as_secs());
+        self.request.deadline = Some(seconds(after));
         self.request.at_deadline = Some(end);
         self
     }
 
-    /// After so long the host is taken back, whoever has forgotten it.
+    /// After so long, in whole seconds and rather more than less, the host is taken back, whoever has forgotten it.
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.request.lease = Some(lease.as_secs());
+        self.request.lease = Some(seconds(lease));
         self
     }
 
@@ -197,4 +197,24 @@ fn only(drains: Drains) -> Result<DrainStatus, ClientError> {
         request: "a drain".to_owned(),
         source: "the daemon's answer names no host".into(),
     })
+}
+
+/// As the API counts time. What is begun counts whole: half a second is not "at once".
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_not_shorter_than_they_were_asked_for() {
+        let sluice = Sluice::at("/nowhere");
+        let [half, more] = [Duration::from_millis(500), Duration::from_millis(60_001)];
+        let asked = |time| sluice.drain("web-2").deadline(time, AtDeadline::Reset).lease(time).request;
+        for (time, whole) in [(Duration::ZERO, 0), (half, 1), (Duration::from_secs(1), 1), (more, 61)] {
+            assert_eq!((asked(time).deadline, asked(time).lease), (Some(whole), Some(whole)), "{time:?}");
+        }
+    }
 }

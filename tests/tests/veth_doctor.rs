@@ -5,6 +5,8 @@
 use std::process::{Command, Output};
 use std::time::Instant;
 
+use lb_userspace::netlink::takes_redirects;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use sluice_tests::LIMIT;
 use sluice_tests::servers::{Nginx, SluiceDaemon, sluice_binary};
@@ -242,7 +244,7 @@ fn hosts_that_do_not_answer_for_their_vips() {
             let all = report["findings"].as_array().unwrap().clone();
             let mut found: Vec<String> = all
                 .iter()
-                .filter(|finding| finding["check"] == "vip")
+                .filter(|finding| finding["check"] == "vip" && finding["subject"] != "")
                 .map(|finding| {
                     ["severity", "subject", "what", "mend"].map(|of| finding[of].as_str().unwrap())
                 })
@@ -283,6 +285,149 @@ fn hosts_that_do_not_answer_for_their_vips() {
             assert!(found.iter().all(is_it), "{found:#?}");
         }
     }
+}
+
+/// An `all` service of which one port alone is served, and a UDP service that has nothing to be asked.
+#[test]
+fn vips_are_asked_where_somebody_answers() {
+    let patient = Patient::new();
+    let _servers = Nginx::start_on_all(&patient.topology).unwrap();
+    let vip = patient.topology.vip4();
+    let udp = format!(
+        "[[services]]\nname = \"dns\"\nvip = \"{}\"\nprotocol = \"udp\"\nport = 53\n",
+        patient.topology.vip6()
+    );
+    // Reached by IPv4 alone, the hosts would be none of a service on the IPv6 VIP.
+    let sixth = |config: String| {
+        let add = |config: String, host: usize| {
+            let [v4, v6] = [
+                patient.topology.host(host).ipv4[0].to_string(),
+                patient.topology.host(host).ipv6[0].to_string(),
+            ];
+            config.replace(&format!("[\"{v4}\"]"), &format!("[\"{v4}\", \"{v6}\"]"))
+        };
+        add(add(config, 1), 2)
+    };
+    let config = sixth(patient.usual(&udp)).replace("port = 80", "port = \"all\"");
+    let daemon = SluiceDaemon::start(&patient.topology, &config).unwrap();
+    let doctor = format!("{} doctor --json --instance {}", daemon.binary().display(), daemon.instance());
+    assert_eq!(patient.findings("error", &doctor), [""; 0], "a RST from the VIP shows that it is there");
+    let notes = patient.findings("note", &doctor);
+    let left = notes.iter().find(|note| note.starts_with("vip : ")).unwrap_or_else(|| panic!("{notes:#?}"));
+    is(left, "vip", "the VIPs of dns: over UDP", "type = \"udp\"");
+    let told = daemon.cli_ok(&["health", "test", "h2", "--vip"]).unwrap();
+    assert!(told.contains("it has the VIP") && !told.contains("dns"), "{told}");
+
+    patient.topology.host(2).ns.shell(&format!("ip addr del {vip}/32 dev lo")).unwrap();
+    let found = patient.only("error", &doctor);
+    is(&found, "vip h2", &format!("does not answer for {vip}, the VIP of web"), "ip addr add");
+
+    // With a check it is asked by that, and nobody answers here.
+    let checked = sixth(patient.usual(&(udp + "[[services.checks]]\ntype = \"udp\"\nsend = \"?\"\n")));
+    daemon.write_config(&checked).unwrap();
+    daemon.cli_ok(&["apply", daemon.config_path().to_str().unwrap()]).unwrap();
+    assert!(!patient.findings("note", &doctor).iter().any(|note| note.starts_with("vip : ")));
+    let told = daemon.cli_ok(&["health", "test", "h1", "--vip"]).unwrap();
+    assert!(told.contains("udp :53 \"?\" through the VIP for dns"), "{told}");
+}
+
+/// Down for one service, by a check through its VIP, a host is an error for the others on that VIP alone.
+#[test]
+fn a_host_that_is_down_for_one_of_its_services() {
+    let mut plan = Plan::new("l2", 2);
+    plan.sections = vec![(
+        "web",
+        "[[services.checks]]\ntype = \"tcp\"\nthrough = \"vip\"\n[services.health]\ninterval = \"200ms\"\n",
+    )];
+    let site = Site::start(Topology::builder(), &plan).unwrap();
+    let vip = site.vips()[0];
+    site.topology.host(2).ns.shell(&format!("ip addr del {vip}/32 dev lo")).unwrap();
+    let begun = Instant::now();
+    loop {
+        let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
+        let hosts = status["hosts"].as_array().unwrap();
+        let h2 = hosts.iter().find(|host| host["name"] == "h2").unwrap();
+        if h2["down_for"].to_string().contains("web-v4") {
+            break;
+        }
+        assert!(begun.elapsed() < LIMIT, "{h2:#}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let shown = site.daemon.cli(&["doctor", "--json"]).unwrap();
+    let report: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let of_h2 = report["findings"].as_array().unwrap().iter().filter(|of| of["subject"] == "h2");
+    let mut of_vips: Vec<String> = of_h2
+        .filter(|of| of["check"] == "vip")
+        .map(|of| {
+            let what = of["what"].as_str().unwrap();
+            let service = what.split("the VIP of ").nth(1).and_then(|rest| rest.split(':').next());
+            format!("{} {}", of["severity"].as_str().unwrap(), service.unwrap())
+        })
+        .collect();
+    of_vips.sort();
+    assert_eq!(of_vips, ["error echo-v4", "warning web-v4"], "{report:#}");
+}
+
+/// Behind a bridge, whose driver takes nothing from the native programs of others.
+#[test]
+fn a_way_out_that_takes_nothing() {
+    let patient = Patient::new();
+    patient.shell(
+        "ip link add br7 type bridge; ip link add p0 type veth peer name p1; ip link set p0 master br7",
+    );
+    patient.shell("for link in p0 p1 br7; do ip link set $link up; done; ip addr add 10.98.0.1/24 dev br7");
+    patient.shell("ip neigh add 10.98.0.2 lladdr 02:00:00:00:00:98 dev br7");
+    let index = patient.ns().enter(|| nix::net::if_::if_nametoindex("br7").unwrap()).unwrap();
+    let tells = patient.ns().enter(|| takes_redirects(index)).unwrap().is_some();
+    let severity = if tells { "error" } else { "warning" };
+    let both = |eth0: &str| {
+        let interfaces = format!(
+            "{{ name = \"eth0\", xdp_mode = \"{eth0}\" }}, {{ name = \"br7\", xdp_mode = \"generic\" }}"
+        );
+        patient.config(&interfaces, "10.98.0.2", "")
+    };
+    let alone = patient.config("{ name = \"eth0\", xdp_mode = \"native\" }", "10.98.0.2", "");
+    for (config, is_lost) in [(both("native"), true), (both("generic"), false), (alone, true)] {
+        let daemon = SluiceDaemon::start(&patient.topology, &config).unwrap();
+        let doctor = format!("{} doctor --json --instance {}", daemon.binary().display(), daemon.instance());
+        let found = patient.findings(severity, &doctor);
+        let ways: Vec<&String> = found.iter().filter(|found| found.starts_with("redirect ")).collect();
+        let problems = daemon.cli_json(&["status", "--json"]).unwrap()["problems"].to_string();
+        assert_eq!(problems.contains("br7: hosts are reached by it"), is_lost && tells, "{problems}");
+        match ways[..] {
+            [way] if is_lost => is(way, "redirect br7", "frames that native XDP programs", "\"generic\""),
+            [] if !is_lost => {}
+            _ => panic!("{config}: {found:#?}"),
+        }
+    }
+}
+
+/// Its programs go on without it.
+#[test]
+fn a_daemon_that_is_gone_or_stuck_is_no_daemon_that_was_never_there() {
+    let patient = Patient::new();
+    let _servers = Nginx::start_on_all(&patient.topology).unwrap();
+    let config = patient.usual("");
+    let mut daemon = SluiceDaemon::start(&patient.topology, &config).unwrap();
+    let doctor = patient.doctor(&config);
+    assert_eq!(patient.findings("error", &doctor), [""; 0]);
+
+    daemon.process().unwrap().signal(Signal::SIGSTOP).unwrap();
+    is(&patient.only("error", &doctor), "daemon ", "has not answered", "is stuck: read its log");
+    daemon.process().unwrap().signal(Signal::SIGCONT).unwrap();
+    assert_eq!(patient.findings("error", &doctor), [""; 0]);
+
+    daemon.sigkill();
+    is(
+        &patient.only("error", &doctor),
+        "daemon ",
+        "packets are forwarded and no daemon runs",
+        "systemctl start",
+    );
+    daemon.cli_ok(&["detach"]).unwrap();
+    let (output, report) = patient.run(&doctor);
+    assert!(output.status.success(), "{report:#}");
+    assert!(report["well"].to_string().contains("no daemon runs for this instance"), "{report:#}");
 }
 
 #[test]

@@ -219,6 +219,12 @@ fn prometheus_has_what_the_daemon_says() {
     assert_eq!(prometheus.value("sum(sluice_violations_total)"), Some(0.0));
     assert!(prometheus.result("sluice_drain_live_flows").is_empty());
 
+    // One service of one port, with two hosts.
+    let table =
+        |what: &str, name: &str| prometheus.value(&format!("sluice_table_{what}{{table=\"{name}\"}}"));
+    assert_eq!((table("used", "records"), table("size", "records")), (Some(1.0), Some(10_240.0)));
+    assert_eq!((table("used", "pairs"), table("size", "pairs")), (Some(2.0), Some(131_072.0)));
+
     health_is_told(&prometheus, &unwell);
     runs_and_shifts_are_told(&prometheus, &daemon, folder.path());
 

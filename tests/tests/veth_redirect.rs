@@ -54,7 +54,13 @@ fn a_way_out_that_takes_no_frames_is_told_once() {
     let warned = |site: &Site, what: &str| {
         let [warning] = warnings(site).try_into().unwrap_or_else(|all| panic!("{all:?}"));
         assert!(warning.contains("WARN") && warning.contains(what), "{warning}");
-        assert!(warning.contains("Give its other end an XDP program or GRO"), "{warning}");
+        let problems = site.daemon.cli_json(&["status", "--json"]).unwrap()["problems"].to_string();
+        assert_eq!(
+            problems.contains("x0: hosts are reached by it"),
+            what == "it does not take",
+            "{problems}"
+        );
+        assert!(warning.contains("give its other end an XDP program or GRO"), "{warning}");
     };
     let index = index_of(&balancer, "x0");
     let takes = || balancer.enter(|| takes_redirects(index)).unwrap();
@@ -81,6 +87,8 @@ fn a_way_out_that_takes_no_frames_is_told_once() {
         assert_eq!(takes(), Some(true));
         start_again(&mut site, &text);
         assert_eq!(warnings(&site), [""; 0]);
+        let problems = || site.daemon.cli_json(&["status", "--json"]).unwrap()["problems"].to_string();
+        assert!(!problems().contains("x0: "), "{}", problems());
         // In native mode itself, that is.
         balancer.shell("ethtool -K x1 gro off").unwrap();
         let (head, rest) = text.split_once("\"b0\"").unwrap();

@@ -35,6 +35,8 @@ pub const RUNNING: &[Tool] = &[
     Tool { program: "tshark", package: "tshark", why: "a look into capture files" },
     Tool { program: "traceroute", package: "traceroute", why: "the balancer as a hop" },
     Tool { program: "tmux", package: "tmux", why: "a terminal that a test looks at" },
+    Tool { program: "zsh", package: "zsh", why: "completions where users have them" },
+    Tool { program: "fish", package: "fish", why: "the same" },
     Tool { program: "chromium", package: "chromium", why: "a browser that shows the page" },
     Tool { program: "chromedriver", package: "chromium-driver", why: "what drives it" },
     Tool { program: "openssl", package: "openssl", why: "a certificate for the page" },

@@ -37,8 +37,16 @@ pub fn run(args: &CompletionsArgs) -> Result<(), Failure> {
     shell
         .write_registration(VARIABLE, "sluice", "sluice", "sluice", &mut script)
         .context("the script cannot be made")?;
+    if args.shell == clap_complete::Shell::Zsh {
+        script.extend_from_slice(AUTOLOADED.as_bytes());
+    }
     Out::stdout().print(&String::from_utf8_lossy(&script))
 }
+
+/// As a file in `fpath` the script is loaded as the function `_sluice` when a user first asks, and is to answer at once; by itself it only
+/// makes the function for the next time.
+const AUTOLOADED: &str =
+    "\nif [[ $funcstack[1] == _sluice ]]; then _clap_dynamic_completer_sluice \"$@\"; fi\n";
 
 /// Answers a script and ends the process, if that is who has started it.
 pub fn answer() {

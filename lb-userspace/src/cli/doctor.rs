@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -10,8 +11,9 @@ use super::output::Out;
 use super::render::text::clean;
 use super::terminal::Style;
 use super::{Exit, Failure, Global, after_help};
+use crate::api::client::ClientError;
 use crate::api::types::Status;
-use crate::doctor::facts::Daemon;
+use crate::doctor::facts::{Answer, Daemon};
 use crate::doctor::{Report, Severity, gather, judge, vips};
 
 /// Look for what would keep packets from arriving: kernel, drivers, offloads, routes, neighbours
@@ -34,6 +36,8 @@ const EXAMPLES: &str = "  \
   sluice doctor --config new.toml
   sluice doctor --json | jq '.findings[] | select(.severity == \"error\")'";
 
+/// For the daemon's status, which it has at hand: one that is stuck is to be told soon.
+const PATIENCE: Duration = Duration::from_secs(10);
 const USUAL: &str = "/etc/sluice/sluice.toml";
 
 pub fn run(global: &Global, args: &DoctorArgs) -> Result<(), Failure> {
@@ -42,19 +46,21 @@ pub fn run(global: &Global, args: &DoctorArgs) -> Result<(), Failure> {
     let runtime = runtime.context("cannot set up the event loop")?;
     let report = runtime.block_on(async {
         let client = global.client();
-        let status = client.get::<Status>("/v1/status").await.ok();
-        let behind = match &status {
-            Some(status) => vips::ask(&client, status).await,
-            None => Vec::new(),
-        };
-        let of_daemon = status.as_ref().map(|status| PathBuf::from(&status.config));
+        let asked = client.clone().with_timeout(PATIENCE).get::<Status>("/v1/status").await;
+        let mut daemon = Daemon::default();
+        let mut of_daemon = None;
+        match asked {
+            Ok(status) => {
+                daemon.answer = Answer::Status;
+                daemon.behind = vips::ask(&client, &status).await;
+                daemon.not_asked = vips::not_asked(&status, &daemon.behind);
+                daemon.problems = status.problems;
+                of_daemon = Some(PathBuf::from(status.config));
+            }
+            Err(error) => daemon.answer = answer(&error),
+        }
         let usual = Some(PathBuf::from(USUAL)).filter(|file| file.exists());
         let file = args.config.clone().or(of_daemon).or(usual);
-        let daemon = Daemon {
-            runs: status.is_some(),
-            problems: status.map(|status| status.problems).unwrap_or_default(),
-            behind,
-        };
         let mut report = judge(&gather::gather(&global.instance, file.as_deref(), daemon).await);
         if file.is_none() {
             report.well.push("no config was looked at: name one by --config".to_owned());
@@ -71,6 +77,17 @@ pub fn run(global: &Global, args: &DoctorArgs) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Failed, anyhow!("something here does not work")));
     }
     Ok(())
+}
+
+/// What it means that there is no status.
+fn answer(error: &ClientError) -> Answer {
+    let (why, mend) = (error.to_string(), error.hint());
+    let mend = mend.unwrap_or_else(|| "read the daemon's log, then look with `sluice status`".to_owned());
+    match error {
+        ClientError::NoSocket { .. } | ClientError::Stale { .. } => Answer::Nobody,
+        ClientError::Denied { .. } | ClientError::Mismatch { .. } => Answer::Barred { why, mend },
+        _ => Answer::Wrong { why, mend },
+    }
 }
 
 fn render(report: &Report, style: Style) -> String {

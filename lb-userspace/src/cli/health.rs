@@ -37,8 +37,8 @@ pub struct TestArgs {
     /// Name of the host, as in the config
     #[arg(value_name = "HOST")]
     pub host: String,
-    /// Not its checks, but a TCP handshake through the VIP of each of its TCP services: finds a host without the VIP, and a tunnel that it
-    /// does not unpack
+    /// Not its checks, but a TCP handshake through the VIP of each of its TCP services, and the UDP check of those of UDP alone: finds a host
+    /// without the VIP, and a tunnel that it does not unpack
     #[arg(long)]
     pub vip: bool,
     /// Print JSON for programs: the API's body

@@ -189,6 +189,8 @@ struct Progress {
     /// When packets were last said to be missing, and how many were by then.
     said: Option<Instant>,
     missing: u64,
+    /// Of the time in which nobody looked.
+    unseen: u64,
 }
 
 impl Progress {
@@ -202,6 +204,7 @@ impl Progress {
             counted: TraceCounted::default(),
             said: None,
             missing: 0,
+            unseen: 0,
         }
     }
 
@@ -212,10 +215,11 @@ impl Progress {
         }
         // Those that others stand for are not missing.
         let missing = counted.over_rate + counted.no_room + counted.too_slow;
-        let is_new = missing > self.missing && self.said.is_none_or(|said| said.elapsed() >= PAUSE);
+        let is_new = (missing > self.missing || counted.unseen_ms > self.unseen)
+            && self.said.is_none_or(|said| said.elapsed() >= PAUSE);
         match losses(&counted).filter(|_| is_new) {
             Some(losses) => {
-                (self.said, self.missing) = (Some(Instant::now()), missing);
+                (self.said, self.missing, self.unseen) = (Some(Instant::now()), missing, counted.unseen_ms);
                 self.say(&format!("not shown so far: {losses}"))
             }
             None => Ok(()),

@@ -138,7 +138,7 @@ fn check_services(report: &mut Report, model: &Model, machine: &Machine) {
         // One service of a family tells of all.
         if !off.is_empty() && is_told.insert(vip.is_ipv4()) {
             let message = "with nat this machine forwards hosts' answers, which its kernel is told not to";
-            let settings: Vec<String> = off.iter().map(|switch| format!("{}=1", setting(switch))).collect();
+            let settings: Vec<String> = off.iter().map(|switch| format!("{}=1", sysctl(switch))).collect();
             let hint = format!("`sysctl -w {}`", settings.join(" "));
             report.add(&format!("services[{index}].forward"), message, hint);
         }
@@ -161,7 +161,7 @@ fn check_tls(report: &mut Report, machine: &Machine) {
     }
 }
 
-/// A switch as `sysctl` is told it: with dots, unless the interface's name has one.
-fn setting(switch: &str) -> String {
+/// A name under /proc/sys as sysctl(8) is told it: with dots, unless the interface's name has one.
+pub fn sysctl(switch: &str) -> String {
     if switch.contains('.') { switch.to_owned() } else { switch.replace('/', ".") }
 }

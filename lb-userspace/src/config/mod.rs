@@ -33,7 +33,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-pub use machine::{FRAGS_SINCE, Machine, ONE_PIECE, check_against_machine, switches};
+pub use machine::{FRAGS_SINCE, Machine, ONE_PIECE, check_against_machine, switches, sysctl};
 pub use problem::{ConfigErrors, Problem};
 pub use report::Spans;
 pub use ui::must_be_private;

@@ -12,6 +12,11 @@ impl Numbers {
         Numbers { taken: vec![false; len as usize], from: 0 }
     }
 
+    /// How many are taken.
+    pub fn used(&self) -> usize {
+        self.taken.iter().filter(|&&taken| taken).count()
+    }
+
     /// Takes `count` numbers in a row; the first of them, or `None` if there is no such gap.
     pub fn take(&mut self, count: u32) -> Option<u32> {
         let count = count as usize;
@@ -57,6 +62,7 @@ mod tests {
         assert_eq!(numbers.take(4), Some(4));
         assert_eq!(numbers.take(4), None);
         numbers.free(2, 3);
+        assert_eq!(numbers.used(), 5);
         assert_eq!(numbers.take(3), Some(2));
         assert_eq!(numbers.take(2), Some(8));
         assert_eq!(numbers.take(1), None);

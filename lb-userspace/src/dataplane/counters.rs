@@ -105,6 +105,12 @@ impl Dataplane {
         Ok((info.run_count() != 0).then(|| Program { runs: info.run_count(), took: info.run_time() }))
     }
 
+    /// Records of services, and places for their hosts, that are in use; at most [`crate::config::limits::MAX_RECORDS`], and
+    /// [`lb_common::layout::PAIRS`].
+    pub fn in_use(&self) -> (usize, usize) {
+        (self.maps.services.in_use(), self.publisher.pairs.used())
+    }
+
     /// Counters of one (service, host).
     pub fn pair_counters(&self, index: u32) -> Result<PairCounters, Error> {
         let by_cpu = self.maps.backend_stats.get(&index, 0).map_err(Error::map("BACKEND_STATS"))?;

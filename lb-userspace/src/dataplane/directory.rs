@@ -69,6 +69,11 @@ impl Services {
         unsafe { self.memory.at(0).write_bytes(0, 1) };
     }
 
+    /// Records that are in use.
+    pub(super) fn in_use(&self) -> usize {
+        self.placed.len()
+    }
+
     /// All services with their numbers and records.
     pub fn all(&self) -> impl Iterator<Item = (ServiceKey, u16, Service)> {
         self.placed.iter().map(|(&key, &place)| (key, self.number(place), self.record(place)))

@@ -27,7 +27,7 @@ pub(super) struct Publisher {
     clients: Clients,
     rings: BTreeMap<u32, PublishedRing>,
     records: Numbers,
-    pairs: Numbers,
+    pub(super) pairs: Numbers,
     copies: Numbers,
     /// Out of use, free after the next grace period.
     retired: Retired,

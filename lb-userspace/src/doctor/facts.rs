@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::model::{Forward, Model, XdpMode};
-use crate::netlink::NextHopState;
+use crate::netlink::{NextHopState, WayOut};
 
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
@@ -13,6 +13,10 @@ pub struct Facts {
     pub interfaces: Vec<Interface>,
     /// Ways to backends.
     pub backends: Vec<Backend>,
+    /// Interfaces, of the config or not, by which backends are reached, and that may drop what native programs send to them.
+    pub ways_out: Vec<WayOut>,
+    /// Whether this instance's program is attached anywhere, so that packets are forwarded, with a daemon or without.
+    pub forwards: bool,
     /// What is wrong with the config here: place, message and hint.
     pub config_problems: Vec<(String, String, String)>,
     pub site: Option<Site>,
@@ -72,8 +76,8 @@ pub struct Interface {
     pub xdp: XdpFeatures,
     /// XDP programs that are not this instance's: mode and number.
     pub other_programs: Vec<(String, u32)>,
-    /// Whether this instance's program is attached.
-    pub is_attached: bool,
+    /// The mode in which this instance's program is attached, `native` or `generic`, if it is.
+    pub attached: Option<String>,
     pub lro: Option<bool>,
     pub rxvlan: Option<bool>,
     /// Names of VLAN devices over it.
@@ -119,14 +123,41 @@ pub struct Backend {
     pub state: Option<NextHopState>,
 }
 
+impl Interface {
+    /// Whether the program runs in generic mode, or would; the mode in which it is attached outranks the config's.
+    pub fn is_generic(&self) -> bool {
+        self.attached.as_ref().map_or(self.wanted == XdpMode::Generic, |mode| mode == "generic")
+    }
+}
+
+/// What the daemon answered when it was asked for its status.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Answer {
+    /// Nobody listens.
+    #[default]
+    Nobody,
+    Status,
+    /// It cannot be asked by this program or this user: why, and what to do.
+    Barred {
+        why: String,
+        mend: String,
+    },
+    /// It gave none, or none that is a daemon's: what is wrong, and what to do.
+    Wrong {
+        why: String,
+        mend: String,
+    },
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct Daemon {
-    /// It answers.
-    pub runs: bool,
+    pub answer: Answer,
     /// What its status says that somebody should look at.
     pub problems: Vec<String>,
     /// What hosts answered for the VIPs.
     pub behind: Vec<Behind>,
+    /// Services whose VIPs no host was asked for: UDP alone, and without a check of it.
+    pub not_asked: Vec<String>,
 }
 
 /// What is behind a VIP: a host's answer to a handshake by the way of real traffic.

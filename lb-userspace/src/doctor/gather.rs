@@ -1,10 +1,11 @@
 //! Looks at this machine: files under /proc and /sys, netlink, ethtool. Nothing is changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use aya::maps::MapInfo;
 use caps::{CapSet, Capability};
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ use crate::dataplane::{Paths, Sizes};
 use crate::decap::sys as links;
 use crate::decap::{interface, interface::Mode};
 use crate::model::Model;
-use crate::netlink::{self, NextHopState, Resolver};
+use crate::netlink::{self, Resolver, WayOut};
 
 /// How long neighbours may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -26,7 +27,9 @@ const WATCHED: Duration = Duration::from_secs(1);
 
 /// What there is to know of this machine and, if there is one, of its config.
 pub async fn gather(instance: &str, config: Option<&Path>, daemon: Daemon) -> Facts {
-    let mut facts = Facts { machine: look_at_machine(), daemon, ..Facts::default() };
+    let attached = attached(&Paths::of(instance));
+    let forwards = !attached.is_empty();
+    let mut facts = Facts { machine: look_at_machine(), daemon, forwards, ..Facts::default() };
     let Some(file) = config else { return facts };
     let loaded = match config::load(file) {
         Ok(loaded) => loaded,
@@ -49,12 +52,7 @@ pub async fn gather(instance: &str, config: Option<&Path>, daemon: Daemon) -> Fa
     let Loaded { model, .. } = loaded;
     let sizes = Sizes::new(model.ring_size, model.flow_table.pins);
     let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    // Of a data path that is there the memory has been taken.
-    let needed = if Paths::of(instance).maps().exists() {
-        0
-    } else {
-        sizes.flow_table_bytes() + sizes.other_bytes(cpus)
-    };
+    let needed = memory_needed(&sizes, cpus, |map| pinned_entries(&Paths::of(instance).map(map)));
     facts.site = Some(Site::of(&model, needed));
     let before: BTreeMap<String, BTreeMap<String, u64>> = model
         .interfaces
@@ -64,8 +62,29 @@ pub async fn gather(instance: &str, config: Option<&Path>, daemon: Daemon) -> Fa
     let watched = Instant::now() + WATCHED;
     facts.backends = look_at_backends(&model).await;
     tokio::time::sleep_until(watched).await;
-    facts.interfaces = look_at_interfaces(instance, &model, &facts.backends, &before);
+    let hops = facts.backends.iter().filter_map(|backend| backend.state.as_ref()?.next_hop());
+    let egresses: BTreeSet<u32> = hops.map(|hop| hop.ifindex).collect();
+    let native = attached.iter().filter(|(_, (mode, _))| *mode == Mode::Native.name());
+    facts.ways_out = WayOut::look(&egresses, &native.map(|(index, _)| *index).collect());
+    facts.interfaces = look_at_interfaces(&attached, &model, &egresses, &before);
     facts
+}
+
+/// Bytes that are still to be had. Of a data path that is there they have been taken, as far as it has the sizes that are wanted.
+///
+/// `pinned` gives the entries of a map that is there.
+fn memory_needed(sizes: &Sizes, cpus: u64, pinned: impl Fn(&str) -> Option<u32>) -> u64 {
+    const FLOW_TABLE: [&str; 4] = ["HOT", "COLD", "MARKS", "OVERFLOW"];
+    let (table, others): (Vec<_>, Vec<_>) =
+        sizes.entries().into_iter().partition(|(name, _)| FLOW_TABLE.contains(name));
+    let are_there =
+        |maps: Vec<(&str, u32)>| maps.into_iter().all(|(name, entries)| pinned(name) == Some(entries));
+    let table = if are_there(table) { 0 } else { sizes.flow_table_bytes() };
+    table + if are_there(others) { 0 } else { sizes.other_bytes(cpus) }
+}
+
+fn pinned_entries(map: &Path) -> Option<u32> {
+    Some(MapInfo::from_pin(map).ok()?.max_entries())
 }
 
 fn told(errors: &ConfigErrors) -> Vec<(String, String, String)> {
@@ -144,24 +163,19 @@ async fn look_at_backends(model: &Model) -> Vec<Backend> {
 }
 
 fn look_at_interfaces(
-    instance: &str,
+    attached: &Attached,
     model: &Model,
-    backends: &[Backend],
+    egresses: &BTreeSet<u32>,
     before: &BTreeMap<String, BTreeMap<String, u64>>,
 ) -> Vec<Interface> {
     let all = netlink::interfaces().unwrap_or_default();
-    let ways_out = |index: u32| {
-        let hops =
-            backends.iter().filter_map(|backend| backend.state.as_ref().and_then(NextHopState::next_hop));
-        hops.filter(|hop| hop.ifindex == index).count() > 0
-    };
     let look = |wanted: &crate::model::Interface| {
         // One that is missing is among the config's problems.
         let found = all.iter().find(|interface| interface.name == wanted.name)?;
         let now = interface::Interface::by_index(found.index).ok();
-        let own = own_program(instance, found.index);
+        let own = attached.get(&found.index);
         let programs = now.iter().flat_map(|now| &now.programs);
-        let others = programs.filter(|(_, number)| Some(*number) != own);
+        let others = programs.filter(|(_, number)| own.is_none_or(|(_, own)| own != number));
         let ethtool = Ethtool::of(&found.name).ok();
         let features = netlink::xdp_features(found.index);
         let (own_name, all_name) = (format!("net/ipv4/conf/{}", found.name), "net/ipv4/conf/all");
@@ -182,7 +196,7 @@ fn look_at_interfaces(
                 takes_redirects: netlink::takes_redirects(found.index),
             },
             other_programs: others.map(|(mode, number)| (mode.name().to_owned(), *number)).collect(),
-            is_attached: own.is_some(),
+            attached: own.map(|(mode, _)| (*mode).to_owned()),
             lro: ethtool.as_ref().and_then(|tool| tool.lro().ok()),
             rxvlan: ethtool.as_ref().and_then(|tool| tool.rxvlan().ok()),
             vlans: all
@@ -194,20 +208,24 @@ fn look_at_interfaces(
             peer: (found.kind == "veth").then(|| peer(now.as_ref().and_then(|now| now.peer))),
             rp_filter: greater("rp_filter"),
             accept_local: greater("accept_local").map(|on| on != 0),
-            carries_backends: ways_out(found.index),
+            carries_backends: egresses.contains(&found.index),
         })
     };
     model.interfaces.iter().filter_map(look).collect()
 }
 
-/// The number of this instance's program on an interface.
-fn own_program(instance: &str, ifindex: u32) -> Option<u32> {
-    let paths = Paths::of(instance);
-    ["native", "generic"].iter().find_map(|mode| {
-        let link = links::open_pinned(&paths.link(ifindex, mode)).ok()?;
-        let info = links::link_info(&link).ok()?;
-        (info.ifindex == ifindex).then_some(info.program)
-    })
+/// Where an instance's program is attached, by the number of the interface: mode and number of the program.
+type Attached = BTreeMap<u32, (&'static str, u32)>;
+
+fn attached(paths: &Paths) -> Attached {
+    let found = |link: fs::DirEntry| {
+        let info = links::open_pinned(&link.path()).and_then(links::link_info).ok()?;
+        let mode = [Mode::Native.name(), Mode::Generic.name()]
+            .into_iter()
+            .find(|mode| link.path() == paths.link(info.ifindex, mode))?;
+        Some((info.ifindex, (mode, info.program)))
+    };
+    fs::read_dir(paths.links()).into_iter().flatten().flatten().filter_map(found).collect()
 }
 
 fn peer(index: Option<u32>) -> Peer {
@@ -238,4 +256,20 @@ fn since(before: Option<&BTreeMap<String, u64>>, now: BTreeMap<String, u64>) -> 
     now.into_iter()
         .map(|(name, all)| (name.clone(), Grown { all, new: all.saturating_sub(was(&name)) }))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_in_another_size_is_made_anew() {
+        let sizes = Sizes::new(1009, 1 << 20);
+        let there = |sizes: &Sizes| -> BTreeMap<&str, u32> { sizes.entries().into_iter().collect() };
+        let needed = |there: &BTreeMap<&str, u32>| memory_needed(&sizes, 2, |map| there.get(map).copied());
+        assert_eq!(needed(&there(&sizes)), 0);
+        assert_eq!(needed(&BTreeMap::new()), sizes.flow_table_bytes() + sizes.other_bytes(2));
+        assert_eq!(needed(&there(&Sizes::new(1009, 4096))), sizes.flow_table_bytes());
+        assert_eq!(needed(&there(&Sizes::new(65_537, 1 << 20))), sizes.other_bytes(2));
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::facts::{Backend, Behind, Bpffs, Facts, Interface, Machine, Peer, Site};
+use super::facts::{Answer, Backend, Behind, Bpffs, Daemon, Facts, Interface, Machine, Peer, Site};
 use super::{Check, Finding, Report, Severity};
+use crate::config;
 use crate::model::{Forward, XdpMode};
-use crate::netlink::NextHopState;
+use crate::netlink::{NextHopState, WayOut};
 
 use Severity::{Error, Note, Warning};
 
@@ -46,24 +47,44 @@ pub fn judge(facts: &Facts) -> Report {
     for interface in &facts.interfaces {
         of_interface(&mut sheet, facts, interface);
     }
+    for way in &facts.ways_out {
+        of_way_out(&mut sheet, way);
+    }
     for backend in &facts.backends {
         of_backend(&mut sheet, facts, backend);
     }
-    if facts.daemon.runs {
-        for problem in &facts.daemon.problems {
-            let mend = "sluice status".to_owned();
-            sheet.find(Warning, Check::Daemon, "", format!("the daemon says: {problem}"), mend);
-        }
-        if facts.daemon.problems.is_empty() {
-            sheet.well("the daemon runs and has no complaint".to_owned());
-        }
-        behind_vips(&mut sheet, &facts.daemon.behind);
-    } else {
-        sheet.well("no daemon runs for this instance: nothing was asked of one".to_owned());
-    }
+    of_daemon(&mut sheet, facts);
     let mut report = sheet.report;
     report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     report
+}
+
+fn of_daemon(sheet: &mut Sheet, facts: &Facts) {
+    let daemon = &facts.daemon;
+    match &daemon.answer {
+        Answer::Nobody if facts.forwards => sheet.find(
+            Error,
+            Check::Daemon,
+            "",
+            "packets are forwarded and no daemon runs: nobody follows checks, next hops and drains".to_owned(),
+            "systemctl start sluice, or `sluice run --config FILE`: it takes over what is there; its log says why it ended".to_owned(),
+        ),
+        Answer::Nobody => sheet.well("no daemon runs for this instance: nothing was asked of one".to_owned()),
+        Answer::Barred { why, mend } => {
+            sheet.find(Warning, Check::Daemon, "", format!("the daemon was not asked: {why}"), mend.clone());
+        }
+        Answer::Wrong { why, mend } => sheet.find(Error, Check::Daemon, "", why.clone(), mend.clone()),
+        Answer::Status => {
+            for problem in &daemon.problems {
+                let mend = "sluice status".to_owned();
+                sheet.find(Warning, Check::Daemon, "", format!("the daemon says: {problem}"), mend);
+            }
+            if daemon.problems.is_empty() {
+                sheet.well("the daemon runs and has no complaint".to_owned());
+            }
+            behind_vips(sheet, daemon);
+        }
+    }
 }
 
 fn machine(sheet: &mut Sheet, machine: &Machine) {
@@ -223,22 +244,6 @@ fn of_interface(sheet: &mut Sheet, facts: &Facts, interface: &Interface) {
     if let Some(site) = &facts.site {
         of_filters(sheet, site, interface);
     }
-    let redirects = facts.interfaces.iter().filter(|other| other.index != interface.index).count() > 0;
-    if redirects
-        && interface.carries_backends
-        && interface.wanted != XdpMode::Generic
-        && interface.peer.is_none()
-        && interface.is_attached
-        && interface.xdp.takes_redirects == Some(false)
-    {
-        sheet.find(
-            Error,
-            Check::Redirect,
-            name,
-            "it takes no frames that came in by another interface: the kernel drops them".to_owned(),
-            format!("interfaces = [.., {{ name = \"{name}\", xdp_mode = \"native\" }}], or \"generic\" for all of them"),
-        );
-    }
     if sheet.report.findings.len() == before {
         let driver = interface.driver.as_ref().map(|driver| format!(", {driver}")).unwrap_or_default();
         sheet.well(format!("{name}: {}{driver}, MTU {}", interface.kind, interface.mtu));
@@ -292,7 +297,7 @@ fn of_offloads(sheet: &mut Sheet, interface: &Interface) {
 fn of_peer(sheet: &mut Sheet, interface: &Interface) {
     let name = interface.name.as_str();
     let Some(peer) = &interface.peer else { return };
-    if interface.wanted == XdpMode::Generic {
+    if interface.is_generic() {
         return;
     }
     match peer {
@@ -356,7 +361,7 @@ fn of_filters(sheet: &mut Sheet, site: &Site, interface: &Interface) {
             Check::RpFilter,
             name,
             "the kernel's strict reverse-path filter drops answers of `nat` backends that it has to send on itself".to_owned(),
-            format!("sysctl net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.{name}.rp_filter=0"),
+            format!("sysctl net.ipv4.conf.all.rp_filter=0 {}=0", config::sysctl(&format!("net/ipv4/conf/{name}/rp_filter"))),
         );
     }
     if site.is_local && interface.accept_local == Some(false) {
@@ -365,9 +370,20 @@ fn of_filters(sheet: &mut Sheet, site: &Site, interface: &Interface) {
             Check::RpFilter,
             name,
             "answers of `nat` backends that the kernel has to send on come from a VIP, which is its own address".to_owned(),
-            format!("sysctl net.ipv4.conf.{name}.accept_local=1"),
+            format!("sysctl {}=1", config::sysctl(&format!("net/ipv4/conf/{name}/accept_local"))),
         );
     }
+}
+
+fn of_way_out(sheet: &mut Sheet, way: &WayOut) {
+    let name = way.interface.as_str();
+    // The same trap, which was found by what is at the other end of a pair.
+    let mut others = sheet.report.findings.iter().filter(|finding| finding.subject == name);
+    if others.any(|finding| (finding.check, finding.severity) == (Check::VethPeer, Error)) {
+        return;
+    }
+    let severity = if way.is_certain { Error } else { Warning };
+    sheet.find(severity, Check::Redirect, name, way.what(), way.mend());
 }
 
 fn of_backend(sheet: &mut Sheet, facts: &Facts, backend: &Backend) {
@@ -431,8 +447,14 @@ fn of_backend(sheet: &mut Sheet, facts: &Facts, backend: &Backend) {
             hop.interface,
             clients + outer
         );
-        let room = hop.mtu.saturating_sub(outer).saturating_sub(40);
-        let _ = write!(mend, "; or mss_clamp = {room} in the config, for TCP");
+        // What clients send is bound by what hosts announce, whose answers do not come by here.
+        let room = hop.mtu.saturating_sub(outer);
+        let _ = write!(
+            mend,
+            "; or for TCP there: ip route change default via GATEWAY advmss {}",
+            room.saturating_sub(40)
+        );
+        let _ = write!(mend, " (IPv6 VIPs: ip -6 route, {})", room.saturating_sub(60));
         sheet.find(
             Warning,
             Check::Mtu,
@@ -455,7 +477,8 @@ fn of_backend(sheet: &mut Sheet, facts: &Facts, backend: &Backend) {
 }
 
 /// Hosts that do not answer for their VIPs.
-fn behind_vips(sheet: &mut Sheet, all: &[Behind]) {
+fn behind_vips(sheet: &mut Sheet, daemon: &Daemon) {
+    let all = &daemon.behind;
     for behind in all {
         let Behind { host, service, vip, .. } = behind;
         if let Some(why) = &behind.failed {
@@ -483,6 +506,14 @@ fn behind_vips(sheet: &mut Sheet, all: &[Behind]) {
             let what = format!("whether it answers for its VIPs is not known: {why}");
             sheet.find(Note, Check::Vip, host, what, format!("sluice health test {host} --vip"));
         }
+    }
+    if !daemon.not_asked.is_empty() {
+        let what = format!(
+            "hosts were not asked for the VIPs of {}: over UDP there is no handshake",
+            daemon.not_asked.join(", ")
+        );
+        let mend = "a check of type = \"udp\" for each, which is made through the VIP then".to_owned();
+        sheet.find(Note, Check::Vip, "", what, mend);
     }
     let answered = all.iter().filter(|behind| behind.failed.is_none() && behind.not_asked.is_none()).count();
     if answered > 0 {

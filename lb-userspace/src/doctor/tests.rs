@@ -1,11 +1,11 @@
 //! Each trap by its facts; that facts are gathered right the suite `veth_doctor` shows.
 
 use super::facts::{
-    Backend, Behind, Bpffs, Daemon, Facts, Grown, Interface, Machine, Peer, Site, XdpFeatures,
+    Answer, Backend, Behind, Bpffs, Daemon, Facts, Grown, Interface, Machine, Peer, Site, XdpFeatures,
 };
 use super::{Check, Finding, Severity, judge};
 use crate::model::{Forward, XdpMode};
-use crate::netlink::{NextHop, NextHopState};
+use crate::netlink::{NextHop, NextHopState, WayOut};
 
 fn hop(mtu: u32) -> NextHop {
     NextHop {
@@ -61,6 +61,8 @@ fn healthy() -> Facts {
             ..Interface::default()
         }],
         backends: vec![backend(Forward::L2, NextHopState::Resolved(hop(1500)))],
+        ways_out: Vec::new(),
+        forwards: false,
         config_problems: Vec::new(),
         site: Some(Site {
             memory: 200 << 20,
@@ -120,7 +122,7 @@ fn traps_of_the_machine() {
         facts.site.as_mut().unwrap().backends_v4 = 600;
     });
     only(Warning, Check::Daemon, "sluice status", |facts| {
-        facts.daemon = Daemon { runs: true, problems: vec!["x".to_owned()], ..Daemon::default() };
+        facts.daemon = Daemon { answer: Answer::Status, problems: vec!["x".to_owned()], ..Daemon::default() };
     });
     only(Error, Check::Config, "write it so", |facts| {
         facts.config_problems = vec![("f:3 a.b".to_owned(), "wrong".to_owned(), "write it so".to_owned())];
@@ -158,19 +160,40 @@ fn traps_of_interfaces() {
 }
 
 #[test]
+fn a_daemon_that_is_gone_or_stuck() {
+    let words = |text: &str| text.to_owned();
+    only(Error, Check::Daemon, "systemctl start sluice", |facts| facts.forwards = true);
+    only(Warning, Check::Daemon, "as root", |facts| {
+        let (why, mend) = (words("no permission"), words("run it as root"));
+        facts.daemon.answer = Answer::Barred { why, mend };
+    });
+    only(Error, Check::Daemon, "its log", |facts| {
+        let (why, mend) = (words("it has not answered"), words("read its log"));
+        (facts.daemon.answer, facts.forwards) = (Answer::Wrong { why, mend }, true);
+    });
+    assert!(findings(|facts| (facts.daemon.answer, facts.forwards) = (Answer::Status, true)).is_empty());
+}
+
+#[test]
 fn frames_for_another_interface_are_taken_there() {
-    only(Error, Check::Redirect, "native", |facts| {
-        facts.interfaces[0].is_attached = true;
+    let way = |kind: &str, is_native, is_certain| WayOut {
+        ifindex: 3,
+        interface: "eth1".to_owned(),
+        kind: kind.to_owned(),
+        is_native,
+        is_certain,
+    };
+    let of = |way: WayOut| move |facts: &mut Facts| facts.ways_out = vec![way];
+    only(Error, Check::Redirect, "add it to interfaces, in native mode", of(way("bridge", false, true)));
+    only(Error, Check::Redirect, "whether its driver has a setting", of(way("ethernet", true, true)));
+    only(Error, Check::Redirect, "give its other end an XDP program or GRO", of(way("veth", true, true)));
+    only(Warning, Check::Redirect, "add it to interfaces", of(way("ethernet", false, false)));
+    // A pair is told of once.
+    only(Error, Check::VethPeer, "PEER", |facts| {
+        facts.interfaces[0].peer = Some(Peer::Elsewhere);
         facts.interfaces[0].xdp.takes_redirects = Some(false);
-        let mut other = facts.interfaces[0].clone();
-        (other.name, other.index, other.carries_backends) = ("eth1".to_owned(), 3, false);
-        facts.interfaces.push(other);
+        facts.ways_out = vec![WayOut { interface: "eth0".to_owned(), ..way("veth", true, true) }];
     });
-    let alone = findings(|facts| {
-        facts.interfaces[0].is_attached = true;
-        facts.interfaces[0].xdp.takes_redirects = Some(false);
-    });
-    assert!(alone.is_empty(), "nothing is redirected: {alone:?}");
 }
 
 #[test]
@@ -195,6 +218,15 @@ fn a_veth_needs_a_program_at_its_other_end() {
         facts.interfaces[0].wanted = XdpMode::Generic;
     });
     assert!(generic.is_empty(), "{generic:?}");
+    let kept = |attached: &str, wanted| {
+        let attached = Some(attached.to_owned());
+        findings(move |facts| {
+            facts.interfaces[0].peer = Some(Peer::Elsewhere);
+            (facts.interfaces[0].attached, facts.interfaces[0].wanted) = (attached, wanted);
+        })
+    };
+    assert!(kept("generic", XdpMode::Auto).is_empty(), "the driver has refused native mode");
+    assert_eq!(kept("native", XdpMode::Generic).len(), 1, "a running data path does not change its mode");
 }
 
 #[test]
@@ -227,7 +259,10 @@ fn outer_headers_need_room() {
         move |facts: &mut Facts| facts.backends = vec![backend(forward, NextHopState::Resolved(hop(mtu)))]
     };
     only(Warning, Check::Mtu, "mtu 1520", with(Forward::Ipip, 1500));
-    only(Warning, Check::Mtu, "mss_clamp = 1428", with(Forward::Gue, 1500));
+    only(Warning, Check::Mtu, "advmss 1428", with(Forward::Gue, 1500));
+    // Answers do not pass the tunnel, so the balancer cannot bound what clients send.
+    only(Warning, Check::Mtu, "(IPv6 VIPs: ip -6 route, 1420)", with(Forward::Ipip, 1500));
+    assert!(findings(with(Forward::Ipip, 1500)).iter().all(|finding| !finding.mend.contains("mss_clamp")));
     only(Warning, Check::Mtu, "mtu 1532", with(Forward::Gue, 1531));
     only(Warning, Check::Mtu, "mtu 1500", with(Forward::L2, 1400));
     for (forward, mtu) in
@@ -245,6 +280,17 @@ fn filters_matter_to_nat_alone() {
         strict(facts);
         facts.site.as_mut().unwrap().has_nat = true;
     });
+    // With dots for slashes sysctl(8) would look for another interface.
+    only(
+        Warning,
+        Check::RpFilter,
+        "sysctl net.ipv4.conf.all.rp_filter=0 net/ipv4/conf/eth0.7/rp_filter=0",
+        |facts| {
+            strict(facts);
+            facts.interfaces[0].name = "eth0.7".to_owned();
+            facts.site.as_mut().unwrap().has_nat = true;
+        },
+    );
     only(Warning, Check::RpFilter, "accept_local=1", |facts| {
         let site = facts.site.as_mut().unwrap();
         (site.has_nat, site.is_local) = (true, true);
@@ -276,7 +322,7 @@ fn a_host_that_does_not_answer_for_its_vip() {
         not_asked: not_asked.map(str::to_owned),
     };
     let of = |behind: Behind| {
-        let daemon = Daemon { runs: true, behind: vec![behind], ..Daemon::default() };
+        let daemon = Daemon { answer: Answer::Status, behind: vec![behind], ..Daemon::default() };
         let found = findings(|facts| facts.daemon = daemon);
         assert!(found.iter().all(|finding| finding.check == Check::Vip && finding.subject == "web-1"));
         found.into_iter().map(|finding| (finding.severity, finding.what + " | " + &finding.mend)).next()
@@ -295,4 +341,6 @@ fn a_host_that_does_not_answer_for_its_vip() {
     let (severity, text) = of(behind("l2", true, None, Some("no packet socket"))).unwrap();
     assert_eq!(severity, Severity::Note);
     assert!(text.contains("is not known: no packet socket"), "{text}");
+    let left = Daemon { answer: Answer::Status, not_asked: vec!["dns".to_owned()], ..Daemon::default() };
+    only(Note, Check::Vip, "type = \"udp\"", |facts| facts.daemon = left);
 }

@@ -4,12 +4,15 @@ use futures_util::StreamExt as _;
 
 use super::facts::Behind;
 use crate::api::client::Client;
-use crate::api::types::{AdminState, CheckOutcome, HealthTest, HealthTestRequest, OperState, Status};
+use crate::api::types::{
+    AdminState, CheckOutcome, HealthTest, HealthTestRequest, OperState, ServiceStatus, Status,
+};
+use crate::model::Protocol;
 
 /// Hosts that are asked at once.
 const AT_ONCE: usize = 16;
 
-/// Asks each host of the daemon's for each of its TCP services.
+/// Asks each host of the daemon's for each of its services that there is a question for.
 pub async fn ask(client: &Client, status: &Status) -> Vec<Behind> {
     let asked = status.hosts.iter().map(|host| async move {
         let request = HealthTestRequest { host: host.name.clone(), vip: true };
@@ -40,4 +43,12 @@ pub async fn ask(client: &Client, status: &Status) -> Vec<Behind> {
         behind.collect()
     });
     futures_util::stream::iter(asked).buffered(AT_ONCE).collect::<Vec<_>>().await.concat()
+}
+
+/// Services of UDP alone for whose VIPs no host was asked.
+pub fn not_asked(status: &Status, asked: &[Behind]) -> Vec<String> {
+    let is_left = |service: &&ServiceStatus| {
+        !service.protocols.has(Protocol::Tcp) && !asked.iter().any(|behind| behind.service == service.name)
+    };
+    status.services.iter().filter(is_left).map(|service| service.name.clone()).collect()
 }

@@ -137,6 +137,7 @@ fn targets(model: &Model, instance: &str) -> Vec<Target> {
                     vip: service.vip.address(),
                     instance: instance.to_owned(),
                     seed: targets.len() as u64,
+                    is_rst_well: false,
                 });
             }
         }

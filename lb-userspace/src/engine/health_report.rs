@@ -102,17 +102,14 @@ impl Engine {
         Ok(self.health.board.entries(Some(host)).into_iter().map(|entry| entry.target).collect())
     }
 
-    /// What `sluice health test --vip` asks of a host: a handshake by each of its TCP services.
+    /// What `sluice health test --vip` asks of a host: a handshake by each of its TCP services, and of others their own question.
     pub fn vip_targets(&self, host: &str) -> Result<Vec<Arc<Target>>, Error> {
         self.known_host(Some(host))?;
-        let is_its = |service: &&Service| {
-            service.protocols.has(Protocol::Tcp) && service.hosts.iter().any(|of| of == host)
-        };
+        let is_its = |service: &&Service| service.hosts.iter().any(|of| of == host);
         let services = self.model.services.iter().filter(is_its);
         self.health.board.add_ways(services.clone().filter_map(|service| self.way(service, host)));
         let target = |service: &Service| {
-            let port = service.ports.iter().next()?.first;
-            let check = Check { probe: Probe::Tcp, port: Some(port.max(1)), through: Through::Vip };
+            let (check, is_rst_well) = through_vip(service)?;
             Some(Arc::new(Target {
                 id: CheckId {
                     service: service.name.clone(),
@@ -125,6 +122,7 @@ impl Engine {
                 vip: service.vip.address(),
                 instance: self.instance.clone(),
                 seed: 0,
+                is_rst_well,
             }))
         };
         Ok(services.filter_map(target).collect())
@@ -138,6 +136,25 @@ impl Engine {
             None => Ok(()),
         }
     }
+}
+
+/// What shows whether a host answers for a service's VIP, and whether a RST does as well; `None`: there is no question that it would answer.
+fn through_vip(service: &Service) -> Option<(Check, bool)> {
+    let is_clients = |port: &u16| service.ports.iter().any(|range| (range.first..=range.last).contains(port));
+    let mut checks = service.checks.iter();
+    if !service.protocols.has(Protocol::Tcp) {
+        let is_fit = |check: &&Check| {
+            matches!(check.probe, Probe::Udp { .. }) && check.port.as_ref().is_some_and(is_clients)
+        };
+        return Some((Check { through: Through::Vip, ..checks.find(is_fit)?.clone() }, false));
+    }
+    let is_tcp = |check: &&Check| matches!(check.probe, Probe::Tcp | Probe::Http(_) | Probe::Https(_));
+    let checked = checks.filter(is_tcp).filter_map(|check| check.port).find(is_clients);
+    let named = || service.ports.iter().find(|range| range.is_single()).map(|range| range.first);
+    let known = checked.or_else(named);
+    // Which ports of a range are served nobody has said; who has the VIP answers for the others as well.
+    let port = known.or_else(|| service.ports.iter().next().map(|range| range.first.max(1)))?;
+    Some((Check { probe: Probe::Tcp, port: Some(port), through: Through::Vip }, known.is_none()))
 }
 
 /// A run as the API has it.
@@ -163,5 +180,46 @@ pub fn tested(target: &Target, at: u64, run: &Run) -> types::TestedCheck {
         check: id.check.clone(),
         result: result(at, run),
         steps: run.steps.iter().map(step).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Model;
+
+    /// What is asked of a service with these lines, and whether a RST will do.
+    fn asked(lines: &str) -> Option<(String, bool)> {
+        let toml = format!(
+            "interfaces = [\"eth0\"]\n[hosts.a]\naddresses = [\"10.0.0.1\"]\n[[services]]\nname = \"s\"\nvip = \"192.0.2.1\"\n{lines}\n"
+        );
+        let model: Model =
+            crate::config::parse(&toml, "sluice.toml").unwrap_or_else(|error| panic!("{error}")).model;
+        through_vip(&model.services[0]).map(|(check, is_rst_well)| (check.to_string(), is_rst_well))
+    }
+
+    #[test]
+    fn a_vip_is_asked_where_somebody_listens() {
+        let is = |lines: &str, check: &str, is_rst_well: bool| {
+            assert_eq!(asked(lines), Some((format!("{check} through the VIP"), is_rst_well)), "{lines}");
+        };
+        is("protocol = \"tcp\"\nport = 80", "tcp :80", false);
+        is("protocol = \"tcp\"\nport = \"all\"", "tcp :1", true);
+        is("protocol = \"tcp\"\nport = \"8000-8999\"", "tcp :8000", true);
+        is("protocol = \"tcp\"\nport = [\"80-90\", 443]", "tcp :443", false);
+        let check = |of: &str| format!("\n[[services.checks]]\n{of}");
+        let all = "protocol = \"tcp\"\nport = \"all\"".to_owned();
+        is(&(all.clone() + &check("type = \"http\"\npath = \"/\"\nport = 8080")), "tcp :8080", false);
+        is(&(all + &check("type = \"command\"\ncommand = \"true\"")), "tcp :1", true);
+        // A check of a port that is not the service's tells nothing of it.
+        is(
+            &("protocol = \"tcp\"\nport = 80".to_owned() + &check("type = \"tcp\"\nport = 81")),
+            "tcp :80",
+            false,
+        );
+        let udp = "protocol = \"udp\"\nport = 53";
+        assert_eq!(asked(udp), None);
+        is(&(udp.to_owned() + &check("type = \"udp\"\nsend = \"?\"")), "udp :53 \"?\"", false);
+        is("protocol = [\"tcp\", \"udp\"]\nport = 53", "tcp :53", false);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use lb_common::layout::HOST_NONE;
+use lb_common::layout::{HOST_NONE, PAIRS};
 
 use super::gauges::Sum;
 use super::{Engine, Error};
@@ -153,6 +153,7 @@ impl Engine {
     /// What can become full.
     fn tables(&self, backends: &[Backend]) -> Vec<Table> {
         let flows = self.flow_table();
+        let (records, pairs) = self.dataplane.in_use();
         let table = |name, used, size| Table { name, used, size };
         vec![
             table("pins", flows.live, flows.pins),
@@ -161,6 +162,8 @@ impl Engine {
             table("services", self.model.services.len() as u64, limits::MAX_SERVICES as u64),
             table("backends", backends.len() as u64, limits::MAX_BACKENDS as u64),
             table("hosts", self.model.hosts.len() as u64, limits::MAX_HOSTS as u64),
+            table("records", records as u64, limits::MAX_RECORDS as u64),
+            table("pairs", pairs as u64, PAIRS as u64),
         ]
     }
 }

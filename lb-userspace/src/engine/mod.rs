@@ -157,7 +157,7 @@ pub struct Engine {
     relay: Option<relay::View>,
     /// The MTUs of paths that the last publication used.
     path_mtus: PathMtus,
-    /// Interfaces that hosts are reached by and that were looked at, by number.
+    /// Interfaces that hosts are reached by and that were warned of, by number.
     ways_out: BTreeSet<u32>,
     own: watch::Receiver<netlink::Own>,
     /// The addresses that the data path speaks from, by the interface's number; `None`: it was not told yet.

@@ -195,6 +195,7 @@ impl Engine {
         problems.extend(self.config_problems());
         problems.extend(self.health_problems());
         problems.extend(self.problems_of_self());
+        problems.extend(self.problems_of_ways_out());
         if self.stale {
             problems.push("the last change is not published yet: see the daemon's log".to_owned());
         }

@@ -42,6 +42,8 @@ struct Desk {
     seats: [Option<Seat>; TRACERS],
     /// Of the program that traces; there while it is attached, and the task.
     source: Option<Source>,
+    /// When the program that traces was last known to be attached.
+    seen: Option<Instant>,
     /// The daemon ends.
     is_over: bool,
 }
@@ -59,11 +61,14 @@ struct Seat {
     by: String,
     /// Nanoseconds of `CLOCK_MONOTONIC`: packets from before are not its own.
     since: u64,
+    began: Instant,
     /// When its time is over, whether anybody reads or not.
     end: Option<Instant>,
     to: Outlet,
     /// Of loads that were replaced.
     before: TraceCounts,
+    /// Milliseconds of replacements that are over.
+    unseen_before: u64,
     counted: TraceCounted,
 }
 
@@ -121,6 +126,7 @@ impl Tracers {
                 Some(source) => source.counts.begin_anew(tracer),
                 None => {
                     desk.source = Some(begin(&engine).await?);
+                    desk.seen = Some(Instant::now());
                     tokio::spawn(tracers.clone().serve(engine.clone()));
                 }
             }
@@ -136,7 +142,8 @@ impl Tracers {
             engine.ask(shown).await???;
             let (before, counted) = (TraceCounts::default(), TraceCounted::default());
             let end = request.lasting.map(|lasting| Instant::now() + Duration::from_secs(lasting));
-            let seat = Seat { request, asked, by, since, end, to, before, counted };
+            let began = Instant::now();
+            let seat = Seat { request, asked, by, since, began, end, to, before, unseen_before: 0, counted };
             seat.tell_counts();
             desk.seats[tracer] = Some(seat);
             Ok(())
@@ -277,6 +284,28 @@ async fn leave(desk: &mut Desk, engine: &Handle, tracer: usize, word: Option<(Tr
     let _ = engine.ask(move |engine| engine.tell_of_trace_end(tracer, &request, &by, sums)).await;
 }
 
+/// What is to be done for those who trace.
+enum Next<S> {
+    /// They are told counts.
+    Tell,
+    /// They are shown by this load what they ask for.
+    Show(S),
+    /// The next look tries again; until then they are shown nothing.
+    Wait,
+}
+
+/// What follows from where tracing stands, and from what came of another load, where one was needed.
+fn next<S>(standing: &Standing, begun: Option<Result<S, NoTrace>>) -> Result<Next<S>, NoTrace> {
+    match (standing, begun) {
+        (Standing::Over, _) => Err(Ending.into()),
+        (Standing::Goes, _) => Ok(Next::Tell),
+        (Standing::Replaced, None) => Ok(Next::Wait),
+        (Standing::Replaced, Some(Ok(source))) => Ok(Next::Show(source)),
+        (Standing::Replaced, Some(Err(why))) if why.passes() => Ok(Next::Wait),
+        (Standing::Replaced, Some(Err(why))) => Err(why),
+    }
+}
+
 /// Goes on for those who are left, and tells them counts; `false`: nobody is, or the daemon ends.
 async fn go_on(desk: &mut Desk, engine: &Handle) -> Result<bool, NoTrace> {
     let seats = desk.seats.iter().enumerate();
@@ -287,27 +316,54 @@ async fn go_on(desk: &mut Desk, engine: &Handle) -> Result<bool, NoTrace> {
         return Ok(false);
     }
     let again = asked.clone();
-    match engine.ask(move |engine| engine.go_on_tracing(&asked)).await?? {
-        Standing::Over => return Err(Ending.into()),
-        Standing::Goes => tell_counts(desk),
+    let standing = engine.ask(move |engine| engine.go_on_tracing(&asked)).await??;
+    let begun = match standing {
         Standing::Replaced => {
             // What the load before has shown and counted up to its end.
             bring(desk, engine).await;
+            Some(begin(engine).await)
+        }
+        Standing::Goes | Standing::Over => None,
+    };
+    match next(&standing, begun)? {
+        Next::Tell => {
+            desk.seen = Some(Instant::now());
             tell_counts(desk);
-            match begin(engine).await {
-                Ok(source) => desk.source = Some(source),
-                // The next look tries again; until then they are shown nothing.
-                Err(why) if why.passes() => return Ok(true),
-                Err(why) => return Err(why),
-            }
+        }
+        Next::Wait => {
+            note_unseen(desk);
+            tell_counts(desk);
+        }
+        Next::Show(source) => {
+            note_unseen(desk);
+            tell_counts(desk);
+            desk.source = Some(source);
             desk.seats.iter_mut().flatten().for_each(Seat::begin_anew);
-            for (tracer, asked) in again {
-                // What it names may be gone with the config that was replaced; then there is nothing to be shown.
-                let _ = engine.ask(move |engine| engine.show(tracer, &asked)).await??;
-            }
+            show_again(desk, engine, again).await?;
+            desk.seen = Some(Instant::now());
         }
     }
     Ok(true)
+}
+
+/// Has another load show what is asked for. What is not in the config that has come with it is shown to nobody: they are told so.
+async fn show_again(desk: &mut Desk, engine: &Handle, all: Vec<(usize, Asked)>) -> Result<(), NoTrace> {
+    for (tracer, asked) in all {
+        if let Err(refused) = engine.ask(move |engine| engine.show(tracer, &asked)).await?? {
+            let words = format!("packets cannot be shown any more, as there is another config: {refused}");
+            leave(desk, engine, tracer, Some((TraceEnd::Failed, &words))).await;
+        }
+    }
+    Ok(())
+}
+
+/// Since when nobody has looked, for who has been there so long.
+fn note_unseen(desk: &mut Desk) {
+    let Some(seen) = desk.seen else { return };
+    for seat in desk.seats.iter_mut().flatten() {
+        let unseen = seen.max(seat.began).elapsed().as_millis();
+        seat.counted.unseen_ms = seat.unseen_before + u64::try_from(unseen).unwrap_or(u64::MAX);
+    }
 }
 
 /// Tells all what the data path has counted.
@@ -338,7 +394,7 @@ impl Seat {
 
     /// Takes up what the data path has counted.
     fn count(&mut self, counts: TraceCounts) {
-        let (before, TraceCounted { shown, too_slow, .. }) = (self.before, self.counted);
+        let (before, TraceCounted { shown, too_slow, unseen_ms, .. }) = (self.before, self.counted);
         self.counted = TraceCounted {
             wanted: before.wanted + counts.wanted,
             shown,
@@ -346,6 +402,7 @@ impl Seat {
             over_rate: before.over_rate + counts.over_rate,
             no_room: before.no_room + counts.no_room,
             too_slow,
+            unseen_ms,
         };
     }
 
@@ -356,7 +413,8 @@ impl Seat {
 
     /// Another load counts from nothing.
     fn begin_anew(&mut self) {
-        let TraceCounted { wanted, sampled, over_rate, no_room, .. } = self.counted;
+        let TraceCounted { wanted, sampled, over_rate, no_room, unseen_ms, .. } = self.counted;
+        self.unseen_before = unseen_ms;
         self.before = TraceCounts { wanted, sampled, over_rate, no_room, skip: 0 };
     }
 }
@@ -365,4 +423,28 @@ impl Seat {
 fn monotonic() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_from_a_program_that_was_replaced() {
+        let passing = [NoGround::TakingOver, NoGround::OnTheWayBack].map(NoTrace::NoGround);
+        for why in passing.into_iter().chain([NoTrace::Replaced]) {
+            assert!(why.passes(), "{why}");
+            assert!(matches!(next::<()>(&Standing::Replaced, Some(Err(why))), Ok(Next::Wait)));
+        }
+        let lasting = || NoTrace::NoGround(NoGround::NothingAttached);
+        for why in [lasting(), NoTrace::Full, Ending.into(), Refused::NoHost("x".to_owned()).into()] {
+            assert!(!why.passes(), "{why}");
+        }
+        let ended = next::<()>(&Standing::Replaced, Some(Err(lasting())));
+        assert!(matches!(ended, Err(NoTrace::NoGround(NoGround::NothingAttached))));
+        assert!(matches!(next(&Standing::Replaced, Some(Ok(7))), Ok(Next::Show(7))));
+        assert!(matches!(next::<()>(&Standing::Replaced, None), Ok(Next::Wait)));
+        assert!(matches!(next::<()>(&Standing::Goes, None), Ok(Next::Tell)));
+        assert!(matches!(next::<()>(&Standing::Over, None), Err(NoTrace::Ending(_))));
+    }
 }

@@ -305,7 +305,7 @@ fn target((service, host, port): (&str, &str, u16)) -> Target {
     let id = CheckId { service: service.to_owned(), host: host.to_owned(), check: check.to_string() };
     let address = std::net::Ipv4Addr::LOCALHOST.into();
     let (health, instance) = (Arc::new(health(1, 1, 60)), String::new());
-    Target { id, check, health, address, vip: address, instance, seed: 0 }
+    Target { id, check, health, address, vip: address, instance, seed: 0, is_rst_well: false }
 }
 
 #[test]

@@ -214,7 +214,7 @@ pub static FAMILIES: &[Family] = &[
         |now, tell| now.rings.iter().for_each(|ring| tell(&[&ring.number.to_string()], Whole(ring.open as u64)))),
     family!(Gauge "ring_empty_slots" {"ring"} "Slots without an owner, as no host of the ring is in use."
         |now, tell| now.rings.iter().for_each(|ring| tell(&[&ring.number.to_string()], Whole(ring.empty as u64)))),
-    family!(Gauge "table_used" {"table"} "Entries in use of what can become full: pins, overflow (of the flow table), rings, services, backends, hosts."
+    family!(Gauge "table_used" {"table"} "Entries in use of what can become full: pins, overflow (of the flow table), rings, services, backends, hosts, records (of services), pairs (places for hosts of services)."
         |now, tell| now.tables.iter().for_each(|table| tell(&[table.name], Whole(table.used)))),
     family!(Gauge "table_size" {"table"} "Entries that these can have; pins: what the flow table was made for."
         |now, tell| now.tables.iter().for_each(|table| tell(&[table.name], Whole(table.size)))),
@@ -233,7 +233,7 @@ pub static FAMILIES: &[Family] = &[
             tell(&[outcome], Whole(count));
         }
     })),
-    family!(Counter "program_runs" {} "Runs of the XDP program that is attached, on all interfaces; only while kernel.bpf_stats_enabled is 1."
+    family!(Counter "program_runs" {} "Runs of the XDP program that is attached, on all interfaces, while kernel.bpf_stats_enabled was 1: afterwards it stands still."
         |now, tell| now.program.iter().for_each(|program| tell(&[], Whole(program.runs)))),
     family!(Counter "program_run_time" [Seconds] {} "Time of these runs. Measuring it costs more than the program itself: for a moment, not for good."
         |now, tell| now.program.iter().for_each(|program| tell(&[], Real(program.took.as_secs_f64())))),

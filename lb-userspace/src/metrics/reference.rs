@@ -5,6 +5,7 @@ use std::fmt::Write;
 use lb_common::reason::{Class, Reason};
 
 use super::{FAMILIES, Kind};
+use crate::explain::why;
 
 const BEFORE: &str = "# Metrics
 
@@ -24,8 +25,9 @@ scrape_configs:
 
 - Counters survive restarts of the daemon, and upgrades; `sluice detach` and a reboot set them to 0, which `rate()` understands. Those of the
   program's run time begin anew with each load of the program, those of path errors, checks and maintenance runs with the daemon.
-- A family has no samples where there is nothing to tell: no drain is under way, the kernel measures no run times.
-- Run times need `sysctl kernel.bpf_stats_enabled=1`, which makes every packet dearer, twice as dear or more. Set it back to 0 when you have seen enough.
+- A family has no samples where there is nothing to tell: no drain is under way, the kernel has measured no run times.
+- Run times need `sysctl kernel.bpf_stats_enabled=1`, which makes every packet dearer, twice as dear or more. Set it back to 0 when you have seen enough:
+  the counters stand still from then on, until another load of the program begins them anew.
 - Health: `sluice_health_state` is what [checks](operations.md#health) say of a host for a service, `sluice_service_hosts` and what is beside it what
   the balancer makes of that; both of services that have checks or standby hosts. What is asked is left out, as commands and paths may hold secrets:
   which of several checks failed, and why, says `sluice health`.
@@ -48,7 +50,7 @@ fn reference() -> String {
         writeln!(text, "| `{name}` | {kind} | {labels} | {help} |").unwrap();
     }
     text += "\n## Reasons\n\nValues of `reason`, `note` and `violation`; ";
-    text += "`sluice status` has them with their class in front, such as `drop_no_host`.\n\n";
+    text += "`sluice status`, `sluice explain` and `sluice trace` have them with their class in front, such as `drop_no_host`.\n\n";
     for (name, class) in [
         ("pass", Class::Pass),
         ("forward", Class::Forward),
@@ -62,7 +64,27 @@ fn reference() -> String {
             reasons.map(|reason| format!("`{}`", reason.name().split_once('_').unwrap().1)).collect();
         writeln!(text, "- *{name}*: {}", reasons.join(", ")).unwrap();
     }
+    text += "\nWhat verdicts mean, as `sluice explain` says it too:\n\n";
+    text +=
+        "| in `sluice status` | `verdict`, `reason` | a packet is counted as that because |\n|---|---|---|\n";
+    for reason in Reason::ALL {
+        if let Some(why) = why(reason.name()) {
+            let (class, short) = reason.name().split_once('_').unwrap();
+            writeln!(text, "| `{}` | `{class}`, `{short}` | {why} |", reason.name()).unwrap();
+        }
+    }
     text
+}
+
+#[test]
+fn every_reason_of_a_drop_is_in_words() {
+    let text = reference();
+    for reason in Reason::ALL.iter().filter(|reason| reason.class() == Class::Drop) {
+        let (_, short) = reason.name().split_once('_').unwrap();
+        let row = format!("| `{}` | `drop`, `{short}` | ", reason.name());
+        let words = text.split(&row).nth(1).unwrap_or_else(|| panic!("{row}"));
+        assert!(words.split(" |").next().unwrap().contains(' '), "{row}");
+    }
 }
 
 #[test]

@@ -29,6 +29,7 @@ fn figures(host: &str, oper: Oper, runs: Runs, ms: u64) -> Figures {
         vip: [203, 0, 113, 1].into(),
         instance: String::new(),
         seed: 0,
+        is_rst_well: false,
     };
     Figures { target: target.into(), oper, runs, took: Some(Duration::from_millis(ms)) }
 }

@@ -12,6 +12,7 @@ mod own;
 mod redirect;
 mod resolver;
 mod vips;
+mod ways_out;
 mod wire;
 
 use std::fmt;
@@ -23,6 +24,7 @@ pub use own::{Own, OwnInterface};
 pub use redirect::{BASIC, takes_redirects, xdp_features};
 pub use resolver::Resolver;
 pub use vips::{add_vips, addresses_on, remove_vips};
+pub use ways_out::WayOut;
 
 /// How frames for a backend leave this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,8 @@ fn stream(messages: &[Value]) -> (u16, String) {
 }
 
 fn counts(wanted: u64, shown: u64, over_rate: u64) -> Value {
-    json!({"message": "counts", "wanted": wanted, "shown": shown, "sampled": 0, "over_rate": over_rate, "no_room": 0, "too_slow": 0})
+    json!({"message": "counts", "wanted": wanted, "shown": shown, "sampled": 0, "over_rate": over_rate, "no_room": 0, "too_slow": 0,
+        "unseen_ms": 0})
 }
 
 fn packet(reason: &str) -> Value {

@@ -73,6 +73,7 @@ pub fn run(options: &HealthOptions, mut say: impl FnMut(&str)) -> Result<HealthR
         vip: Ipv4Addr::LOCALHOST.into(),
         instance: "bench".to_owned(),
         seed: number as u64,
+        is_rst_well: false,
     };
     board.set((0..options.checks).map(target).collect(), &BTreeMap::new());
     let checkers = Checkers::spawn(board.clone(), Clock::start())?;

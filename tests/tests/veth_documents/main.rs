@@ -4,9 +4,9 @@
 #[path = "../../../lb-userspace/tests/documents/lines.rs"]
 mod lines;
 mod others;
+mod shells;
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -312,68 +312,4 @@ fn the_example_of_the_library_drains_a_host_and_brings_it_back() {
     let wrong = run("web-7");
     assert_eq!(wrong.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("web-7"), "{wrong:?}");
-}
-
-/// Shells ask the program itself, so this is what they get.
-fn asked(shell: &str, terminal: &Terminal, line: &[&str], index: usize) -> String {
-    let mut command = Command::new(terminal.daemon.binary());
-    command
-        .env("SLUICE_COMPLETE", shell)
-        .env("_CLAP_COMPLETE_INDEX", index.to_string())
-        .env("_CLAP_IFS", "\n")
-        .env("_CLAP_COMPLETE_COMP_TYPE", "9")
-        .env("_CLAP_COMPLETE_SPACE", "true")
-        .arg("--")
-        .args(line);
-    let output = terminal.topology.balancer().ns.output(command).unwrap();
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// A shell's user waits for less than a second, and gets no names where the daemon takes longer; on a busy machine that may be.
-fn are_offered(shell: &str, terminal: &Terminal, line: &[&str], names: &[&str]) {
-    let began = Instant::now();
-    loop {
-        let offered = asked(shell, terminal, line, line.len() - 1);
-        if names.iter().all(|name| offered.contains(name)) {
-            return;
-        }
-        assert!(began.elapsed() < sluice_tests::LIMIT, "{shell}: {line:?}: {offered:?}");
-    }
-}
-
-#[test]
-fn shells_complete_verbs_and_names_of_hosts_and_services() {
-    let terminal = Terminal::start();
-    let instance = terminal.daemon.instance();
-    for shell in ["bash", "zsh", "fish"] {
-        let verbs = asked(shell, &terminal, &["sluice", "und"], 1);
-        assert!(verbs.contains("undrain"), "{shell}: {verbs:?}");
-        let hosts = ["web-1", "web-2", "web-3"];
-        for verb in
-            [&["drain"][..], &["health"], &["health", "test"], &["plan", "drain"], &["flows", "--host"]]
-        {
-            let line = [&["sluice", "--instance", instance], verb, &[""]].concat();
-            are_offered(shell, &terminal, &line, &hosts);
-        }
-        let line = ["sluice", "--instance", instance, "drain", "web-1", "--service", ""];
-        are_offered(shell, &terminal, &line, &["web", "api"]);
-        let none = asked(shell, &terminal, &["sluice", "--instance", "nobody", "drain", ""], 4);
-        assert!(!none.contains("web-1"), "{shell}: {none:?}");
-    }
-    // The script for bash in a real one.
-    let binary: &Path = terminal.daemon.binary();
-    let folder: PathBuf = terminal.folder.path().join("bin");
-    std::fs::create_dir(&folder).unwrap();
-    std::os::unix::fs::symlink(binary, folder.join("sluice")).unwrap();
-    let script = format!(
-        "PATH={}:$PATH; source <(sluice completions bash); \
-         COMP_WORDS=(sluice --instance {instance} drain web-); COMP_CWORD=4; COMP_TYPE=9; \
-         $(complete -p sluice | sed -n 's/.*-F \\([^ ]*\\).*/\\1/p') sluice web- drain; echo \"${{COMPREPLY[@]}}\"",
-        folder.display()
-    );
-    let mut bash = Command::new("bash");
-    bash.args(["-c", &script]);
-    let replied = terminal.topology.balancer().ns.output(bash).unwrap();
-    let replied = String::from_utf8_lossy(&replied.stdout).into_owned();
-    assert!(replied.contains("web-1") && replied.contains("web-3"), "{replied:?}");
 }

@@ -365,8 +365,34 @@ fn tracing_goes_on_with_another_config() {
     let kinds = ["shown", "sampled", "over_rate", "no_room", "too_slow"];
     let sum: u64 = kinds.map(|kind| ended.count(kind)).iter().sum();
     assert_eq!(ended.count("wanted"), sum, "{}", ended.counts);
-    // But for the time in which the other program was loaded, all of them were wanted.
+    // The time in which the other program was loaded is told, to people as well.
+    let unseen = ended.count("unseen_ms");
+    assert!((1..60_000).contains(&unseen), "{}", ended.counts);
+    assert!(ended.said.contains("were not looked at, as the program was replaced"), "{}", ended.said);
+    // But for that all of them were wanted.
     assert!(sum >= 2000 + 2000, "{}", ended.counts);
+}
+
+/// Who traces a service or a host that another config has no more, and whose program has taken the other's place, is told why nothing comes.
+#[test]
+fn what_is_gone_with_another_config_is_not_waited_for() {
+    let site = site(2);
+    let mut gone = Trace::start(&site, &["--service", "echo-v4", "--json"]);
+    let mut stays = Trace::start(&site, &["--service", "web-v4", "--json"]);
+    gone.wait_begun();
+    stays.wait_begun();
+    let config = std::fs::read_to_string(site.daemon.config_path()).unwrap();
+    let renamed = config.replace("name = \"echo-v4\"", "name = \"other-v4\"");
+    site.daemon.write_config(&format!("ping = \"answer\"\n{renamed}")).unwrap();
+    let path = site.daemon.config_path();
+    site.daemon.cli_ok(&["apply", path.to_str().unwrap()]).unwrap();
+    let (code, said) = gone.wait_ended();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("another config: there is no service named echo-v4"), "{said}");
+    wait_for("it traces again", || is_traced(&site));
+    curl(&site, SocketAddr::new(site.vips()[0], WEB));
+    let ended = stays.end_counted();
+    assert!(ended.packets.iter().any(|packet| packet["reason"] == "forward_new"), "{}", ended.said);
 }
 
 /// By `nat` answers come back this way; they are of the client whom they are sent to, and of the service.

@@ -154,6 +154,11 @@ impl Trace {
         Ended { packets, counts, said }
     }
 
+    /// Its exit status, and what it said until its own end.
+    pub fn wait_ended(mut self) -> (Option<i32>, String) {
+        (self.wait_code(), self.err.whole())
+    }
+
     /// What it wrote until its own end.
     pub fn wait_text(mut self) -> (String, String) {
         assert_eq!(self.wait_code(), Some(0), "{}", self.err.text());

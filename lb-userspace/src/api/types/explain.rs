@@ -76,7 +76,7 @@ pub struct Explanation {
     pub signal: Option<PacketSignal>,
     /// What would become of it.
     pub verdict: PacketVerdict,
-    /// By which it is counted, see `sluice_packets_total`.
+    /// By which it is counted, as `reasons` of the status has it, such as `forward_pin`.
     pub reason: String,
     /// The service that it is for, or that its sender answers for.
     pub service: Option<String>,

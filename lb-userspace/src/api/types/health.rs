@@ -148,7 +148,8 @@ pub struct ServiceHealth {
 pub struct HealthTestRequest {
     /// Whose checks.
     pub host: String,
-    /// Not its checks, but a TCP handshake through the VIP of each of its TCP services, by the way of real traffic.
+    /// Not its checks, but a TCP handshake through the VIP of each of its TCP services, by the way of real traffic, and the UDP check of those
+    /// of UDP alone.
     #[serde(default)]
     pub vip: bool,
 }

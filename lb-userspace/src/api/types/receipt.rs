@@ -133,6 +133,13 @@ pub struct Receipt {
     pub durations: Option<Percentiles>,
 }
 
+impl Receipt {
+    /// Flows that did not end by themselves: moved, reset, silent, or kicked.
+    pub fn not_by_themselves(&self) -> u64 {
+        self.moved + self.reset + self.silent + self.kicked
+    }
+}
+
 /// Half of the values, and 99 of 100, are not longer. Seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Percentiles {

@@ -25,7 +25,7 @@ pub struct TraceRequest {
     /// The host that was decided on. It is not known of answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Any of these, as `sluice_packets_total` has them; one that ends with `*` stands for all that begin so. None: all.
+    /// Any of these, as `reasons` of the status has them, such as `forward_pin`; one that ends with `*` stands for all that begin so. None: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
     /// Any of these; none: all.
@@ -148,4 +148,8 @@ pub struct TraceCounted {
     pub no_room: u64,
     /// The reader of this stream was too slow for them.
     pub too_slow: u64,
+    /// Milliseconds, at most, in which packets were neither shown nor counted: another config has replaced the program that shows them, until
+    /// the next one was loaded.
+    #[serde(default)]
+    pub unseen_ms: u64,
 }

@@ -160,7 +160,11 @@ fn one(result: &CheckResult) -> String {
 /// A test, step by step.
 pub fn test(test: &HealthTest, host: &str, vip: bool, style: Style) -> String {
     if test.checks.is_empty() {
-        let what = if vip { "is in no TCP service" } else { "has no checks" };
+        let what = if vip {
+            "is in no service whose VIP can be asked: one of TCP, or with a check of UDP"
+        } else {
+            "has no checks"
+        };
         return clean(&format!("{host} {what}"), style.ascii) + "\n";
     }
     let mut out = String::new();
@@ -239,7 +243,10 @@ mod tests {
         let none = |vip| super::test(&HealthTest { checks: vec![] }, "x", vip, Style::PLAIN);
         assert_eq!(
             (none(false), none(true)),
-            ("x has no checks\n".to_owned(), "x is in no TCP service\n".to_owned())
+            (
+                "x has no checks\n".to_owned(),
+                "x is in no service whose VIP can be asked: one of TCP, or with a check of UDP\n".to_owned()
+            )
         );
     }
 }

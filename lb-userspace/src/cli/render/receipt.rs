@@ -289,6 +289,9 @@ of the flows that ended half had lasted for up to 3s, 99 of 100 for up to 2m20s
     fn kicked_flows_did_not_end_by_themselves() {
         let kicked = Receipt { ended: 100, kicked: 20, ..of(Outcome::Reset, 0) };
         assert_eq!(not_by_themselves(&kicked).as_deref(), Some("20 kicked"));
+        let each =
+            Receipt { moved: 1, reset: 2, silent: 4, kicked: 8, ended: 16, evicted: 32, ..kicked.clone() };
+        assert_eq!([&kicked, &each].map(Receipt::not_by_themselves), [20, 15]);
         assert_eq!(not_by_themselves(&of(Outcome::Drained, 0)), None);
     }
 }

@@ -44,7 +44,7 @@ pub fn sum(counted: &TraceCounted) -> String {
     }
 }
 
-/// `12 sampled away, 30 over the rate`
+/// `12 sampled away, 30 over the rate`, and for how long nobody looked.
 pub fn losses(counted: &TraceCounted) -> Option<String> {
     let kinds = [
         (counted.sampled, "sampled away"),
@@ -53,7 +53,11 @@ pub fn losses(counted: &TraceCounted) -> Option<String> {
         (counted.too_slow, "too fast for this reader"),
     ];
     let kinds = kinds.iter().filter(|(count, _)| *count != 0);
-    let words: Vec<String> = kinds.map(|(count, what)| format!("{} {what}", exact(*count))).collect();
+    let mut words: Vec<String> = kinds.map(|(count, what)| format!("{} {what}", exact(*count))).collect();
+    if counted.unseen_ms != 0 {
+        let seconds = counted.unseen_ms as f64 / 1000.0;
+        words.push(format!("and up to {seconds:.1} s were not looked at, as the program was replaced"));
+    }
     (!words.is_empty()).then(|| words.join(", "))
 }
 
@@ -108,10 +112,16 @@ mod tests {
             over_rate: 900,
             no_room: 50,
             too_slow: 20,
+            unseen_ms: 0,
         };
         assert_eq!(
             sum(&some),
             "30 of 5,000 packets shown: 4,000 sampled away, 900 over the rate, 50 without room in the ring, 20 too fast for this reader"
+        );
+        let gap = TraceCounted { unseen_ms: 1240, ..all };
+        assert_eq!(
+            sum(&gap),
+            "3 of 3 packets shown: and up to 1.2 s were not looked at, as the program was replaced"
         );
     }
 }

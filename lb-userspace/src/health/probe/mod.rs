@@ -28,6 +28,8 @@ pub struct Target {
     pub instance: String,
     /// Tells its runs' times from those of others.
     pub seed: u64,
+    /// Whether a host that has the VIP, and nobody who listens at that port, is well: it is asked whether it has the VIP.
+    pub is_rst_well: bool,
 }
 
 impl Target {

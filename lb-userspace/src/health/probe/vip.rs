@@ -109,6 +109,10 @@ pub(super) async fn tcp(target: &Target, means: &Means, steps: &mut Steps) -> Re
             None
         };
         match tokio::time::timeout(patience(target), answer).await {
+            Ok(Some((from, true))) if target.is_rst_well => {
+                steps.say(|| format!("a RST came from {from}"));
+                return Ok("it has the VIP; at this port of the range nobody listens".to_owned());
+            }
             Ok(Some((from, true))) => {
                 return Err(Failure::Host(format!("a RST came from {from}: nobody listens")));
             }
