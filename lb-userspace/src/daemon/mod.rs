@@ -90,7 +90,8 @@ async fn serve(
     }
     private::make_folder(Path::new(STATE)).with_context(|| format!("cannot make {STATE}"))?;
     let mut journal = Journal::open(&journal_path(instance), key.map(|(key, _)| key), unix_now())?;
-    let set = journal.follow_clock(&Clock::start().boot())?;
+    let clock = Clock::start();
+    let set = journal.follow_clock(&clock.boot(), clock.monotonic())?;
     if set != 0 {
         log::warn!(
             "the wall clock was set by {set} s since the daemon before: deadlines and all else that is open moves with it"
