@@ -1,11 +1,12 @@
 //! The network under the balancer changes (C6): what a running daemon follows by itself, within a second.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use sluice_tests::LIMIT;
 use sluice_tests::health::busy;
-use sluice_tests::site::{ECHO, Plan, Site, WEB};
+use sluice_tests::site::{self, ECHO, Plan, Site, WEB};
 use sluice_tests::topology::{Namespace, Node, Topology, VipRoutes, XdpProgram};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, Requests, RequestsOptions};
 
@@ -68,10 +69,13 @@ fn nothing_broke(site: &Site, connections: Connections) {
     assert_eq!(site.violations().unwrap(), "{}");
 }
 
+fn local_plan(hosts: usize) -> Plan {
+    Plan { vip_mode: "local", ..Plan::new("l2", hosts) }
+}
+
 /// Where the balancer answers for its VIPs itself.
 fn local(hosts: usize) -> Site {
-    let plan = Plan { vip_mode: "local", ..Plan::new("l2", hosts) };
-    let site = Site::start(Topology::builder().vip_routes(VipRoutes::OnLink), &plan).unwrap();
+    let site = Site::start(Topology::builder().vip_routes(VipRoutes::OnLink), &local_plan(hosts)).unwrap();
     has_vips(&site, "eth0");
     site
 }
@@ -87,6 +91,60 @@ fn has_vips(site: &Site, interface: &str) {
     while site.daemon.cli_json(&["status", "--json"]).unwrap()["problems"].to_string().contains("VIPs") {
         assert!(begun.elapsed() < SOON * 3 + busy(), "{}", site.daemon.log());
     }
+}
+
+/// The balancer's veth made again under its name after it was deleted, with the addresses of the old one; what its other end needs lives as
+/// long as what is returned.
+fn plug_in(site: &Site) -> OwnedFd {
+    let (balancer, switch) = (site.topology.balancer(), site.topology.switch());
+    let (queues, lb) = ("numtxqueues 1 numrxqueues 1", balancer.ns.name());
+    switch
+        .shell(&format!(
+            "ip link add p-lb {queues} type veth peer name eth0 netns {lb} {queues} && ip link set p-lb mtu 1600 master br0 up && \
+             ethtool -K p-lb tx off"
+        ))
+        .unwrap();
+    let far_end = switch.enter(|| XdpProgram::pass(false).unwrap().attach("p-lb").unwrap()).unwrap();
+    balancer.ns.shell("ip link set eth0 mtu 1600").unwrap();
+    set_up(&balancer.ns, balancer, "eth0");
+    far_end
+}
+
+/// A NIC that is missing when the daemon starts: what was in force goes on without it, and it is attached to when it comes.
+#[test]
+fn a_nic_that_comes_after_the_start_is_attached() {
+    let mut site = local(2);
+    let connections = long_connections(&site, 50);
+    site.daemon.terminate().unwrap();
+    site.topology.balancer().ns.shell("ip link del eth0").unwrap();
+    site.daemon.start_again().unwrap();
+    let missing = interface(&site, 0);
+    assert_eq!((&missing["note"], &missing["mode"]), (&"it is not there".into(), &"no".into()));
+    let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
+    let problems = status["problems"].to_string();
+    for part in ["nothing that comes in by eth0 is balanced", "the VIPs cannot be announced"] {
+        assert!(problems.contains(part), "{problems}");
+    }
+    assert!(!problems.contains("was refused at the start"), "nothing is wrong with the file: {problems}");
+    site.daemon.cli_ok(&["drain", "h1", "--force"]).unwrap();
+    site.daemon.cli_ok(&["undrain", "h1"]).unwrap();
+    // What is new is held against the machine as ever.
+    let heavier = site::config(&site.topology, &local_plan(2)).replacen("weight = 100", "weight = 300", 1);
+    let other = site.daemon.config_path().with_file_name("other.toml");
+    std::fs::write(&other, heavier).unwrap();
+    let refused = site.daemon.cli(&["apply", other.to_str().unwrap()]).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        refused.status.code() == Some(9) && said.contains("there is no interface \"eth0\" here"),
+        "{said}"
+    );
+
+    let _far_end = plug_in(&site);
+    is_soon(&site);
+    let after = interface(&site, 0);
+    assert!(after["note"].is_null() && after["mode"] == "native", "{after}");
+    has_vips(&site, "eth0");
+    nothing_broke(&site, connections);
 }
 
 /// A veth that is deleted and made again under its name, with the addresses of the old one.
@@ -105,18 +163,7 @@ fn a_nic_that_goes_and_comes_back_is_attached_again() {
     }
     let status = site.daemon.cli_json(&["status", "--json"]).unwrap();
     assert!(status["problems"].to_string().contains("the VIPs cannot be announced"), "{status}");
-    let queues = "numtxqueues 1 numrxqueues 1";
-    let switch = site.topology.switch();
-    let lb = balancer.ns.name();
-    switch
-        .shell(&format!(
-            "ip link add p-lb {queues} type veth peer name eth0 netns {lb} {queues} && ip link set p-lb mtu 1600 master br0 up && \
-             ethtool -K p-lb tx off"
-        ))
-        .unwrap();
-    let _far_end = switch.enter(|| XdpProgram::pass(false).unwrap().attach("p-lb").unwrap()).unwrap();
-    balancer.ns.shell("ip link set eth0 mtu 1600").unwrap();
-    set_up(&balancer.ns, balancer, "eth0");
+    let _far_end = plug_in(&site);
     is_soon(&site);
     let after = interface(&site, 0);
     assert!(after["note"].is_null() && after["mode"] == "native", "{after}");

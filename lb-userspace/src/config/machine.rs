@@ -17,6 +17,8 @@ pub struct Machine {
     /// Its addresses, each with its interface; without VIPs, which Sluice may have put there itself.
     pub addresses: Vec<(String, IpAddr)>,
     pub interfaces: Vec<Interface>,
+    /// Interfaces of the config that it does not have now, and that are to be attached to when they come.
+    pub awaited: BTreeSet<String>,
     /// Version of Linux.
     pub kernel: (u32, u32),
     /// Those of [`switches`] that are off.
@@ -25,6 +27,17 @@ pub struct Machine {
     pub missing_groups: BTreeSet<String>,
     /// Why certificate and key of `[ui]` are of no use, where there are some.
     pub unusable_tls: Option<String>,
+}
+
+impl Machine {
+    /// Takes the interfaces of a config that are not there for ones that are yet to come. What their switches will say is not known.
+    pub fn await_interfaces(&mut self, model: &Model) {
+        let named = model.interfaces.iter().map(|interface| &interface.name).chain(&model.announce);
+        let is_here = |name: &&String| self.interfaces.iter().any(|found| found.name == **name);
+        self.awaited = named.filter(|name| !is_here(name)).cloned().collect();
+        let places: Vec<String> = self.awaited.iter().map(|name| format!("/conf/{name}/")).collect();
+        self.off.retain(|switch| !places.iter().any(|place| switch.contains(place)));
+    }
 }
 
 /// Bytes of an IP packet that one piece of a frame holds in native mode: a page less the headroom of XDP (256), what the kernel
@@ -87,10 +100,10 @@ fn check_announce(report: &mut Report, model: &Model, machine: &Machine) {
     }
 }
 
-/// An interface of the machine; one that it does not have is reported.
+/// An interface of the machine; one that it does not have is reported, unless it is awaited.
 fn find<'m>(report: &mut Report, path: &str, name: &str, machine: &'m Machine) -> Option<&'m Interface> {
     let found = machine.interfaces.iter().find(|found| found.name == name);
-    if found.is_none() {
+    if found.is_none() && !machine.awaited.contains(name) {
         let known = || machine.interfaces.iter().map(|found| found.name.as_str());
         let here = one_of(known().filter(|name| *name != "lo"));
         let hint = match nearest(name, known()) {

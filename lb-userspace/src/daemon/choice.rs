@@ -20,33 +20,51 @@ pub struct Chosen {
 /// Why a config is taken back that waits to be confirmed.
 const UNUSABLE: &str = "it cannot be used any more";
 
-/// What is said of a config whose page cannot be served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Page {
-    /// It is refused.
-    Needed,
-    /// It is taken: the balancer works without, and a page that runs goes on.
-    Spared,
+/// What this machine may lack of what a config names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lacking {
+    /// Such a config is refused.
+    Nothing,
+    /// What the page needs: the balancer works without, and a page that runs goes on.
+    Page,
+    /// Interfaces as well, which get the program when they come: of a config that has been in force, as a NIC that fails, or comes late, is
+    /// no reason to leave the others alone.
+    Interfaces,
 }
 
 /// Reads a text and holds it against this machine.
-pub fn resolve(text: &str, name: &str, page: Page) -> anyhow::Result<(Loaded, Machine)> {
+pub fn resolve(text: &str, name: &str, lacking: Lacking) -> anyhow::Result<(Loaded, Machine)> {
     let loaded = config::parse(text, name)?;
     let mut machine = machine::look(&loaded.model)?;
-    if page == Page::Spared {
+    if lacking >= Lacking::Page {
         machine.unusable_tls = None;
+    }
+    if lacking == Lacking::Interfaces {
+        machine.await_interfaces(&loaded.model);
     }
     config::check_against_machine(&loaded, &machine)?;
     Ok((loaded, machine))
 }
 
 /// The daemon's own file, which is right.
-pub fn of_file(path: &Path, page: Page) -> anyhow::Result<Chosen> {
-    of_text(config::read(path)?, path, page)
+pub fn of_file(path: &Path, lacking: Lacking) -> anyhow::Result<Chosen> {
+    of_text(config::read(path)?, path, lacking)
 }
 
-fn of_text(text: String, path: &Path, page: Page) -> anyhow::Result<Chosen> {
-    let (loaded, machine) = resolve(&text, &path.display().to_string(), page)?;
+/// The same, if what it says is in force by the journal: then interfaces may be missing.
+pub fn as_before(path: &Path, applied: Option<&Applied>) -> Option<Chosen> {
+    let text = config::read(path).ok()?;
+    let applied = applied.filter(|applied| applied.text == text)?;
+    of_text(text, path, lacking_of(applied)).ok()
+}
+
+/// One that was never put in force to its end is to be held against the machine as a new one.
+fn lacking_of(applied: &Applied) -> Lacking {
+    if applied.before.is_none() { Lacking::Interfaces } else { Lacking::Page }
+}
+
+fn of_text(text: String, path: &Path, lacking: Lacking) -> anyhow::Result<Chosen> {
+    let (loaded, machine) = resolve(&text, &path.display().to_string(), lacking)?;
     Ok(Chosen { loaded, machine, text: Text { seen: text.clone(), text, takes_back: None }, problem: None })
 }
 
@@ -68,12 +86,15 @@ pub fn choose(file: anyhow::Result<Chosen>, applied: Option<Applied>, now: u64) 
         let why = if is_expired { NOT_CONFIRMED } else { UNUSABLE };
         (back_to, Some((revision, why)), from_before(revision))
     });
-    let in_force = (!is_expired).then(|| (applied.text, None, format!("config of revision {revision}")));
-    for (text, takes_back, name) in in_force.into_iter().chain(before) {
+    let lacking = lacking_of(&applied);
+    let before = before.map(|before| (before, Lacking::Interfaces));
+    let in_force = (applied.text, None, format!("config of revision {revision}"));
+    let in_force = (!is_expired).then_some((in_force, lacking));
+    for ((text, takes_back, name), lacking) in in_force.into_iter().chain(before) {
         if file.as_ref().is_ok_and(|file| file.text.text == text) {
             return file.map(|file| Chosen { text: Text { takes_back, ..file.text }, ..file });
         }
-        match resolve(&text, &name, Page::Spared) {
+        match resolve(&text, &name, lacking) {
             Ok((loaded, machine)) => {
                 let problem = file.as_ref().err().map(|error| {
                     let all = format!("{error:#}");
@@ -100,7 +121,7 @@ pub fn instead(tried: &str, applied: Option<Applied>, failure: &str) -> Option<C
     let applied = applied.filter(|applied| applied.text == tried)?;
     let (revision, text) = (applied.revision, applied.back_to()?.to_owned());
     let name = from_before(revision);
-    let resolved = resolve(&text, &name, Page::Spared)
+    let resolved = resolve(&text, &name, Lacking::Interfaces)
         .inspect_err(|error| log::warn!("the {name} cannot be used any more: {error:#}"));
     let (loaded, machine) = resolved.ok()?;
     let problem = Some(format!(
@@ -138,7 +159,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f.toml");
         std::fs::write(&path, text).unwrap();
-        of_file(&path, Page::Needed)
+        of_file(&path, Lacking::Nothing)
     }
 
     fn applied(weight: u32, seen: u32, pending: Option<(u32, u64)>) -> Option<Applied> {
@@ -169,12 +190,44 @@ mod tests {
             "{}[ui]\nlisten = \"127.0.0.1:8080\"\ncertificate = \"/no/such/file\"\nkey = \"/nor/this\"\n",
             config(1)
         );
-        let refused = resolve(&text, "f", Page::Needed).err().map(|error| format!("{error:#}"));
+        let refused = resolve(&text, "f", Lacking::Nothing).err().map(|error| format!("{error:#}"));
         assert!(refused.as_ref().is_some_and(|told| told.contains("ui.certificate")), "{refused:?}");
-        assert!(resolve(&text, "f", Page::Spared).is_ok());
+        assert!(resolve(&text, "f", Lacking::Page).is_ok());
         let in_force = Applied { revision: 7, text: text.clone(), seen: text, pending: None, before: None };
         let broken = file(&config(1).replace("weight = 1", "weight = zero"));
         assert!(choose(broken, Some(in_force), NOW).is_ok(), "what was in force goes on");
+    }
+
+    #[test]
+    fn an_interface_that_is_missing_keeps_only_what_is_new_from_being_used() {
+        let text = |weight: u32| config(weight).replace("[\"lo\"]", "[\"lo\", \"nowhere0\"]");
+        let refused = file(&text(1)).err().map(|error| format!("{error:#}"));
+        assert!(refused.as_ref().is_some_and(|told| told.contains("\"nowhere0\"")), "{refused:?}");
+        let applied = |weight, before: Option<u32>| Applied {
+            revision: 7,
+            text: text(weight),
+            seen: text(weight),
+            pending: None,
+            before: before.map(config),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.toml");
+        std::fs::write(&path, text(1)).unwrap();
+        let chosen = as_before(&path, Some(&applied(1, None))).expect("it has been in force");
+        assert_eq!(chosen.machine.awaited, ["nowhere0".to_owned()].into());
+        let chosen = choose(Ok(chosen), Some(applied(1, None)), NOW).unwrap();
+        assert!(chosen.problem.is_none(), "nothing is wrong with the file");
+        assert!(as_before(&path, Some(&applied(2, None))).is_none(), "the file says something else");
+        assert!(
+            as_before(&path, Some(&applied(1, Some(3)))).is_none(),
+            "it was never put in force to its end"
+        );
+        assert!(as_before(&path, None).is_none());
+        // Then what was in force goes on, and its interface is awaited.
+        let chosen = choose(file(&text(1)), Some(applied(2, None)), NOW).unwrap();
+        assert_eq!((chosen.loaded.model.hosts["a"].weight, chosen.machine.awaited.len()), (2, 1));
+        let chosen = choose(file(&text(1)), Some(applied(1, Some(3))), NOW).unwrap();
+        assert_eq!(chosen.loaded.model.hosts["a"].weight, 3, "that was in force to its end");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub fn look(model: &Model) -> anyhow::Result<Machine> {
     Ok(Machine {
         addresses: addresses.into_iter().filter(|(_, address)| !is_vip(*address)).collect(),
         interfaces: netlink::interfaces().context("cannot list this machine's interfaces")?,
+        awaited: BTreeSet::new(),
         kernel: kernel()?,
         missing_groups: missing_groups(model)?,
         unusable_tls: model

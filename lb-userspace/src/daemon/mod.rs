@@ -19,8 +19,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
-use tokio::net::{TcpListener, UnixListener};
+use anyhow::{Context, anyhow, bail};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -61,7 +61,7 @@ pub fn run(instance: &str, socket: &Path, args: &RunArgs) -> anyhow::Result<()> 
         .format_target(false)
         .try_init()
         .map_err(|error| anyhow!(error))?;
-    let file = choice::of_file(&args.config, choice::Page::Needed);
+    let file = choice::of_file(&args.config, choice::Lacking::Nothing);
     // An instance that has been in force before has something else to go by.
     let file = if journal_path(instance).exists() { file } else { Ok(file?) };
     privileges::check()?;
@@ -79,7 +79,7 @@ async fn serve(
 ) -> anyhow::Result<()> {
     // Whoever asks for the page on the command line is there to read why there is none.
     let spared = match &file {
-        Err(_) if args.ui.is_none() => choice::of_file(&args.config, choice::Page::Spared).ok(),
+        Err(_) if args.ui.is_none() => choice::of_file(&args.config, choice::Lacking::Page).ok(),
         _ => None,
     };
     let of_file = file.as_ref().ok().or(spared.as_ref()).map(|file| &file.loaded.model);
@@ -90,7 +90,8 @@ async fn serve(
     }
     private::make_folder(Path::new(STATE)).with_context(|| format!("cannot make {STATE}"))?;
     let mut journal = Journal::open(&journal_path(instance), key.map(|(key, _)| key), unix_now())?;
-    let set = journal.follow_clock(&Clock::start().boot())?;
+    let clock = Clock::start();
+    let set = journal.follow_clock(&clock.boot(), clock.monotonic())?;
     if set != 0 {
         log::warn!(
             "the wall clock was set by {set} s since the daemon before: deadlines and all else that is open moves with it"
@@ -100,6 +101,7 @@ async fn serve(
     // So is whoever starts it for the first time.
     let goes_on = applied.is_some() && args.ui.is_none();
     let file = file.or_else(|error| spared.filter(|_| goes_on).ok_or(error));
+    let file = file.or_else(|error| choice::as_before(&args.config, applied.as_ref()).ok_or(error));
     let chosen = choice::choose(file, applied, unix_now())?;
     let _instance = InstanceLock::acquire(instance)?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -132,7 +134,11 @@ async fn serve(
     );
     let (board, clock) = (engine.board(), engine.clock());
     let named = instance.to_owned();
-    engine.announce_by(Box::new(move |model, wanted| local_vips::keep(&named, model, wanted)))?;
+    let failed = engine.announce_by(Box::new(move |model, wanted| local_vips::keep(&named, model, wanted)));
+    // Their interface may be one that is awaited. It is tried again with each round, and the balancer is not ready until then.
+    if let Some(failed) = failed.filter(|_| !goes_on) {
+        bail!("the VIPs cannot be announced: {failed}");
+    }
     let hooks = Runner::start(instance, surroundings.hooks(), engine.events());
     let supervisor = Supervisor::of_environment();
     let heart = supervisor.clone();
@@ -145,7 +151,7 @@ async fn serve(
     let reloader = Reloader {
         file: own_file,
         page,
-        scrapes: Scrapes::start(scraped_at, handle.clone()),
+        scrapes: Scrapes::start(scraped_at, handle.clone()).await,
         engine: handle.clone(),
         surroundings,
         supervisor: supervisor.clone(),
@@ -191,7 +197,7 @@ struct Of<'a> {
     own_file: &'a Path,
     /// Where the page is to be, whatever the config says.
     ui: Option<SocketAddr>,
-    /// Without the page, if that cannot be served.
+    /// Without the page and metrics, if those cannot be served.
     goes_on: bool,
 }
 
@@ -202,7 +208,7 @@ struct Begun {
     doors: Doors,
     listener: UnixListener,
     surroundings: Surroundings,
-    scraped_at: Option<TcpListener>,
+    scraped_at: scrapes::Outcome,
     page: page::Outcome,
 }
 
@@ -218,7 +224,8 @@ async fn begin(
     // Before anything is changed, and under the locks.
     let listener = server::listen(of.socket, doors)
         .with_context(|| format!("cannot listen on {}", of.socket.display()))?;
-    let scraped_at = scrapes::bind(model.metrics.listen).context("metrics cannot be served")?;
+    let scraped_at =
+        scrapes::Outcome::of(model.metrics.listen, of.goes_on).context("metrics cannot be served")?;
     let page = page::prepare(of.instance, Path::new(STATE), &model.ui, of.ui);
     let page = page::Outcome::of(page, of.goes_on)?;
     let surroundings = Surroundings::start(&model).await?;
@@ -231,6 +238,7 @@ async fn begin(
         next_hops: surroundings.resolver.subscribe(),
         abilities: abilities(&model, &machine),
         own: surroundings.resolver.subscribe_own(),
+        awaited: machine.awaited,
         relay: surroundings.relay(),
     };
     Ok(start.start().map(|mut engine| {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
-use super::choice::{self, problems, resolve};
+use super::choice::{Lacking, problems, resolve};
 use super::page::Keeper;
-use super::scrapes::Scrapes;
+use super::scrapes::{self, Scrapes};
 use super::supervisor::Supervisor;
 use super::surroundings::Surroundings;
 use crate::api::types::{Applied, ApplyRequest, RollbackRequest};
@@ -53,14 +53,16 @@ impl Reloader {
                     None => return,
                 },
                 _ = hangup.recv() => self.reload().await,
+                () = tokio::time::sleep(scrapes::AGAIN), if self.scrapes.are_missing() => self.scrapes.again().await,
                 () = deadline => {
-                    pause = match self.go_back_in_time().await {
-                        Ok(()) => Duration::ZERO,
-                        Err(error) => {
-                            log::error!("a config that nobody has confirmed could not be taken back yet: {error}");
-                            AGAIN
-                        }
-                    };
+                    let done = self.go_back_in_time().await;
+                    pause = if done.is_ok() { Duration::ZERO } else { AGAIN };
+                    let problem = done.err().map(|error| {
+                        log::error!("a config that nobody has confirmed could not be taken back yet: {error}");
+                        error.problems().into_iter().chain([error.to_string()]).collect::<Vec<_>>().join("; ")
+                    });
+                    // An engine that has ended has nothing to show.
+                    let _ = self.engine.ask(move |engine| engine.note_way_back(problem)).await;
                 }
             }
         }
@@ -76,8 +78,7 @@ impl Reloader {
                 let _ = answer.send(self.roll_back(request, author).await);
             }
             Ask::Confirm(request, author, answer) => {
-                let confirmed =
-                    self.ask(move |engine| engine.confirm(&author, request.reason.as_deref())).await;
+                let confirmed = self.ask(move |engine| engine.confirm(&request, &author)).await;
                 let _ = answer.send(confirmed);
             }
         }
@@ -175,28 +176,34 @@ impl Reloader {
     async fn put_in_force(&mut self, text: String, name: &str, how: How) -> Result<Applied, Error> {
         let (read, name) = (text.clone(), name.to_owned());
         // On the way back, and where there is no page already, nothing else is to wait for one.
-        let is_spared = self.page.is_faulty() || matches!(how.kind, Kind::Rollback);
-        let page = if is_spared { choice::Page::Spared } else { choice::Page::Needed };
-        let resolved = tokio::task::spawn_blocking(move || resolve(&read, &name, page)).await;
+        let is_back = matches!(how.kind, Kind::Rollback);
+        let is_spared = self.page.is_faulty();
+        let lacking = match (is_back, is_spared) {
+            (true, _) => Lacking::Interfaces,
+            (false, true) => Lacking::Page,
+            (false, false) => Lacking::Nothing,
+        };
+        let resolved = tokio::task::spawn_blocking(move || resolve(&read, &name, lacking)).await;
         let resolved = resolved.map_err(|error| Error::Network(error.to_string()))?;
         let (loaded, machine) = resolved.map_err(|error| match problems(error) {
             Ok(errors) => Error::config(errors),
             Err(error) => Error::Network(error),
         })?;
         let model = loaded.model;
-        let scrapes = self.scrapes.prepare(model.metrics.listen);
+        let scrapes = self.scrapes.prepare(model.metrics.listen, is_back);
         let scrapes = scrapes.map_err(|error| Error::Network(format!("{error:#}")))?;
         let prepared = self.surroundings.prepare(&model).await;
         let new = Resolved {
             text,
             model: model.clone(),
             abilities: abilities(&model, &machine),
+            awaited: machine.awaited,
             relay: self.surroundings.view(&prepared),
         };
         match self.ask(move |engine| engine.apply(new, &how)).await {
             Ok(applied) if applied.revision.is_some() => {
                 self.surroundings.take(prepared, &model);
-                self.scrapes.take(scrapes);
+                self.scrapes.take(scrapes).await;
                 self.page.another(&model.ui);
                 self.page.again().await;
                 Ok(applied)

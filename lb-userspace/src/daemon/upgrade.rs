@@ -27,18 +27,20 @@ pub struct Checked {
 /// # Errors
 /// The config is wrong, the journal cannot be used, or the kernel refuses the program.
 pub fn check(instance: &str, config: Option<&Path>) -> anyhow::Result<Option<Checked>> {
-    let file = config.map(|path| choice::of_file(path, choice::Page::Needed)).transpose()?;
+    let file = config.map(|path| choice::of_file(path, choice::Lacking::Nothing)).transpose();
     privileges::check()?;
     bpffs::ensure_mounted(Path::new(Paths::BPFFS))?;
     let path = journal_path(instance);
     if !path.exists() {
-        return Ok(None);
+        return file.map(|_| None);
     }
     // Opening one may bring its tables up to date.
     let copy = Copy::of(&path, "check.db").context("cannot read the journal of what runs")?;
-    let key = file.as_ref().and_then(|file| file.loaded.model.hash_key);
+    let key = file.as_ref().ok().and_then(|file| file.as_ref()?.loaded.model.hash_key);
     let journal = Journal::open(copy.path(), key, unix_now())?;
     let applied = journal.applied()?;
+    let known = config.and_then(|path| choice::as_before(path, applied.as_ref()));
+    let file = file.or_else(|error| known.map(Some).ok_or(error))?;
     let has_news = file.as_ref().zip(applied.as_ref()).is_some_and(|(file, applied)| is_news(file, applied));
     let (loaded, machine) = match file {
         Some(file) => {
@@ -62,7 +64,8 @@ fn is_news(file: &Chosen, applied: &Applied) -> bool {
 /// The config that the journal says is in force.
 fn in_force(applied: Option<Applied>) -> anyhow::Result<(Loaded, Machine)> {
     let applied = applied.context("the journal has no config yet: name one by --config FILE")?;
-    choice::resolve(&applied.text, &format!("config of revision {}", applied.revision), choice::Page::Spared)
+    let name = format!("config of revision {}", applied.revision);
+    choice::resolve(&applied.text, &name, choice::Lacking::Interfaces)
 }
 
 /// While this lives, signals that would end the process wait: what is pinned for a try goes first, else a second flow table would stay.
@@ -102,7 +105,7 @@ mod tests {
         let file = |text: &str| {
             let path = folder.path().join("f.toml");
             std::fs::write(&path, text).unwrap();
-            choice::of_file(&path, choice::Page::Needed).unwrap()
+            choice::of_file(&path, choice::Lacking::Nothing).unwrap()
         };
         let applied = |weight, seen| Applied {
             revision: 7,

@@ -47,6 +47,8 @@ pub enum Error {
     NoInterface { interface: String },
     #[error("cannot attach to {interface} in {mode} mode: {message}")]
     Attach { interface: String, mode: &'static str, message: String },
+    #[error("another check of an upgrade is under way: wait for its end")]
+    CheckUnderWay,
     #[error("{what} are used up: {limit} at most")]
     Full { what: &'static str, limit: u32 },
     #[error("missing {missing}: run sluice as root, or give it CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]

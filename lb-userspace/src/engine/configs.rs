@@ -14,8 +14,8 @@ use super::start::{number, options_with};
 use super::way_back::WayBack;
 use super::{Engine, Error};
 use crate::api::types::{
-    Applied, ConfigChange, ConfigPlan, ConfigStatus, Confirmed, EndingService, Happening, LeavingHost,
-    SlotChange,
+    Applied, ConfigChange, ConfigPlan, ConfigStatus, ConfirmRequest, Confirmed, EndingService, Happening,
+    LeavingHost, SlotChange,
 };
 use crate::changes;
 use crate::config;
@@ -39,6 +39,8 @@ pub struct Resolved {
     pub model: Model,
     /// By [`crate::plan::abilities`].
     pub abilities: Abilities,
+    /// Interfaces that may be missing: of a config that has been in force before.
+    pub awaited: BTreeSet<String>,
     pub relay: Option<relay::View>,
 }
 
@@ -66,8 +68,20 @@ pub(super) struct InForce {
     pub(super) way_back: WayBack,
     /// It is, and the journal does not know yet that it could be.
     pub(super) is_untried: bool,
+    /// Interfaces that may be missing.
+    pub(super) awaited: BTreeSet<String>,
     reload_problem: Option<String>,
     page_problem: Option<String>,
+    scrapes_problem: Option<String>,
+    /// Why it could not be taken back at its deadline.
+    way_back_problem: Option<String>,
+}
+
+impl InForce {
+    /// Before it is known.
+    pub(super) fn awaiting(awaited: BTreeSet<String>) -> Self {
+        InForce { awaited, ..InForce::default() }
+    }
 }
 
 /// What of the engine rests on the config, while another one is tried.
@@ -127,6 +141,7 @@ impl Engine {
         log::info!("revision {revision}: the config of {} is put in force for {}", how.file, how.author);
         self.look_at_leavers();
         let before = self.exchange(new.model, ids, new.relay, dataplane);
+        self.in_force.awaited = new.awaited;
         if let Err(error) = self.settle().and_then(|()| self.enforce()) {
             self.go_back(before, revision, applied);
             return Err(Error::NotApplied { revision, source: Box::new(error) });
@@ -160,10 +175,19 @@ impl Engine {
         Ok(Applied { revision: Some(revision), confirm_by: self.in_force.status.confirm_by, plan })
     }
 
-    /// The config in force is to stay.
-    pub fn confirm(&mut self, author: &str, reason: Option<&str>) -> Result<Confirmed, Error> {
+    /// The config in force is to stay; if a revision is named, only the config of that one.
+    ///
+    /// # Errors
+    /// [`Error::WaitsForAnother`]: another config was put in force since whoever asks has looked.
+    pub fn confirm(&mut self, request: &ConfirmRequest, author: &str) -> Result<Confirmed, Error> {
         self.come_back()?;
+        let reason = request.reason.as_deref();
         let confirmed = self.in_force.status.revision;
+        if let (Some(wanted), Some(waits)) = (request.revision, self.waiting())
+            && wanted != waits
+        {
+            return Err(Error::WaitsForAnother { wanted, waits });
+        }
         let revision = self.journal.confirm(&Change { at: self.clock.now(), author, reason })?;
         log::info!("revision {confirmed} is confirmed by {author}");
         self.find_in_force()?;
@@ -238,6 +262,16 @@ impl Engine {
     /// Why the page for browsers that the config wants is not served, or that it is.
     pub fn note_page(&mut self, problem: Option<String>) {
         self.in_force.page_problem = problem;
+    }
+
+    /// Why the metrics that the config wants are not served, or that they are.
+    pub fn note_scrapes(&mut self, problem: Option<String>) {
+        self.in_force.scrapes_problem = problem;
+    }
+
+    /// Why a config that nobody has confirmed could not be taken back, or that it was.
+    pub fn note_way_back(&mut self, problem: Option<String>) {
+        self.in_force.way_back_problem = problem;
     }
 
     /// The revision that waits to be confirmed.
@@ -475,6 +509,7 @@ impl Engine {
         let ConfigStatus { revision, differs_from_file, confirm_by } = &self.in_force.status;
         let mut problems: Vec<String> = self.in_force.reload_problem.iter().cloned().collect();
         problems.extend(self.in_force.page_problem.clone());
+        problems.extend(self.in_force.scrapes_problem.clone());
         problems.extend(self.journal.problem());
         if let Some(jump) = self.jump() {
             let way = if jump > 0 { "forward" } else { "back" };
@@ -486,9 +521,15 @@ impl Engine {
         }
         if let Some(by) = confirm_by {
             let left = by.saturating_sub(self.clock.now());
-            problems.push(format!(
-                "the config of revision {revision} is taken back in {left} s: `sluice confirm` keeps it"
-            ));
+            problems.push(match &self.in_force.way_back_problem {
+                Some(why) => format!(
+                    "the config of revision {revision} was not confirmed in time, and cannot be taken back yet, which is tried each few \
+                     seconds: {why}; `sluice confirm {revision}` keeps it"
+                ),
+                None => format!(
+                    "the config of revision {revision} is taken back in {left} s: `sluice confirm {revision}` keeps it"
+                ),
+            });
         }
         if *differs_from_file {
             problems.push(format!(

@@ -95,7 +95,12 @@ impl Engine {
             }
             told.into_iter().for_each(|happening| self.tell(happening));
         }
-        self.put_into_effect()?;
+        if let Err(error) = self.put_into_effect() {
+            let noted =
+                targets.iter().filter_map(|target| Some((self.drains.get(target)?.drain()?.id, target)));
+            let noted = noted.map(|(drain, target)| format!("drain {drain} of {target}"));
+            return Err(Error::NotYet { noted: noted.collect(), source: error.into() });
+        }
         if request.share.is_none() && targets.iter().all(Target::is_whole) {
             self.note_wishes(&hosts, author, request.reason.as_deref())?;
         }
@@ -243,7 +248,10 @@ impl Engine {
         }
         let event = |gauges| Event::Undrain { gauges };
         self.take_back(&targets, event, request.ramp, author, request.reason.as_deref())?;
-        self.put_into_effect()?;
+        if let Err(error) = self.put_into_effect() {
+            let noted = hosts.iter().map(|host| format!("the return of {host}")).collect();
+            return Err(Error::NotYet { noted, source: error.into() });
+        }
         self.statuses(&targets, None)
     }
 
@@ -322,7 +330,11 @@ impl Engine {
         if self.stale {
             self.publish()?;
         }
-        self.note_starts()
+        // It is in force. What is yet to be noted of it is by the next round.
+        if let Err(error) = self.note_starts() {
+            log::warn!("{error}");
+        }
+        Ok(())
     }
 
     /// The drains of these hosts, or all drains that there are; `service` and `clients`: only those for these alone. With so many of

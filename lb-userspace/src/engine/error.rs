@@ -63,6 +63,14 @@ pub enum Error {
         "revision {revision} could not be put in force, so the config before is in force again: {source}"
     )]
     NotApplied { revision: u64, source: Box<Error> },
+    #[error("{}, and not in force yet: {}", is_noted(noted), until(source))]
+    NotYet {
+        /// What the journal has been told.
+        noted: Vec<String>,
+        source: Box<Error>,
+    },
+    #[error("revision {wanted} does not wait for its confirmation: revision {waits} does")]
+    WaitsForAnother { wanted: u64, waits: u64 },
     #[error("there is no revision {0}")]
     NoRevision(u64),
     #[error("the config that was in force after revision {0} is not known any more, or was not noted yet")]
@@ -115,7 +123,7 @@ impl Error {
                 | journal::Error::NothingToConfirm
                 | journal::Error::IdsExhausted { .. },
             ) => "conflict",
-            Error::NotApplied { .. } | Error::Network(_) => "internal",
+            Error::NotApplied { .. } | Error::NotYet { .. } | Error::Network(_) => "internal",
             Error::Quiet(_)
             | Error::NoHosts
             | Error::NoRate
@@ -129,6 +137,7 @@ impl Error {
             Error::Disabled(_)
             | Error::TooManyKicked
             | Error::TooManyOfClients(_)
+            | Error::WaitsForAnother { .. }
             | Error::RunIsOver(_)
             | Error::WithoutEffect(_)
             | Error::ShiftIsOver(_) => "conflict",
@@ -215,11 +224,18 @@ impl Error {
             Error::Plan(_) => Some("mend the plan; nothing was begun".to_owned()),
             Error::NoRun(_) => Some("`sluice maintain status` lists runs".to_owned()),
             Error::RunIsOver(run) => Some(format!("`sluice maintain report {run}` tells what came of it")),
+            Error::WaitsForAnother { waits, .. } => Some(format!(
+                "`sluice show {waits}` says what it changes, `sluice confirm {waits}` keeps it"
+            )),
             Error::NoRevision(_) => Some("`sluice history` lists those that are kept".to_owned()),
             Error::NoConfigAt(_) | Error::NoConfigBefore(_) => {
                 Some("`sluice history` lists the changes; the last ten configs are always kept".to_owned())
             }
             Error::NotApplied { .. } => Some("see the daemon's log; flows that lived go on".to_owned()),
+            Error::NotYet { source, .. } => match source.as_ref() {
+                Error::Journal(error) if error.mend().is_some() => error.mend().map(str::to_owned),
+                _ => Some("see the daemon's log; `sluice status` says when it is published".to_owned()),
+            },
             Error::Network(_) => Some("see the daemon's log; nothing was changed".to_owned()),
             Error::Journal(journal::Error::Unconfirmed { .. }) => {
                 Some("`sluice confirm` keeps it, `sluice rollback` takes it back".to_owned())
@@ -251,6 +267,20 @@ fn plan_refused(refused: &maintain::Refused) -> String {
     match refused.problems.len() {
         1 => format!("{} is refused, for a problem", refused.file),
         count => format!("{} is refused, for {count} problems", refused.file),
+    }
+}
+
+fn is_noted(noted: &[String]) -> String {
+    let are = if noted.len() == 1 { "is" } else { "are" };
+    format!("{} {are} noted", noted.join(", "))
+}
+
+fn until(source: &Error) -> String {
+    match source {
+        Error::Journal(error) if error.mend().is_some() => {
+            format!("that will be as soon as the journal can be written again, as {}", error.why())
+        }
+        error => format!("it is tried again each second ({error})"),
     }
 }
 

@@ -24,6 +24,13 @@ enum Step {
 /// In [`Attached::ifindex`]: the interface is gone.
 const GONE: u32 = 0;
 
+impl Attached {
+    /// The interface is there, with the program.
+    pub(super) fn is_there(&self) -> bool {
+        self.ifindex != GONE
+    }
+}
+
 impl Engine {
     /// Attaches to interfaces that have come, lets go of those that are gone.
     pub(super) fn follow_interfaces(&mut self) -> Result<(), Error> {
@@ -86,6 +93,19 @@ impl Engine {
         }
     }
 
+    /// Interfaces that no packet is taken from.
+    pub(super) fn problems_of_interfaces(&self) -> Vec<String> {
+        let missing = self.attached.iter().filter(|attached| !attached.is_there());
+        let told = |attached: &Attached| {
+            let why = attached.note.as_deref().unwrap_or("it has no program");
+            format!(
+                "nothing that comes in by {} is balanced until it has the program again: {why}",
+                attached.interface
+            )
+        };
+        missing.map(told).collect()
+    }
+
     /// The network has changed: what can be done at once is not left for the next round.
     pub fn network_changed(&mut self) {
         if self.is_stopping {
@@ -100,15 +120,19 @@ impl Engine {
     }
 }
 
+/// One that is not there at a start.
+pub(super) fn awaited(interface: &str) -> Attached {
+    Attached { note: Some("it is not there".to_owned()), ..without(interface) }
+}
+
 /// One that is yet to be attached to.
 pub(super) fn without_program(interface: &str, error: &dataplane::Error) -> Attached {
-    Attached {
-        interface: interface.to_owned(),
-        named: interface.to_owned(),
-        ifindex: GONE,
-        mode: "no",
-        note: Some(format!("it has no program: {error}")),
-    }
+    Attached { note: Some(format!("it has no program: {error}")), ..without(interface) }
+}
+
+fn without(interface: &str) -> Attached {
+    let name = interface.to_owned();
+    Attached { interface: name.clone(), named: name, ifindex: GONE, mode: "no", note: None }
 }
 
 /// What the interfaces that are there say of one of the config.

@@ -43,14 +43,11 @@ impl Engine {
         Ok(())
     }
 
-    /// From now on the VIPs are announced by this, if they are to be.
-    ///
-    /// # Errors
-    /// What the announcer could not do now.
-    pub fn announce_by(&mut self, announcer: Announcer) -> anyhow::Result<()> {
-        let announcer = self.itself.announcer.insert(announcer);
-        self.itself.interface = announcer(&self.model, self.itself.drain.is_none())?;
-        Ok(())
+    /// From now on the VIPs are announced by this, if they are to be. Returns what the announcer could not do now.
+    pub fn announce_by(&mut self, announcer: Announcer) -> Option<String> {
+        self.itself.announcer = Some(announcer);
+        self.announce();
+        self.itself.failed.clone()
     }
 
     /// Announces the VIPs or takes them off, as things stand. What fails is tried again by [`Self::follow_vips`].

@@ -10,6 +10,7 @@ use super::{Engine, Error, Intents};
 use crate::api::types::Happening;
 use crate::journal::Journal;
 use crate::netlink::NextHopState;
+use crate::plan::Inputs;
 
 /// Why a host is down that nothing can be sent to.
 pub(super) const NO_NEXT_HOP: &str = "it has no next hop";
@@ -20,8 +21,14 @@ pub(super) const CUT_OFF: &str = "it is taken for a fault of this machine's own 
 impl Engine {
     /// Publishes rings and tables by the present state of drains, hosts and next hops. When it returns, no packet is
     /// decided by anything older.
+    ///
+    /// # Errors
+    /// Also where the journal cannot be written: rings that it does not know are not put in force, see [`Self::publish_beside`].
     pub(super) fn publish(&mut self) -> Result<(), Error> {
         self.find_published()?;
+        // What is taken in below is no news to the next round, which has to publish it all the same if this one cannot.
+        self.stale = true;
+        let is_news = self.next_hops.has_changed().unwrap_or(false);
         self.take_in_hops();
         if let Some(relay) = &mut self.relay {
             self.path_mtus = relay.paths.borrow_and_update().clone();
@@ -45,6 +52,10 @@ impl Engine {
             _ => {}
         }
         self.published_shares = self.partial_shares();
+        self.publish_rings().or_else(|error| self.publish_beside(error, is_news))
+    }
+
+    fn publish_rings(&mut self) -> Result<(), Error> {
         let mut rings = self.rings.clone();
         self.take_in_health()?;
         let intents = self.intents();
@@ -55,6 +66,33 @@ impl Engine {
             log::info!("{moved} slots change hands");
         }
         self.put_in_force(rings)
+    }
+
+    /// New rings cannot be noted, so they are not put in force, and neither is what goes with them: a host that the rings in force name
+    /// gets new flows, which no bound of its drain may end. Next hops and what else needs no history must not wait for a disk.
+    ///
+    /// # Errors
+    /// Always: the rings are still to be published.
+    fn publish_beside(&mut self, error: Error, is_news: bool) -> Result<(), Error> {
+        let is_of_disk = matches!(&error, Error::Journal(error) if error.mend().is_some());
+        let Some(words) = self.rings.words_in_force().filter(|_| is_of_disk) else { return Err(error) };
+        let (ring_of, in_use) = (self.rings.by_service(), self.rings.in_use());
+        let mut health = self.left_by_health();
+        health.retain(|(name, host), _| !in_use.get(name).is_some_and(|hosts| hosts.contains(host)));
+        let tables = self.with_inputs(|inputs| {
+            let inputs = Inputs { serving_on: &in_use, health: &health, ..*inputs };
+            inputs.tables(|name| ring_of.get(name).copied(), words)
+        });
+        if let Err(failed) = self.dataplane.publish(&tables) {
+            self.publication_failed();
+            return Err(failed.into());
+        }
+        self.tell_ways();
+        // Each round comes here.
+        if is_news {
+            log::warn!("next hops alone are published: {error}");
+        }
+        Err(error)
     }
 
     /// Takes in which hosts cannot be reached.
@@ -124,8 +162,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Publishes tables alone: states of hosts and next hops, with the rings as they are.
+    /// Publishes tables alone: states of hosts and next hops, with the rings as they are. If more is to be published, all of it.
     pub(super) fn publish_tables(&mut self) -> Result<(), Error> {
+        if self.stale {
+            return self.publish();
+        }
         self.find_published()?;
         let rings = self.rings.clone();
         self.put_in_force(rings)

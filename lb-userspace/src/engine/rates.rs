@@ -35,7 +35,9 @@ impl Engine {
         if age.is_some_and(|age| age < INTERVAL_SECONDS * 0.9) {
             return Ok(());
         }
-        let all = self.ids.stats.values().chain(self.tallies.values()).copied();
+        // Hosts that have left the config have numbers of their own, and go on with the flows that they have.
+        let leaving = self.leaving.values().map(|backend| backend.record.stats);
+        let all = self.ids.stats.values().chain(self.tallies.values()).copied().chain(leaving);
         let sample: BTreeMap<u32, Sum> =
             self.dataplane.pairs(all)?.iter().map(|(&index, counters)| (index, Sum::of(counters))).collect();
         if let (Some((_, old)), Some(age)) = (&self.rates.last, age) {

@@ -306,6 +306,23 @@ impl Rings {
         self.rings.iter().map(|(&number, ring)| (number, ring.words.to_vec())).collect()
     }
 
+    /// The slots of every ring as they were published last; `None`: some ring was not yet.
+    pub fn words_in_force(&self) -> Option<BTreeMap<u32, Vec<u32>>> {
+        let words = |ring: &Ring| (!ring.words.is_empty()).then(|| ring.words.to_vec());
+        self.rings.iter().map(|(&number, ring)| Some((number, words(ring)?))).collect()
+    }
+
+    /// Hosts that new flows come to by the rings, whatever is wanted of them, by service and by clients that are treated apart.
+    pub fn in_use(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut in_use = BTreeMap::new();
+        for ring in self.rings.values() {
+            let members = ring.members.iter().filter(|member| member.share > 0);
+            let hosts: BTreeSet<String> = members.map(|member| member.name.clone()).collect();
+            in_use.extend(ring.services.iter().map(|name| (name.clone(), hosts.clone())));
+        }
+        in_use
+    }
+
     /// Number of each service's ring.
     pub fn by_service(&self) -> HashMap<&str, u32> {
         let rings = self.rings.iter();

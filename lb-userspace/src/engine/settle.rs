@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::layout::{BackendFlags, HostState};
 
-use super::interfaces::without_program;
+use super::interfaces::{awaited, without_program};
 use super::rings::{self, Rings};
 use super::{Engine, Error};
-use crate::dataplane::grace_period;
+use crate::dataplane::{self, Attached, grace_period};
 use crate::drain::{State, Target, resume};
 use crate::model::Interface;
 use crate::plan::{audience, state_of_leaving};
@@ -203,6 +203,10 @@ impl Engine {
                     keep.extend(before.map(|before| before.ifindex));
                     without_program(interface, &error)
                 }
+                // Of a config that has been in force: it is looked for with each round.
+                Err(dataplane::Error::NoInterface { .. }) if self.in_force.awaited.contains(interface) => {
+                    awaited(interface)
+                }
                 attached => attached?,
             };
             match &attached.note {
@@ -212,7 +216,12 @@ impl Engine {
             keep.push(attached.ifindex);
             all.push(attached);
         }
-        self.dataplane.detach_others(&keep)?;
+        // One that is missing may have another name by now, and its program, which goes on until it has its own again.
+        let is_missing =
+            |attached: &Attached| !attached.is_there() && self.in_force.awaited.contains(&attached.interface);
+        if !all.iter().any(is_missing) {
+            self.dataplane.detach_others(&keep)?;
+        }
         self.attached = all;
         Ok(())
     }

@@ -47,6 +47,8 @@ pub struct Start {
     pub abilities: Abilities,
     /// This machine's own addresses, by interface.
     pub own: watch::Receiver<netlink::Own>,
+    /// Interfaces of the model that may be missing: they get the program when they come.
+    pub awaited: BTreeSet<String>,
     /// `None`: errors from the paths to backends are not heard.
     pub relay: Option<relay::View>,
 }
@@ -79,7 +81,7 @@ impl Start {
     }
 
     fn go_on(self, dataplane: Dataplane, clock: Clock, mut sets: TimeoutSets) -> Result<Engine, Error> {
-        let Start { instance, config, text, model, mut journal, next_hops, own, relay, .. } = self;
+        let Start { instance, config, text, model, mut journal, next_hops, own, awaited, relay, .. } = self;
         if !dataplane.adopted {
             // There are no pins that could carry the number of another one.
             let used = model.all_timeouts();
@@ -92,7 +94,7 @@ impl Start {
             drains: BTreeMap::new(),
             instance,
             config,
-            in_force: InForce::default(),
+            in_force: InForce::awaiting(awaited),
             model,
             ids,
             journal,

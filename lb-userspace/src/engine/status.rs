@@ -193,6 +193,7 @@ impl Engine {
             }
         }
         problems.extend(self.config_problems());
+        problems.extend(self.problems_of_interfaces());
         problems.extend(self.health_problems());
         problems.extend(self.problems_of_self());
         problems.extend(self.problems_of_ways_out());

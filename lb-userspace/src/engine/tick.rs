@@ -298,7 +298,8 @@ impl Engine {
 
     /// Forgets backends that the config does not name any more, once no flow and no handover of their service needs them.
     fn let_go(&mut self) -> Result<(), Error> {
-        let Some(swept) = &self.swept else { return Ok(()) };
+        // What waits to be published comes first, with rings that may name others than the data path does.
+        let Some(swept) = self.swept.as_ref().filter(|_| !self.stale) else { return Ok(()) };
         let is_needed = |(&(service, host), backend): (&(u16, HostId), &BackendTable)| {
             // No stateless answer names a host that is lost.
             let is_previous = state_of_leaving(&backend.record) != HostState::Lost

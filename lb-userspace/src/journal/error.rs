@@ -43,7 +43,7 @@ pub enum Error {
     )]
     Newer { path: PathBuf, found: i64, supported: i64 },
 
-    #[error("{} cannot {action}, as {}: nothing was changed", .path.display(), Trouble::of(self).map_or("", Trouble::words))]
+    #[error("{} cannot {action}, as {}: nothing was changed", .path.display(), self.why())]
     Sqlite {
         path: PathBuf,
         action: &'static str,
@@ -85,6 +85,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// What is wrong with a journal that cannot be written; empty: it can.
+    pub fn why(&self) -> &'static str {
+        Trouble::of(self).map_or("", Trouble::words)
+    }
+
     /// What to do about a journal that cannot be written.
     pub fn mend(&self) -> Option<&'static str> {
         Trouble::of(self).map(Trouble::mend)

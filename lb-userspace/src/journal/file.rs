@@ -19,6 +19,11 @@ const HEADER: usize = 100;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const APPLICATION_ID_AT: usize = 68;
 
+/// How long an opening waits for another program that holds a lock.
+const PATIENCE_TO_OPEN: Duration = Duration::from_secs(5);
+/// How long a write does: a round of the engine makes several, and packets' next hops and the watchdog's beat wait for them.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// Opens `path` or makes it, mode 600 because of the key in it; says whether it is new. What was there is only read.
 pub(super) fn open(path: &Path) -> Result<(Connection, bool)> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
@@ -53,6 +58,7 @@ pub(super) fn run(db: &Connection, path: &Path) -> Result<()> {
                 source: ErrorKind::Unsupported.into(),
             }));
         }
+        db.busy_timeout(PATIENCE)?;
         Ok(())
     };
     set().map_err(|fault| fault.at(path, "turn its write-ahead log on"))
@@ -111,7 +117,7 @@ pub(super) fn foreign(path: &Path, id: i32) -> Error {
 }
 
 fn check_content(db: &Connection) -> std::result::Result<(), Fault> {
-    db.busy_timeout(Duration::from_secs(5))?;
+    db.busy_timeout(PATIENCE_TO_OPEN)?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "trusted_schema", false)?;
     db.pragma_update(None, "cell_size_check", true)?;

@@ -131,7 +131,7 @@ function tab(name, figure, kind = "") {
 /** What an operator should look at; closed it is a line. */
 function problems(head) {
   const list = [...head.problems];
-  if (head.config_in_force.confirm_by) list.unshift(`The config waits to be confirmed: it is taken back in ${duration(head.config_in_force.confirm_by - now())} unless somebody runs sluice confirm`);
+  if (head.config_in_force.confirm_by) list.unshift(`The config waits to be confirmed: it is taken back in ${duration(head.config_in_force.confirm_by - now())} unless somebody runs sluice confirm ${head.config_in_force.revision}`);
   if (head.config_in_force.differs_from_file) list.push("The config in force is not that of the daemon's own file");
   const box = $("problems");
   box.hidden = list.length === 0;

@@ -1,5 +1,7 @@
 //! A config that is to be confirmed: kept if it is, taken back if not, whoever has died meanwhile.
 
+use std::net::{TcpListener, TcpStream};
+
 use sluice_tests::health::busy;
 
 use super::*;
@@ -62,15 +64,48 @@ fn what_nobody_confirms_is_taken_back() {
     assert_eq!(site.violations().unwrap(), "{}");
 }
 
+/// The config that is to come back listens where another program does by now: it comes back, and its metrics follow.
+#[test]
+fn what_is_taken_back_does_not_wait_for_a_port() {
+    let plan = Plan::new("l2", 2);
+    let mut site = Site::start(Topology::builder(), &plan).unwrap();
+    let ns = site.topology.balancer().ns.clone();
+    let metrics = |text: String, port: u16| format!("{text}[metrics]\nlisten = \"127.0.0.1:{port}\"\n");
+    let problem = "[metrics] cannot listen on 127.0.0.1:9464";
+    let tells = |site: &Site| status(site)["problems"].to_string().contains(problem);
+    apply_json(&site, &metrics(site::config(&site.topology, &plan), 9464), &[]);
+    apply_json(&site, &metrics(heavier(&site, &plan), 9465), &["--confirm", "5s"]);
+    let bind = || ns.enter(|| TcpListener::bind("127.0.0.1:9464").ok()).unwrap();
+    let mut other = bind();
+    while other.is_none() {
+        std::thread::sleep(Duration::from_millis(50));
+        other = bind();
+    }
+    wait_for("it is taken back", || weight(&site) == 100);
+    wait_for("it is told", || tells(&site));
+    // Nor does a start wait for it.
+    site.daemon.sigkill();
+    site.daemon.start_again().unwrap();
+    assert!(tells(&site), "{}", site.daemon.log());
+    drop(other);
+    wait_for("it is tried again", || !tells(&site));
+    ns.enter(|| TcpStream::connect("127.0.0.1:9464").unwrap()).unwrap();
+}
+
 #[test]
 fn what_is_confirmed_stays_and_can_be_gone_back_from() {
     let plan = Plan::new("l2", 3);
     let mut site = Site::start(Topology::builder(), &plan).unwrap();
     let load = Load::start(&site, 100);
     let first = status(&site)["config_in_force"]["revision"].as_u64().unwrap();
-    apply_json(&site, &heavier(&site, &plan), &["--confirm", "20s", "--by", "ann"]);
+    let done = apply_json(&site, &heavier(&site, &plan), &["--confirm", "20s", "--by", "ann"]);
     assert_eq!(last(&site)["by"], "ann");
-    site.daemon.cli_ok(&["confirm", "--reason", "fine"]).unwrap();
+    let other = site.daemon.cli(&["confirm", &first.to_string()]).unwrap();
+    assert_eq!(other.status.code(), Some(1));
+    assert!(stderr(&other).contains("does not wait for its confirmation"), "{}", stderr(&other));
+    let revision = done["revision"].to_string();
+    assert!(status(&site)["problems"].to_string().contains(&format!("sluice confirm {revision}")));
+    site.daemon.cli_ok(&["confirm", &revision, "--reason", "fine"]).unwrap();
     std::thread::sleep(Duration::from_secs(21));
     assert_eq!(weight(&site), 300);
     site.daemon.sigkill();

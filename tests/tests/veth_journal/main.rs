@@ -106,9 +106,12 @@ fn on_a_full_disk_changes_are_refused_and_packets_go_on() {
     }
     let refused = refused.expect("at some time it is full");
     assert_eq!(refused.status.code(), Some(1));
-    for part in ["its file system is full", "nothing was changed", "make room there"] {
+    for part in ["its file system is full", "make room there"] {
         assert!(stderr(&refused).contains(part), "{}", stderr(&refused));
     }
+    // There may have been room for the drain, and then none for its rings.
+    let is_noted = stderr(&refused).contains("of h2 is noted, and not in force yet");
+    assert!(is_noted || stderr(&refused).contains("nothing was changed"), "{}", stderr(&refused));
     let problems = small.problems();
     assert!(problems.contains("cannot be written") && problems.contains("changes are refused"), "{problems}");
     let before = small.admin();
@@ -129,7 +132,8 @@ fn on_a_full_disk_changes_are_refused_and_packets_go_on() {
         changes.set(changes.get() + 1);
         host.shell(&format!("ip link set eth0 address 02:00:00:77:00:{:02x}", changes.get())).unwrap();
         std::thread::sleep(Duration::from_secs(2));
-        small.daemon.log().contains("published without a note of it")
+        let log = small.daemon.log();
+        log.contains("published without a note of it") || log.contains("next hops alone are published")
     });
     std::thread::sleep(Duration::from_secs(3));
     assert_whole(&load);

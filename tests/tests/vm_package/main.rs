@@ -199,7 +199,6 @@ fn follow(heading: &str) {
 
 /// The next version and back, with a drain in force on the way back.
 fn another_version(site: &Site, packages: &Packages) {
-    forget_starts();
     let (first, before) = (pid(), layout());
     let traffic = site.start_traffic();
     let said = install(&packages.next);
@@ -226,7 +225,6 @@ fn another_version(site: &Site, packages: &Packages) {
 
 /// A data path that nobody could take over: the daemon that knows it goes on, also after a crash.
 fn a_version_that_could_not_take_over(site: &Site, packages: &Packages) {
-    forget_starts();
     let traffic = site.start_traffic();
     let (first, before) = (pid(), layout());
     shell("mv /sys/fs/bpf/sluice/default/maps/COLD /sys/fs/bpf/sluice/default/elsewhere");
@@ -250,16 +248,10 @@ fn a_version_that_could_not_take_over(site: &Site, packages: &Packages) {
     shell("mv /sys/fs/bpf/sluice/default/elsewhere /sys/fs/bpf/sluice/default/maps/COLD");
     shell(&format!("{HELD} --version && systemctl restart sluice"));
     assert_eq!(program_of_the_daemon(), HELD);
-    forget_starts();
     let said = install(&packages.this);
     assert!(said.contains("has taken over"), "{said}");
     nothing_is_held();
     traffic.finish("an upgrade that is refused, a crash, and an upgrade that is not");
-}
-
-/// More starts within a minute than the unit allows are this test's doing.
-fn forget_starts() {
-    shell("systemctl reset-failed sluice");
 }
 
 /// The file that the daemon's program was started from.
@@ -276,7 +268,6 @@ fn nothing_is_held() {
 
 /// A config that was edited, and that nobody has asked for yet, does not come into force by an upgrade.
 fn a_config_that_was_edited(site: &Site, packages: &Packages) {
-    forget_starts();
     let traffic = site.start_traffic();
     let (first, right) = (pid(), fs::read_to_string(CONFIG).unwrap());
     let revision = || sluice(&["status", "--json"])["config_in_force"]["revision"].clone();
@@ -305,7 +296,6 @@ fn a_config_that_was_edited(site: &Site, packages: &Packages) {
 
 /// Where nothing may be restarted nobody is told that something was.
 fn a_machine_that_restarts_nothing(packages: &Packages) {
-    forget_starts();
     fs::write(POLICY, "#!/bin/sh\nexit 101\n").unwrap();
     shell(&format!("chmod 755 {POLICY}"));
     let first = pid();
@@ -318,7 +308,6 @@ fn a_machine_that_restarts_nothing(packages: &Packages) {
 }
 
 fn removed_and_installed_again(site: &Site, packages: &Packages) {
-    forget_starts();
     let said = shell("apt-get remove -qy -o Dpkg::Use-Pty=0 sluice");
     assert!(said.contains("detached: forwarding has ended"), "{said}");
     assert_eq!((pins(), has_xdp("eth0"), Path::new("/run/sluice").exists()), (0, false, false));

@@ -36,6 +36,7 @@ pub async fn at_the_door(request: Request<Body>, next: Next) -> Response {
         return Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "nobody asks", None)
             .into_response();
     };
+    let method = request.method().clone();
     let asked = format!(
         "{} {:?}",
         request.method(),
@@ -50,17 +51,27 @@ pub async fn at_the_door(request: Request<Body>, next: Next) -> Response {
         next.run(request).await
     };
     let status = response.status();
-    if status.is_client_error() {
+    if is_told(&method, status) {
         let why = response.extensions().get::<Refused>().map_or("", |refused| refused.0.as_str());
         caller.meter.log_refusal(&caller.peer, &format!("{asked}: {status}: {why:?}"));
     }
     response
 }
 
+/// Whether the log says who has asked: of what is refused, and of changes that failed, as those that a journal does not take.
+fn is_told(method: &Method, status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error() && !only_looks(method)
+}
+
+/// A request by which nothing changes, whatever its path is.
+fn only_looks(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
 /// Before the handler of one path: a body of at most so many bytes is read whole, in time.
 pub async fn at_the_desk(changes: bool, most: usize, request: Request<Body>, next: Next) -> Response {
     // One path may have operations of both kinds.
-    let changes = changes && !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let changes = changes && !only_looks(request.method());
     let peer = request.extensions().get::<Caller>().map(|caller| &caller.peer);
     if let Some(peer) = peer.filter(|peer| changes && peer.access < Access::Change) {
         return forbidden(peer, "look, but not change anything").into_response();
@@ -98,4 +109,21 @@ pub fn too_fast() -> Failure {
     let message = format!("more than {} requests a second", limits::RATE.a_second);
     let hint = "ask less often; GET /v1/events tells what happens without being asked again";
     Failure::new(StatusCode::TOO_MANY_REQUESTS, "too_many", message, Some(hint.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_refused_or_could_not_change_something_is_told() {
+        let told = |method, status| is_told(&method, status);
+        assert!(told(Method::POST, StatusCode::INTERNAL_SERVER_ERROR), "the journal's disk is full");
+        assert!(told(Method::POST, StatusCode::CONFLICT) && told(Method::GET, StatusCode::NOT_FOUND));
+        assert!(
+            !told(Method::GET, StatusCode::SERVICE_UNAVAILABLE),
+            "whoever asks each second whether it is ready"
+        );
+        assert!(!told(Method::POST, StatusCode::OK));
+    }
 }

@@ -162,6 +162,9 @@ pub struct RollbackRequest {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfirmRequest {
+    /// Confirms the config of this revision and no other; null: whichever waits.
+    #[serde(default)]
+    pub revision: Option<u64>,
     /// Why, for the journal and for whoever looks: one line.
     #[serde(default, deserialize_with = "line")]
     pub reason: Option<String>,

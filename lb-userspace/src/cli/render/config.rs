@@ -118,7 +118,7 @@ pub fn applied(applied: &Applied, dry_run: bool, command: &str, now: u64, style:
             let left = duration(by.saturating_sub(now));
             let _ = writeln!(
                 out,
-                "\nrevision {revision} is in force; in {left} the config before comes back, unless: {command} confirm"
+                "\nrevision {revision} is in force; in {left} the config before comes back, unless: {command} confirm {revision}"
             );
         }
         (Some(revision), None) => {
@@ -224,7 +224,7 @@ c cannot be reached now
         assert_eq!(end(&answer(Some(5), None), false), "revision 5 is in force");
         assert_eq!(
             end(&answer(Some(5), Some(160)), false),
-            "revision 5 is in force; in 1m00s the config before comes back, unless: sluice confirm"
+            "revision 5 is in force; in 1m00s the config before comes back, unless: sluice confirm 5"
         );
         assert_eq!(end(&answer(None, None), true), "nothing was changed: this was a dry run");
     }

@@ -76,7 +76,7 @@ fn is_unfinished(paths: &Paths) -> Result<bool, Error> {
     Ok(shapes::identity(&paths.maps())?.1 == 0)
 }
 
-/// Puts away new maps that never came into use.
+/// Puts away new maps that never came into use, and those of a check that was killed.
 fn tidy(paths: &Paths) -> Result<(), Error> {
     let exists = |path: &Path| path.try_exists().map_err(Error::path(path));
     if !exists(&paths.maps())?
@@ -88,7 +88,7 @@ fn tidy(paths: &Paths) -> Result<(), Error> {
     if exists(&paths.next())? {
         fs::remove_dir_all(paths.next()).map_err(Error::path(paths.next()))?;
     }
-    Ok(())
+    rehearse::tidy(&paths.rehearsal())
 }
 
 /// Makes the folder of the new maps, with those in it that are used on.

@@ -12,6 +12,8 @@ use super::drains::{drain, receipt};
 use super::*;
 
 const HOUR: u64 = 3600;
+/// Of a boot that began 1000 s before [`NOW`].
+const UPTIME: u64 = 2000;
 
 fn boot(id: &str, at: u64) -> Boot {
     Boot { id: id.to_owned(), at }
@@ -84,17 +86,17 @@ fn what_is_open_has_as_many_seconds_left_as_it_had() {
     let mut journal = filled(&path);
     let before = times(&journal);
     assert_eq!(before[..6], [Some(0), Some(1800), Some(7200), Some(0), None, Some(60)]);
-    assert_eq!(journal.follow_clock(&boot("x", NOW)).expect("followed"), 0, "nothing was noted yet");
+    assert_eq!(journal.follow_clock(&boot("x", NOW), UPTIME).expect("followed"), 0, "nothing was noted yet");
     journal.note_start(&boot("x", NOW - 1000).to_string(), None, &by("sluice"), &json!({})).expect("noted");
     let receipts = journal.receipts(None, 9).expect("readable");
     let last = journal.last_revision().expect("readable");
     for (id, at) in [("x", NOW - 1000), ("x", NOW - 1003), ("another", NOW + HOUR)] {
-        assert_eq!(journal.follow_clock(&boot(id, at)).expect("followed"), 0, "{id} {at}");
+        assert_eq!(journal.follow_clock(&boot(id, at), UPTIME).expect("followed"), 0, "{id} {at}");
     }
     assert_eq!((times(&journal), journal.last_revision().expect("readable")), (before.clone(), last));
 
     let ahead = boot("x", NOW - 1000 + HOUR);
-    assert_eq!(journal.follow_clock(&ahead).expect("followed"), HOUR as i64);
+    assert_eq!(journal.follow_clock(&ahead, UPTIME).expect("followed"), HOUR as i64);
     let mut moved: Vec<_> = before.iter().map(|time| time.map(|time| time + HOUR as i64)).collect();
     moved[3] = Some(0);
     assert_eq!(times(&journal), moved, "all but the beginning of what has ended");
@@ -108,10 +110,33 @@ fn what_is_open_has_as_many_seconds_left_as_it_had() {
     // Once, also if the daemon ends before its start is noted.
     drop(journal);
     let mut journal = open(&path);
-    assert_eq!(journal.follow_clock(&ahead).expect("followed"), 0);
+    assert_eq!(journal.follow_clock(&ahead, UPTIME).expect("followed"), 0);
     assert_eq!(times(&journal), moved);
-    assert_eq!(journal.follow_clock(&boot("x", NOW - 1000)).expect("followed"), -(HOUR as i64), "and back");
+    assert_eq!(
+        journal.follow_clock(&boot("x", NOW - 1000), UPTIME).expect("followed"),
+        -(HOUR as i64),
+        "and back"
+    );
     assert_eq!(times(&journal), before);
+}
+
+/// A machine whose clock begins years ago with each boot, until it is set right: what was dated before this boot is right already.
+#[test]
+fn what_was_dated_before_this_boot_stays() {
+    const WRONG: u64 = 1_000_000;
+    let (_dir, path) = place();
+    let mut journal = filled(&path);
+    let before = times(&journal);
+    journal.note_start(&boot("x", WRONG).to_string(), None, &by("sluice"), &json!({})).expect("noted");
+    let order = Order { deadline: Some(WRONG + 50 + 1800), ..Order::default() };
+    let of_this_boot = Drain { order, started_at: WRONG + 50, ..drain(3, "c") };
+    journal.drain(&[of_this_boot], &[], &by("ann")).expect("begun");
+    let by = journal.follow_clock(&boot("x", NOW + HOUR), 100).expect("followed");
+    assert_eq!(by, (NOW + HOUR - WRONG) as i64);
+    let after = times(&journal);
+    let hour = HOUR as i64;
+    assert_eq!(after[6..9], [Some(hour + 50), Some(hour + 50 + 1800), None]);
+    assert_eq!((&after[..6], &after[9..]), (&before[..6], &before[6..]));
 }
 
 #[test]
@@ -123,8 +148,8 @@ fn what_checks_found_is_as_old_as_it_was() {
     let key = |host: &str| ("web".to_owned(), host.to_owned());
     let rows = BTreeMap::from([(key("a"), pair(NOW, NOW + 9)), (key(""), whole.clone())]);
     journal.note_health(&rows, &by("sluice"), &json!({})).expect("noted");
-    journal.note_start(&boot("x", 7).to_string(), None, &by("sluice"), &json!({})).expect("noted");
-    journal.follow_clock(&boot("x", 7 + HOUR)).expect("followed");
+    journal.note_start(&boot("x", NOW - 1000).to_string(), None, &by("sluice"), &json!({})).expect("noted");
+    journal.follow_clock(&boot("x", NOW - 1000 + HOUR), UPTIME).expect("followed");
     let moved = BTreeMap::from([(key("a"), pair(NOW + HOUR, NOW + HOUR + 9)), (key(""), whole)]);
     assert_eq!(journal.health().expect("readable"), moved);
 }
@@ -137,8 +162,8 @@ fn ramps_go_on_from_the_share_that_they_had() {
     let ramp = Ramp { started_at: NOW, from: 0, seconds: 600, by: "ann".to_owned(), reason: None, paused };
     let ramps = BTreeMap::from([("a".to_owned(), Some(ramp.clone()))]);
     journal.note_ramps(&ramps, &by("ann")).expect("noted");
-    journal.note_start(&boot("x", 7).to_string(), None, &by("sluice"), &json!({})).expect("noted");
-    journal.follow_clock(&boot("x", 7 + HOUR)).expect("followed");
+    journal.note_start(&boot("x", NOW - 1000).to_string(), None, &by("sluice"), &json!({})).expect("noted");
+    journal.follow_clock(&boot("x", NOW - 1000 + HOUR), UPTIME).expect("followed");
     let after = &journal.ramps().expect("readable")["a"];
     assert_eq!(after.share(NOW + HOUR + 400), ramp.share(NOW + 400));
     let since = after.paused.as_ref().map(|paused| paused.since);

@@ -222,3 +222,20 @@ fn an_empty_file_becomes_a_journal() {
     fs::write(&path, "").expect("made");
     assert_eq!(open(&path).last_revision().expect("readable"), 1);
 }
+
+/// The engine's thread writes, which has packets' next hops to see to and a watchdog to answer.
+#[test]
+fn a_lock_of_another_program_holds_a_write_up_for_a_moment_only() {
+    let (_dir, path) = place();
+    let mut journal = open(&path);
+    let other = Connection::open(&path).expect("the shell of somebody");
+    other.execute_batch("BEGIN IMMEDIATE").expect("it is the only writer");
+    let began = std::time::Instant::now();
+    let refused = journal.note(Kind::Kick, &by("ann"), &serde_json::json!({})).expect_err("it is locked");
+    assert!(began.elapsed() < std::time::Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(refused.why(), "another program holds a lock on it");
+    assert!(journal.is_in_trouble());
+    other.execute_batch("ROLLBACK").expect("it is done");
+    journal.note(Kind::Kick, &by("ann"), &serde_json::json!({})).expect("noted");
+    assert!(!journal.is_in_trouble());
+}

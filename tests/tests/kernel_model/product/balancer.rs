@@ -143,6 +143,7 @@ impl Balancer {
             next_hops: self.hops.subscribe(),
             abilities: Abilities::default(),
             own: tokio::sync::watch::channel(Default::default()).1,
+            awaited: BTreeSet::new(),
             relay: None,
         };
         self.life = Some(start.start_on(plane, clock)?);
@@ -191,23 +192,27 @@ impl Balancer {
 
     /// The daemon learns of it with its next round.
     pub fn set_reachable(&mut self, host: HostId, is_reachable: bool) {
-        self.hops.send_modify(|hops| {
-            let state = if is_reachable {
-                NextHopState::Resolved(NextHop {
-                    ifindex: 1,
-                    interface: "lo".to_owned(),
-                    tags: [0; 2],
-                    src_mac: [2, 0, 0, 1, 0, 0],
-                    dst_mac: [2, 0, 0, 0, 0, host as u8],
-                    source: [10, 9, 0, 254].into(),
-                    mtu: 1500,
-                    gateway: None,
-                })
-            } else {
-                NextHopState::Unresolved { why: "it is unplugged".to_owned() }
-            };
-            hops.insert(backend(host), state);
-        });
+        let mac = [2, 0, 0, 0, 0, host as u8];
+        let unplugged = NextHopState::Unresolved { why: "it is unplugged".to_owned() };
+        self.set_hop(host, if is_reachable { hop(mac) } else { unplugged });
+    }
+
+    /// The host has another MAC address; the daemon learns of it with its next round.
+    pub fn set_mac(&mut self, host: HostId, mac: [u8; 6]) {
+        self.set_hop(host, hop(mac));
+    }
+
+    fn set_hop(&mut self, host: HostId, state: NextHopState) {
+        self.hops.send_modify(|hops| drop(hops.insert(backend(host), state)));
+    }
+
+    /// The MAC address that packets of a service for the host are sent to.
+    pub fn mac(&mut self, service: Service, host: HostId) -> [u8; 6] {
+        let id = self.id(host);
+        let plane = self.plane();
+        let mut all = plane.maps.services.all();
+        let (_, number, _) = all.find(|(key, ..)| *key == service.key()).expect("it is published");
+        plane.published_backends()[&(number, id)].record.destination_mac
     }
 
     /// Another config while the daemon runs, under a text that stands for it; with an interface that is not there it cannot be put in
@@ -218,6 +223,17 @@ impl Balancer {
         text: &str,
         interface: Option<&str>,
     ) -> Result<Applied, engine::Error> {
+        self.apply_for(setup, text, interface, None)
+    }
+
+    /// As [`Self::apply`], for so many seconds unless it is confirmed.
+    pub fn apply_for(
+        &mut self,
+        setup: &Setup,
+        text: &str,
+        interface: Option<&str>,
+        confirm: Option<u64>,
+    ) -> Result<Applied, engine::Error> {
         let mut model = setup.model();
         let named = |name: &str| Interface { name: name.to_owned(), xdp_mode: XdpMode::Native };
         model.interfaces = interface.map(named).into_iter().collect();
@@ -225,13 +241,19 @@ impl Balancer {
             kind: Kind::Apply,
             file: text.to_owned(),
             is_own: false,
-            confirm: None,
+            confirm,
             about: None,
             dry_run: false,
             author: "test".to_owned(),
             reason: None,
         };
-        let new = Resolved { text: text.to_owned(), model, abilities: Abilities::default(), relay: None };
+        let new = Resolved {
+            text: text.to_owned(),
+            model,
+            abilities: Abilities::default(),
+            awaited: BTreeSet::new(),
+            relay: None,
+        };
         self.engine().apply(new, &how)
     }
 
@@ -345,6 +367,19 @@ impl Balancer {
         };
         (Service::ALL.into_iter().filter(is_split).collect(), maps.clients.iter().count())
     }
+}
+
+fn hop(mac: [u8; 6]) -> NextHopState {
+    NextHopState::Resolved(NextHop {
+        ifindex: 1,
+        interface: "lo".to_owned(),
+        tags: [0; 2],
+        src_mac: [2, 0, 0, 1, 0, 0],
+        dst_mac: mac,
+        source: [10, 9, 0, 254].into(),
+        mtu: 1500,
+        gateway: None,
+    })
 }
 
 fn names(hosts: &BTreeSet<HostId>) -> Vec<String> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use lb_common::layout::{HOST_NONE, HostId};
+use lb_userspace::api::types::{ConfirmRequest, SelfDrainRequest, SelfState};
 use sluice_tests::packets::DESTINATION_MAC;
 
 use super::balancer::Balancer;
@@ -161,12 +162,70 @@ fn what_the_journal_does_not_know_yet_comes_first() {
     balancer.apply(&without(&setup, NEW), "failed", None).expect_err("it is not in force");
     balancer.apply(&without(&setup, 4), "next", None).expect_err("what was in force is not noted");
     assert_eq!(balancer.status().hosts.len(), 5);
-    balancer.engine().confirm("test", None).expect_err("nothing waits");
+    balancer.engine().confirm(&ConfirmRequest::default(), "test").expect_err("nothing waits");
     journal.execute_batch("DROP TRIGGER full").unwrap();
     let done = balancer.apply(&without(&setup, 4), "next", None).expect("the journal can be written");
     assert!(done.revision.is_some());
     balancer.engine().round().expect("a round goes well");
     assert_eq!((applied().as_str(), balancer.status().hosts.len()), ("next", 4));
+}
+
+/// What a host gets that has left the config is traffic of this balancer, which is not drained while it comes.
+#[test]
+fn a_balancer_is_not_quiet_while_a_host_that_has_left_has_traffic() {
+    let setup = setup(false);
+    let mut balancer = balancer(&setup, "before");
+    let slots = &balancer.slots()[&Service::Web];
+    let slot = slots.iter().position(|slot| slot.owner() == NEW).expect("it has slots");
+    let client = Client::in_slot(0x0a01_0000, Service::Web, slot as u32, RING);
+    assert_eq!(balancer.send(&client.packet().syn(1)), NEW);
+    balancer.apply(&without(&setup, NEW), "after", None).expect("it can be put in force");
+    let asked = SelfDrainRequest { quiet_for: Some(2), ..SelfDrainRequest::default() };
+    balancer.engine().drain_self(&asked, "test").expect("it is drained");
+    for _ in 0..5 {
+        for _ in 0..20 {
+            assert_eq!(balancer.send(&client.packet().seq(2).ack(1)), NEW);
+        }
+        // Rates are by the clock of the machine.
+        thread::sleep(Duration::from_secs(1));
+        balancer.pass(1);
+        balancer.engine().round().expect("a round goes well");
+    }
+    let status = balancer.engine().self_status();
+    assert!(status.packets_per_second.is_some_and(|rate| rate > 10.0), "{:?}", status.packets_per_second);
+    assert_eq!(status.state, SelfState::Draining);
+}
+
+/// Whoever confirms the config that they have seen does not confirm another one that was put in force meanwhile.
+#[test]
+fn a_config_is_confirmed_by_its_number() {
+    let setup = setup(false);
+    let mut balancer = balancer(&setup, "before");
+    let applied = balancer.apply_for(&without(&setup, NEW), "after", None, Some(60)).expect("it waits");
+    let revision = applied.revision.expect("it is another one");
+    let asked = |number| ConfirmRequest { revision: Some(number), ..ConfirmRequest::default() };
+    let other = balancer.engine().confirm(&asked(revision - 1), "test").expect_err("it is not that one");
+    assert_eq!((other.code(), other.hint().is_some()), ("conflict", true));
+    assert!(other.to_string().ends_with(&format!("revision {revision} does")), "{other}");
+    assert_eq!(balancer.engine().waiting(), Some(revision));
+    let confirmed = balancer.engine().confirm(&asked(revision), "test").expect("that one waits");
+    assert_eq!((confirmed.confirmed, balancer.engine().waiting()), (revision, None));
+    let nothing = balancer.engine().confirm(&asked(revision), "test").expect_err("nothing waits");
+    assert_eq!(nothing.code(), "conflict");
+}
+
+/// Why a config could not be taken back at its deadline is told for as long as it waits.
+#[test]
+fn what_cannot_be_taken_back_is_told() {
+    let setup = setup(false);
+    let mut balancer = balancer(&setup, "before");
+    balancer.apply_for(&without(&setup, NEW), "after", None, Some(60)).expect("it waits");
+    let told =
+        |balancer: &mut Balancer| balancer.status().problems.iter().any(|it| it.contains("no such door"));
+    balancer.engine().note_way_back(Some("no such door".to_owned()));
+    assert!(told(&mut balancer));
+    balancer.engine().confirm(&ConfirmRequest::default(), "test").expect("it stays");
+    assert!(!told(&mut balancer));
 }
 
 fn numbers_of_hosts(journal: &rusqlite::Connection) -> BTreeMap<String, u32> {

@@ -11,7 +11,7 @@
 //! - [`clients`], [`clients_random`]: drains for some clients alone.
 //! - [`ramps`]: hosts that come back share by share.
 //! - [`random`]: thousands of sequences; [`cases`]: those that once failed; [`two`]: two balancers; [`joined`]: a
-//!   service that is new; [`configs`]: configs that come while the daemon runs.
+//!   service that is new; [`configs`]: configs that come while the daemon runs; [`unwritable`]: a journal that does not take the rings.
 
 mod balancer;
 mod bounds;
@@ -30,6 +30,7 @@ mod setup;
 mod steps;
 mod traffic;
 mod two;
+mod unwritable;
 mod world;
 
 pub use steps::any_policies;
