@@ -18,6 +18,8 @@ use crate::topology::{Namespace, Process};
 const PORT: u16 = 9515;
 /// How long a browser may take to start, beside other work.
 const START: Duration = Duration::from_secs(90);
+/// Columns of pixels below which it is one.
+const TELEPHONE: u32 = 600;
 /// The key under which WebDriver names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
@@ -28,6 +30,7 @@ pub mod key {
     pub const ESCAPE: &str = "\u{E00C}";
     pub const SPACE: &str = " ";
     pub const DOWN: &str = "\u{E015}";
+    pub const END: &str = "\u{E010}";
 }
 
 /// A browser with one page; both end with it.
@@ -81,9 +84,11 @@ impl Browser {
         self.call("POST", "/url", &json!({ "url": url })).map(|_| ())
     }
 
-    /// Size of what is seen, in CSS pixels, and whether the user likes it dark.
+    /// Size of what is seen, in CSS pixels, and whether the user likes it dark. One that is narrow is a telephone, which lays a page out for
+    /// a desk unless the page says otherwise (`<meta name="viewport">`).
     pub fn view(&self, width: u32, height: u32, dark: bool) -> Result<()> {
-        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        let size =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < TELEPHONE});
         self.devtools("Emulation.setDeviceMetricsOverride", size)?;
         let scheme = if dark { "dark" } else { "light" };
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});

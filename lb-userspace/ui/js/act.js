@@ -3,11 +3,14 @@
 import { ApiError, post } from "./api.js";
 import { ask, field, refusal } from "./dialog.js";
 import { h } from "./dom.js";
-import { count, duration, names, parseDuration, percent, phasesOf, plural, rate } from "./format.js";
-import { state } from "./state.js";
+import { count, duration, moment, names, parseDuration, percent, phasesOf, plural, rate } from "./format.js";
+import { now, state } from "./state.js";
 import { needToken } from "./token.js";
 
 const whom = (hosts) => (hosts.length === 1 ? hosts[0] : plural(hosts.length, "host"));
+/** Hosts that a question names. */
+const NAMED = 8;
+const DEADLINE = "Such as 10m or 1h 30m";
 const or = (text) => (text.trim() === "" ? null : text.trim());
 
 function reasonField() {
@@ -15,12 +18,62 @@ function reasonField() {
   return { input, element: field("Reason", input, "For the journal and for whoever looks") };
 }
 
-/** Drains hosts: with the plan of it, and what bounds it. */
-export async function drain(hosts) {
+/** Who is meant, where the title has only their number; `hidden` of them are not in the table as it is filtered. */
+function named(hosts, hidden) {
+  return [
+    hosts.length > 1 && h("p", { class: "named", text: names(hosts, NAMED) }),
+    hidden > 0 && h("p", { class: "warn", text: `${count(hidden)} of ${plural(hosts.length, "host")} not shown by the filter.` }),
+  ];
+}
+
+/** Where it is told what something would do. */
+function planBox() {
+  return h("div", { class: "plan", "aria-live": "polite", "aria-busy": "true" });
+}
+
+/**
+ * Asks the daemon what it would do, and has it done only after that: `show(answer)` gives what is told of it, and `canBe(answer)` whether there is
+ * something to do. Whoever gets no answer may ask once more.
+ */
+async function foresee(plan, go, [path, body], show, canBe = () => true) {
+  const isHeld = plan.contains(document.activeElement);
+  go.disabled = true;
+  plan.setAttribute("aria-busy", "true");
+  plan.replaceChildren(h("p", { class: "muted", text: "Asking what it would do…" }));
+  try {
+    const would = await post(path, body);
+    plan.replaceChildren(...[show(would)].flat().filter(Boolean));
+    go.disabled = !canBe(would);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    plan.replaceChildren(refusal(error), h("button", { type: "button", text: "Ask again", onclick: () => foresee(plan, go, [path, body], show, canBe) }));
+  }
+  plan.removeAttribute("aria-busy");
+  // The button that was pressed has gone.
+  if (isHeld) (plan.querySelector("button") ?? go).focus();
+}
+
+/** A deadline's field; under it, what is taken for it. */
+function deadlineField() {
+  const input = h("input", { type: "text", inputmode: "text", placeholder: "none", autocomplete: "off", class: "short" });
+  const element = field("Deadline", input, DEADLINE);
+  const hint = element.querySelector("small");
+  hint.setAttribute("aria-live", "polite");
+  input.addEventListener("input", () => {
+    const seconds = parseDuration(input.value);
+    hint.classList.toggle("bad", seconds === null && input.value.trim() !== "");
+    hint.textContent = input.value.trim() === "" ? DEADLINE
+      : seconds === null ? "No time: write 90s, 10m or 1h 30m" : `After ${duration(seconds)}, at ${moment(now() + seconds)}`;
+  });
+  return { input, element };
+}
+
+/** Drains hosts: with the plan of it, and what bounds it. `hidden`: how many of them are not seen where they were chosen. */
+export async function drain(hosts, { hidden = 0 } = {}) {
   if (!(await needToken())) return;
-  const plan = h("div", { class: "plan", "aria-live": "polite", "aria-busy": "true" }, h("p", { class: "muted", text: "Asking what it would do…" }));
+  const plan = planBox();
   const reason = reasonField();
-  const deadline = h("input", { type: "text", inputmode: "text", placeholder: "none", autocomplete: "off", class: "short" });
+  const { input: deadline, element: deadlineElement } = deadlineField();
   const atDeadline = h("select", { disabled: true },
     h("option", { value: "keep", text: "go on" }), h("option", { value: "move", text: "move to another host" }), h("option", { value: "reset", text: "are reset" }));
   const force = h("input", { type: "text", autocomplete: "off", class: "short" });
@@ -32,10 +85,11 @@ export async function drain(hosts) {
     verb: `Drain ${whom(hosts)}`,
     first: reason.input,
     body: [
+      ...named(hosts, hidden),
       h("p", { class: "lead", text: `${hosts.length === 1 ? "It gets" : "They get"} no new flows from then on. Flows that live go on until they end.` }),
       plan, reason.element,
       h("div", { class: "row" },
-        field("Deadline", deadline, "Such as 10m or 1h 30m"),
+        deadlineElement,
         field("Flows that are left then", atDeadline)),
       forceField,
     ],
@@ -63,15 +117,10 @@ export async function drain(hosts) {
     go.classList.add("danger");
   };
   dialog.addEventListener("refused", (event) => { if (event.detail.code === "rule") broken(); });
-  try {
-    const would = await post("/v1/plan/drain", { hosts });
-    plan.replaceChildren(...planOf(would, hosts));
+  await foresee(plan, go, ["/v1/plan/drain", { hosts }], (would) => {
     if (would.rules.length > 0) broken();
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    plan.replaceChildren(refusal(error));
-  }
-  plan.removeAttribute("aria-busy");
+    return planOf(would, hosts);
+  });
 }
 
 function planOf(plan, hosts) {
@@ -107,7 +156,7 @@ function planOf(plan, hosts) {
   ].flat().filter(Boolean);
 }
 
-/** Takes hosts back: at once or by and by. */
+/** Takes hosts back, at once or by and by; `of`: the service or the clients for which alone they are out, and `hidden` as of `drain`. */
 export async function undrain(hosts, of = {}) {
   if (!(await needToken())) return;
   const reason = reasonField();
@@ -118,8 +167,9 @@ export async function undrain(hosts, of = {}) {
     verb: `Take back ${whom(hosts)}`,
     first: reason.input,
     body: [
+      ...named(hosts, of.hidden ?? 0),
       h("p", { class: "lead", text: `${hosts.length === 1 ? "It gets" : "They get"} new flows again${of.service ? `, for ${of.service}` : ""}${of.clients ? `, of ${of.clients}` : ""}. The ring becomes the very one from before.` }),
-      backPlan(hosts),
+      backPlan(hosts, of),
       reason.element,
       isWhole && field("Full share", ramp),
     ],
@@ -132,33 +182,50 @@ export async function undrain(hosts, of = {}) {
   });
 }
 
-/** What comes back: by the shares that the rings have when every host is in use. */
-function backPlan(hosts) {
+/** What comes back: by the shares that the rings have when every host is in use; of a drain for one service, by that service's ring alone. */
+function backPlan(hosts, of) {
   const back = new Set(hosts);
+  const isMeant = (drain) => back.has(drain.host) && (of.service || of.clients ? drain.service === (of.service ?? null) && drain.clients === (of.clients ?? null) : true);
+  const own = [...state.drains.values()].filter((drain) => drain.state !== "undrained" && isMeant(drain));
+  const parts = own.filter((drain) => drain.service || drain.clients);
+  const left = own.filter((drain) => drain.state === "draining").reduce((sum, drain) => sum + drain.live_flows.total, 0);
+  const down = hosts.filter((host) => state.hosts.get(host)?.oper === "down");
+  // Those for some clients are looked up beside the rings.
+  const slots = of.clients
+    ? [h("li", {}, h("strong", { text: `New flows of ${of.clients} come back` }), h("span", { text: "the slots of all others stay as they are" }))]
+    : slotsOf(back, of.service);
+  return h("div", { class: "plan" },
+    h("ul", { class: "facts" }, slots,
+      h("li", {}, h("strong", { text: left > 0 ? `${plural(left, "live flow")} stay` : "No flow is in the way" }), h("span", { text: "where they are" }))),
+    !of.service && !of.clients && parts.length > 0 && h("p", { class: "warn", text: `This ends as well ${parts.length === 1 ? "the drain" : "the drains"} of ${names(parts.map(partOf), 4)}` }),
+    down.length > 0 && h("p", { class: "warn", text: `${names(down)} ${down.length === 1 ? "is" : "are"} down: new flows come only when ${down.length === 1 ? "it is" : "they are"} up` }));
+}
+
+const partOf = (drain) => [drain.host, drain.service && `for ${drain.service}`, drain.clients && `for clients ${drain.clients}`].filter(Boolean).join(" ");
+
+/** The slots that come back, in the rings of all services or in that of one; and who gives them back. */
+function slotsOf(back, service) {
   let slots = 0;
   let all = 0;
   const givers = new Set();
   for (const ring of state.rings.values()) {
     const own = ring.members.filter(([host]) => back.has(host));
-    if (own.length === 0) continue;
+    if (own.length === 0 || (service && !ring.services.includes(service))) continue;
     all += ring.size;
     for (const [, has, base] of own) slots += Math.max(0, base - has);
     for (const [host, has, base] of ring.members) if (!back.has(host) && has > base) givers.add(host);
   }
-  const left = [...state.drains.values()].filter((drain) => back.has(drain.host) && drain.state === "draining").reduce((sum, drain) => sum + drain.live_flows.total, 0);
-  const oper = hosts.filter((host) => state.hosts.get(host)?.oper === "down");
-  return h("div", { class: "plan" }, h("ul", { class: "facts" },
-    h("li", {}, h("strong", { text: `${plural(slots, "slot")} come back` }), h("span", { text: all ? `${percent(slots / all)} of new flows, when every other host is in use` : "" })),
-    h("li", {}, h("strong", { text: left > 0 ? `${plural(left, "live flow")} stay` : "No flow is in the way" }), h("span", { text: "where they are" })),
-    h("li", {}, h("strong", { text: givers.size > 0 ? plural(givers.size, "host") : "No host" }), h("span", { text: givers.size > 0 ? `give back what they took over: ${names([...givers], 4)}` : "gives anything back" }))),
-    oper.length > 0 && h("p", { class: "warn", text: `${names(oper)} ${oper.length === 1 ? "is" : "are"} down: new flows come only when ${oper.length === 1 ? "it is" : "they are"} up` }));
+  return [
+    h("li", {}, h("strong", { text: `${plural(slots, "slot")} come back` }), h("span", { text: all ? `${percent(slots / all)} of new flows${service ? ` of ${service}` : ""}, when every other host is in use` : "" })),
+    h("li", {}, h("strong", { text: givers.size > 0 ? plural(givers.size, "host") : "No host" }), h("span", { text: givers.size > 0 ? `give back what they took over: ${names([...givers], 4)}` : "gives anything back" })),
+  ];
 }
 
 /** A config of before in force again. */
 export async function rollback(revision) {
   if (!(await needToken())) return;
   const reason = reasonField();
-  const plan = h("div", { class: "plan", "aria-live": "polite", "aria-busy": "true" }, h("p", { class: "muted", text: "Asking what it would do…" }));
+  const plan = planBox();
   const { go } = ask({
     title: `Go back to revision ${revision}`,
     verb: `Go back to ${revision}`,
@@ -169,16 +236,7 @@ export async function rollback(revision) {
       return done.revision === null ? "It is in force already" : `The config of revision ${revision} is in force again, as revision ${done.revision}`;
     },
   });
-  go.disabled = true;
-  try {
-    const { plan: would } = await post("/v1/rollback", { revision, dry_run: true });
-    plan.replaceChildren(...configPlan(would));
-    go.disabled = would.changes.length === 0;
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    plan.replaceChildren(refusal(error));
-  }
-  plan.removeAttribute("aria-busy");
+  await foresee(plan, go, ["/v1/rollback", { revision, dry_run: true }], ({ plan: would }) => configPlan(would), ({ plan: would }) => would.changes.length > 0);
 }
 
 function configPlan(plan) {

@@ -53,13 +53,15 @@ export function moment(at) {
 
 export const iso = (at) => new Date(at * 1000).toISOString();
 
-/** `10m` or `1h 30m` as seconds; null: it is no duration. */
+/**
+ * `10m`, `1h 30m` or `3m07s` as seconds; null: it is no duration. A number alone is none, as on the command line: who means minutes must not get
+ * seconds.
+ */
 export function parseDuration(text) {
   const units = { s: 1, m: 60, min: 60, h: 3600, d: 86400 };
   const trimmed = text.trim();
-  if (/^\d+$/.test(trimmed)) return Number(trimmed);
   let seconds = 0;
-  const rest = trimmed.replace(/(\d+)\s*(min|[smhd])\b\s*/g, (_, n, unit) => {
+  const rest = trimmed.replace(/(\d+)\s*(min|[smhd])(?![a-z])\s*/g, (_, n, unit) => {
     seconds += Number(n) * units[unit];
     return "";
   });

@@ -83,14 +83,19 @@ function draw() {
   if (state.head) view?.update();
 }
 
+/** Seconds without a look, of which there is one each second, after which the figures are called old. */
+const SILENCE = 10;
 const LINKS = { connecting: "connecting", live: "live", lost: "not connected", locked: "locked" };
 
 function frame() {
   const { head } = state;
   const link = $("link");
-  if (link.dataset.state !== state.link) link.dataset.state = state.link;
-  write(link, LINKS[state.link]);
-  document.body.dataset.link = state.link;
+  // The stream may stand while the engine, which has the figures, does not answer.
+  const silence = (performance.now() - state.heardAt) / 1000;
+  const known = state.link === "live" && silence > SILENCE ? "stale" : state.link;
+  if (link.dataset.state !== known) link.dataset.state = known;
+  write(link, known === "stale" ? `no news for ${duration(Math.floor(silence))}` : LINKS[known]);
+  document.body.dataset.link = known;
   redraw($("token"), [hasToken(), whoami()], () => (hasToken() ? `Lock (web:${whoami() ?? "…"})` : "Unlock changes"));
   document.title = `${view?.title ?? "Sluice"} · Sluice${head ? ` ${head.instance}` : ""}`;
   if (!head) return;

@@ -11,7 +11,7 @@ const REORDER = 5000;
 /**
  * `columns`: {name, of, sort?, numeric?, wide?, text? | draw?, mark?}. `text(row, key)` is a cell's text, or `draw(row, key)` its content, drawn
  * anew when `mark(row, key)` changes. `rows()` gives a Map. `words(row, key)` is what the filter looks in. `filters`: {name, fits(row)}.
- * `choose`: rows have a box to be chosen by.
+ * `choose()`: rows have a box to be chosen by, and it is called when others are chosen.
  */
 export function table({ name, one, columns, rows, words, filters = [], sort, choose = null, empty, label = null }) {
   const chosen = new Set();
@@ -57,7 +57,7 @@ export function table({ name, one, columns, rows, words, filters = [], sort, cho
       else chosen.delete(key);
       row.box.checked = all.checked;
     }
-    choose([...chosen]);
+    choose();
   });
   body.addEventListener("keydown", step);
 
@@ -96,10 +96,13 @@ export function table({ name, one, columns, rows, words, filters = [], sort, cho
     }
   }
 
-  function reorder() {
+  function fits(row, key) {
     const filter = filters.find((f) => f.name === wanted.filter);
+    return (!filter?.fits || filter.fits(row, key)) && (!wanted.text || words(row, key).toLowerCase().includes(wanted.text));
+  }
+
+  function reorder() {
     const column = columns.find((c) => c.name === wanted.column);
-    const fits = (row, key) => (!filter?.fits || filter.fits(row, key)) && (!wanted.text || words(row, key).toLowerCase().includes(wanted.text));
     const kept = [];
     for (const [key, row] of rows()) if (fits(row, key)) kept.push([column.sort(row, key), key]);
     const sign = wanted.down ? -1 : 1;
@@ -124,7 +127,7 @@ export function table({ name, one, columns, rows, words, filters = [], sort, cho
     place(keys, known);
     let gone = false;
     for (const key of chosen) if (!known.has(key)) gone = chosen.delete(key) || gone;
-    if (gone) choose([...chosen]);
+    if (gone) choose();
     if (all) all.checked = keys.length > 0 && keys.every((key) => chosen.has(key));
     write(summary, order.length === known.size ? plural(known.size, one) : `${count(order.length)} of ${plural(known.size, one)}`);
     write(none, order.length === 0 ? (known.size === 0 ? empty : "None fits the filter.") : "");
@@ -182,7 +185,7 @@ export function table({ name, one, columns, rows, words, filters = [], sort, cho
       onchange: () => {
         if (box.checked) chosen.add(key);
         else chosen.delete(key);
-        choose([...chosen]);
+        choose();
       },
     });
     if (box) box.checked = chosen.has(key);
@@ -200,6 +203,10 @@ export function table({ name, one, columns, rows, words, filters = [], sort, cho
     root,
     update,
     search,
+    /** The keys that are chosen now. */
+    chosen: () => [...chosen].filter((key) => rows().has(key)),
+    /** Of these keys, how many the filter does not show. */
+    hidden: (keys) => keys.filter((key) => !fits(rows().get(key), key)).length,
     /** Shows those that fit one filter alone. */
     show(filter) {
       if (select) select.value = filter;
@@ -209,7 +216,7 @@ export function table({ name, one, columns, rows, words, filters = [], sort, cho
       chosen.clear();
       for (const row of shown.values()) row.box.checked = false;
       if (all) all.checked = false;
-      choose([]);
+      choose();
     },
   };
 }

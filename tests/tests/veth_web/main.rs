@@ -1,7 +1,9 @@
 //! The page for browsers, in a real one: a live balancer with traffic is looked at and worked with by keys alone, and nobody else gets in.
 
+mod asking;
 mod fleet;
 mod reading;
+mod trouble;
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -25,6 +27,17 @@ fn token(daemon: &SluiceDaemon) -> String {
     let file = format!("/var/lib/sluice/{}.token", daemon.instance());
     let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
     text.lines().last().unwrap().split_once(' ').unwrap().1.to_owned()
+}
+
+/// The page, by somebody who has shown a token.
+fn opened(topology: &Topology, token: &str) -> Browser {
+    let browser = Browser::start(&topology.balancer().ns).unwrap();
+    browser.open(PAGE).unwrap();
+    let set = format!("sessionStorage.setItem('sluice-token', '{token}'); location.reload()");
+    browser.script(&set, &[]).unwrap();
+    browser.wait("document.querySelector('#token').innerText.startsWith('Lock')").unwrap();
+    browser.wait("document.querySelector('#link').innerText === 'live'").unwrap();
+    browser
 }
 
 /// Keeps what is seen for docs/pictures/, where they are to be written anew.

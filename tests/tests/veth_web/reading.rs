@@ -6,7 +6,7 @@ use sluice_tests::browser::{Browser, key};
 use sluice_tests::site::{Plan, Site};
 use sluice_tests::topology::Topology;
 
-use super::{PAGE, UI, cell, picture, token};
+use super::{UI, cell, opened, picture, token};
 
 /// What is wrong for who does not see it all, or not well: names, labels, contrast (WCAG 2.2, 1.4.3), and what is too wide.
 const FAULTS: &str = r#"
@@ -36,8 +36,11 @@ for (const id of new Set(ids)) if (ids.filter(of => of === id).length > 1) fault
 for (const name of ['main', 'nav', 'header', 'footer', 'h1']) if (!document.querySelector(name)) faults.push(`no ${name}`);
 if (document.querySelectorAll('h1').length !== 1) faults.push('not one h1');
 for (const of of document.querySelectorAll('[aria-labelledby], [aria-describedby]')) for (const name of ['aria-labelledby', 'aria-describedby']) if (of.hasAttribute(name) && !document.getElementById(of.getAttribute(name))) faults.push(`${name} leads nowhere`);
-if (document.documentElement.scrollWidth > innerWidth) {
-  const wide = [...document.querySelectorAll('body *')].filter(of => seen(of) && of.getBoundingClientRect().right > innerWidth + 1 && !of.closest('.unseen, thead'));
+// A telephone shrinks what is too wide for it: its own width counts.
+const width = arguments[0];
+if (document.documentElement.clientWidth !== width) faults.push(`laid out for ${document.documentElement.clientWidth}`);
+if (document.documentElement.scrollWidth > width) {
+  const wide = [...document.querySelectorAll('body *')].filter(of => seen(of) && of.getBoundingClientRect().right > width + 1 && !of.closest('.unseen, thead'));
   faults.push(`${document.documentElement.scrollWidth} wide: ${wide.slice(0, 3).map(of => of.className || of.tagName)}`);
 }
 return faults;
@@ -52,6 +55,30 @@ for (const of of document.querySelectorAll('a, button, input, select, summary'))
 
 /// What has the focus must show it.
 const FOCUS: &str = "const style = getComputedStyle(document.activeElement); return style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2;";
+
+/// Of what is seen now, which is so many pixels wide.
+fn seen_faults(browser: &Browser, width: u32) -> Vec<String> {
+    let found = browser.script(FAULTS, &[width.into()]).unwrap();
+    found.as_array().unwrap().iter().map(ToString::to_string).collect()
+}
+
+/// What is wrong with the view as it stands: on a telephone and on a screen, by day and in the dark, and for who is told roles and names.
+pub fn faults(browser: &Browser, view: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (width, dark) in [(360, false), (360, true), (1280, false), (1280, true)] {
+        browser.view(width, 800, dark).unwrap();
+        let found = seen_faults(browser, width);
+        faults.extend(found.iter().map(|fault| format!("{view} {width} dark={dark}: {fault}")));
+    }
+    // Whatever can be used has a role and a name.
+    browser.script(MARK, &[]).unwrap();
+    for (role, name) in browser.all("[data-seen]").unwrap() {
+        if name.trim().is_empty() || matches!(role.as_str(), "generic" | "none" | "") {
+            faults.push(format!("{view}: {role} {name:?}"));
+        }
+    }
+    faults
+}
 
 #[test]
 fn each_view_fits_a_telephone_and_is_read_by_whoever_reads_otherwise() {
@@ -68,13 +95,8 @@ fn each_view_fits_a_telephone_and_is_read_by_whoever_reads_otherwise() {
         .unwrap();
     site.daemon.cli_ok(&["drain", "h3", "--service", "web-v4"]).unwrap();
     site.daemon.cli_ok(&["wait", "h2", "--for", "drained", "--timeout", "60s"]).unwrap();
-    let browser = Browser::start(&site.topology.balancer().ns).unwrap();
-    let set = format!("sessionStorage.setItem('sluice-token', '{}')", token(&site.daemon));
-    browser.open(PAGE).unwrap();
-    browser.script(&set, &[]).unwrap();
-    browser.script("location.reload()", &[]).unwrap();
-    browser.wait("document.querySelector('#link').innerText === 'live'").unwrap();
-    let mut faults = Vec::new();
+    let browser = opened(&site.topology, &token(&site.daemon));
+    let mut found = Vec::new();
     for view in [
         "hosts",
         "hosts/h2",
@@ -94,22 +116,10 @@ fn each_view_fits_a_telephone_and_is_read_by_whoever_reads_otherwise() {
         // What it asks for is there, and nothing moves any more.
         std::thread::sleep(Duration::from_millis(700));
         browser.wait("document.getAnimations().length === 0").unwrap();
-        for (width, dark) in [(360, false), (360, true), (1280, false), (1280, true)] {
-            browser.view(width, 800, dark).unwrap();
-            let found = browser.script(FAULTS, &[]).unwrap();
-            faults.extend(
-                found.as_array().unwrap().iter().map(|fault| format!("{view} {width} dark={dark}: {fault}")),
-            );
-            if view == "hosts" && width == 360 && !dark {
-                picture(&browser, "page-telephone");
-            }
-        }
-        // Whatever can be used has a role and a name.
-        browser.script(MARK, &[]).unwrap();
-        for (role, name) in browser.all("[data-seen]").unwrap() {
-            if name.trim().is_empty() || matches!(role.as_str(), "generic" | "none" | "") {
-                faults.push(format!("{view}: {role} {name:?}"));
-            }
+        found.extend(faults(&browser, view));
+        if view == "hosts" {
+            browser.view(360, 800, false).unwrap();
+            picture(&browser, "page-telephone");
         }
     }
     // The question, too; and what has the focus shows it.
@@ -120,18 +130,17 @@ fn each_view_fits_a_telephone_and_is_read_by_whoever_reads_otherwise() {
         browser.script("document.querySelector('[aria-label=\"Drain h1\"]').focus()", &[]).unwrap();
         browser.press(&[key::ENTER]).unwrap();
         browser.wait("document.querySelector('dialog .facts')").unwrap();
-        let found = browser.script(FAULTS, &[]).unwrap();
-        faults.extend(found.as_array().unwrap().iter().map(|fault| format!("question {width}: {fault}")));
+        found.extend(seen_faults(&browser, width).iter().map(|fault| format!("question {width}: {fault}")));
         for _ in 0..3 {
             browser.press(&[key::TAB]).unwrap();
             if browser.script(FOCUS, &[]).unwrap() != true {
-                faults.push(format!("the focus is not seen on {:?}", browser.focused().unwrap()));
+                found.push(format!("the focus is not seen on {:?}", browser.focused().unwrap()));
             }
         }
         browser.press(&[key::ESCAPE]).unwrap();
         browser.wait("!document.querySelector('dialog')").unwrap();
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(found.is_empty(), "{}", found.join("\n"));
     let landmarks: Vec<String> =
         browser.all("header, nav.tabs, main, footer").unwrap().into_iter().map(|(role, _)| role).collect();
     assert_eq!(landmarks, ["banner", "navigation", "main", "contentinfo"]);

@@ -10,7 +10,7 @@ fn a_terminal_of_80_by_24() {
     let text = screen(&top_of((80, 24), status));
     let expected = "\
 sluice 0.1.0, instance default, up 2h05m, revision 12               as of 0s ago
-2 hosts: 1 active, 1 draining; 74 live, 25.0 new/s, 2.40k pkt/s, 196k B/s; tabl~
+2 hosts: 1 active, 1 draining; 74 live, 25.0 new/s; table <0.1% full
 [1 hosts] 2 drains  3 health  4 runs  5 events   1/2, by config
  HOST          ADMIN     OPER         SHARE     LIVE  NEW/S  PKT/S    B/S
  web-1         active    up            100%       37   12.5  1.20k  98.0k

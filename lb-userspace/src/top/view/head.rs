@@ -65,17 +65,46 @@ fn sums(top: &Top, width: usize) -> Line<'static> {
     );
     let table = &top.look.status.flow_table;
     let filled = if table.pins == 0 { 0.0 } else { table.live as f64 / table.pins as f64 };
-    let line = format!(
-        "{}: {}; {} live, {} new/s, {} pkt/s, {} B/s; table {} full",
-        plural(hosts.len() as u64, "host"),
-        if counts.is_empty() { "none".to_owned() } else { counts.join(", ") },
-        count(table.live),
-        rate(new),
-        rate(packets),
-        rate(bytes),
-        percent(filled)
-    );
-    Line::raw(cut(&line, width))
+    let counts = if counts.is_empty() { "none".to_owned() } else { counts.join(", ") };
+    let hosts = format!("{}: {counts}", plural(hosts.len() as u64, "host"));
+    let figures = [
+        format!("{} live", count(table.live)),
+        format!("{} new/s", rate(new)),
+        format!("{} pkt/s", rate(packets)),
+        format!("{} B/s", rate(bytes)),
+    ];
+    Line::raw(fit(&hosts, &figures, &format!("table {} full", percent(filled)), width))
+}
+
+/// Whole figures, as many as there is room for; the last part is there in any case.
+fn fit(first: &str, figures: &[String], last: &str, width: usize) -> String {
+    let some = (1..=figures.len()).rev().map(|n| format!("{first}; {}; {last}", figures[..n].join(", ")));
+    some.into_iter().find(|line| line.chars().count() <= width).unwrap_or_else(|| {
+        let room = width.saturating_sub(last.chars().count() + 2);
+        cut(&format!("{}; {last}", cut(first, room)), width)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_full_the_table_is_stands_there_however_narrow_it_is() {
+        let figures = ["74 live", "25.0 new/s"].map(str::to_owned);
+        for (width, expected) in [
+            (80, "2 hosts: 2 active; 74 live, 25.0 new/s; table 9% full"),
+            (53, "2 hosts: 2 active; 74 live, 25.0 new/s; table 9% full"),
+            (52, "2 hosts: 2 active; 74 live; table 9% full"),
+            (41, "2 hosts: 2 active; 74 live; table 9% full"),
+            (40, "2 hosts: 2 active; table 9% full"),
+            (30, "2 hosts: 2 act~; table 9% full"),
+            (5, "~; t~"),
+        ] {
+            let line = fit("2 hosts: 2 active", &figures, "table 9% full", width);
+            assert_eq!(line, expected, "{width}");
+        }
+    }
 }
 
 fn alarms(top: &Top, width: usize, paint: Paint) -> Vec<Line<'static>> {

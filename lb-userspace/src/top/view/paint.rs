@@ -23,8 +23,9 @@ impl Paint {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
+    /// Paler than the rest, whatever colour that has: bright black is the very background of some palettes.
     pub fn dim(self) -> Style {
-        self.pick(Style::new().fg(Color::DarkGray), Style::new())
+        Style::new().add_modifier(Modifier::DIM)
     }
 
     pub fn good(self) -> Style {

@@ -104,6 +104,8 @@ export function history() {
   async function prepend() {
     const page = await get(`/v1/history?limit=${PAGE}`).catch(() => ({ revisions: [] }));
     const fresh = page.revisions.filter((of) => of.revision > revisions[0].revision);
+    // There may be more between them and those that are here.
+    if (fresh.length === PAGE) return load();
     const inForce = state.head?.config_in_force?.revision;
     revisions = [...fresh, ...revisions];
     list.drawnFrom = JSON.stringify([revisions.map((of) => [of.revision, of.outcome]), inForce]);

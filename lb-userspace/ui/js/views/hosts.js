@@ -1,7 +1,7 @@
 // All hosts: who has how much, who is out, and what can be done with them.
 
 import { drain, undrain } from "../act.js";
-import { h } from "../dom.js";
+import { h, redraw } from "../dom.js";
 import { count, isOut, rate, stateOf } from "../format.js";
 import { hostAct, hostLink, hostState, liveText, shareBar } from "../parts.js";
 import { state } from "../state.js";
@@ -11,6 +11,23 @@ const RANK = { down: 0, "down in part": 1, draining: 2, drained: 3, "coming back
 
 export function hosts() {
   const acts = h("div", { class: "bulk", hidden: true });
+  // Asked for again when it is clicked: meanwhile others may have drained some of them.
+  const picked = (isWanted) => grid.chosen().filter((name) => isWanted(state.hosts.get(name)));
+  const canDrain = (row) => row.admin === "active";
+  const act = (what, isWanted) => () => {
+    const names = picked(isWanted);
+    if (names.length > 0) what(names, { hidden: grid.hidden(names) });
+  };
+  const offer = () => {
+    const [chosen, inUse, out] = [grid.chosen(), picked(canDrain), picked(isOut)].map((list) => list.length);
+    acts.hidden = chosen === 0;
+    redraw(acts, [chosen, inUse, out], () => [
+      h("span", { text: `${count(chosen)} chosen` }),
+      inUse > 0 && h("button", { type: "button", text: `Drain ${count(inUse)}`, onclick: act(drain, canDrain) }),
+      out > 0 && h("button", { type: "button", text: `Take back ${count(out)}`, onclick: act(undrain, isOut) }),
+      h("button", { type: "button", class: "quiet", text: "Choose none", onclick: () => grid.unchoose() }),
+    ]);
+  };
   let most = 1;
   const grid = table({
     name: "Hosts",
@@ -25,18 +42,7 @@ export function hosts() {
       { name: "with trouble", fits: (row) => row.oper !== "up" || row.down_for.length > 0 },
       { name: "in use", fits: (row) => row.admin === "active" && row.oper !== "down" },
     ],
-    choose: (chosen) => {
-      acts.hidden = chosen.length === 0;
-      const out = chosen.filter((name) => isOut(state.hosts.get(name)));
-      const inUse = chosen.filter((name) => !isOut(state.hosts.get(name)));
-      acts.replaceChildren(
-        h("span", { text: `${count(chosen.length)} chosen` }),
-        ...[
-          inUse.length > 0 && h("button", { type: "button", text: `Drain ${count(inUse.length)}`, onclick: () => drain(inUse) }),
-          out.length > 0 && h("button", { type: "button", text: `Take back ${count(out.length)}`, onclick: () => undrain(out) }),
-          h("button", { type: "button", class: "quiet", text: "Choose none", onclick: () => grid.unchoose() }),
-        ].filter(Boolean));
-    },
+    choose: offer,
     columns: [
       { name: "Host", head: true, sort: (_, name) => name.toLowerCase().replace(/\d+/g, (n) => n.padStart(8, "0")), mark: (_, name) => name, draw: (_, name) => hostLink(name) },
       { name: "State", sort: (row) => RANK[stateOf(row)], mark: (row) => [stateOf(row), row.oper, row.down_for.length, row.ramp?.share], draw: hostState },
@@ -54,6 +60,7 @@ export function hosts() {
     update() {
       most = Math.max(0.0001, ...[...state.hosts.values()].map((row) => row.share));
       grid.update();
+      offer();
     },
   };
 }

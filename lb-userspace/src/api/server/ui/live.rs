@@ -28,8 +28,10 @@ const OFTEN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(5);
 /// What happens within this time of something else is seen by the same look.
 const TOGETHER: Duration = Duration::from_millis(200);
-/// Looks take at most a twentieth of the engine's time.
+/// Looks take at most a twentieth of the engine's time,
 const TIMES: u32 = 20;
+/// unless each takes so long that there would be none for longer than this: the page calls figures old after ten seconds.
+const RARE: Duration = Duration::from_secs(5);
 /// Time without a word after which a comment tells that somebody is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -59,17 +61,24 @@ impl Live {
     pub async fn follow(self) {
         let mut events = self.engine.events().read(None);
         let (mut trails, mut flows, mut rings) = (Trails::default(), Trail::default(), None);
+        let mut is_blind = false;
         loop {
             let began = Instant::now();
             match self.look(&mut trails, &mut flows, &mut rings).await {
+                // Told also when nothing has changed: it is by a look alone that the page knows its figures to be those of now.
                 Ok(look) => {
+                    is_blind = false;
                     self.looks.send_replace(Some(Arc::new(look)));
                 }
-                Err(Unseen::Failed(error)) => log::debug!("the page sees nothing new: {error}"),
+                Err(Unseen::Failed(error)) if is_blind => log::debug!("the page sees nothing new: {error}"),
+                Err(Unseen::Failed(error)) => {
+                    is_blind = true;
+                    log::warn!("the page sees nothing new, and says so: {error}");
+                }
                 Err(Unseen::Ending) => return,
             }
             // At least so long, whatever happens.
-            sleep((began.elapsed() * TIMES).max(TOGETHER)).await;
+            sleep((began.elapsed() * TIMES).clamp(TOGETHER, RARE)).await;
             let is_watched = self.looks.receiver_count() > 0;
             tokio::select! {
                 () = sleep(if is_watched { OFTEN } else { SELDOM }) => {}

@@ -6,9 +6,9 @@
 //! ```
 
 use std::fmt::Write as _;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -100,13 +100,13 @@ impl Tokens {
     }
 }
 
-/// Whether there was none.
+/// Whether there was none. It is written under another name first: one that is there is whole, also after a crash or on a disk that was full.
 fn make(file: &Path) -> anyhow::Result<bool> {
-    let mut made = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
-        Ok(made) => made,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
-        Err(error) => return Err(error.into()),
-    };
+    if file.try_exists()? {
+        return Ok(false);
+    }
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut made = tempfile::Builder::new().prefix(".token").tempfile_in(folder)?;
     let mut random = [0; BYTES];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
     let token = random.iter().fold(String::new(), |mut text, byte| {
@@ -119,8 +119,13 @@ fn make(file: &Path) -> anyhow::Result<bool> {
         "# Tokens of Sluice's page, one a line: NAME TOKEN. The name stands in the journal, as web:NAME.\n\
          # Another one: echo \"alice $(openssl rand -hex 32)\"\n{FIRST} {token}"
     )?;
-    made.sync_all()?;
-    Ok(true)
+    made.as_file().sync_all()?;
+    match made.persist_noclobber(file) {
+        Ok(_) => Ok(true),
+        // Somebody else was faster.
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error.error.into()),
+    }
 }
 
 fn read(path: &Path) -> anyhow::Result<(Stamp, Vec<Token>)> {
@@ -206,6 +211,26 @@ mod tests {
         Tokens::open(other.clone()).unwrap();
         assert_ne!(secret(&other), first);
         assert!(Tokens::open(folder.path().join("no/such/folder")).is_err());
+    }
+
+    #[test]
+    fn whoever_sees_the_file_sees_all_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for n in 0..300 {
+            let path = folder.path().join(n.to_string());
+            let made = path.clone();
+            let maker = std::thread::spawn(move || Tokens::open(made).unwrap());
+            let text = loop {
+                if let Ok(text) = fs::read_to_string(&path) {
+                    break text;
+                }
+                std::hint::spin_loop();
+            };
+            assert!(text.ends_with('\n') && text.contains(FIRST), "{n}: {text:?}");
+            maker.join().unwrap();
+        }
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 300, "nothing else is left beside them");
     }
 
     #[test]
