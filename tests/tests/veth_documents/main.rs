@@ -14,6 +14,11 @@ use lines::{documents, of_sluice, typed, words};
 use sluice_tests::servers::{SluiceDaemon, sluice_binary};
 use sluice_tests::topology::Topology;
 
+/// Another `curl` is that of a client, which asks a VIP.
+fn asks_the_api(words: &[String]) -> bool {
+    words.first().is_some_and(|word| word == "curl") && words.iter().any(|word| word == "--unix-socket")
+}
+
 struct Terminal {
     daemon: SluiceDaemon,
     topology: Topology,
@@ -240,7 +245,7 @@ fn what_the_documents_say_can_be_typed() {
         for line in typed(&text) {
             let Some(mut words) = of_sluice(&line) else {
                 let words = words(&line);
-                if words.first().is_some_and(|word| word == "curl") {
+                if asks_the_api(&words) {
                     let url = words.last().unwrap();
                     terminal.prepare_api(url, count);
                     let goes_on = words.contains(&"-N".to_owned());

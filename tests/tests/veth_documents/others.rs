@@ -6,6 +6,7 @@ use std::process::Command;
 
 use sluice_tests::topology::{Node, Topology};
 
+use crate::asks_the_api;
 use crate::lines::{documents, of_sluice, typed, words};
 
 /// Programs whose lines stand in the text, too, between backquotes.
@@ -45,10 +46,11 @@ const NOT_HERE: &[(&str, &str)] = &[
     ),
     ("apt remove sluice", "there is no package in a namespace: `vm_package` removes it"),
     ("apt purge sluice", "there is no package in a namespace: `vm_package` purges it"),
-    ("tar -C /usr/local", "there is no tarball in a namespace, and /usr/local is this machine's"),
+    ("tar -C /usr/local", "/usr/local is this machine's: `vm_package` unpacks the tarball on another"),
+    ("install -D -m 644 /usr/local", "it comes with the tarball: `vm_package` types it"),
     (
-        "install -D -m 644 /usr/local",
-        "it comes with the tarball; `vm_package` has the same file from the package",
+        "curl http://203.0.113.10/",
+        "an address of the example: `vm_package` asks the VIP by flows that it counts",
     ),
     (
         "journalctl -u sluice",
@@ -132,7 +134,8 @@ fn what_else_the_documents_say_can_be_typed() {
         let mut shell = Shell::new(host, root.path());
         let typed = typed(&text).into_iter().filter(|line| of_sluice(line).is_none());
         for line in typed.chain(quoted(&text)) {
-            if words(&line).first().is_none_or(|word| word == "curl") {
+            let words = words(&line);
+            if words.is_empty() || asks_the_api(&words) {
                 continue;
             }
             if let Some((begins, _)) = NOT_HERE.iter().find(|(begins, _)| line.starts_with(begins)) {

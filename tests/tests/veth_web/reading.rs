@@ -62,6 +62,19 @@ fn seen_faults(browser: &Browser, width: u32) -> Vec<String> {
     found.as_array().unwrap().iter().map(ToString::to_string).collect()
 }
 
+/// Role and name of all that can be used. A view that follows something may draw an element anew before it is asked what it is.
+fn usable(browser: &Browser) -> Vec<(String, String)> {
+    let mut last = None;
+    for _ in 0..10 {
+        browser.script(MARK, &[]).unwrap();
+        match browser.all("[data-seen]") {
+            Ok(all) => return all,
+            Err(error) => last = Some(error),
+        }
+    }
+    panic!("{:#}", last.unwrap())
+}
+
 /// What is wrong with the view as it stands: on a telephone and on a screen, by day and in the dark, and for who is told roles and names.
 pub fn faults(browser: &Browser, view: &str) -> Vec<String> {
     let mut faults = Vec::new();
@@ -71,8 +84,7 @@ pub fn faults(browser: &Browser, view: &str) -> Vec<String> {
         faults.extend(found.iter().map(|fault| format!("{view} {width} dark={dark}: {fault}")));
     }
     // Whatever can be used has a role and a name.
-    browser.script(MARK, &[]).unwrap();
-    for (role, name) in browser.all("[data-seen]").unwrap() {
+    for (role, name) in usable(browser) {
         if name.trim().is_empty() || matches!(role.as_str(), "generic" | "none" | "") {
             faults.push(format!("{view}: {role} {name:?}"));
         }

@@ -1,11 +1,15 @@
-//! What there is when something is going on: a maintenance run.
+//! What there is when something is going on: a maintenance run, and hosts that their checks find down.
 
+use std::time::Duration;
+
+use serde_json::json;
+use sluice_tests::LIMIT;
 use sluice_tests::browser::{Browser, key};
 use sluice_tests::servers::SluiceDaemon;
 use sluice_tests::topology::Topology;
 
 use super::reading::faults;
-use super::{UI, config, opened, token};
+use super::{UI, cell, config, opened, token};
 
 const TIMEOUTS: &str =
     "[timeouts]\nhalf_open = \"2s\"\nestablished = \"3s\"\nclosing = \"2s\"\nudp = \"2s\"\n";
@@ -72,6 +76,52 @@ fn a_maintenance_run_is_paused_resumed_and_aborted_there() {
     assert_eq!(report["untouched"], 2, "{report:#}");
     let hosts = daemon.cli_json(&["status", "--json"]).unwrap()["hosts"].clone();
     assert!(hosts.as_array().unwrap().iter().all(|host| host["admin"] == "active"), "{hosts:#}");
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert_eq!(browser.log().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn hosts_that_their_checks_find_down_stand_first() {
+    let topology = Topology::builder().hosts(3).build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let well = folder.path().join("well");
+    let checks = format!(
+        "[[services.checks]]\ntype = \"command\"\ncommand = {}\n[health]\ninterval = \"1s\"\n",
+        json!(format!("test $SLUICE_HOST != h3 || test -e {}", well.display()))
+    );
+    let daemon = SluiceDaemon::start(&topology, &(config(&topology, UI, 100) + &checks)).unwrap();
+    daemon.cli_ok(&["wait", "h1", "--for", "up", "--timeout", &format!("{}s", LIMIT.as_secs())]).unwrap();
+    let browser = opened(&topology, &token(&daemon));
+    browser.wait(&format!("{} === 'down'", cell("h3", "State"))).unwrap();
+    browser.wait(&format!("{} === 'in use'", cell("h1", "State"))).unwrap();
+    browser.wait("document.querySelector('.tabs a[href=\"#/health\"]').innerText === 'Health 1'").unwrap();
+    let mut found = faults(&browser, "hosts, one of them down");
+    show(
+        &browser,
+        "health",
+        "document.querySelector('main .lead')?.innerText === '1 check of 3 find no host up.'",
+    );
+    browser
+        .wait("document.querySelector('main .list')?.innerText.includes('h3 for echo by command')")
+        .unwrap();
+    assert_eq!(browser.wait("document.querySelectorAll('main .list li').length").unwrap(), 1, "h3 alone");
+    let cell_of =
+        |name: &str| format!("document.querySelector('main tbody [data-name=\"{name}\"]').innerText");
+    assert_eq!(browser.wait(&cell_of("Up")).unwrap(), "2 of 3");
+    assert_eq!(browser.wait(&cell_of("Down")).unwrap(), "h3");
+    found.extend(faults(&browser, "health with a host that is down"));
+    show(&browser, "hosts/h3", "document.querySelectorAll('.run').length > 1");
+    browser.wait("document.querySelector('.page-state').innerText.startsWith('down')").unwrap();
+    found.extend(faults(&browser, "a host that is down"));
+    // Well again, and the page tells.
+    show(&browser, "health", "document.querySelector('main .list')");
+    std::fs::write(&well, "").unwrap();
+    browser
+        .wait("document.querySelector('main .lead').innerText === 'All 3 checks find their hosts up.'")
+        .unwrap();
+    browser.wait("!document.querySelector('main .list')").unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    found.extend(faults(&browser, "health when all is well"));
     assert!(found.is_empty(), "{}", found.join("\n"));
     assert_eq!(browser.log().unwrap(), Vec::<String>::new());
 }

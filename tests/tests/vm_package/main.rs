@@ -3,7 +3,9 @@
 
 mod first_hour;
 mod machine;
+mod others;
 mod site;
+mod troubles;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -20,17 +22,21 @@ const CONFIG: &str = "/etc/sluice/sluice.toml";
 const HELD: &str = "/usr/lib/sluice/held";
 const DROPIN: &str = "/run/systemd/system/sluice.service.d/zz-held.conf";
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// Says that the daemon ran when the package was removed.
+const RAN: &str = "/var/lib/sluice/ran-when-removed";
 
 /// The package, and one of a later version whose program has another layout of the maps.
 struct Packages {
     this: String,
     next: String,
+    /// Not compressed, for a machine without `xz`.
+    tarball: String,
 }
 
 impl Packages {
     fn named() -> Packages {
         let name = |variable| std::env::var(variable).expect("`cargo xtask dist --test` sets it");
-        Packages { this: name("SLUICE_DEB"), next: name("SLUICE_NEXT_DEB") }
+        Packages { this: name("SLUICE_DEB"), next: name("SLUICE_NEXT_DEB"), tarball: name("SLUICE_TARBALL") }
     }
 }
 
@@ -97,7 +103,13 @@ fn a_package_is_installed_upgraded_downgraded_removed_and_purged() {
     a_version_that_could_not_take_over(&site, &packages);
     a_config_that_was_edited(&site, &packages);
     a_machine_that_restarts_nothing(&packages);
+    troubles::a_version_that_does_not_start(&site, &packages);
+    troubles::a_daemon_that_is_just_starting(&site, &packages);
     removed_and_installed_again(&site, &packages);
+    let config = fs::read_to_string(CONFIG).unwrap();
+    troubles::a_forwarding_that_cannot_be_ended(&site);
+    others::a_config_and_a_user_that_were_there(&site, &packages, &config);
+    others::the_tarball_and_the_package_over_it(&site, &packages, &config);
     purged(&before);
 }
 
@@ -201,7 +213,10 @@ fn follow(heading: &str) {
 fn another_version(site: &Site, packages: &Packages) {
     let (first, before) = (pid(), layout());
     let traffic = site.start_traffic();
+    // As if a removal had been broken off.
+    fs::write(RAN, "").unwrap();
     let said = install(&packages.next);
+    assert!(!Path::new(RAN).exists(), "it is of one installation alone");
     assert_eq!(installed_version(), format!("{} install ok installed", version_of(&packages.next)));
     assert_ne!((pid(), layout()), (first, before.clone()));
     assert!(said.contains("has taken over; forwarding went on"), "{said}");
@@ -296,15 +311,19 @@ fn a_config_that_was_edited(site: &Site, packages: &Packages) {
 
 /// Where nothing may be restarted nobody is told that something was.
 fn a_machine_that_restarts_nothing(packages: &Packages) {
-    fs::write(POLICY, "#!/bin/sh\nexit 101\n").unwrap();
-    shell(&format!("chmod 755 {POLICY}"));
+    forbid_starts();
     let first = pid();
     let said = install(&packages.next);
     fs::remove_file(POLICY).unwrap();
-    assert!(said.contains("a policy of this machine") && !said.contains("has taken over"), "{said}");
+    assert!(said.contains("by a policy of this machine") && !said.contains("has taken over"), "{said}");
     assert_eq!(pid(), first);
     install(&packages.this);
     nothing_is_held();
+}
+
+fn forbid_starts() {
+    fs::write(POLICY, "#!/bin/sh\nexit 101\n").unwrap();
+    shell(&format!("chmod 755 {POLICY}"));
 }
 
 fn removed_and_installed_again(site: &Site, packages: &Packages) {
@@ -320,6 +339,13 @@ fn removed_and_installed_again(site: &Site, packages: &Packages) {
     site.start_traffic().finish("removed, and installed again");
     let history = shell("sluice history");
     assert!(history.contains("a new version"), "the journal was kept: {history}");
+    // A service that is disabled is not started, and nobody blames a policy for it.
+    shell("systemctl disable sluice && apt-get remove -qy -o Dpkg::Use-Pty=0 sluice");
+    let said = install(&packages.this);
+    assert!(said.contains("as its service is disabled") && !said.contains("by a policy"), "{said}");
+    assert_eq!(property("ActiveState"), "inactive");
+    shell("systemctl enable --now sluice");
+    hosts_are_found();
 }
 
 fn purged(before: &Stock) {

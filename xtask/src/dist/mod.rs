@@ -64,7 +64,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let shipped = Shipped::make(workspace, &release)?;
     shipped.show()?;
     if options.test {
-        try_out::run(workspace, &release, &shipped.deb)?;
+        try_out::run(workspace, &release, &shipped.deb, &shipped.tarball)?;
     }
     Ok(())
 }
@@ -73,6 +73,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 struct Shipped {
     folder: PathBuf,
     deb: PathBuf,
+    tarball: PathBuf,
 }
 
 impl Shipped {
@@ -89,7 +90,7 @@ impl Shipped {
         let package = Package { workspace, release, version: &release.debian, program: &program };
         let deb = package.make(&work, &folder)?;
         let name = format!("sluice-{}-{}-linux", release.debian, std::env::consts::ARCH);
-        tarball::make(workspace, release, &program, &work.join(&name), &folder)?;
+        let tarball = tarball::make(workspace, release, &program, &work.join(&name), &folder)?;
         let list = folder.join(format!("{name}.cdx.json"));
         fs::write(&list, sbom::make(workspace, release)?)
             .with_context(|| format!("cannot write {}", list.display()))?;
@@ -97,7 +98,7 @@ impl Shipped {
         let sums = Cmd::new("sha256sum").args(&names).in_dir(&folder).output()?;
         fs::write(folder.join(SUMS), sums).with_context(|| format!("cannot write {SUMS}"))?;
         fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
-        Ok(Shipped { folder, deb })
+        Ok(Shipped { folder, deb, tarball })
     }
 
     fn show(&self) -> Result<()> {

@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 /// # Errors
 /// When the package does not do what it is to, or Debian's own critic finds something.
-pub fn run(workspace: &Workspace, release: &Release, deb: &Path) -> Result<()> {
+pub fn run(workspace: &Workspace, release: &Release, deb: &Path, tarball: &Path) -> Result<()> {
     println!("\n== lintian");
     let critic = Cmd::new("lintian").args(["--fail-on", "error,warning", "--info"]).arg(deb).run();
     println!("\n== {} on {}", file_name(deb)?, debian::NAME);
@@ -38,10 +38,18 @@ pub fn run(workspace: &Workspace, release: &Release, deb: &Path) -> Result<()> {
     let next = next(workspace, release, &work, &shared)?;
     let old = shared.join(file_name(deb)?);
     fs::copy(deb, &old).with_context(|| format!("cannot copy {}", deb.display()))?;
+    // The machine has no `xz`, which whoever unpacks the tarball needs.
+    let bare = tarball.with_extension("");
+    let bare = shared.join(bare.file_name().context("the tarball has no name")?);
+    Cmd::new("sh")
+        .args(["-c", "xz --decompress --stdout \"$0\" >\"$1\""])
+        .arg(tarball)
+        .arg(&bare)
+        .output()?;
     let suite = suite(workspace)?;
     Cmd::new("strip").args(["--strip-debug", "-o"]).arg(shared.join(SUITE)).arg(suite).output()?;
     let script = shared.join("run");
-    fs::write(&script, script_of(&file_name(&old)?, &file_name(&next)?))?;
+    fs::write(&script, script_of(&file_name(&old)?, &file_name(&next)?, &file_name(&bare)?))?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
 
     let root = debian::find(workspace).context("the Debian to install packages on has gone")?;
@@ -81,9 +89,9 @@ fn file_name(path: &Path) -> Result<String> {
         .into_owned())
 }
 
-fn script_of(old: &str, next: &str) -> String {
+fn script_of(old: &str, next: &str, tarball: &str) -> String {
     format!(
-        "#!/bin/sh\nexport HOME=/root SLUICE_DEB={SHARED}/{old} SLUICE_NEXT_DEB={SHARED}/{next}\n\
+        "#!/bin/sh\nexport HOME=/root SLUICE_DEB={SHARED}/{old} SLUICE_NEXT_DEB={SHARED}/{next} SLUICE_TARBALL={SHARED}/{tarball}\n\
          exec {SHARED}/{SUITE} --include-ignored --test-threads=1 --nocapture\n"
     )
 }
