@@ -85,28 +85,6 @@ fn fit(first: &str, figures: &[String], last: &str, width: usize) -> String {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn how_full_the_table_is_stands_there_however_narrow_it_is() {
-        let figures = ["74 live", "25.0 new/s"].map(str::to_owned);
-        for (width, expected) in [
-            (80, "2 hosts: 2 active; 74 live, 25.0 new/s; table 9% full"),
-            (53, "2 hosts: 2 active; 74 live, 25.0 new/s; table 9% full"),
-            (52, "2 hosts: 2 active; 74 live; table 9% full"),
-            (41, "2 hosts: 2 active; 74 live; table 9% full"),
-            (40, "2 hosts: 2 active; table 9% full"),
-            (30, "2 hosts: 2 act~; table 9% full"),
-            (5, "~; t~"),
-        ] {
-            let line = fit("2 hosts: 2 active", &figures, "table 9% full", width);
-            assert_eq!(line, expected, "{width}");
-        }
-    }
-}
-
 fn alarms(top: &Top, width: usize, paint: Paint) -> Vec<Line<'static>> {
     let status = &top.look.status;
     let line = |words: String| cut(&clean(&words, top.settings.ascii), width);
@@ -128,4 +106,26 @@ fn alarms(top: &Top, width: usize, paint: Paint) -> Vec<Line<'static>> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_full_the_table_is_stands_there_however_narrow_it_is() {
+        let figures = ["74 live", "25.0 new/s"].map(str::to_owned);
+        for (width, expected) in [
+            (80, "2 hosts: 2 active; 74 live, 25.0 new/s; table 9% full"),
+            (53, "2 hosts: 2 active; 74 live, 25.0 new/s; table 9% full"),
+            (52, "2 hosts: 2 active; 74 live; table 9% full"),
+            (41, "2 hosts: 2 active; 74 live; table 9% full"),
+            (40, "2 hosts: 2 active; table 9% full"),
+            (30, "2 hosts: 2 act~; table 9% full"),
+            (5, "~; t~"),
+        ] {
+            let line = fit("2 hosts: 2 active", &figures, "table 9% full", width);
+            assert_eq!(line, expected, "{width}");
+        }
+    }
 }
