@@ -143,7 +143,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// The same decision, out of the record. Field by field, as verifiers before Linux 6.1 refuse to read the bytes between them, which
+    /// The same decision, out of the record. Field by field, as the verifier of Linux 5.15 refuses to read the bytes between them, which
     /// nobody has written.
     #[inline(always)]
     pub fn remember(&mut self, decision: Decision) -> Decision {

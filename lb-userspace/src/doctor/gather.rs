@@ -19,6 +19,7 @@ use crate::decap::sys as links;
 use crate::decap::{interface, interface::Mode};
 use crate::model::Model;
 use crate::netlink::{self, Resolver, WayOut};
+use crate::plan::sizes;
 
 /// How long neighbours may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -50,7 +51,7 @@ pub async fn gather(instance: &str, config: Option<&Path>, daemon: Daemon) -> Fa
         }
     }
     let Loaded { model, .. } = loaded;
-    let sizes = Sizes::new(model.ring_size, model.flow_table.pins);
+    let sizes = sizes(&model);
     let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let needed = memory_needed(&sizes, cpus, |map| pinned_entries(&Paths::of(instance).map(map)));
     facts.site = Some(Site::of(&model, needed));

@@ -141,8 +141,9 @@ impl Engine {
         log::info!("revision {revision}: the config of {} is put in force for {}", how.file, how.author);
         self.look_at_leavers();
         let before = self.exchange(new.model, ids, new.relay, dataplane);
-        self.in_force.awaited = new.awaited;
+        let awaited = std::mem::replace(&mut self.in_force.awaited, new.awaited);
         if let Err(error) = self.settle().and_then(|()| self.enforce()) {
+            self.in_force.awaited = awaited;
             self.go_back(before, revision, applied);
             return Err(Error::NotApplied { revision, source: Box::new(error) });
         }
@@ -150,6 +151,7 @@ impl Engine {
         self.in_force.status.revision = revision;
         self.in_force.status.confirm_by = how.confirm.map(|patience| now + patience);
         self.in_force.is_untried = true;
+        self.in_force.way_back_problem = None;
         if let Err(error) = self.settle_debt().and_then(|()| self.find_in_force()) {
             log::warn!("{error}");
         }
@@ -190,6 +192,7 @@ impl Engine {
         }
         let revision = self.journal.confirm(&Change { at: self.clock.now(), author, reason })?;
         log::info!("revision {confirmed} is confirmed by {author}");
+        self.in_force.way_back_problem = None;
         self.find_in_force()?;
         if let Err(error) = self.keep_findings() {
             log::warn!("{error}");

@@ -88,6 +88,11 @@ impl Engine {
                 if is_another {
                     self.dataplane.forget_link(before)?;
                 }
+                // What was left alone while this one was missing.
+                if self.attached.iter().all(Attached::is_there) {
+                    let keep: Vec<u32> = self.attached.iter().map(|attached| attached.ifindex).collect();
+                    self.dataplane.detach_others(&keep)?;
+                }
                 Ok(())
             }
         }

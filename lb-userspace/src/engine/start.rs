@@ -27,11 +27,11 @@ use super::shift::Shifts;
 use super::telling::Telling;
 use super::{Clock, Engine, Error};
 use crate::api::types::Happening;
-use crate::dataplane::{Abilities, Dataplane, Options, Sizes};
+use crate::dataplane::{Abilities, Dataplane, Options};
 use crate::journal::{Change, Journal, Kind, NewConfig, Numbers, SetNumber, TimeoutSets};
 use crate::model::{Model, Timeouts};
 use crate::netlink::{self, NextHopState};
-use crate::plan::Ids;
+use crate::plan::{Ids, sizes};
 use crate::relay::{self, PathMtus};
 
 /// What the engine starts from.
@@ -177,10 +177,7 @@ pub(super) fn options_with(
     let sets = by_number(model, sets);
     Options {
         instance: instance.to_owned(),
-        sizes: Sizes {
-            overflow: model.flow_table.overflow,
-            ..Sizes::new(model.ring_size, model.flow_table.pins)
-        },
+        sizes: sizes(model),
         key: data_path_key(journal.hash_key()),
         timeouts: flow::timeouts(&sets.map(|set| by_phase(&set))),
         udp_gap: sets.map(|set| seconds(set.udp_gap)),

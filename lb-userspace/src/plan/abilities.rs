@@ -6,16 +6,17 @@ use lb_common::layout::{FEATURE_GUE, FEATURE_NAT, FEATURE_PING, FEATURE_RANGES, 
 
 use crate::config::{FRAGS_SINCE, Machine, ONE_PIECE};
 use crate::dataplane::Abilities;
-use crate::model::{Forward, Model, Ping, XdpMode};
+use crate::model::{Forward, Interface, Model, Ping, XdpMode};
 
 /// What services and interfaces need.
 ///
 /// Tags as soon as the machine has a VLAN device, as any backend may come to lie behind it; one that is made later needs
-/// another start.
+/// another start. An interface that is awaited may be one, or come with any MTU.
 pub fn abilities(model: &Model, machine: &Machine) -> Abilities {
     let any = |forward| model.services.iter().any(|service| service.forward == forward);
     let has_range = model.services.iter().any(|service| service.ports.iter().any(|range| !range.is_single()));
-    let has_vlans = machine.interfaces.iter().any(|interface| interface.kind == "vlan");
+    let has_vlans =
+        !machine.awaited.is_empty() || machine.interfaces.iter().any(|interface| interface.kind == "vlan");
     let features = [
         (has_range, FEATURE_RANGES),
         (any(Forward::Gue), FEATURE_GUE),
@@ -37,10 +38,11 @@ pub fn abilities(model: &Model, machine: &Machine) -> Abilities {
 /// Whether frames that native mode takes in several pieces may come in.
 fn has_jumbo(model: &Model, machine: &Machine) -> bool {
     let native = model.interfaces.iter().filter(|interface| interface.xdp_mode != XdpMode::Generic);
-    let mut mtus = native.filter_map(|interface| {
-        machine.interfaces.iter().find(|found| found.name == interface.name).map(|found| found.mtu)
-    });
-    mtus.any(|mtu| mtu > ONE_PIECE)
+    let is_jumbo = |interface: &Interface| {
+        let found = machine.interfaces.iter().find(|found| found.name == interface.name);
+        found.map_or(machine.awaited.contains(&interface.name), |found| found.mtu > ONE_PIECE)
+    };
+    native.into_iter().any(is_jumbo)
 }
 
 #[cfg(test)]
@@ -121,5 +123,21 @@ mod tests {
         assert!(!frags([9000, 1500], (5, 17)));
         assert!(!frags([1500, 9000], (6, 1)), "eth1 is generic");
         assert_eq!(ONE_PIECE, 3498);
+    }
+
+    #[test]
+    fn what_is_awaited_may_come_with_tags_and_with_any_mtu() {
+        let model = model("", "");
+        let lacking = |name: &str, kernel| {
+            let mut machine = Machine { kernel, ..machine([1500; 2], &[]) };
+            machine.interfaces.retain(|interface| interface.name != name);
+            machine.await_interfaces(&model);
+            let Abilities { features, frags, .. } = abilities(&model, &machine);
+            (features, frags)
+        };
+        assert_eq!(lacking("eth0", (6, 1)), (FEATURE_TAGS, true));
+        assert_eq!(lacking("eth0", (5, 17)), (FEATURE_TAGS, false));
+        assert_eq!(lacking("eth1", (6, 1)), (FEATURE_TAGS, false), "it is generic");
+        assert_eq!(lacking("none", (6, 1)), (0, false));
     }
 }

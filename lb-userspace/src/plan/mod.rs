@@ -7,6 +7,7 @@ mod ids;
 mod keys;
 mod last;
 mod path_mtu;
+mod sizes;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use crate::ring::{Member, SHARE_FULL};
 pub use abilities::abilities;
 pub use ids::Ids;
 use keys::{keys_of, keys_of_leaving, vip_key, vips};
+pub use sizes::sizes;
 
 /// Everything that a publication rests on, the rings aside.
 pub struct Inputs<'a> {

@@ -50,7 +50,7 @@ async function foresee(plan, go, [path, body], show, canBe = () => true) {
   }
   plan.removeAttribute("aria-busy");
   // The button that was pressed has gone.
-  if (isHeld) (plan.querySelector("button") ?? go).focus();
+  if (isHeld) (plan.querySelector("button") ?? (go.disabled ? go.previousElementSibling : go)).focus();
 }
 
 /** A deadline's field; under it, what is taken for it. */

@@ -55,7 +55,7 @@ export function ask({ title, body, verb, danger = false, act, extra = null, firs
     }
   });
   const opener = document.activeElement;
-  const around = opener?.closest("td, article, .page-head, .acts");
+  const around = opener?.closest("td, article, .page-head, .acts, .bulk");
   dialog.addEventListener("close", () => {
     dialog.remove();
     // What was pressed may have gone meanwhile.

@@ -53,6 +53,9 @@ export function moment(at) {
 
 export const iso = (at) => new Date(at * 1000).toISOString();
 
+/** Seconds, some thirty years: what is longer has no date. */
+const LONGEST = 1e9;
+
 /**
  * `10m`, `1h 30m` or `3m07s` as seconds; null: it is no duration. A number alone is none, as on the command line: who means minutes must not get
  * seconds.
@@ -65,7 +68,7 @@ export function parseDuration(text) {
     seconds += Number(n) * units[unit];
     return "";
   });
-  return rest === "" && trimmed !== "" ? seconds : null;
+  return rest === "" && trimmed !== "" && seconds <= LONGEST ? seconds : null;
 }
 
 /** Live flows by phase, in words. `live`: total, half-open, established, closing, UDP, hidden. */

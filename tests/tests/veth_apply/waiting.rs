@@ -74,13 +74,12 @@ fn what_is_taken_back_does_not_wait_for_a_port() {
     let problem = "[metrics] cannot listen on 127.0.0.1:9464";
     let tells = |site: &Site| status(site)["problems"].to_string().contains(problem);
     apply_json(&site, &metrics(site::config(&site.topology, &plan), 9464), &[]);
-    apply_json(&site, &metrics(heavier(&site, &plan), 9465), &["--confirm", "5s"]);
-    let bind = || ns.enter(|| TcpListener::bind("127.0.0.1:9464").ok()).unwrap();
-    let mut other = bind();
-    while other.is_none() {
-        std::thread::sleep(Duration::from_millis(50));
-        other = bind();
-    }
+    apply_json(&site, &metrics(heavier(&site, &plan), 9465), &["--confirm", "20s"]);
+    let mut other = None;
+    wait_for("the port is free", || {
+        other = ns.enter(|| TcpListener::bind("127.0.0.1:9464").ok()).unwrap();
+        other.is_some()
+    });
     wait_for("it is taken back", || weight(&site) == 100);
     wait_for("it is told", || tells(&site));
     // Nor does a start wait for it.

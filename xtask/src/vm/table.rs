@@ -37,8 +37,8 @@ impl Cell {
     /// On a kernel that is too old: that it does is no news, and that it does not any more is.
     pub fn of_too_old(self) -> Cell {
         match self {
-            Cell::Passed(_) => Cell::Broken,
-            _ => Cell::Refused,
+            Cell::Failed { .. } => Cell::Refused,
+            _ => Cell::Broken,
         }
     }
 

@@ -163,7 +163,8 @@ pub struct RollbackRequest {
 #[serde(deny_unknown_fields)]
 pub struct ConfirmRequest {
     /// Confirms the config of this revision and no other; null: whichever waits.
-    #[serde(default)]
+    // A daemon of before does not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
     /// Why, for the journal and for whoever looks: one line.
     #[serde(default, deserialize_with = "line")]

@@ -226,6 +226,9 @@ fn what_cannot_be_taken_back_is_told() {
     assert!(told(&mut balancer));
     balancer.engine().confirm(&ConfirmRequest::default(), "test").expect("it stays");
     assert!(!told(&mut balancer));
+    // Nor is the next one that waits.
+    balancer.apply_for(&without(&setup, 1), "another", None, Some(60)).expect("it waits");
+    assert!(!told(&mut balancer));
 }
 
 fn numbers_of_hosts(journal: &rusqlite::Connection) -> BTreeMap<String, u32> {
