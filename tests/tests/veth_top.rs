@@ -40,7 +40,12 @@ fn has_colours(screen: &str) -> bool {
 
 #[test]
 fn a_host_is_drained_and_taken_back_by_keys() {
-    let mut site = Site::start(Topology::builder(), &Plan::new("l2", 3)).unwrap();
+    let mut plan = Plan::new("l2", 3);
+    plan.sections = vec![("web", "[[services.checks]]\ntype = \"tcp\"\n")];
+    let mut site = Site::start(Topology::builder(), &plan).unwrap();
+    for host in ["h1", "h2", "h3"] {
+        site.daemon.cli_ok(&["wait", host, "--for", "up", "--timeout", "30s"]).unwrap();
+    }
     let options = ConnectionsOptions {
         connections: 60,
         interval: Duration::from_millis(500),
@@ -152,6 +157,32 @@ fn a_host_is_drained_and_taken_back_by_keys() {
     terminal.see("WEIGHT").unwrap();
     terminal.resize(80, 24).unwrap();
     terminal.wait_for("the narrow table", |s| s.contains("NEW/S") && !s.contains("WEIGHT")).unwrap();
+
+    // All about a host, checks, and a run.
+    terminal.press(&["Home", "Down", "Enter"]).unwrap();
+    let screen = terminal.see("h2: active, up; weight 100, ").unwrap();
+    assert!(screen.contains(" new/s, ") && screen.contains("web-v4"), "{screen}");
+    // With what follows at once it would be another key.
+    terminal.press(&["Escape"]).unwrap();
+    terminal.wait_for("the table again", |s| s.contains("NEW/S") && s.contains("h3")).unwrap();
+    terminal.press(&["3"]).unwrap();
+    let has_checks = |screen: &str| screen.contains("[3 health]") && screen.contains("web-v6");
+    let screen = terminal.wait_for("the checks", has_checks).unwrap();
+    let checked = |host: &str| screen.lines().filter(|line| line.starts_with(host)).count();
+    assert_eq!(["h1 ", "h2 ", "h3 "].map(checked), [2; 3], "by both VIPs: {screen}");
+    terminal.press(&["4"]).unwrap();
+    terminal.see("no maintenance run and no shift").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plan.toml");
+    std::fs::write(&file, "name = \"new kernel\"\nhosts = [\"h3\"]\n[run]\ncommand = \"true\"\n").unwrap();
+    site.daemon.cli_ok(&["maintain", "start", file.to_str().unwrap(), "--reason", "page four"]).unwrap();
+    let screen = terminal.see("new kernel").unwrap();
+    assert!(screen.contains("[4 runs]") && screen.contains("page four"), "{screen}");
+    terminal.see("h3").unwrap();
+    site.daemon.cli_ok(&["maintain", "abort", "1", "--reason", "seen"]).unwrap();
+    terminal.see("aborted").unwrap();
+    terminal.press(&["1"]).unwrap();
+    terminal.see("3 hosts: 3 active; ").unwrap();
 
     // The daemon goes and comes back.
     assert!(site.daemon.terminate().unwrap().success());

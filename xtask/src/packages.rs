@@ -40,6 +40,11 @@ pub const RUNNING: &[Tool] = &[
     Tool { program: "chromium", package: "chromium", why: "a browser that shows the page" },
     Tool { program: "chromedriver", package: "chromium-driver", why: "what drives it" },
     Tool { program: "openssl", package: "openssl", why: "a certificate for the page" },
+    Tool {
+        program: "faketime",
+        package: "faketime",
+        why: "a wall clock that a test sets for the daemon alone",
+    },
     Tool { program: "ps", package: "procps", why: "a look at processes, and sysctl" },
     Tool { program: "setpriv", package: "util-linux", why: "servers that refuse to run as root" },
     Tool { program: "nsenter", package: "util-linux", why: "commands inside a namespace" },

@@ -47,12 +47,27 @@ pub enum Error {
     NoInterface { interface: String },
     #[error("cannot attach to {interface} in {mode} mode: {message}")]
     Attach { interface: String, mode: &'static str, message: String },
+    #[error(
+        "{interface} does not take the new program: {source}; the one before runs on, on all interfaces{}",
+        mend(source)
+    )]
+    NotTaken { interface: String, source: io::Error },
     #[error("another check of an upgrade is under way: wait for its end")]
     CheckUnderWay,
     #[error("{what} are used up: {limit} at most")]
     Full { what: &'static str, limit: u32 },
     #[error("missing {missing}: run sluice as root, or give it CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
     Capability { missing: String },
+}
+
+/// What an interface that refuses a program may be helped by.
+fn mend(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ERANGE) => {
+            "; it gets frames that are too long for a program that takes each in one piece: give it the MTU of its other end, or that one its"
+        }
+        _ => "",
+    }
 }
 
 impl Error {

@@ -10,7 +10,7 @@ use sluice_tests::chaos::{self, Options};
 /// Does everything to a balancer at once, and says whether anything broke that must not.
 ///
 /// Builds a network of namespaces with four hosts, sends traffic through Sluice, and meanwhile kills and restarts the daemon, drains
-/// hosts in all ways and brings them back, ends flows, kills and stops servers, takes links down, floods, and fills the flow table.
+/// hosts in all ways and brings them back, ends flows, kills and stops servers, takes links down, floods, fills the flow table, and sets the wall clock that the daemon sees.
 /// A model tells what may break because an operator chose it or because its host died; all else must not. Needs root. Everything is
 /// removed at the end, also after Ctrl-C. The `sluice` to run is $SLUICE_BIN, or the one beside this program.
 ///
@@ -24,9 +24,6 @@ struct Arguments {
     /// The same seed makes the same actions [default: one of chance]
     #[arg(long)]
     seed: Option<u64>,
-    /// Let the wall clock of this machine jump, too; for a machine that nobody else uses
-    #[arg(long)]
-    move_clock: bool,
     /// Only show what would be done, and when
     #[arg(long)]
     plan: bool,
@@ -61,7 +58,6 @@ fn main() -> ExitCode {
     ExitCode::from(chaos::run(&Options {
         time: Duration::from_secs_f64(arguments.minutes * 60.0),
         seed: arguments.seed.unwrap_or_else(chance),
-        moves_clock: arguments.move_clock,
         shows_plan: arguments.plan,
     }))
 }

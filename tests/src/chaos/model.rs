@@ -112,7 +112,6 @@ pub enum Use {
 #[derive(Debug, Clone, Copy, Default)]
 struct Drain {
     state: Use,
-    /// As the daemon's wall clock has it.
     deadline: Option<(Duration, AtDeadline)>,
     lease: Option<Duration>,
     /// When a lease before runs out, or has: a drain that joins it about then may have joined it or not.
@@ -127,7 +126,6 @@ struct Drain {
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     back_to: Settings,
-    /// As the daemon's wall clock has it.
     deadline: Duration,
 }
 
@@ -144,9 +142,11 @@ pub struct Model {
     waiting: Option<Waiting>,
     /// Since when the time of a config that waited is over, if that is not long ago: it may be in force or not.
     is_going: Option<Duration>,
-    /// How far the wall clock is ahead, in seconds, of where it was; and of that the part that the daemon knows.
+    /// How far the wall clock is ahead, in seconds, and how far it was at the daemon's start.
     clock: i64,
     daemon_clock: i64,
+    /// Starts of a daemon whose wall clock is not that of the one before, which dates anew what is open.
+    pub dated_anew: usize,
     /// The time by the last look at it.
     now: Duration,
     has_no_daemon: bool,
@@ -168,18 +168,20 @@ impl Model {
             Action::Thaw(host) => self.close(Excuse::Stopped, Some(host), done),
             Action::KillDaemon | Action::EndDaemon => self.lose_daemon(begun),
             Action::StartDaemon => {
+                self.dated_anew += usize::from(self.clock != self.daemon_clock);
                 self.daemon_clock = self.clock;
                 self.has_no_daemon = false;
                 if !self.is_off {
                     self.close(Excuse::Off, None, done + PUBLISHED);
                 }
             }
+            // What is open has as many seconds left as before, also for the next daemon.
             Action::MoveClock(seconds) => self.clock += seconds,
             Action::Config { settings, way } => {
                 let before = std::mem::replace(&mut self.settings, settings);
                 self.is_going = None;
                 if let Way::Unconfirmed(seconds) = way {
-                    let deadline = self.daemon_time(begun, seconds);
+                    let deadline = begun + Duration::from_secs(seconds);
                     self.waiting = Some(Waiting { back_to: before, deadline });
                 }
                 self.name(before, begun, done);
@@ -194,15 +196,15 @@ impl Model {
                 let (deadline, lease) = (order.deadline, order.lease);
                 // A drain that is under way keeps what is not amended.
                 if let Some((seconds, action)) = deadline {
-                    self.drains[host].deadline = Some((self.daemon_time(begun, seconds), action));
+                    self.drains[host].deadline = Some((begun + Duration::from_secs(seconds), action));
                 }
                 if let Some(seconds) = lease {
-                    self.drains[host].lease = Some(self.daemon_time(begun, seconds));
+                    self.drains[host].lease = Some(begun + Duration::from_secs(seconds));
                 }
                 if order.share.is_some() {
                     self.close_out(host, begun);
                     self.drains[host].state = Use::Either;
-                } else if self.drains[host].last_lease.is_some_and(|lease| !self.is_past(lease, begun)) {
+                } else if self.drains[host].last_lease.is_some_and(|lease| begun <= lease + ROUNDING) {
                     self.drains[host].state = Use::Either;
                 } else {
                     self.drains[host].last_lease = None;
@@ -266,7 +268,7 @@ impl Model {
 
     /// What the config in force has to be, if that is sure.
     pub fn expected_settings(&self) -> Option<Settings> {
-        let is_close = |waiting: &Waiting| self.passed(waiting.deadline, self.now + ROUNDING);
+        let is_close = |waiting: &Waiting| has_come(waiting.deadline, self.now + ROUNDING);
         let is_doubtful = self.is_going.is_some() || self.waiting.as_ref().is_some_and(is_close);
         (!is_doubtful).then_some(self.settings)
     }
@@ -280,12 +282,12 @@ impl Model {
     pub fn advance(&mut self, now: Duration) {
         self.now = self.now.max(now);
         if let Some(Waiting { back_to, deadline }) =
-            self.waiting.filter(|waiting| self.passed(waiting.deadline, now))
+            self.waiting.filter(|waiting| has_come(waiting.deadline, now))
         {
             self.waiting = None;
             let before = std::mem::replace(&mut self.settings, back_to);
             // A host that comes back may have new flows from then on; when one has gone again, nobody said.
-            self.name(before, self.came(deadline, now), Duration::MAX);
+            self.name(before, came(deadline, now), Duration::MAX);
             self.is_going = Some(now);
         }
         if !self.has_no_daemon && self.is_going.is_some_and(|since| now > since + GOING) {
@@ -293,16 +295,15 @@ impl Model {
         }
         for host in 0..HOSTS {
             let drain = self.drains[host];
-            let has_come = |time: Duration| self.passed(time, now);
-            if let Some(lease) = drain.lease.filter(|lease| has_come(*lease)) {
+            if let Some(lease) = drain.lease.filter(|lease| has_come(*lease, now)) {
                 // Nobody may have looked since.
-                self.close_out(host, self.came(lease, now));
+                self.close_out(host, came(lease, now));
                 self.close(Excuse::Ended, Some(host), now);
                 self.drains[host] = Drain { state: Use::Either, last_lease: drain.lease, ..Drain::default() };
             } else if let Some((time, action)) = drain.deadline
                 && action != AtDeadline::Keep
                 && !drain.ends_flows
-                && has_come(time)
+                && has_come(time, now)
             {
                 self.drains[host].ends_flows = true;
                 let from = now.saturating_sub(ROUNDING);
@@ -491,32 +492,17 @@ impl Model {
         let fits = |entry: &&mut (Host, Duration, Option<Duration>)| entry.0 == host && entry.2.is_none();
         self.out.iter_mut().filter(fits).for_each(|entry| entry.2 = Some(to));
     }
-
-    /// `seconds` after `now`, by the daemon's wall clock; an hour that is past is no time of this run.
-    fn daemon_time(&self, now: Duration, seconds: u64) -> Duration {
-        let base = CLOCK_ZERO.as_secs() as i64 + self.daemon_clock;
-        Duration::from_secs(base as u64) + now + Duration::from_secs(seconds)
-    }
-
-    /// Whether a time by the daemon's wall clock has come for sure.
-    fn is_past(&self, time: Duration, now: Duration) -> bool {
-        self.daemon_time(now, 0) > time + ROUNDING
-    }
-
-    /// When a time by the daemon's wall clock came, which it has by `now`: not earlier.
-    fn came(&self, time: Duration, now: Duration) -> Duration {
-        time.saturating_sub(self.daemon_time(Duration::ZERO, 0) + ROUNDING).min(now)
-    }
-
-    /// Whether a time by the daemon's wall clock has come, or is about to.
-    fn passed(&self, time: Duration, now: Duration) -> bool {
-        let base = CLOCK_ZERO.as_secs() as i64 + self.daemon_clock;
-        Duration::from_secs(base as u64) + now + ROUNDING >= time
-    }
 }
 
-/// Beginning of the model's wall clock: far enough from 0 for any jump back.
-const CLOCK_ZERO: Duration = Duration::from_secs(1 << 30);
+/// When a time came, which it has by `now`: not earlier.
+fn came(time: Duration, now: Duration) -> Duration {
+    time.saturating_sub(ROUNDING).min(now)
+}
+
+/// Whether a time has come, or is about to.
+fn has_come(time: Duration, now: Duration) -> bool {
+    now + ROUNDING >= time
+}
 
 fn host_at(link: Link) -> Option<Host> {
     match link {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use lb_userspace::api::types::{AdminState, Flows, Receipts, Status};
+use lb_userspace::api::types::{AdminState, Flows, History, Receipts, Status};
 use lb_userspace::cli::render::number::exact;
 
 use super::action::{Action, HOSTS, Settings, host_of};
@@ -38,15 +38,13 @@ pub struct Options {
     /// From the first namespace to the last line.
     pub time: Duration,
     pub seed: u64,
-    /// The wall clock of the machine may be set.
-    pub moves_clock: bool,
     /// Show the plan and do nothing.
     pub shows_plan: bool,
 }
 
 /// Runs, prints, removes everything, and returns the exit status: 0 all was well, 1 not so, 130 after Ctrl-C.
 pub fn run(options: &Options) -> u8 {
-    let plan = plan(options.seed, options.time.saturating_sub(AROUND), options.moves_clock);
+    let plan = plan(options.seed, options.time.saturating_sub(AROUND));
     let what = format!("hosts by {}, a table for {} pins", plan.forward, exact(u64::from(plan.pins)));
     println!(
         "chaos: seed {}, {} actions in {} s; {what}",
@@ -80,9 +78,8 @@ pub fn run(options: &Options) -> u8 {
 }
 
 fn again(options: &Options) -> String {
-    let clock = if options.moves_clock { " --move-clock" } else { "" };
     let minutes = options.time.as_secs_f64() / 60.0;
-    format!("cargo xtask chaos --minutes {minutes} --seed {}{clock}", options.seed)
+    format!("cargo xtask chaos --minutes {minutes} --seed {}", options.seed)
 }
 
 /// Removes what dropping the stage may leave, above all when something failed.
@@ -256,6 +253,10 @@ fn close_accounts(stage: &Stage, model: &Model) -> Result<()> {
     ensure!(reused <= seen, "{reused} new flows met hosts that were out, and only {seen} SYNs a pin");
     let receipts: Receipts = stage.ask(&["receipts", "--limit=1000", "--json"])?;
     books::check_receipts(&receipts.receipts, &model.numbers)?;
+    let history: History = stage.ask(&["history", "--limit=1000", "--json"])?;
+    let datings = history.revisions.iter().filter(|revision| revision.kind == "clock").count();
+    let expected = model.dated_anew;
+    ensure!(datings == expected, "the clock was set before {expected} starts, and {datings} have noticed it");
     let log = stage.daemon.log();
     let panicked = log.lines().find(|line| line.contains("panicked"));
     panicked.map_or(Ok(()), |line| bail!("the daemon panicked: {line}"))
@@ -343,8 +344,7 @@ mod tests {
 
     #[test]
     fn the_command_repeats_the_run() {
-        let options =
-            Options { time: Duration::from_secs(90), seed: 7, moves_clock: true, shows_plan: false };
-        assert_eq!(again(&options), "cargo xtask chaos --minutes 1.5 --seed 7 --move-clock");
+        let options = Options { time: Duration::from_secs(90), seed: 7, shows_plan: false };
+        assert_eq!(again(&options), "cargo xtask chaos --minutes 1.5 --seed 7");
     }
 }

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use lb_userspace::api::types::Status;
-use nix::sys::time::TimeSpec;
-use nix::time::{ClockId, clock_gettime, clock_settime};
 use serde::de::DeserializeOwned;
 
 use super::action::{self, Action, HOSTS, Link, Order, Settings, Way, name_of};
@@ -15,7 +13,7 @@ use super::flood::{Flood, Kind, Path};
 use super::load::Load;
 use super::model::Outcome;
 use super::plan::Plan;
-use crate::servers::SluiceDaemon;
+use crate::servers::{FakeClock, SluiceDaemon};
 use crate::site::{self, Decap, ECHO, WEB, served};
 use crate::topology::{Layout, Namespace, Replies, Topology};
 
@@ -36,7 +34,7 @@ pub struct Stage {
     path: Path,
     wish: site::Plan,
     seed: u64,
-    /// Seconds by which the wall clock of this machine is ahead by now.
+    /// Seconds by which the daemon's wall clock is ahead by now.
     clock: i64,
     pub topology: Topology,
 }
@@ -65,7 +63,7 @@ impl Stage {
                 decap.push(Decap::start(&topology, host, &[])?);
             }
         }
-        let daemon = SluiceDaemon::start(&topology, &site::config(&topology, &wish))?;
+        let daemon = SluiceDaemon::start_by(FakeClock::new()?, &topology, &site::config(&topology, &wish))?;
         let vips = [IpAddr::from(topology.vip4()), IpAddr::from(topology.vip6())];
         let client = topology.client();
         let targets = vips.into_iter().flat_map(|vip| [ECHO, WEB].map(|port| SocketAddr::new(vip, port)));
@@ -219,27 +217,14 @@ impl Stage {
     }
 
     fn move_clock(&mut self, seconds: i64) -> Result<()> {
-        let now = clock_gettime(ClockId::CLOCK_REALTIME)?;
-        let moved = TimeSpec::new(now.tv_sec() + seconds, now.tv_nsec());
-        clock_settime(ClockId::CLOCK_REALTIME, moved).context("cannot set the clock of this machine")?;
         self.clock += seconds;
-        Ok(())
+        self.daemon.clock().context("the daemon has no clock of its own")?.set(self.clock)
     }
 
     /// The answer to a command of the CLI.
     pub fn ask<T: DeserializeOwned>(&self, words: &[&str]) -> Result<T> {
         let answer = self.daemon.cli_ok(words)?;
         serde_json::from_str(&answer).with_context(|| format!("sluice {} answered {answer}", words.join(" ")))
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        if self.clock != 0
-            && let Err(error) = self.move_clock(-self.clock)
-        {
-            eprintln!("the clock of this machine is wrong by {} s: {error:#}", self.clock);
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::FakeClock;
 use crate::topology::{Namespace, Process, Topology};
 
 /// How long the daemon may take until its socket answers: emulated, and beside other builds, the verifier alone took more than a minute.
@@ -29,6 +30,8 @@ pub struct SluiceDaemon {
     instance: String,
     folder: TempDir,
     process: Option<Process>,
+    /// What it takes the time from, and the commands, too.
+    clock: Option<FakeClock>,
 }
 
 impl SluiceDaemon {
@@ -38,14 +41,23 @@ impl SluiceDaemon {
         Self::start_as(&topology.balancer().ns, topology.prefix(), config)
     }
 
+    /// [`start`](Self::start) by a clock that the caller sets.
+    pub fn start_by(clock: FakeClock, topology: &Topology, config: &str) -> Result<Self> {
+        Self::start_in(&topology.balancer().ns, topology.prefix(), config, Some(clock))
+    }
+
     /// Starts the daemon in `ns` as `instance`.
     pub fn start_as(ns: &Namespace, instance: &str, config: &str) -> Result<Self> {
+        Self::start_in(ns, instance, config, None)
+    }
+
+    fn start_in(ns: &Namespace, instance: &str, config: &str, clock: Option<FakeClock>) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix(&format!("{}-sluice.", ns.owner()))
             .tempdir()
             .context("cannot make a folder for the daemon")?;
         let (ns, instance) = (ns.clone(), instance.to_owned());
-        let mut daemon = Self { binary: sluice_binary()?, ns, instance, folder, process: None };
+        let mut daemon = Self { binary: sluice_binary()?, ns, instance, folder, process: None, clock };
         daemon.write_config(config)?;
         daemon.start_again()?;
         Ok(daemon)
@@ -67,6 +79,7 @@ impl SluiceDaemon {
         let mut command = Command::new(&self.binary);
         command.arg("run").arg("--config").arg(self.config_path()).args(["--instance", &self.instance]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.show_clock_to(&mut command);
         self.process = Some(self.ns.spawn(command)?);
         Ok(())
     }
@@ -147,7 +160,19 @@ impl SluiceDaemon {
     fn cli_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(args).args(["--instance", &self.instance]);
+        self.show_clock_to(&mut command);
         command
+    }
+
+    fn show_clock_to(&self, command: &mut Command) {
+        if let Some(clock) = &self.clock {
+            clock.show_to(command);
+        }
+    }
+
+    /// The clock that it was started by.
+    pub fn clock(&self) -> Option<&FakeClock> {
+        self.clock.as_ref()
     }
 
     /// The program that runs, and that [`cli`](Self::cli) runs.
@@ -169,7 +194,12 @@ impl SluiceDaemon {
         let begin = Instant::now();
         loop {
             let problem = match self.ask_for_status() {
-                Ok(line) if line.contains(" 200 ") => return Ok(()),
+                Ok(line) if line.contains(" 200 ") => {
+                    if let (Some(clock), Some(process)) = (&self.clock, &self.process) {
+                        clock.tidy(process.pid());
+                    }
+                    return Ok(());
+                }
                 Ok(line) => format!("it answers {line:?}"),
                 Err(error) => format!("{}: {error}", self.socket().display()),
             };

@@ -13,7 +13,7 @@ use sluice_tests::traffic::{Connections, ConnectionsOptions};
 
 use super::plan;
 
-fn connections(site: &Site, count: usize) -> Connections {
+pub fn connections(site: &Site, count: usize) -> Connections {
     let target = std::net::SocketAddr::new(site.vips()[0], ECHO);
     let options = ConnectionsOptions {
         connections: count,
@@ -29,7 +29,7 @@ fn pins_of(site: &Site) -> PathBuf {
     PathBuf::from("/sys/fs/bpf/sluice").join(site.daemon.instance())
 }
 
-fn listing(site: &Site) -> Vec<String> {
+pub fn listing(site: &Site) -> Vec<String> {
     let entries = fs::read_dir(pins_of(site)).unwrap().flatten();
     let mut names: Vec<String> =
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();

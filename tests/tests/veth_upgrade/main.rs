@@ -5,6 +5,7 @@
 
 mod check;
 mod load;
+mod refused;
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,7 @@
 //! A thousand hosts and a thousand services on the page.
 
 use std::fmt::Write as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -8,7 +9,32 @@ use sluice_tests::browser::Browser;
 use sluice_tests::servers::SluiceDaemon;
 use sluice_tests::topology::Topology;
 
-use super::{PAGE, UI};
+use super::{PAGE, UI, cell};
+
+/// Counts, from here on, cells of the table that are touched, and rows that are built. The bars of shares are all as long as the longest
+/// makes them, so they are counted by themselves.
+const COUNT: &str = "window.touched = new Set(); window.bars = new Set(); window.built = 0; \
+     new MutationObserver(all => { for (const one of all) { \
+     const cell = (one.target.closest ? one.target : one.target.parentElement)?.closest('td, th'); \
+     if (cell) (cell.dataset.name === 'Share' ? window.bars : window.touched).add(cell); \
+     window.built += [...one.addedNodes].filter(of => of.matches?.('tr')).length; } }) \
+     .observe(document.querySelector('tbody'), { childList: true, characterData: true, subtree: true })";
+
+/// Bytes of each look that the server tells while something is done: first of everything, then of what has changed.
+fn looks(topology: &Topology, meanwhile: impl FnOnce()) -> Vec<usize> {
+    let mut command = Command::new("curl");
+    // Of no event that was before.
+    command.args(["-sN", "--max-time", "16", &format!("{PAGE}/page/live?after={}", u64::MAX)]);
+    let ns = &topology.balancer().ns;
+    let told = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| ns.output(command).unwrap().stdout);
+        std::thread::sleep(Duration::from_secs(3));
+        meanwhile();
+        reader.join().unwrap()
+    });
+    let text = String::from_utf8(told).unwrap();
+    text.split_inclusive("\n\n").filter(|of| of.starts_with("event: look")).map(str::len).collect()
+}
 
 /// Of a host of the fleet.
 fn address(n: usize) -> String {
@@ -66,6 +92,27 @@ fn a_thousand_hosts_and_services_are_shown_at_once() {
             .unwrap()
             .starts_with("1,000 hosts")
     );
+    // What is not seen is not built, what has not changed is not touched, and it is told once.
+    let number = |script: &str| browser.script(&format!("return {script}"), &[]).unwrap().as_u64().unwrap();
+    let elements = number("document.querySelectorAll('*').length");
+    println!("{elements} elements");
+    assert!(elements < 2000, "{elements} elements for fifty rows");
+    browser.script(COUNT, &[]).unwrap();
+    let told = looks(&topology, || {});
+    println!("looks of {told:?} bytes while nothing changes");
+    assert!(told.len() >= 2 && told[0] > 100_000, "everything, then nothing: {told:?}");
+    assert!(told[1..].iter().all(|&bytes| bytes < 200), "{told:?}");
+    let touched = || ["touched.size", "bars.size", "built"].map(|of| number(&format!("window.{of}")));
+    assert_eq!(touched(), [0; 3], "nothing has changed");
+    let drained = looks(&topology, || {
+        daemon.cli_ok(&["drain", "web-0003"]).unwrap();
+    });
+    browser.wait(&format!("{} === 'draining'", cell("web-0003", "State"))).unwrap();
+    println!("looks of {drained:?} bytes about a drain; touched: {:?}", touched());
+    assert!(drained[1..].iter().sum::<usize>() < told[0] / 10, "{drained:?}");
+    let [cells, _, built] = touched();
+    assert!((1..=4).contains(&cells), "{cells} cells, besides bars, for one host");
+    assert_eq!(built, 0, "rows stay as they are");
     // Filtered, sorted, turned over.
     let timed = |what: &str, script: &str| {
         let took = browser.script(&format!("const from = performance.now(); {script}; document.body.offsetHeight; return performance.now() - from"), &[]);

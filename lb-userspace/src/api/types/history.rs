@@ -38,7 +38,8 @@ pub struct Revision {
     pub by: String,
     /// Why, as who asked has put it; null: nothing was said.
     pub reason: Option<String>,
-    /// `created`, `start`, `apply`, `confirm`, `rollback`, `failed`, `left`, `drain`, `amend`, `drained`, `undrain`, `ramp`, `kick` or `hash-key`
+    /// `created`, `start`, `apply`, `confirm`, `rollback`, `failed`, `left`, `drain`, `amend`, `drained`, `undrain`, `ramp`, `kick`, `health`,
+    /// `self-drain`, `self-drained`, `self-undrain`, `maintain`, `shift`, `clock` or `hash-key`
     pub kind: String,
     /// The hosts that it names.
     pub hosts: Vec<String>,

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapData;
+use nix::net::if_::if_indextoname;
 
 use super::super::sys::maps_of;
 use super::super::{Dataplane, Error, Paths, grace_period};
@@ -17,6 +18,7 @@ const PASSES: u32 = 3;
 /// A link, and what it ran.
 struct Link {
     path: PathBuf,
+    ifindex: u32,
     fd: OwnedFd,
     /// `None`: it cannot be had, so it cannot be put back either.
     before: Option<OwnedFd>,
@@ -95,11 +97,12 @@ impl Dataplane {
         Ok(Some(before))
     }
 
+    /// What was not taken over is of no use to anybody, and large.
     fn rename_back(&self, transition: &Transition, before: Option<&Path>) {
         if let (Some(next), Some(before)) = (&transition.next, before) {
             let back =
                 fs::rename(self.paths.maps(), next).and_then(|()| fs::rename(before, self.paths.maps()));
-            if let Err(error) = back {
+            if let Err(error) = back.and_then(|()| fs::remove_dir_all(next)) {
                 log::error!("cannot put {} back: {error}", before.display());
             }
         }
@@ -159,7 +162,7 @@ fn find_links(folder: &Path, programs: &Path) -> Result<Vec<Link>, Error> {
         let info = links::link_info(&fd).map_err(failed(&path))?;
         let before =
             pinned_program(programs, info.program).or_else(|| links::program_by_id(info.program).ok());
-        found.push(Link { path, fd, before });
+        found.push(Link { path, ifindex: info.ifindex, fd, before });
     }
     Ok(found)
 }
@@ -179,6 +182,12 @@ pub fn swap_all(paths: &Paths, program: &OwnedFd) -> Result<(), Error> {
     swap(&find_links(&paths.links(), &paths.programs())?, program)
 }
 
+/// By its number where it has no name here.
+fn name_of(ifindex: u32) -> String {
+    let name = if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
+    name.unwrap_or_else(|| format!("interface {ifindex}"))
+}
+
 fn swap(links: &[Link], program: &OwnedFd) -> Result<(), Error> {
     for (done, link) in links.iter().enumerate() {
         let Err(error) = links::update_link(&link.fd, program) else { continue };
@@ -192,10 +201,7 @@ fn swap(links: &[Link], program: &OwnedFd) -> Result<(), Error> {
                 log::error!("{}: the program before could not be put back", link.path.display());
             }
         }
-        return Err(Error::Link {
-            path: link.path.clone(),
-            message: format!("it does not take the new program: {error}; the one before runs on"),
-        });
+        return Err(Error::NotTaken { interface: name_of(link.ifindex), source: error });
     }
     Ok(())
 }

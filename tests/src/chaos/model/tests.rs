@@ -129,15 +129,17 @@ fn a_lease_brings_the_host_back() {
 }
 
 #[test]
-fn a_new_daemon_goes_by_the_new_time_of_day() {
+fn a_clock_that_is_set_brings_no_deadline_nearer() {
     let mut model = Model::default();
-    drain(&mut model, 10, 0, Order { deadline: Some((600, AtDeadline::Reset)), ..Order::default() });
+    drain(&mut model, 10, 0, Order { deadline: Some((10, AtDeadline::Reset)), ..Order::default() });
     done(&mut model, 11, Action::MoveClock(3600));
-    model.advance(s(12));
-    assert!(model.judge(&broken(1, 12, Some(0))).is_err(), "the daemon does not look at it again");
+    done(&mut model, 12, Action::KillDaemon);
     done(&mut model, 13, Action::StartDaemon);
-    model.advance(s(14));
-    assert!(model.judge(&broken(1, 14, Some(0))).is_ok());
+    assert_eq!(model.dated_anew, 1, "that daemon says so");
+    model.advance(s(17));
+    assert!(model.judge(&broken(1, 17, Some(0))).is_err(), "nor does another daemon's start");
+    model.advance(s(20));
+    assert!(model.judge(&broken(1, 20, Some(0))).is_ok());
 }
 
 #[test]

@@ -1,0 +1,71 @@
+//! A switch that one of several interfaces refuses: the others go back, and all is as it was.
+
+use std::collections::BTreeMap;
+
+use sluice_tests::servers::next_sluice_binary;
+use sluice_tests::site::{Site, config};
+use sluice_tests::topology::Topology;
+
+use super::check::{connections, listing};
+use super::plan;
+
+/// The program of each interface, by its number in the kernel.
+fn programs(site: &Site) -> BTreeMap<String, u64> {
+    let links = site.topology.balancer().ns.shell("ip -json link show").unwrap();
+    let links: Vec<serde_json::Value> = serde_json::from_str(&links).unwrap();
+    let of = |link: &serde_json::Value| {
+        Some((link["ifname"].as_str()?.to_owned(), link["xdp"]["prog"]["id"].as_u64()?))
+    };
+    links.iter().filter_map(of).collect()
+}
+
+/// Of three more interfaces the one in the middle refuses, so one has been switched before it, in whatever order they come.
+#[test]
+fn a_program_that_one_interface_refuses_is_on_none_of_them() {
+    let mut site = Site::start(Topology::builder(), &plan(65_536)).unwrap();
+    let lb = site.topology.balancer().ns.clone();
+    let more = ["x1", "x2", "x3"];
+    for name in more {
+        let mtu = if name == "x2" { 9000 } else { 1500 };
+        lb.shell(&format!(
+            "ip link add {name} mtu {mtu} type veth peer name p-{name} mtu {mtu} && ip link set {name} up && ip link set p-{name} up"
+        ))
+        .unwrap();
+    }
+    site.daemon.terminate().unwrap();
+    let text = config(&site.topology, &plan(65_536));
+    let with_more = text.replacen("interfaces = [", "interfaces = [\"x1\", \"x2\", \"x3\", ", 1);
+    assert_ne!(text, with_more);
+    site.daemon.write_config(&with_more).unwrap();
+    site.daemon.start_again().unwrap();
+    let load = connections(&site, 100);
+    let (before, pins) = (programs(&site), listing(&site));
+    assert_eq!(before.len(), 4, "{before:?}");
+    site.daemon.terminate().unwrap();
+
+    // The next program is one for short frames, which a veth pair refuses whose other end still sends long ones.
+    lb.shell("ip link set x2 mtu 1500").unwrap();
+    let old = site.daemon.binary().to_owned();
+    site.daemon.use_binary(&next_sluice_binary().unwrap());
+    let error = format!("{:?}", site.daemon.start_again().unwrap_err());
+    assert!(error.contains("x2 does not take the new program"), "{error}");
+    assert!(error.contains("the one before runs on") && error.contains("MTU of its other end"), "{error}");
+    assert_eq!(programs(&site), before);
+    assert_eq!(listing(&site), pins);
+    assert!(!error.contains("could not be put back") && !error.contains("cannot put"), "{error}");
+
+    // Either goes on from there, with all pins.
+    lb.shell("ip link set x2 mtu 9000").unwrap();
+    site.daemon.use_binary(&old);
+    site.daemon.start_again().unwrap();
+    let live: u64 = ["h1", "h2", "h3"].iter().map(|host| site.live(host).unwrap()).sum();
+    assert!(live >= 100, "{live}");
+    site.daemon.terminate().unwrap();
+    site.daemon.use_binary(&next_sluice_binary().unwrap());
+    site.daemon.start_again().unwrap();
+    let after = programs(&site);
+    assert!(after.len() == 4 && after.iter().all(|(name, program)| before[name] != *program), "{after:?}");
+    let counts = load.finish().unwrap();
+    assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
+    assert_eq!(site.violations().unwrap(), "{}");
+}
