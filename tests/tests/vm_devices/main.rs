@@ -2,6 +2,7 @@
 //! has them, where one that cannot be made fails the test. Everywhere else the tests are ignored, which `cargo test` says.
 
 mod bond;
+mod doctor;
 mod site;
 mod tap;
 mod tunnels;
