@@ -132,7 +132,10 @@ fn a_host_that_has_fallen_silent() {
     nobody[3] = 252;
     let nobody = Ipv4Addr::from(nobody).to_string();
     patient.topology.switch().shell("ip link set p-h1 down").unwrap();
-    patient.shell("ip neigh flush dev eth0; sysctl -q net.ipv4.neigh.eth0.retrans_time_ms=50");
+    // The kernel waits a while before it asks, and between questions.
+    let soon =
+        ["delay_first_probe_time=0", "retrans_time_ms=50"].map(|set| format!("net.ipv4.neigh.eth0.{set}"));
+    patient.shell(&format!("ip neigh flush dev eth0; sysctl -q {}", soon.join(" ")));
     let stale = format!("ip neigh replace {nobody} lladdr 02:00:00:00:00:fc dev eth0 nud stale");
     let doctor = patient.doctor(&patient.config("\"eth0\"", &nobody, ""));
     let found = patient.findings("warning", &format!("{stale}; {doctor}"));
