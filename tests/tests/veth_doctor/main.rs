@@ -2,7 +2,7 @@
 //!
 //! What takes a NIC (LRO, VLAN tags that it takes off) or a machine to itself (settings of the whole kernel, little memory) is laid in the
 //! virtual machine, by `vm_devices`. Made up, in `doctor/tests.rs`, are the facts of what can be laid nowhere here: a big-endian machine,
-//! a NIC whose driver lost frames of XDP or that takes none from other interfaces in native mode, a daemon that may not ask a host.
+//! and a NIC whose driver lost frames of XDP or takes none from other interfaces in native mode.
 
 mod machine;
 mod vips;

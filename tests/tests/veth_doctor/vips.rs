@@ -83,6 +83,29 @@ fn a_server_behind_nat_that_is_gone() {
     }
 }
 
+/// Without CAP_NET_RAW, whether hosts answer cannot be heard.
+#[test]
+fn a_daemon_that_cannot_ask() {
+    let mut site = Site::start(Topology::builder(), &Plan::new("l2", 2)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (quiet, binary) = (folder.path().join("sluice"), site.daemon.binary().display());
+    // Written by another process: a program that this one has open for writing could not be started.
+    let script = format!("#!/bin/sh\nexec setpriv --bounding-set=-net_raw {binary} \"$@\"\n");
+    let write = format!("printf %s '{script}' >{0}; chmod +x {0}", quiet.display());
+    site.topology.balancer().ns.shell(&write).unwrap();
+    site.daemon.terminate().unwrap();
+    site.daemon.use_binary(&quiet);
+    site.daemon.start_again().unwrap();
+    let (found, _) = of_vips(&site.daemon);
+    for host in ["h1", "h2"] {
+        let says = format!("note {host} whether it answers for its VIPs is not known: ");
+        let mend = format!("| sluice health test {host} --vip");
+        let is_it = |found: &&String| found.starts_with(&says) && found.ends_with(&mend);
+        let told = found.iter().find(is_it).unwrap_or_else(|| panic!("{says}: {found:#?}"));
+        assert!(told.contains("CAP_NET_RAW"), "{told}");
+    }
+}
+
 /// An `all` service of which one port alone is served, and a UDP service that has nothing to be asked.
 #[test]
 fn vips_are_asked_where_somebody_answers() {
