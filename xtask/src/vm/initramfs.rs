@@ -17,6 +17,8 @@ const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 /// Where programs are that suites call.
 const PROGRAMS: &str = "/programs";
+/// Name of the machine's own NIC: where there is an `eth0` already, no pair for another network namespace can be made with that name.
+const NIC: &str = "nic0";
 /// The format ends with a file of this name.
 const TRAILER: &str = "TRAILER!!!";
 
@@ -225,6 +227,7 @@ fn init(modules: &[String], suites: &[Suite], filter: Option<&str>, limit: Durat
          echo {begun}\n\
          status=0\n\
          {loads}\
+         [ ! -e /sys/class/net/eth0 ] || ip link set eth0 name {NIC}\n\
          {runs}\
          echo {ended} $status\n\
          poweroff -f\n",

@@ -62,9 +62,9 @@ const RUNS: [Run; 5] = [
     // What lacks one ability of all is between what has one and what has all; that it loads, too, is for whoever tries kernels.
     run(LOADS, &[("kernel_load", &["with_all_abilities_but_one"])]),
     run("vlans", &[(DEVICES, &["bond::", "doctor::", "tunnels::"])]),
-    run("bonds", &[(DEVICES, &["doctor::", "tunnels::", "vlan::"])]),
     // The doctor's traps are laid for the machine as a whole, so no daemon may run beside them; and a boot of its own costs more than they.
     run("decap-doctor", &[("kernel_decap", &[]), (DEVICES, &["bond::", "tunnels::", "vlan::"])]),
+    run("bonds", &[(DEVICES, &["doctor::", "tunnels::", "vlan::"])]),
 ];
 /// The run that tells whether the kernel takes the programs.
 const LOADS: &str = "load";
@@ -110,7 +110,7 @@ const PACKAGE: &str = "sluice-tests";
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Boot for this run only: service, load, vlans, bonds, decap-doctor
+    /// Boot for this run only: service, load, vlans, decap-doctor, bonds
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Run only tests whose name contains this
