@@ -1,4 +1,4 @@
-//! Each trap by its facts; that facts are gathered right the suite `veth_doctor` shows.
+//! Each trap by its facts; that facts are gathered right the suites `veth_doctor` and `vm_devices` show.
 
 use super::facts::{
     Answer, Backend, Behind, Bpffs, Daemon, Facts, Grown, Interface, Machine, Peer, Site, XdpFeatures,

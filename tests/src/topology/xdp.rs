@@ -1,4 +1,4 @@
-//! XDP programs of a few instructions, attached natively; the smallest one, `return XDP_PASS`, most of all.
+//! XDP programs of a few instructions; the smallest one, `return XDP_PASS`, most of all.
 //!
 //! A frame that leaves a veth by `XDP_TX` or `XDP_REDIRECT` is dropped unless the peer runs a native XDP program of
 //! its own (`veth_xdp_xmit` in drivers/net/veth.c), so the far end of each of the balancer's interfaces gets this one.
@@ -11,6 +11,8 @@ use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type};
 
 /// `XDP_FLAGS_DRV_MODE` of linux/if_link.h: the driver's own hook, never the generic one.
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+/// `XDP_FLAGS_SKB_MODE`: the generic hook.
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 /// `BPF_F_XDP_HAS_FRAGS` of linux/bpf.h (5.18): the program takes frames in several pieces.
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 
@@ -60,6 +62,17 @@ impl XdpProgram {
     /// Fails with ENOSPC when the peer has more transmit queues than the interface has receive queues, and with
     /// EBUSY or EEXIST when another program holds the hook.
     pub fn attach(&self, interface: &str) -> Result<OwnedFd> {
+        self.attach_by(interface, XDP_FLAGS_DRV_MODE)
+            .with_context(|| format!("cannot attach an XDP program to {interface} natively"))
+    }
+
+    /// As [`attach`](Self::attach), in generic mode, which every interface has.
+    pub fn attach_generic(&self, interface: &str) -> Result<OwnedFd> {
+        self.attach_by(interface, XDP_FLAGS_SKB_MODE)
+            .with_context(|| format!("cannot attach an XDP program to {interface} in generic mode"))
+    }
+
+    fn attach_by(&self, interface: &str, flags: u32) -> Result<OwnedFd> {
         let name = CString::new(interface)?;
         // SAFETY: `name` is a terminated string that outlives the call.
         let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
@@ -71,9 +84,8 @@ impl XdpProgram {
         attr.link_create.__bindgen_anon_1.prog_fd = self.0.as_raw_fd() as u32;
         attr.link_create.__bindgen_anon_2.target_ifindex = index;
         attr.link_create.attach_type = bpf_attach_type::BPF_XDP as u32;
-        attr.link_create.flags = XDP_FLAGS_DRV_MODE;
-        bpf(bpf_cmd::BPF_LINK_CREATE, &attr)
-            .with_context(|| format!("cannot attach an XDP program to {interface} natively"))
+        attr.link_create.flags = flags;
+        Ok(bpf(bpf_cmd::BPF_LINK_CREATE, &attr)?)
     }
 }
 

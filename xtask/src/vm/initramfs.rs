@@ -17,6 +17,8 @@ const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 /// Where programs are that suites call.
 const PROGRAMS: &str = "/programs";
+/// Name of the machine's own NIC: where there is an `eth0` already, no pair for another network namespace can be made with that name.
+const NIC: &str = "nic0";
 /// The format ends with a file of this name.
 const TRAILER: &str = "TRAILER!!!";
 
@@ -26,11 +28,18 @@ pub struct Initramfs {
     archive: Vec<u8>,
     entries: u32,
     paths: BTreeSet<PathBuf>,
-    suites: Vec<String>,
+    suites: Vec<Suite>,
     /// In the order in which they are to be loaded.
     modules: Vec<String>,
     /// The first process is systemd, and not the init itself.
     systemd: bool,
+}
+
+/// A test binary that is run.
+struct Suite {
+    name: String,
+    /// Names of its tests that are not.
+    without: &'static [&'static str],
 }
 
 impl Initramfs {
@@ -46,10 +55,16 @@ impl Initramfs {
         Ok(initramfs)
     }
 
-    /// Adds a test binary.
-    pub fn add_suite(&mut self, name: &str, binary: &Path, folder: &Path) -> Result<()> {
+    /// Adds a test binary, whose tests are run but `without` those by these names.
+    pub fn add_suite(
+        &mut self,
+        name: &str,
+        binary: &Path,
+        without: &'static [&'static str],
+        folder: &Path,
+    ) -> Result<()> {
         self.add_binary(binary, &Path::new("/suites").join(name), folder)?;
-        self.suites.push(name.to_owned());
+        self.suites.push(Suite { name: name.to_owned(), without });
         Ok(())
     }
 
@@ -103,10 +118,10 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Adds the init, which runs the tests by the filter but `without` those by these names, for as long as `limit`, and writes all into
-    /// a file, which stays: for who boots it by hand.
-    pub fn write(mut self, filter: Option<&str>, without: &[&str], limit: Duration, to: &Path) -> Result<()> {
-        let mut init = init(&self.modules, &self.suites, filter, without, limit);
+    /// Adds the init, which runs the suites' tests by the filter, for as long as `limit`, and writes all into a file, which stays: for
+    /// who boots it by hand.
+    pub fn write(mut self, filter: Option<&str>, limit: Duration, to: &Path) -> Result<()> {
+        let mut init = init(&self.modules, &self.suites, filter, limit);
         if self.systemd {
             self.entry(Path::new(systemd::SUITES), PROGRAM, init.as_bytes());
             init = systemd::init();
@@ -184,21 +199,15 @@ fn libraries(ldd: &str) -> Vec<PathBuf> {
 }
 
 /// The first process. The suites go on one after another, whatever their ends; the machine ends by itself if they do not.
-fn init(
-    modules: &[String],
-    suites: &[String],
-    filter: Option<&str>,
-    without: &[&str],
-    limit: Duration,
-) -> String {
-    let without: String = without.iter().map(|name| format!(" --skip {name}")).collect();
+fn init(modules: &[String], suites: &[Suite], filter: Option<&str>, limit: Duration) -> String {
     let filter = filter.map_or(String::new(), |filter| format!(" '{}'", filter.replace('\'', r"'\''")));
     let loads: String =
         modules.iter().map(|module| format!("insmod /modules/{module} || status=1\n")).collect();
-    let run = |suite: &String| {
+    let run = |Suite { name, without }: &Suite| {
+        let without: String = without.iter().map(|name| format!(" --skip {name}")).collect();
         // On the host `cargo test` leaves them out.
-        let ignored = if suite.starts_with("vm_") { " --include-ignored" } else { "" };
-        format!("/suites/{suite}{filter}{without}{ignored} || status=$?\n")
+        let ignored = if name.starts_with("vm_") { " --include-ignored" } else { "" };
+        format!("/suites/{name}{filter}{without}{ignored} || status=$?\n")
     };
     let runs: String = suites.iter().map(run).collect();
     format!(
@@ -218,6 +227,7 @@ fn init(
          echo {begun}\n\
          status=0\n\
          {loads}\
+         [ ! -e /sys/class/net/eth0 ] || ip link set eth0 name {NIC}\n\
          {runs}\
          echo {ended} $status\n\
          poweroff -f\n",
@@ -235,6 +245,10 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(9);
+
+    fn suite(name: &str, without: &'static [&'static str]) -> Suite {
+        Suite { name: name.to_owned(), without }
+    }
 
     #[test]
     fn libraries_are_the_paths_that_ldd_prints() {
@@ -264,15 +278,14 @@ mod tests {
     /// A module that cannot be loaded fails the run, and what `cargo test` ignores elsewhere runs here.
     #[test]
     fn modules_are_loaded_before_the_suites_that_need_them() {
-        let (modules, suites) = (["a.ko", "b.ko"], ["kernel_x", "vm_y"]);
-        let script =
-            init(&modules.map(str::to_owned), &suites.map(str::to_owned), Some("z"), &["a::", "b::"], LIMIT);
+        let suites = [suite("kernel_x", &["a::"]), suite("vm_y", &["b::", "c::"])];
+        let script = init(&["a.ko", "b.ko"].map(str::to_owned), &suites, Some("z"), LIMIT);
         let lines: Vec<&str> = script.lines().filter(|line| line.contains("|| status=")).collect();
         let expected = [
             "insmod /modules/a.ko || status=1",
             "insmod /modules/b.ko || status=1",
-            "/suites/kernel_x 'z' --skip a:: --skip b:: || status=$?",
-            "/suites/vm_y 'z' --skip a:: --skip b:: --include-ignored || status=$?",
+            "/suites/kernel_x 'z' --skip a:: || status=$?",
+            "/suites/vm_y 'z' --skip b:: --skip c:: --include-ignored || status=$?",
         ];
         assert_eq!(lines, expected);
     }
@@ -280,7 +293,7 @@ mod tests {
     /// A status that is not 0 is kept, whatever the suite after it says, and a filter is one word.
     #[test]
     fn the_init_tells_the_status_of_a_suite_that_failed() {
-        let script = init(&[], &["one".to_owned(), "two".to_owned()], Some("it's"), &[], LIMIT);
+        let script = init(&[], &[suite("one", &[]), suite("two", &[])], Some("it's"), LIMIT);
         let suites: String = script
             .lines()
             .filter(|line| line.contains("status") || line.contains("echo"))

@@ -62,7 +62,7 @@ impl Kernel {
 
     /// Name of its folder; to be changed with what is in it.
     pub fn folder(&self) -> String {
-        format!("vm-linux-{}-tunnels", self.series)
+        format!("vm-linux-{}-nic", self.series)
     }
 
     /// What names of packages of kernels begin with, before what `uname -r` says.

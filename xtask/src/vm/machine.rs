@@ -33,6 +33,10 @@ const UBUNTU_KEYRING: (&str, &str) = ("ubuntu-keyring", "usr/share/keyrings/ubun
 /// MiB. The suites of CI need half of it.
 const MEMORY: &str = "1024";
 
+/// A NIC whose driver joins packets on reception and takes VLAN tags off, as it comes, on a hub with nothing else. Without the ROM by which it could be
+/// booted from.
+const NIC: [&str; 4] = ["-netdev", "hubport,id=hub,hubid=0", "-device", "vmxnet3,netdev=hub,romfile="];
+
 pub struct Machine {
     /// Of QEMU and busybox.
     emulator: PathBuf,
@@ -95,6 +99,7 @@ impl Machine {
             .args(["-L", &self.debian("usr/share/qemu"), "-L", &self.debian("usr/share/seabios")])
             .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY])
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"])
+            .args(NIC)
             .arg("-kernel")
             .arg(self.kernel.join(format!("vmlinuz-{}", self.release)))
             .arg("-initrd")

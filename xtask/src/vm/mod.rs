@@ -41,24 +41,30 @@ pub const SIZE: &str = "85 MB";
 struct Run {
     /// For people, and the name of its initramfs.
     name: &'static str,
-    /// Test binary.
-    suite: &'static str,
-    /// Names of tests that are left to another run, or out.
-    without: &'static [&'static str],
+    /// Test binaries, one after another, each with the names of tests that are left to another run, or out.
+    suites: &'static [(&'static str, &'static [&'static str])],
 }
 
-const fn run(name: &'static str, suite: &'static str, without: &'static [&'static str]) -> Run {
-    Run { name, suite, without }
+impl Run {
+    /// Whether it has a suite whose name begins so.
+    fn has(&self, begin: &str) -> bool {
+        self.suites.iter().any(|(suite, _)| suite.starts_with(begin))
+    }
+}
+
+const fn run(name: &'static str, suites: &'static [(&'static str, &'static [&'static str])]) -> Run {
+    Run { name, suites }
 }
 
 /// Those of CI, the longest first.
 const RUNS: [Run; 5] = [
-    run("service", SERVICE, &[]),
+    run("service", &[(SERVICE, &[])]),
     // What lacks one ability of all is between what has one and what has all; that it loads, too, is for whoever tries kernels.
-    run(LOADS, "kernel_load", &["with_all_abilities_but_one"]),
-    run("vlans", "vm_devices", &["bond::", "tunnels::"]),
-    run("bonds", "vm_devices", &["vlan::", "tunnels::"]),
-    run("decap", "kernel_decap", &[]),
+    run(LOADS, &[("kernel_load", &["with_all_abilities_but_one"])]),
+    run("vlans", &[(DEVICES, &["bond::", "doctor::", "tunnels::"])]),
+    // The doctor's traps are laid for the machine as a whole, so no daemon may run beside them; and a boot of its own costs more than they.
+    run("decap-doctor", &[("kernel_decap", &[]), (DEVICES, &["bond::", "tunnels::", "vlan::"])]),
+    run("bonds", &[(DEVICES, &["doctor::", "tunnels::", "vlan::"])]),
 ];
 /// The run that tells whether the kernel takes the programs.
 const LOADS: &str = "load";
@@ -66,6 +72,8 @@ const LOADS: &str = "load";
 const NETWORKS: [&str; 4] = ["vm_", "veth_", "kernel_packets", "kernel_whole"];
 /// The suite whose first process is systemd.
 const SERVICE: &str = "vm_service";
+/// The suite of devices.
+const DEVICES: &str = "vm_devices";
 /// How long each may take: some fifteen times what it takes where it is alone, as the processor is emulated and the machine may have much
 /// else to do. It ends what hangs, and tells nothing of speed.
 const LIMIT: Duration = Duration::from_secs(1800);
@@ -74,24 +82,26 @@ const LIMIT: Duration = Duration::from_secs(1800);
 const MORE: [Run; 7] = [
     run(
         "abilities",
-        "kernel_load",
-        &[
-            "as_a_",
-            "with_one",
-            "with_every",
-            "with_the_",
-            "with_frames",
-            "with_records",
-            "for_",
-            "a_borrowed",
-        ],
+        &[(
+            "kernel_load",
+            &[
+                "as_a_",
+                "with_one",
+                "with_every",
+                "with_the_",
+                "with_frames",
+                "with_records",
+                "for_",
+                "a_borrowed",
+            ],
+        )],
     ),
-    run("tunnels", "vm_devices", &["bond::", "vlan::"]),
-    run("packets", "kernel_packets", &[]),
-    run("whole", "kernel_whole", &[]),
-    run("model", "kernel_model", &["product::"]),
-    run("forwarding", "veth_forwarding", &[]),
-    run("drain", "veth_drain", &[]),
+    run("tunnels", &[(DEVICES, &["bond::", "doctor::", "vlan::"])]),
+    run("packets", &[("kernel_packets", &[])]),
+    run("whole", &[("kernel_whole", &[])]),
+    run("model", &[("kernel_model", &["product::"])]),
+    run("forwarding", &[("veth_forwarding", &[])]),
+    run("drain", &[("veth_drain", &[])]),
 ];
 /// What they call to make networks, and to serve in them.
 const PROGRAMS: [&str; 3] = ["ip", "ethtool", "tc"];
@@ -100,7 +110,7 @@ const PACKAGE: &str = "sluice-tests";
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Boot for this run only: service, load, vlans, bonds, decap
+    /// Boot for this run only: service, load, vlans, decap-doctor, bonds
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Run only tests whose name contains this
@@ -156,7 +166,7 @@ pub struct TestOptions {
     kernel: String,
     /// Run only tests whose name contains this
     filter: Option<String>,
-    /// Run only these, several with commas: load, decap, vlans, bonds, service, abilities, tunnels, packets, whole, model, forwarding, drain
+    /// Run only these, several with commas: load, decap-doctor, vlans, bonds, service, abilities, tunnels, packets, whole, model, forwarding, drain
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -216,7 +226,7 @@ impl Built<'_> {
     fn build<'a>(workspace: &'a Workspace, runs: &[&Run]) -> Result<Built<'a>> {
         let build = runs
             .iter()
-            .flat_map(|run| ["--test", run.suite])
+            .flat_map(|run| run.suites.iter().flat_map(|(suite, _)| ["--test", suite]))
             .fold(Cmd::cargo(&workspace.root).args(["test", "--no-run", "-p", PACKAGE]), Cmd::arg);
         build.run_seeing(|_| ())?;
         let messages = build.arg("--message-format=json").output()?;
@@ -224,7 +234,7 @@ impl Built<'_> {
         Ok(Built { workspace, messages, folder: workspace.target.join("vm") })
     }
 
-    /// Boots one run; the status of its suite.
+    /// Boots one run; the status of its suites.
     fn boot(
         &self,
         machine: &Machine,
@@ -233,21 +243,23 @@ impl Built<'_> {
         see: &mut dyn FnMut(&str),
     ) -> Result<i32> {
         let mut contents = Initramfs::new(&machine.busybox())?;
-        let binary = suites::executable(&self.messages, run.suite)?;
         let folder = self.folder.join(run.name);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        contents.add_suite(run.suite, binary.as_ref(), &folder)?;
-        if NETWORKS.iter().any(|name| run.suite.starts_with(name)) {
+        for (suite, without) in run.suites {
+            let binary = suites::executable(&self.messages, suite)?;
+            contents.add_suite(suite, binary.as_ref(), without, &folder)?;
+        }
+        if NETWORKS.iter().any(|name| run.has(name)) {
             add_network(&mut contents, machine, self.workspace, &folder)?;
         }
-        if run.suite.starts_with("veth_") {
+        if run.has("veth_") {
             add_programs(&mut contents, &SERVERS, &folder)?;
         }
-        if run.suite == SERVICE {
+        if run.has(SERVICE) {
             contents.add_systemd(&folder)?;
         }
         let initramfs = folder.join("initramfs.cpio");
-        contents.write(filter, run.without, LIMIT, &initramfs)?;
+        contents.write(filter, LIMIT, &initramfs)?;
         let qemu = machine.command(&initramfs);
         boot::run(&qemu, LIMIT, see)
     }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// Devices of the suites: what veth pairs are plugged into, and what lies on top of them. Some need other modules.
-const WANTED: [&str; 9] =
-    ["veth", "bridge", "8021q", "bonding", "ipip", "ip6_tunnel", "fou", "fou6", "sch_netem"];
+/// Devices of the suites: what veth pairs are plugged into, what lies on top of them, and the machine's NIC. Some need other modules.
+const WANTED: [&str; 10] =
+    ["veth", "bridge", "8021q", "bonding", "ipip", "ip6_tunnel", "fou", "fou6", "sch_netem", "vmxnet3"];
 
 /// The wanted modules below a kernel's `lib/modules/RELEASE`, each after the ones that it needs.
 ///
@@ -105,6 +105,7 @@ mod tests {
             ("tunnel4", ""),
             ("ip6_tunnel", ""),
             ("fou6", "fou"),
+            ("vmxnet3", ""),
         ];
         for (name, needs) in modules {
             let text = format!("\0depends={needs}\0");
@@ -120,6 +121,9 @@ mod tests {
         let found = found.expect("all are there");
         let names: Vec<_> = found.iter().filter_map(|path| path.file_stem()?.to_str()).collect();
         let devices = ["veth", "stp", "bridge", "mrp", "garp", "8021q", "bonding"];
-        assert_eq!(names, [&devices[..], &["ip_tunnel", "tunnel4", "ipip", "ip6_tunnel", "fou6"]].concat());
+        assert_eq!(
+            names,
+            [&devices[..], &["ip_tunnel", "tunnel4", "ipip", "ip6_tunnel", "fou6", "vmxnet3"]].concat()
+        );
     }
 }
