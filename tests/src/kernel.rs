@@ -24,6 +24,21 @@ pub fn is_before(version: (u32, u32)) -> bool {
     }
 }
 
+/// Whether it is older than the version that has something, which is told: for a test of that alone, which has nothing to look at then.
+///
+/// # Panics
+/// As [`is_before`].
+pub fn lacks(what: &str, since: (u32, u32)) -> bool {
+    let lacks = is_before(since);
+    if lacks {
+        println!("Linux {} has no {what}: that came with {}.{}", release(), since.0, since.1);
+    }
+    lacks
+}
+
+/// Frames in several pieces, and what looks into them: `xdp.frags` and `bpf_xdp_load_bytes`.
+pub const PIECES: (u32, u32) = (5, 18);
+
 /// How far the verifier walked for a program: Linux 5.16 and later tell it, and no other may fail to.
 ///
 /// # Panics

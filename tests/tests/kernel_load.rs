@@ -126,7 +126,7 @@ fn for_dry_runs() {
 /// goes on where there is none.
 #[test]
 fn for_tracing() {
-    if kernel::is_before((5, 18)) {
+    if kernel::is_before(kernel::PIECES) {
         let mut rig = Rig::open_with(defaults());
         let untraced = rig.dataplane.untraced().unwrap();
         let refused = Tracing::load(&rig.dataplane.options, &untraced).err();
@@ -208,7 +208,7 @@ fn with_every_ability() {
 #[test]
 fn with_frames_in_pieces() {
     let options = Options { abilities: Abilities { frags: true, ..Abilities::default() }, ..defaults() };
-    if kernel::is_before((5, 18)) {
+    if kernel::is_before(kernel::PIECES) {
         let refused = Dataplane::open(Options { instance: "pieces".to_owned(), ..options }).err();
         assert!(matches!(refused, Some(Error::Program(_))), "{refused:?}");
         return;

@@ -6,7 +6,7 @@ use etherparse::{IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, UdpHeader};
 use lb_common::decap::{DecapClass, DecapReason, GUE_PORT};
 use lb_laws::decap as laws;
 use lb_userspace::decap::PROGRAMS;
-use sluice_tests::kernel::is_before;
+use sluice_tests::kernel::{PIECES, is_before};
 use sluice_tests::rig::decap::{self, Answer, Kernel};
 use sluice_tests::rig::{XDP_DROP, XDP_PASS};
 
@@ -27,7 +27,7 @@ pub fn all() -> Vec<Kernel> {
 
 /// Their names.
 pub fn programs() -> impl Iterator<Item = &'static str> {
-    PROGRAMS.into_iter().filter(|&program| program != WITH_PIECES || !is_before((5, 18)))
+    PROGRAMS.into_iter().filter(|&program| program != WITH_PIECES || !is_before(PIECES))
 }
 
 pub fn on_host(frame: &[u8]) -> Answer {

@@ -2,6 +2,7 @@
 
 use lb_common::layout::{FEATURE_GUE, FEATURE_NAT, FEATURE_PING, FEATURE_RANGES, FEATURE_TAGS};
 use lb_userspace::dataplane::{Abilities, Options};
+use sluice_tests::kernel::{PIECES, is_before};
 use sluice_tests::packets::Packet;
 use sluice_tests::rig::{Rig, Setup, XDP_TX, l2};
 
@@ -15,7 +16,7 @@ fn numbered(number: u32) -> Abilities {
         features: features.sum(),
         mss: if has(5) { 1400 } else { 0 },
         prefixes: if has(6) { vec![127, 120, 112, 100, 96, 64, 48, 32] } else { Vec::new() },
-        frags: has(7),
+        frags: has(7) && !is_before(PIECES),
         ..Abilities::default()
     }
 }

@@ -1,14 +1,19 @@
 //! Frames in several pieces (`xdp.frags`, Linux 5.18): longer than a page, and with their headers apart from what is behind them.
 
 use lb_common::layout::FEATURE_PING;
+use sluice_tests::kernel::{PIECES, lacks};
 use sluice_tests::packets::Packet;
 use sluice_tests::rig::Delta;
 
 use super::answers::{pong, time_exceeded, too_big};
 use super::bench::{Bench, Flow, NOTHING, TCP, all_flows, on_its_way, pattern, wrapped};
 
-fn bench() -> Bench {
-    Bench::with(
+/// `None`: there are none on this kernel.
+fn bench() -> Option<Bench> {
+    if lacks("frames in several pieces", PIECES) {
+        return None;
+    }
+    Some(Bench::with(
         |abilities| {
             abilities.frags = true;
             abilities.features |= FEATURE_PING;
@@ -18,12 +23,12 @@ fn bench() -> Bench {
             backend.record.mtu = 9200;
             backend
         },
-    )
+    ))
 }
 
 #[test]
 fn long_packets_go_in_every_mode() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     for (number, payload) in [0, 100, 1400, 3000, 3500, 4000, 4096, 8900, 9000].into_iter().enumerate() {
         for flow in all_flows(number as u16) {
             let packet = flow.packet(payload);
@@ -41,7 +46,7 @@ fn long_packets_go_in_every_mode() {
 
 #[test]
 fn long_packets_pass_as_they_came() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     for flow in all_flows(1) {
         let mut to = flow.to;
         to.set_port(9);
@@ -62,7 +67,7 @@ fn long_packets_pass_as_they_came() {
 
 #[test]
 fn long_packets_are_answered() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     for flow in all_flows(1) {
         let ping = Packet::ping(flow.from.ip(), flow.to.ip(), 5, 6).payload(&pattern(8000)).build();
         let answer = pong(&flow, 5, 6, &pattern(8000)).build();
@@ -86,7 +91,7 @@ fn long_packets_are_answered() {
 
 #[test]
 fn long_fragments() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     for flow in all_flows(1) {
         let packet = flow.packet(16_000).identification(20 + flow.service());
         let sent = |bench: &Bench, offset, more, hash| {
@@ -107,7 +112,7 @@ fn long_fragments() {
 /// The headers of short frames, and sizes of segments, are as without pieces.
 #[test]
 fn syns_are_clamped() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     for flow in all_flows(1).filter(|flow| flow.protocol == TCP) {
         let most = if flow.is_v6() { 1180_u16 } else { 1200 }.to_be_bytes();
         let [input, output] =

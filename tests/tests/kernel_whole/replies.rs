@@ -7,6 +7,7 @@ use std::process::Command;
 use lb_common::layout::{ServiceKey, Side, VipFlags};
 use lb_common::reason::Reason;
 use lb_userspace::dataplane::Dry;
+use sluice_tests::kernel::{PIECES, lacks};
 use sluice_tests::packets::{Packet, check, quote};
 use sluice_tests::rig::{Delta, Rig, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, words};
 
@@ -310,6 +311,9 @@ fn answers_that_do_not_fit_are_told_to_the_backend() {
 /// Of a page and more.
 #[test]
 fn long_answers() {
+    if lacks("frames in several pieces", PIECES) {
+        return;
+    }
     with_ways(|ways| {
         ip("link set clients mtu 9000");
         let mut bench = Bench::with(|abilities| abilities.frags = true, |backend| backend);
