@@ -192,14 +192,24 @@ fn a_nic_that_takes_tags_off() {
     patient.finds_and_mends(&patient.doctor(PINS), &[trap]);
 }
 
+/// Turns the JIT off. Ubuntu's kernels have no interpreter, and refuse.
+fn interpret() -> bool {
+    match std::fs::write(Path::new("/proc/sys").join(JIT), "0") {
+        Ok(()) => true,
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => false,
+        Err(error) => panic!("{JIT}: {error}"),
+    }
+}
+
 #[test]
 #[ignore = "needs the first network namespace to itself: cargo xtask vm"]
 fn traps_of_settings() {
     let patient = Patient::new();
     let doctor = patient.doctor(PINS);
-    for (name, value) in [(JIT, 0), (STATS, 1), (NEIGHBOURS[0], 16), (NEIGHBOURS[1], 16)] {
+    for (name, value) in [(STATS, 1), (NEIGHBOURS[0], 16), (NEIGHBOURS[1], 16)] {
         set(name, value);
     }
+    let has_interpreter = interpret();
     let trap = |check, what, mend: &str| Trap {
         severity: "warning",
         check,
@@ -207,15 +217,14 @@ fn traps_of_settings() {
         what,
         mend: format!("sysctl {mend}"),
     };
-    patient.finds_and_mends(
-        &doctor,
-        &[
-            trap("bpf_stats", "measures the run time", "kernel.bpf_stats_enabled=0"),
-            trap("jit", "interprets BPF programs", "net.core.bpf_jit_enable=1"),
-            trap("neighbour_table", "16 ipv4 neighbours", "net.ipv4.neigh.default.gc_thresh3=64"),
-            trap("neighbour_table", "16 ipv6 neighbours", "net.ipv6.neigh.default.gc_thresh3=64"),
-        ],
-    );
+    let mut traps = vec![
+        trap("bpf_stats", "measures the run time", "kernel.bpf_stats_enabled=0"),
+        trap("jit", "interprets BPF programs", "net.core.bpf_jit_enable=1"),
+        trap("neighbour_table", "16 ipv4 neighbours", "net.ipv4.neigh.default.gc_thresh3=64"),
+        trap("neighbour_table", "16 ipv6 neighbours", "net.ipv6.neigh.default.gc_thresh3=64"),
+    ];
+    traps.retain(|trap| trap.check != "jit" || has_interpreter);
+    patient.finds_and_mends(&doctor, &traps);
 }
 
 #[test]

@@ -62,7 +62,7 @@ const RUNS: [Run; 5] = [
     // What lacks one ability of all is between what has one and what has all; that it loads, too, is for whoever tries kernels.
     run(LOADS, &[("kernel_load", &["with_all_abilities_but_one"])]),
     run("vlans", &[(DEVICES, &["bond::", "doctor::", "tunnels::"])]),
-    // The doctor's traps are laid for the machine as a whole, so no daemon may run beside them; and a boot of its own costs more than they.
+    // The doctor's traps are laid for the machine as a whole, so no daemon may run beside them, and none does here.
     run("decap-doctor", &[("kernel_decap", &[]), (DEVICES, &["bond::", "tunnels::", "vlan::"])]),
     run("bonds", &[(DEVICES, &["doctor::", "tunnels::", "vlan::"])]),
 ];
