@@ -39,6 +39,13 @@ pub fn lacks(what: &str, since: (u32, u32)) -> bool {
 /// Frames in several pieces, and what looks into them: `xdp.frags` and `bpf_xdp_load_bytes`.
 pub const PIECES: (u32, u32) = (5, 18);
 
+/// How many times slower than another the machine is taken to be: 6 where QEMU emulates its processor, else 1. Loads are to be smaller by it, and
+/// times longer: a flow whose packets wait for longer than its timeout has no pin any more, as it should.
+pub fn slowness() -> u32 {
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    if processors.contains("QEMU TCG") { 6 } else { 1 }
+}
+
 /// How far the verifier walked for a program: Linux 5.16 and later tell it, and no other may fail to.
 ///
 /// # Panics

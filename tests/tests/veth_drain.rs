@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use sluice_tests::LIMIT;
+use sluice_tests::kernel::slowness;
 use sluice_tests::site::{ECHO, Plan, Site, WEB};
 use sluice_tests::topology::{Layout, Topology, leftovers_of};
 use sluice_tests::traffic::{
@@ -18,17 +19,22 @@ struct Load {
 }
 
 impl Load {
-    fn start(site: &Site, connections: usize) -> Self {
+    /// Of 150 connections to each VIP, 60 UDP flows, and 150 requests a second, on a machine that is no slower than others.
+    fn start(site: &Site) -> Self {
         let client = &site.topology.client().ns;
+        let slow = slowness();
+        let (connections, flows, rate) = (150 / slow as usize, 60 / slow as usize, 150 / slow);
+        let (interval, patience) = (Duration::from_millis(500) * slow, Duration::from_secs(10) * slow);
         let (mut tcp, mut udp, mut web) = (Vec::new(), Vec::new(), Vec::new());
         for vip in site.vips() {
             let echo = SocketAddr::new(vip, ECHO);
-            let interval = Duration::from_millis(500);
-            let options = ConnectionsOptions { connections, interval, ..ConnectionsOptions::new(echo) };
+            let options =
+                ConnectionsOptions { connections, interval, patience, ..ConnectionsOptions::new(echo) };
             tcp.push(Connections::start(client, &options).unwrap());
-            let options = UdpFlowsOptions { flows: 60, interval, ..UdpFlowsOptions::new(echo) };
+            let options = UdpFlowsOptions { flows, interval, patience, ..UdpFlowsOptions::new(echo) };
             udp.push(UdpFlows::start(client, &options).unwrap());
-            let options = RequestsOptions { rate: 150, ..RequestsOptions::new(SocketAddr::new(vip, WEB)) };
+            let options =
+                RequestsOptions { rate, patience, ..RequestsOptions::new(SocketAddr::new(vip, WEB)) };
             web.push(Requests::start(client, &options).unwrap());
         }
         let load = Load { tcp, udp, web };
@@ -61,13 +67,16 @@ impl Load {
 }
 
 fn drain_under_load(layout: Layout, forward: &'static str) {
-    let site = Site::start(Topology::builder().layout(layout), &Plan::new(forward, 3)).unwrap();
-    let mut load = Load::start(&site, 150);
+    let slow = slowness();
+    let mut plan = Plan::new(forward, 3);
+    plan.timeouts = plan.timeouts.map(|seconds| seconds * slow);
+    let site = Site::start(Topology::builder().layout(layout), &plan).unwrap();
+    let mut load = Load::start(&site);
     // Until the balancer has seen every flow for longer than a flow may be silent.
-    std::thread::sleep(Duration::from_secs(7));
+    std::thread::sleep(Duration::from_secs(7) * slow);
 
     let at_host: u64 = load.tcp.iter().map(|tcp| tcp.counts().hosts["h2"].open).sum();
-    assert!(at_host > 50, "{at_host} long connections at h2");
+    assert!(at_host > u64::from(50 / slow), "{at_host} long connections at h2");
     site.daemon.cli_ok(&["drain", "h2", "--reason", "test"]).unwrap();
     let drained = Instant::now();
 
@@ -79,7 +88,8 @@ fn drain_under_load(layout: Layout, forward: &'static str) {
         tcp.close(1.0, Some("h2"));
     }
     load.finish_udp(&site);
-    let waited = site.daemon.cli(&["drain", "h2", "--wait", "--timeout", "30s", "--json"]).unwrap();
+    let timeout = format!("{}s", 30 * slow);
+    let waited = site.daemon.cli(&["drain", "h2", "--wait", "--timeout", &timeout, "--json"]).unwrap();
     assert!(waited.status.success(), "{waited:?}\n{}", site.daemon.log());
     let answer: serde_json::Value = serde_json::from_slice(&waited.stdout).unwrap();
     let receipt = &answer["drains"][0]["receipt"];

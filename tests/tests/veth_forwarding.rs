@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use sluice_tests::LIMIT;
+use sluice_tests::kernel::slowness;
 use sluice_tests::servers::{BIG_FILE_BYTES, Nginx};
 use sluice_tests::topology::{Layout, Namespace, Replies, Topology, XdpProgram};
 use sluice_tests::traffic::{
@@ -93,9 +94,14 @@ fn everything_reaches_the_host(topology: &Topology) {
     let _udp = _udp.collect::<Vec<_>>();
     let _link = forward_to(topology, 2);
     let client = &topology.client().ns;
+    let patience = Duration::from_secs(10) * slowness();
     for vip in vips {
-        let options =
-            RequestsOptions { count: 200, rate: 0, ..RequestsOptions::new(SocketAddr::new(vip, 80)) };
+        let options = RequestsOptions {
+            count: 200,
+            rate: 0,
+            patience,
+            ..RequestsOptions::new(SocketAddr::new(vip, 80))
+        };
         let small = Requests::start(client, &options).unwrap();
         let big = RequestsOptions { path: "/big".into(), count: 4, ..options };
         let big = Requests::start(client, &big).unwrap();
@@ -107,13 +113,15 @@ fn everything_reaches_the_host(topology: &Topology) {
         let target = SocketAddr::new(vip, 7);
         let tcp = ConnectionsOptions {
             connections: 100,
-            interval: Duration::from_millis(50),
+            interval: Duration::from_millis(50) * slowness(),
+            patience,
             message_bytes: 8000,
             ..ConnectionsOptions::new(target)
         };
         let udp = UdpFlowsOptions {
             flows: 100,
-            interval: Duration::from_millis(50),
+            interval: Duration::from_millis(50) * slowness(),
+            patience,
             payload_bytes: 1400,
             ..UdpFlowsOptions::new(target)
         };
