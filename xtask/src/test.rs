@@ -24,20 +24,24 @@ const INTEGRATION: &str = "sluice-tests";
 /// How many suites that need root run at once: those in the kernel wait for grace periods, and those over veth for timeouts most of the
 /// time. With one more of them two processors have nothing idle, and tests come late.
 const SUITES_AS_ROOT: usize = 3;
-/// Suites that take longest; they begin first, so that at the end none of them is what all wait for.
-const LONG_SUITES: [&str; 12] = [
+/// Suites that take longest, the longest first: at the end none of them is what all wait for.
+const LONG_SUITES: [&str; 16] = [
+    "veth_programs",
     "kernel_whole",
+    "veth_maintain",
+    "veth_web",
     "kernel_model",
+    "veth_trace",
     "veth_apply",
     "veth_hard",
-    "veth_programs",
-    "veth_upgrade",
     "veth_health",
     "veth_checks",
-    "veth_maintain",
-    "veth_passive",
+    "veth_upgrade",
     "veth_drain",
     "veth_timeouts",
+    "veth_documents",
+    "veth_reset",
+    "kernel_fuzz",
 ];
 
 #[derive(clap::Args)]
