@@ -33,8 +33,8 @@ impl Load {
             tcp.push(Connections::start(client, &options).unwrap());
             let options = UdpFlowsOptions { flows, interval, patience, ..UdpFlowsOptions::new(echo) };
             udp.push(UdpFlows::start(client, &options).unwrap());
-            let options =
-                RequestsOptions { rate, patience, ..RequestsOptions::new(SocketAddr::new(vip, WEB)) };
+            let options = RequestsOptions { rate, ..RequestsOptions::new(SocketAddr::new(vip, WEB)) };
+            let options = RequestsOptions { patience: options.patience * slow, ..options };
             web.push(Requests::start(client, &options).unwrap());
         }
         let load = Load { tcp, udp, web };
@@ -76,7 +76,7 @@ fn drain_under_load(layout: Layout, forward: &'static str) {
     std::thread::sleep(Duration::from_secs(7) * slow);
 
     let at_host: u64 = load.tcp.iter().map(|tcp| tcp.counts().hosts["h2"].open).sum();
-    assert!(at_host > u64::from(50 / slow), "{at_host} long connections at h2");
+    assert!(at_host > u64::from(24 / slow), "{at_host} long connections at h2");
     site.daemon.cli_ok(&["drain", "h2", "--reason", "test"]).unwrap();
     let drained = Instant::now();
 
@@ -88,7 +88,8 @@ fn drain_under_load(layout: Layout, forward: &'static str) {
         tcp.close(1.0, Some("h2"));
     }
     load.finish_udp(&site);
-    let timeout = format!("{}s", 30 * slow);
+    // No command of a test takes longer than two minutes.
+    let timeout = format!("{}s", (30 * slow).min(110));
     let waited = site.daemon.cli(&["drain", "h2", "--wait", "--timeout", &timeout, "--json"]).unwrap();
     assert!(waited.status.success(), "{waited:?}\n{}", site.daemon.log());
     let answer: serde_json::Value = serde_json::from_slice(&waited.stdout).unwrap();

@@ -96,12 +96,9 @@ fn everything_reaches_the_host(topology: &Topology) {
     let client = &topology.client().ns;
     let patience = Duration::from_secs(10) * slowness();
     for vip in vips {
-        let options = RequestsOptions {
-            count: 200,
-            rate: 0,
-            patience,
-            ..RequestsOptions::new(SocketAddr::new(vip, 80))
-        };
+        let options =
+            RequestsOptions { count: 200, rate: 0, ..RequestsOptions::new(SocketAddr::new(vip, 80)) };
+        let options = RequestsOptions { patience: options.patience * slowness(), ..options };
         let small = Requests::start(client, &options).unwrap();
         let big = RequestsOptions { path: "/big".into(), count: 4, ..options };
         let big = Requests::start(client, &big).unwrap();

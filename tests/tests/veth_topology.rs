@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::panic::AssertUnwindSafe;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use sluice_tests::servers::{BIG_FILE_BYTES, Nginx};
+use sluice_tests::servers::{BIG_FILE_BYTES, FakeClock, Nginx};
 use sluice_tests::topology::{Layout, Replies, Topology, VipRoutes, leftovers, leftovers_of, remove_stale};
 
 fn reach_all(topology: &Topology) {
@@ -19,6 +19,21 @@ fn reach_all(topology: &Topology) {
     }
     // A VIP is reached by way of the balancer only, and there is none yet.
     client.shell(&format!("ping -c1 -W1 {}", topology.vip4())).unwrap_err();
+}
+
+#[test]
+fn a_program_goes_by_a_clock_that_is_set_for_it_alone() {
+    let clock = FakeClock::new("sluice-test").unwrap();
+    let unix = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    for ahead in [0, 86_400, -600] {
+        clock.set(ahead).unwrap();
+        let mut command = Command::new("date");
+        clock.show_to(command.arg("+%s"));
+        let before = unix();
+        let shown = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let right = before + ahead..=unix() + ahead;
+        assert!(right.contains(&shown.trim().parse().unwrap()), "{shown} is not in {right:?}");
+    }
 }
 
 #[test]

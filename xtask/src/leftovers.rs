@@ -1,4 +1,4 @@
-//! What a run of the tests must not leave on the machine: network namespaces, pins and processes.
+//! What a run of the tests must not leave on the machine: network namespaces, pins, shared memory and processes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -49,6 +49,12 @@ fn stock(run: &str) -> BTreeSet<String> {
         if name.starts_with("sluice") {
             let path = format!("{}/{name}", crate::bpffs::PATH);
             found.insert(format!("pins in {path} (remove: rm -r {path})"));
+        }
+    }
+    // Of processes with a clock of their own.
+    for name in names_in(Path::new("/dev/shm")) {
+        if name.contains("faketime") {
+            found.insert(format!("/dev/shm/{name} (remove: rm /dev/shm/{name})"));
         }
     }
     found.extend(processes_of(run));

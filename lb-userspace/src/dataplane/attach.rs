@@ -52,7 +52,7 @@ impl Dataplane {
             if !pin.try_exists().map_err(Error::path(&pin))? {
                 continue;
             }
-            match replace(program, &pin) {
+            match replace(program, interface, &pin) {
                 Ok(()) => return Ok(attached(mode, kept(wanted, mode))),
                 // The link of an interface that is gone: its index was given to another. Any other link runs what it ran.
                 Err(error) if !is_of_a_gone_interface(&pin) => return Err(error),
@@ -147,11 +147,18 @@ fn kept(wanted: XdpMode, mode: &str) -> Option<String> {
 }
 
 /// Swaps the program of a pinned link.
-fn replace(program: &mut Xdp, pin: &Path) -> Result<(), Error> {
+fn replace(program: &mut Xdp, interface: &str, pin: &Path) -> Result<(), Error> {
     let link = |message: String| Error::Link { path: pin.to_owned(), message };
     let pinned = PinnedLink::from_pin(pin).map_err(|error| link(error.to_string()))?;
     let xdp = XdpLink::try_from(FdLink::from(pinned)).map_err(|error: LinkError| link(error.to_string()))?;
-    let id = program.attach_to_link(xdp).map_err(|error| link(causes(&error)))?;
+    let id = program.attach_to_link(xdp).map_err(|error| match error {
+        ProgramError::SyscallError(error) => Error::NotTaken {
+            interface: interface.to_owned(),
+            source: error.io_error,
+            others: " there".to_owned(),
+        },
+        error => link(causes(&error)),
+    })?;
     // The pin keeps the link; this process's handle must not end it.
     let taken = program.take_link(id)?;
     drop(FdLink::try_from(taken));

@@ -48,10 +48,15 @@ pub enum Error {
     #[error("cannot attach to {interface} in {mode} mode: {message}")]
     Attach { interface: String, mode: &'static str, message: String },
     #[error(
-        "{interface} does not take the new program: {source}; the one before runs on, on all interfaces{}",
+        "{interface} does not take the new program: {source}; the one before runs on{others}{}",
         mend(source)
     )]
-    NotTaken { interface: String, source: io::Error },
+    NotTaken {
+        interface: String,
+        source: io::Error,
+        /// What the other interfaces have, as a part of the sentence.
+        others: String,
+    },
     #[error("another check of an upgrade is under way: wait for its end")]
     CheckUnderWay,
     #[error("{what} are used up: {limit} at most")]

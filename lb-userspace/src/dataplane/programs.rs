@@ -86,9 +86,19 @@ impl Programs {
         Ok(())
     }
 
+    /// Whether they are kept, so that they may be attached.
+    pub fn are_kept(&self) -> bool {
+        self.pin.is_some()
+    }
+
     /// Lets them go, once nothing runs any more that calls them.
-    pub fn forget(self) -> Result<(), Error> {
-        let Some(pin) = self.pin else { return Ok(()) };
+    pub fn forget(mut self) -> Result<(), Error> {
+        self.let_go()
+    }
+
+    /// [`forget`](Self::forget), for who still has to end.
+    pub fn let_go(&mut self) -> Result<(), Error> {
+        let Some(pin) = self.pin.take() else { return Ok(()) };
         for path in [attached_beside(&pin), pin] {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::path(&path)(error)),

@@ -193,6 +193,11 @@ impl Engine {
 
     fn attach(&mut self) -> Result<(), Error> {
         self.dataplane.take_over()?;
+        match self.dataplane.replace_all() {
+            // Each interface for itself, then.
+            Err(error) if self.in_force.way_back.is_open() => log::error!("{error}"),
+            replaced => replaced?,
+        }
         let (mut all, mut keep) = (Vec::new(), Vec::new());
         for Interface { name: interface, xdp_mode } in &self.model.interfaces {
             let attached = match self.dataplane.attach(interface, *xdp_mode) {

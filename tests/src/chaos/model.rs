@@ -21,6 +21,8 @@ const WORD: Duration = PATIENCE.saturating_add(Duration::from_secs(3));
 pub const AFTERMATH: Duration = Duration::from_secs(5);
 /// A drain's times are Unix seconds, and the data path's are its own: each is right within a second.
 const ROUNDING: Duration = Duration::from_millis(2100);
+/// No order of a run has a time further ahead.
+const LONGEST: Duration = Duration::from_secs(30);
 /// For how long a host may do nothing and still no connection breaks; the plan keeps to it.
 const SHORT: Duration = Duration::from_secs(4);
 /// How long the daemon takes to see that hosts can be reached again, and to publish it.
@@ -146,7 +148,7 @@ pub struct Model {
     clock: i64,
     daemon_clock: i64,
     /// Starts of a daemon whose wall clock is not that of the one before, which dates anew what is open.
-    pub dated_anew: usize,
+    pub dated_anew: Vec<Duration>,
     /// The time by the last look at it.
     now: Duration,
     has_no_daemon: bool,
@@ -168,7 +170,9 @@ impl Model {
             Action::Thaw(host) => self.close(Excuse::Stopped, Some(host), done),
             Action::KillDaemon | Action::EndDaemon => self.lose_daemon(begun),
             Action::StartDaemon => {
-                self.dated_anew += usize::from(self.clock != self.daemon_clock);
+                if self.clock != self.daemon_clock {
+                    self.dated_anew.push(begun);
+                }
                 self.daemon_clock = self.clock;
                 self.has_no_daemon = false;
                 if !self.is_off {
@@ -204,7 +208,7 @@ impl Model {
                 if order.share.is_some() {
                     self.close_out(host, begun);
                     self.drains[host].state = Use::Either;
-                } else if self.drains[host].last_lease.is_some_and(|lease| begun <= lease + ROUNDING) {
+                } else if self.drains[host].last_lease.is_some_and(|lease| begun <= lease + self.rounding()) {
                     self.drains[host].state = Use::Either;
                 } else {
                     self.drains[host].last_lease = None;
@@ -268,7 +272,7 @@ impl Model {
 
     /// What the config in force has to be, if that is sure.
     pub fn expected_settings(&self) -> Option<Settings> {
-        let is_close = |waiting: &Waiting| has_come(waiting.deadline, self.now + ROUNDING);
+        let is_close = |waiting: &Waiting| self.has_come(waiting.deadline, self.now + ROUNDING);
         let is_doubtful = self.is_going.is_some() || self.waiting.as_ref().is_some_and(is_close);
         (!is_doubtful).then_some(self.settings)
     }
@@ -282,12 +286,12 @@ impl Model {
     pub fn advance(&mut self, now: Duration) {
         self.now = self.now.max(now);
         if let Some(Waiting { back_to, deadline }) =
-            self.waiting.filter(|waiting| has_come(waiting.deadline, now))
+            self.waiting.filter(|waiting| self.has_come(waiting.deadline, now))
         {
             self.waiting = None;
             let before = std::mem::replace(&mut self.settings, back_to);
             // A host that comes back may have new flows from then on; when one has gone again, nobody said.
-            self.name(before, came(deadline, now), Duration::MAX);
+            self.name(before, self.came(deadline, now), Duration::MAX);
             self.is_going = Some(now);
         }
         if !self.has_no_daemon && self.is_going.is_some_and(|since| now > since + GOING) {
@@ -295,18 +299,18 @@ impl Model {
         }
         for host in 0..HOSTS {
             let drain = self.drains[host];
-            if let Some(lease) = drain.lease.filter(|lease| has_come(*lease, now)) {
+            if let Some(lease) = drain.lease.filter(|lease| self.has_come(*lease, now)) {
                 // Nobody may have looked since.
-                self.close_out(host, came(lease, now));
+                self.close_out(host, self.came(lease, now));
                 self.close(Excuse::Ended, Some(host), now);
                 self.drains[host] = Drain { state: Use::Either, last_lease: drain.lease, ..Drain::default() };
             } else if let Some((time, action)) = drain.deadline
                 && action != AtDeadline::Keep
                 && !drain.ends_flows
-                && has_come(time, now)
+                && self.has_come(time, now)
             {
                 self.drains[host].ends_flows = true;
-                let from = now.saturating_sub(ROUNDING);
+                let from = now.saturating_sub(self.rounding());
                 let (excuse, newest) = (Excuse::Ended, drain.out_since);
                 self.windows.push(Window { excuse, host: Some(host), from, to: None, newest });
             }
@@ -492,16 +496,22 @@ impl Model {
         let fits = |entry: &&mut (Host, Duration, Option<Duration>)| entry.0 == host && entry.2.is_none();
         self.out.iter_mut().filter(fits).for_each(|entry| entry.2 = Some(to));
     }
-}
 
-/// When a time came, which it has by `now`: not earlier.
-fn came(time: Duration, now: Duration) -> Duration {
-    time.saturating_sub(ROUNDING).min(now)
-}
+    /// Each time that what is open is dated anew, it may come a second earlier or later.
+    fn rounding(&self) -> Duration {
+        let is_late = |at: &&Duration| self.now.saturating_sub(**at) < LONGEST;
+        ROUNDING + Duration::from_secs(self.dated_anew.iter().filter(is_late).count() as u64)
+    }
 
-/// Whether a time has come, or is about to.
-fn has_come(time: Duration, now: Duration) -> bool {
-    now + ROUNDING >= time
+    /// When a time came, which it has by `now`: not earlier.
+    fn came(&self, time: Duration, now: Duration) -> Duration {
+        time.saturating_sub(self.rounding()).min(now)
+    }
+
+    /// Whether a time has come, or is about to.
+    fn has_come(&self, time: Duration, now: Duration) -> bool {
+        now + self.rounding() >= time
+    }
 }
 
 fn host_at(link: Link) -> Option<Host> {

@@ -63,7 +63,11 @@ impl Stage {
                 decap.push(Decap::start(&topology, host, &[])?);
             }
         }
-        let daemon = SluiceDaemon::start_by(FakeClock::new()?, &topology, &site::config(&topology, &wish))?;
+        let daemon = SluiceDaemon::start_by(
+            FakeClock::new(topology.prefix())?,
+            &topology,
+            &site::config(&topology, &wish),
+        )?;
         let vips = [IpAddr::from(topology.vip4()), IpAddr::from(topology.vip6())];
         let client = topology.client();
         let targets = vips.into_iter().flat_map(|vip| [ECHO, WEB].map(|port| SocketAddr::new(vip, port)));

@@ -142,7 +142,11 @@ impl SluiceDaemon {
     /// Kills the daemon as a crash would; what it has in the kernel stays.
     pub fn sigkill(&mut self) {
         if let Some(process) = self.process.take() {
+            let pid = process.pid();
             process.kill();
+            if let Some(clock) = &self.clock {
+                clock.tidy(pid);
+            }
         }
     }
 

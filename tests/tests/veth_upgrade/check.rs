@@ -25,11 +25,11 @@ pub fn connections(site: &Site, count: usize) -> Connections {
     connections
 }
 
-fn pins_of(site: &Site) -> PathBuf {
+pub fn pins_of(site: &Site) -> PathBuf {
     PathBuf::from("/sys/fs/bpf/sluice").join(site.daemon.instance())
 }
 
-pub fn listing(site: &Site) -> Vec<String> {
+fn listing(site: &Site) -> Vec<String> {
     let entries = fs::read_dir(pins_of(site)).unwrap().flatten();
     let mut names: Vec<String> =
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();

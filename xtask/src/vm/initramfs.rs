@@ -227,7 +227,7 @@ fn init(modules: &[String], suites: &[Suite], filter: Option<&str>, limit: Durat
          echo {begun}\n\
          status=0\n\
          {loads}\
-         [ ! -e /sys/class/net/eth0 ] || ip link set eth0 name {NIC}\n\
+         [ ! -e /sys/class/net/eth0 ] || ip link set eth0 name {NIC} || status=1\n\
          {runs}\
          echo {ended} $status\n\
          poweroff -f\n",

@@ -1,6 +1,7 @@
 //! The switch: links get the new program one by one, between two packets each; all of them, or none.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -63,11 +64,13 @@ impl Dataplane {
         };
         self.maps.transition.store(0, u64::from(has_predecessor));
         let folder = self.rename(&transition)?;
-        if let Err(error) = self.swap(&links) {
-            self.rename_back(&transition, folder.as_deref());
-            return Err(error);
+        let program = self.untraced_program()?;
+        let Err(refusal) = swap(&links, &program) else { return Ok(Some(transition)) };
+        self.rename_back(&transition, folder.as_deref());
+        if !refusal.is_in_use {
+            self.let_go(transition.next.as_ref());
         }
-        Ok(Some(transition))
+        Err(refusal.error)
     }
 
     /// A daemon was killed between step 3's renaming and its first swap: no packet goes by the new table, so what the one before says of a
@@ -97,20 +100,43 @@ impl Dataplane {
         Ok(Some(before))
     }
 
-    /// What was not taken over is of no use to anybody, and large.
     fn rename_back(&self, transition: &Transition, before: Option<&Path>) {
         if let (Some(next), Some(before)) = (&transition.next, before) {
             let back =
                 fs::rename(self.paths.maps(), next).and_then(|()| fs::rename(before, self.paths.maps()));
-            if let Err(error) = back.and_then(|()| fs::remove_dir_all(next)) {
+            if let Err(error) = back {
                 log::error!("cannot put {} back: {error}", before.display());
             }
         }
     }
 
-    fn swap(&mut self, links: &[Link]) -> Result<(), Error> {
+    /// Gives the interfaces that an earlier daemon left the program of this load, which goes by the same maps; nothing if they have it.
+    ///
+    /// # Errors
+    /// A link does not take the program: then all are as they were.
+    pub fn replace_all(&mut self) -> Result<(), Error> {
+        if self.programs.are_kept() {
+            return Ok(());
+        }
+        let links = find_links(&self.paths.links(), &self.paths.programs())?;
+        if links.is_empty() {
+            return Ok(());
+        }
+        self.keep_programs()?;
         let program = self.untraced_program()?;
-        swap(links, &program)
+        let Err(refusal) = swap(&links, &program) else { return Ok(()) };
+        if !refusal.is_in_use {
+            self.let_go(None);
+        }
+        Err(refusal.error)
+    }
+
+    /// Maps that were made for a switch, and the programs that hold them, are of no use to anybody, and large.
+    fn let_go(&mut self, next: Option<&PathBuf>) {
+        let maps = next.map_or(Ok(()), |next| fs::remove_dir_all(next).map_err(Error::path(next)));
+        if let Err(error) = maps.and_then(|()| self.programs.let_go()) {
+            log::warn!("what was made for the switch is still there: {error}");
+        }
     }
 
     /// Packets go by the new program; what the one before has done since the last look is still missing.
@@ -149,6 +175,20 @@ impl Dataplane {
     }
 }
 
+impl Link {
+    /// Of its interface; that of its pin where the interface has none here.
+    fn name(&self) -> String {
+        let name = if_indextoname(self.ifindex).ok().and_then(|name| name.into_string().ok());
+        name.unwrap_or_else(|| self.path.display().to_string())
+    }
+
+    /// Gives it the program before; whether it has it.
+    fn put_back(&self) -> bool {
+        let back = self.before.as_ref().map(|before| links::update_link(&self.fd, before));
+        back.is_some_and(|back| back.is_ok() || back.is_err_and(|error| is_gone(&error)))
+    }
+}
+
 /// The links of an instance, with what they run.
 fn find_links(folder: &Path, programs: &Path) -> Result<Vec<Link>, Error> {
     let failed = |path: &Path| {
@@ -179,29 +219,36 @@ fn pinned_program(folder: &Path, id: u32) -> Option<OwnedFd> {
 
 /// Gives each interface of an instance the program; all of them, or none.
 pub fn swap_all(paths: &Paths, program: &OwnedFd) -> Result<(), Error> {
-    swap(&find_links(&paths.links(), &paths.programs())?, program)
+    swap(&find_links(&paths.links(), &paths.programs())?, program).map_err(|refusal| refusal.error)
 }
 
-/// By its number where it has no name here.
-fn name_of(ifindex: u32) -> String {
-    let name = if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
-    name.unwrap_or_else(|| format!("interface {ifindex}"))
+/// Why a program is not on all interfaces.
+struct Refusal {
+    error: Error,
+    /// It could not be taken off one that had it already.
+    is_in_use: bool,
 }
 
-fn swap(links: &[Link], program: &OwnedFd) -> Result<(), Error> {
+fn swap(links: &[Link], program: &OwnedFd) -> Result<(), Refusal> {
     for (done, link) in links.iter().enumerate() {
-        let Err(error) = links::update_link(&link.fd, program) else { continue };
-        // The link of an interface that is gone.
-        if error.raw_os_error() == Some(libc::ENOLINK) {
+        let Err(source) = links::update_link(&link.fd, program) else { continue };
+        if is_gone(&source) {
             continue;
         }
-        for link in &links[..done] {
-            let back = link.before.as_ref().map(|before| links::update_link(&link.fd, before));
-            if !matches!(back, Some(Ok(()))) {
-                log::error!("{}: the program before could not be put back", link.path.display());
-            }
-        }
-        return Err(Error::NotTaken { interface: name_of(link.ifindex), source: error });
+        let stuck: Vec<String> =
+            links[..done].iter().filter(|link| !link.put_back()).map(Link::name).collect();
+        let others = if stuck.is_empty() {
+            ", on all interfaces".to_owned()
+        } else {
+            format!(" there, and could not be put back on {}: start its daemon again", stuck.join(", "))
+        };
+        let error = Error::NotTaken { interface: link.name(), source, others };
+        return Err(Refusal { error, is_in_use: !stuck.is_empty() });
     }
     Ok(())
+}
+
+/// The link is that of an interface that is gone.
+fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOLINK)
 }
