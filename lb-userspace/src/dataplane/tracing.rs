@@ -15,6 +15,7 @@ use lb_common::layout::{FEATURE_TRACE, TRACERS, TraceCounts, TraceFilter, TraceR
 use super::load::loader;
 use super::mapped::store32;
 use super::programs::Programs;
+use super::upgrade::Refusal;
 use super::{Dataplane, Error, Mapped, Options, Paths, grace_period, upgrade};
 use crate::bpffs::make_folder;
 
@@ -244,8 +245,12 @@ impl Dataplane {
         let program = tracing.program()?.fd()?.as_fd().try_clone_to_owned();
         let program = program.map_err(|source| Error::Syscall { call: "dup of a program", source })?;
         tracing.programs.keep(&self.paths, program.as_fd())?;
-        if let Err(error) = upgrade::swap_all(&self.paths, &program) {
-            tracing.programs.forget()?;
+        if let Err(Refusal { error, is_in_use }) = upgrade::swap_all(&self.paths, &program) {
+            if !is_in_use {
+                // Packets on other CPUs may still go by it.
+                grace_period()?;
+                tracing.programs.forget()?;
+            }
             return Err(error);
         }
         if let Some(before) = self.tracing.replace(tracing) {
@@ -263,7 +268,7 @@ impl Dataplane {
             return Ok(());
         }
         let untraced = self.untraced_program()?;
-        upgrade::swap_all(&self.paths, &untraced)?;
+        upgrade::swap_all(&self.paths, &untraced).map_err(|refusal| refusal.error)?;
         // Packets on other CPUs may still go by it, and be handed on.
         grace_period()?;
         match self.tracing.take() {

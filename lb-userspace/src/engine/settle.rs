@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::layout::{BackendFlags, HostState};
+use nix::net::if_::if_nametoindex;
 
 use super::interfaces::{awaited, without_program};
 use super::rings::{self, Rings};
@@ -193,7 +194,9 @@ impl Engine {
 
     fn attach(&mut self) -> Result<(), Error> {
         self.dataplane.take_over()?;
-        match self.dataplane.replace_all() {
+        let wanted = self.model.interfaces.iter();
+        let wanted: Vec<u32> = wanted.filter_map(|wanted| if_nametoindex(&*wanted.name).ok()).collect();
+        match self.dataplane.replace_all(&wanted) {
             // Each interface for itself, then.
             Err(error) if self.in_force.way_back.is_open() => log::error!("{error}"),
             replaced => replaced?,

@@ -21,8 +21,6 @@ const WORD: Duration = PATIENCE.saturating_add(Duration::from_secs(3));
 pub const AFTERMATH: Duration = Duration::from_secs(5);
 /// A drain's times are Unix seconds, and the data path's are its own: each is right within a second.
 const ROUNDING: Duration = Duration::from_millis(2100);
-/// No order of a run has a time further ahead.
-const LONGEST: Duration = Duration::from_secs(30);
 /// For how long a host may do nothing and still no connection breaks; the plan keeps to it.
 const SHORT: Duration = Duration::from_secs(4);
 /// How long the daemon takes to see that hosts can be reached again, and to publish it.
@@ -118,6 +116,8 @@ struct Drain {
     lease: Option<Duration>,
     /// When a lease before runs out, or has: a drain that joins it about then may have joined it or not.
     last_lease: Option<Duration>,
+    /// By how much more than others its times may be wrong.
+    doubt: Duration,
     /// Whether flows are being ended by the deadline.
     ends_flows: bool,
     /// Since when no new flow reaches the host.
@@ -129,6 +129,7 @@ struct Drain {
 struct Waiting {
     back_to: Settings,
     deadline: Duration,
+    doubt: Duration,
 }
 
 /// The model of a run.
@@ -148,7 +149,7 @@ pub struct Model {
     clock: i64,
     daemon_clock: i64,
     /// Starts of a daemon whose wall clock is not that of the one before, which dates anew what is open.
-    pub dated_anew: Vec<Duration>,
+    pub dated_anew: usize,
     /// The time by the last look at it.
     now: Duration,
     has_no_daemon: bool,
@@ -171,7 +172,7 @@ impl Model {
             Action::KillDaemon | Action::EndDaemon => self.lose_daemon(begun),
             Action::StartDaemon => {
                 if self.clock != self.daemon_clock {
-                    self.dated_anew.push(begun);
+                    self.date_anew();
                 }
                 self.daemon_clock = self.clock;
                 self.has_no_daemon = false;
@@ -186,7 +187,7 @@ impl Model {
                 self.is_going = None;
                 if let Way::Unconfirmed(seconds) = way {
                     let deadline = begun + Duration::from_secs(seconds);
-                    self.waiting = Some(Waiting { back_to: before, deadline });
+                    self.waiting = Some(Waiting { back_to: before, deadline, doubt: Duration::ZERO });
                 }
                 self.name(before, begun, done);
             }
@@ -198,6 +199,9 @@ impl Model {
                     self.numbers.push(number);
                 }
                 let (deadline, lease) = (order.deadline, order.lease);
+                if self.drains[host].state == Use::In {
+                    self.drains[host].doubt = Duration::ZERO;
+                }
                 // A drain that is under way keeps what is not amended.
                 if let Some((seconds, action)) = deadline {
                     self.drains[host].deadline = Some((begun + Duration::from_secs(seconds), action));
@@ -208,7 +212,10 @@ impl Model {
                 if order.share.is_some() {
                     self.close_out(host, begun);
                     self.drains[host].state = Use::Either;
-                } else if self.drains[host].last_lease.is_some_and(|lease| begun <= lease + self.rounding()) {
+                } else if self.drains[host]
+                    .last_lease
+                    .is_some_and(|lease| begun <= lease + ROUNDING + self.drains[host].doubt)
+                {
                     self.drains[host].state = Use::Either;
                 } else {
                     self.drains[host].last_lease = None;
@@ -272,7 +279,7 @@ impl Model {
 
     /// What the config in force has to be, if that is sure.
     pub fn expected_settings(&self) -> Option<Settings> {
-        let is_close = |waiting: &Waiting| self.has_come(waiting.deadline, self.now + ROUNDING);
+        let is_close = |waiting: &Waiting| has_come(waiting.deadline, waiting.doubt, self.now + ROUNDING);
         let is_doubtful = self.is_going.is_some() || self.waiting.as_ref().is_some_and(is_close);
         (!is_doubtful).then_some(self.settings)
     }
@@ -285,13 +292,13 @@ impl Model {
     /// Takes note that `now` has come: leases and deadlines pass by themselves.
     pub fn advance(&mut self, now: Duration) {
         self.now = self.now.max(now);
-        if let Some(Waiting { back_to, deadline }) =
-            self.waiting.filter(|waiting| self.has_come(waiting.deadline, now))
+        if let Some(Waiting { back_to, deadline, doubt }) =
+            self.waiting.filter(|waiting| has_come(waiting.deadline, waiting.doubt, now))
         {
             self.waiting = None;
             let before = std::mem::replace(&mut self.settings, back_to);
             // A host that comes back may have new flows from then on; when one has gone again, nobody said.
-            self.name(before, self.came(deadline, now), Duration::MAX);
+            self.name(before, came(deadline, doubt, now), Duration::MAX);
             self.is_going = Some(now);
         }
         if !self.has_no_daemon && self.is_going.is_some_and(|since| now > since + GOING) {
@@ -299,18 +306,23 @@ impl Model {
         }
         for host in 0..HOSTS {
             let drain = self.drains[host];
-            if let Some(lease) = drain.lease.filter(|lease| self.has_come(*lease, now)) {
+            if let Some(lease) = drain.lease.filter(|lease| has_come(*lease, drain.doubt, now)) {
                 // Nobody may have looked since.
-                self.close_out(host, self.came(lease, now));
+                self.close_out(host, came(lease, drain.doubt, now));
                 self.close(Excuse::Ended, Some(host), now);
-                self.drains[host] = Drain { state: Use::Either, last_lease: drain.lease, ..Drain::default() };
+                self.drains[host] = Drain {
+                    state: Use::Either,
+                    last_lease: drain.lease,
+                    doubt: drain.doubt,
+                    ..Drain::default()
+                };
             } else if let Some((time, action)) = drain.deadline
                 && action != AtDeadline::Keep
                 && !drain.ends_flows
-                && self.has_come(time, now)
+                && has_come(time, drain.doubt, now)
             {
                 self.drains[host].ends_flows = true;
-                let from = now.saturating_sub(self.rounding());
+                let from = now.saturating_sub(ROUNDING + drain.doubt);
                 let (excuse, newest) = (Excuse::Ended, drain.out_since);
                 self.windows.push(Window { excuse, host: Some(host), from, to: None, newest });
             }
@@ -497,21 +509,23 @@ impl Model {
         self.out.iter_mut().filter(fits).for_each(|entry| entry.2 = Some(to));
     }
 
-    /// Each time that what is open is dated anew, it may come a second earlier or later.
-    fn rounding(&self) -> Duration {
-        let is_late = |at: &&Duration| self.now.saturating_sub(**at) < LONGEST;
-        ROUNDING + Duration::from_secs(self.dated_anew.iter().filter(is_late).count() as u64)
+    /// What is open may come a second earlier or later, each time.
+    fn date_anew(&mut self) {
+        const SECOND: Duration = Duration::from_secs(1);
+        self.dated_anew += 1;
+        self.drains.iter_mut().for_each(|drain| drain.doubt += SECOND);
+        self.waiting.iter_mut().for_each(|waiting| waiting.doubt += SECOND);
     }
+}
 
-    /// When a time came, which it has by `now`: not earlier.
-    fn came(&self, time: Duration, now: Duration) -> Duration {
-        time.saturating_sub(self.rounding()).min(now)
-    }
+/// When a time came, which it has by `now`: not earlier.
+fn came(time: Duration, doubt: Duration, now: Duration) -> Duration {
+    time.saturating_sub(ROUNDING + doubt).min(now)
+}
 
-    /// Whether a time has come, or is about to.
-    fn has_come(&self, time: Duration, now: Duration) -> bool {
-        now + self.rounding() >= time
-    }
+/// Whether a time has come, or is about to.
+fn has_come(time: Duration, doubt: Duration, now: Duration) -> bool {
+    now + ROUNDING + doubt >= time
 }
 
 fn host_at(link: Link) -> Option<Host> {

@@ -253,7 +253,7 @@ fn close_accounts(stage: &Stage, model: &Model) -> Result<()> {
     ensure!(reused <= seen, "{reused} new flows met hosts that were out, and only {seen} SYNs a pin");
     let receipts: Receipts = stage.ask(&["receipts", "--limit=1000", "--json"])?;
     books::check_receipts(&receipts.receipts, &model.numbers)?;
-    let (datings, expected) = (count_datings(stage)?, model.dated_anew.len());
+    let (datings, expected) = (count_datings(stage)?, model.dated_anew);
     ensure!(datings == expected, "the clock was set before {expected} starts, and {datings} have noticed it");
     let log = stage.daemon.log();
     let panicked = log.lines().find(|line| line.contains("panicked"));

@@ -1,11 +1,14 @@
 //! A switch that one of several interfaces refuses: the others go back, and all is as it was.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use sluice_tests::kernel::{PIECES, lacks};
 use sluice_tests::servers::next_sluice_binary;
-use sluice_tests::site::{Site, config};
+use sluice_tests::site::{ECHO, Site, config};
 use sluice_tests::topology::Topology;
+use sluice_tests::traffic::{UdpFlows, UdpFlowsOptions};
 
 use super::check::{connections, pins_of};
 use super::plan;
@@ -55,6 +58,14 @@ fn a_program_that_one_interface_refuses_is_on_none_of_them() {
     site.daemon.write_config(&with_more).unwrap();
     site.daemon.start_again().unwrap();
     let load = connections(&site, 100);
+    // In fragments, which are for the program that the attached one calls.
+    let options = UdpFlowsOptions {
+        flows: 30,
+        interval: Duration::from_millis(200),
+        payload_bytes: 3000,
+        ..UdpFlowsOptions::new(SocketAddr::new(site.vips()[0], ECHO))
+    };
+    let fragments = UdpFlows::start(&site.topology.client().ns, &options).unwrap();
     let (before, pins) = (programs(&site), all_pins(&site));
     assert_eq!(before.len(), 4, "{before:?}");
     site.daemon.terminate().unwrap();
@@ -65,7 +76,9 @@ fn a_program_that_one_interface_refuses_is_on_none_of_them() {
     let (old, next) = (site.daemon.binary().to_owned(), next_sluice_binary().unwrap());
     for binary in [&next, &next, &old] {
         site.daemon.use_binary(binary);
-        let error = format!("{:?}", site.daemon.start_again().unwrap_err());
+        let said = site.daemon.log().len();
+        site.daemon.start_again().unwrap_err();
+        let error = site.daemon.log().split_off(said);
         assert!(error.contains("x2 does not take the new program"), "{error}");
         assert!(
             error.contains("the one before runs on") && error.contains("MTU of its other end"),
@@ -86,6 +99,15 @@ fn a_program_that_one_interface_refuses_is_on_none_of_them() {
     site.daemon.start_again().unwrap();
     let after = programs(&site);
     assert!(after.len() == 4 && after.iter().all(|(name, program)| before[name] != *program), "{after:?}");
+
+    // One that is to go is not asked.
+    lb.shell("ip link set x2 mtu 1500").unwrap();
+    site.daemon.write_config(&with_more.replace("\"x2\", ", "")).unwrap();
+    site.daemon.cli_ok(&["apply", site.daemon.config_path().to_str().unwrap()]).unwrap();
+    let left = programs(&site);
+    assert_eq!(left.keys().collect::<Vec<_>>(), ["eth0", "x1", "x3"]);
+    assert!(left.iter().all(|(name, program)| after[name] != *program), "for short frames: {left:?}");
+    assert_eq!(site.finish_udp(fragments).moved, 0);
     let counts = load.finish().unwrap();
     assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
     assert_eq!(site.violations().unwrap(), "{}");

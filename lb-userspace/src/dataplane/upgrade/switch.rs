@@ -48,6 +48,7 @@ impl Dataplane {
                 self.copy_again(&mut transition, false)?;
             }
         }
+        let program = self.untraced_program()?;
         self.keep_programs()?;
         let predecessor = before.as_ref().or_else(|| links.iter().find_map(|link| link.before.as_ref()));
         let has_predecessor = match predecessor {
@@ -63,11 +64,17 @@ impl Dataplane {
             _ => false,
         };
         self.maps.transition.store(0, u64::from(has_predecessor));
-        let folder = self.rename(&transition)?;
-        let program = self.untraced_program()?;
+        let folder = match self.rename(&transition) {
+            Ok(folder) => folder,
+            Err(error) => {
+                self.let_go(transition.next.as_ref());
+                return Err(error);
+            }
+        };
         let Err(refusal) = swap(&links, &program) else { return Ok(Some(transition)) };
-        self.rename_back(&transition, folder.as_deref());
+        // Else the next daemon finds what it would after a kill between two of the links.
         if !refusal.is_in_use {
+            self.rename_back(&transition, folder.as_deref());
             self.let_go(transition.next.as_ref());
         }
         Err(refusal.error)
@@ -110,15 +117,17 @@ impl Dataplane {
         }
     }
 
-    /// Gives the interfaces that an earlier daemon left the program of this load, which goes by the same maps; nothing if they have it.
+    /// Gives those of these interfaces that have a program of an earlier load, which goes by the same maps, the one of this load; nothing
+    /// if they have that. Others keep theirs until they are let go, as it may not be one for them.
     ///
     /// # Errors
     /// A link does not take the program: then all are as they were.
-    pub fn replace_all(&mut self) -> Result<(), Error> {
+    pub fn replace_all(&mut self, interfaces: &[u32]) -> Result<(), Error> {
         if self.programs.are_kept() {
             return Ok(());
         }
-        let links = find_links(&self.paths.links(), &self.paths.programs())?;
+        let mut links = find_links(&self.paths.links(), &self.paths.programs())?;
+        links.retain(|link| interfaces.contains(&link.ifindex));
         if links.is_empty() {
             return Ok(());
         }
@@ -218,15 +227,16 @@ fn pinned_program(folder: &Path, id: u32) -> Option<OwnedFd> {
 }
 
 /// Gives each interface of an instance the program; all of them, or none.
-pub fn swap_all(paths: &Paths, program: &OwnedFd) -> Result<(), Error> {
-    swap(&find_links(&paths.links(), &paths.programs())?, program).map_err(|refusal| refusal.error)
+pub fn swap_all(paths: &Paths, program: &OwnedFd) -> Result<(), Refusal> {
+    let links = find_links(&paths.links(), &paths.programs());
+    swap(&links.map_err(|error| Refusal { error, is_in_use: false })?, program)
 }
 
 /// Why a program is not on all interfaces.
-struct Refusal {
-    error: Error,
+pub struct Refusal {
+    pub error: Error,
     /// It could not be taken off one that had it already.
-    is_in_use: bool,
+    pub is_in_use: bool,
 }
 
 fn swap(links: &[Link], program: &OwnedFd) -> Result<(), Refusal> {

@@ -135,11 +135,29 @@ fn a_clock_that_is_set_brings_no_deadline_nearer() {
     done(&mut model, 11, Action::MoveClock(3600));
     done(&mut model, 12, Action::KillDaemon);
     done(&mut model, 13, Action::StartDaemon);
-    assert_eq!(model.dated_anew.len(), 1, "that daemon says so");
+    assert_eq!(model.dated_anew, 1, "that daemon says so");
     model.advance(s(16));
     assert!(model.judge(&broken(1, 16, Some(0))).is_err(), "nor does another daemon's start");
-    model.advance(s(20));
-    assert!(model.judge(&broken(1, 20, Some(0))).is_ok());
+    model.advance(s(17));
+    assert!(
+        model.judge(&broken(1, 17, Some(0))).is_ok(),
+        "of 20, with what each of both daemons may be wrong by"
+    );
+}
+
+#[test]
+fn what_is_ordered_after_a_clock_was_set_is_in_no_more_doubt() {
+    let mut model = Model::default();
+    for (at, seconds) in [(1, 3600), (4, -600)] {
+        done(&mut model, at, Action::MoveClock(seconds));
+        done(&mut model, at + 1, Action::KillDaemon);
+        done(&mut model, at + 2, Action::StartDaemon);
+    }
+    drain(&mut model, 10, 0, Order { deadline: Some((10, AtDeadline::Reset)), ..Order::default() });
+    model.advance(s(17));
+    assert!(model.judge(&broken(1, 17, Some(0))).is_err());
+    model.advance(s(18));
+    assert!(model.judge(&broken(1, 18, Some(0))).is_ok());
 }
 
 #[test]
