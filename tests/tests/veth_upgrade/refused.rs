@@ -59,13 +59,19 @@ fn a_program_that_one_interface_refuses_is_on_none_of_them() {
     site.daemon.start_again().unwrap();
     let load = connections(&site, 100);
     // In fragments, which are for the program that the attached one calls.
+    let (client, vip) = (&site.topology.client().ns, site.vips()[0]);
+    client
+        .shell(&format!(
+            "ip route replace {vip} $(ip -o route get {vip} | grep -o 'via [^ ]* dev [^ ]*') mtu lock 1280"
+        ))
+        .unwrap();
     let options = UdpFlowsOptions {
         flows: 30,
         interval: Duration::from_millis(200),
-        payload_bytes: 3000,
-        ..UdpFlowsOptions::new(SocketAddr::new(site.vips()[0], ECHO))
+        payload_bytes: 1400,
+        ..UdpFlowsOptions::new(SocketAddr::new(vip, ECHO))
     };
-    let fragments = UdpFlows::start(&site.topology.client().ns, &options).unwrap();
+    let fragments = UdpFlows::start(client, &options).unwrap();
     let (before, pins) = (programs(&site), all_pins(&site));
     assert_eq!(before.len(), 4, "{before:?}");
     site.daemon.terminate().unwrap();
@@ -108,6 +114,9 @@ fn a_program_that_one_interface_refuses_is_on_none_of_them() {
     assert_eq!(left.keys().collect::<Vec<_>>(), ["eth0", "x1", "x3"]);
     assert!(left.iter().all(|(name, program)| after[name] != *program), "for short frames: {left:?}");
     assert_eq!(site.finish_udp(fragments).moved, 0);
+    assert!(
+        site.reasons().unwrap().iter().any(|(reason, &count)| reason.contains("fragment") && count > 100)
+    );
     let counts = load.finish().unwrap();
     assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
     assert_eq!(site.violations().unwrap(), "{}");
