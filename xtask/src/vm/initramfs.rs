@@ -227,7 +227,7 @@ fn init(modules: &[String], suites: &[Suite], filter: Option<&str>, limit: Durat
          echo {begun}\n\
          status=0\n\
          {loads}\
-         [ ! -e /sys/class/net/eth0 ] || ip link set eth0 name {NIC} || status=1\n\
+         [ ! -e /sys/class/net/eth0 ] || ip link set eth0 name {NIC}\n\
          {runs}\
          echo {ended} $status\n\
          poweroff -f\n",
@@ -297,6 +297,8 @@ mod tests {
         let suites: String = script
             .lines()
             .filter(|line| line.contains("status") || line.contains("echo"))
+            // This machine is none of the suites'.
+            .filter(|line| !line.contains("ip link") && !line.contains("insmod"))
             .map(|line| format!("{line}\n"))
             .collect();
         let tried = suites.replace("/suites/one", "sh -c 'exit 101' ").replace("/suites/two", "echo");
