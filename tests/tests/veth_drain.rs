@@ -76,7 +76,9 @@ fn drain_under_load(layout: Layout, forward: &'static str) {
     std::thread::sleep(Duration::from_secs(7) * slow);
 
     let at_host: u64 = load.tcp.iter().map(|tcp| tcp.counts().hosts["h2"].open).sum();
-    assert!(at_host > u64::from(24 / slow), "{at_host} long connections at h2");
+    // Of a third of all; of few it may be far from that.
+    let least = if slow == 1 { 50 } else { 4 };
+    assert!(at_host > least, "{at_host} long connections at h2");
     site.daemon.cli_ok(&["drain", "h2", "--reason", "test"]).unwrap();
     let drained = Instant::now();
 
