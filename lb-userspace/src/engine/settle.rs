@@ -224,10 +224,9 @@ impl Engine {
             keep.push(attached.ifindex);
             all.push(attached);
         }
-        // One that is missing may have another name by now, and its program, which goes on until it has its own again.
-        let is_missing =
-            |attached: &Attached| !attached.is_there() && self.in_force.awaited.contains(&attached.interface);
-        if !all.iter().any(is_missing) {
+        // One that is missing may have another name by now, and one that refuses has the program before: both go on until they have this one,
+        // and what they need stays until then. See `follow_interfaces`.
+        if all.iter().all(Attached::is_there) {
             self.dataplane.detach_others(&keep)?;
         }
         self.attached = all;
