@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::anyhow;
-
 use crate::config::{self, ConfigErrors, Loaded, Machine};
 use crate::engine::{NOT_APPLIED, NOT_CONFIRMED, Text};
 use crate::journal::Applied;
@@ -102,8 +100,7 @@ pub fn choose(file: anyhow::Result<Chosen>, applied: Option<Applied>, now: u64) 
                     let all = format!("{error:#}");
                     log::error!("{all}");
                     // Its count of problems.
-                    let count = all.lines().last().filter(|_| error.is::<ConfigErrors>());
-                    let short = count.unwrap_or(&all);
+                    let short = all.lines().last().unwrap_or_default();
                     format!("the file was refused at the start, so the {name} goes on: {short}")
                 });
                 match &problem {
@@ -118,16 +115,11 @@ pub fn choose(file: anyhow::Result<Chosen>, applied: Option<Applied>, now: u64) 
     file
 }
 
-/// What goes on where a config could not be put in force, which is only seen when all of it is done: what was in force if it is the file's
-/// and news, like where the file is refused; the one before if it was applied and nobody knew yet whether it can be. `None`: nothing else
-/// can be used, or it was in force before.
-pub fn instead(tried: &Text, applied: Option<Applied>, failure: &str, now: u64) -> Option<Chosen> {
-    let applied = applied.filter(|_| tried.takes_back.is_none())?;
-    if applied.text != tried.text {
-        return choose(Err(anyhow!("{failure}")), Some(applied), now).ok();
-    }
+/// What goes on where the config that the journal says is in force could not be put in force, as nobody knew yet whether it can be: the
+/// one before, if that can be used. `tried`: the one that failed.
+pub fn instead(tried: &str, applied: Option<Applied>, failure: &str) -> Option<Chosen> {
+    let applied = applied.filter(|applied| applied.text == tried)?;
     let (revision, text) = (applied.revision, applied.back_to()?.to_owned());
-    log::error!("{failure}");
     let name = from_before(revision);
     let resolved = resolve(&text, &name, Lacking::Interfaces)
         .inspect_err(|error| log::warn!("the {name} cannot be used any more: {error:#}"));
@@ -303,13 +295,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_put_in_force_gives_way_to_what_was_before() {
-        let tried = |weight: u32| Text { text: config(weight), seen: config(weight), takes_back: None };
-        let instead = |weight: u32, applied| instead(&tried(weight), applied, "no such device", NOW);
+        let instead = |tried: u32, applied| instead(&config(tried), applied, "no such device");
         assert!(instead(2, None).is_none());
         assert!(instead(2, applied(2, 1, None)).is_none(), "it has been in force");
         let untried = Applied { before: Some(config(3)), ..applied(2, 1, None).unwrap() };
-        let was_before = Text { takes_back: Some((7, NOT_APPLIED)), ..tried(3) };
-        assert!(super::instead(&was_before, Some(untried.clone()), "", NOW).is_none(), "there is no third");
+        assert!(instead(4, Some(untried.clone())).is_none(), "the file is news, and wrong");
         let waiting = applied(2, 1, Some((3, NOW + 30))).unwrap();
         for applied in [untried, waiting] {
             let chosen = instead(2, Some(applied)).unwrap();
@@ -323,21 +313,5 @@ mod tests {
         }
         let broken = Applied { before: Some("nonsense".to_owned()), ..applied(2, 1, None).unwrap() };
         assert!(instead(2, Some(broken)).is_none());
-        assert!(instead(4, None).is_none());
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_put_in_force_gives_way_to_what_was_in_force() {
-        let tried = Text { text: config(4), seen: config(4), takes_back: None };
-        let instead = |applied| instead(&tried, applied, "no such device", NOW).unwrap();
-        let goes_on = instead(applied(2, 1, None));
-        assert_eq!((goes_on.text.text, goes_on.text.takes_back), (config(2), None));
-        assert_eq!(goes_on.text.seen, config(1), "the file is tried again at the next start");
-        let problem = goes_on.problem.unwrap();
-        assert!(problem.ends_with("so the config of revision 7 goes on: no such device"), "{problem}");
-        let overdue = instead(applied(2, 1, Some((3, NOW))));
-        assert_eq!((overdue.text.text, overdue.text.takes_back), (config(3), Some((7, NOT_CONFIRMED))));
-        let untried = Applied { before: Some(config(3)), ..applied(2, 1, None).unwrap() };
-        assert_eq!(instead(Some(untried)).text.text, config(2), "it may well be put in force");
     }
 }

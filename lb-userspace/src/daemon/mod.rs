@@ -83,14 +83,13 @@ async fn serve(
         _ => None,
     };
     let of_file = file.as_ref().ok().or(spared.as_ref()).map(|file| &file.loaded.model);
-    let given = of_file.and_then(|model| Some((model.hash_key?, model.ring_size)));
-    if let Some((key, ring_size)) = given {
+    let key = of_file.and_then(|model| Some((model.hash_key?, model.ring_size)));
+    if let Some((key, ring_size)) = key {
         // The journal would take it for good.
         dataplane::check_key(instance, data_path_key(key), ring_size)?;
     }
     private::make_folder(Path::new(STATE)).with_context(|| format!("cannot make {STATE}"))?;
-    let key = given.map(|(key, _)| key);
-    let mut journal = Journal::open(&journal_path(instance), key, unix_now())?;
+    let mut journal = Journal::open(&journal_path(instance), key.map(|(key, _)| key), unix_now())?;
     let clock = Clock::start();
     let set = journal.follow_clock(&clock.boot(), clock.monotonic())?;
     if set != 0 {
@@ -112,7 +111,18 @@ async fn serve(
     // A symbolic link is followed with each look: it may lead to another file then.
     let own_file = std::path::absolute(&args.config).unwrap_or_else(|_| args.config.clone());
     let of = Of { instance, socket, own_file: &own_file, ui: args.ui, goes_on };
-    let begun = begin_by(&of, chosen, journal, key).await?;
+    let tried = chosen.text.text.clone();
+    let begun = match begin(&of, chosen, journal).await? {
+        Ok(begun) => begun,
+        // That says nothing of the config.
+        Err(error @ engine::Error::Journal(_)) => return Err(error.into()),
+        Err(error) => {
+            log::error!("{error}");
+            let journal = Journal::open(&journal_path(instance), key.map(|(key, _)| key), unix_now())?;
+            let before = choice::instead(&tried, journal.applied()?, &error.to_string());
+            begin(&of, before.ok_or(error)?, journal).await??
+        }
+    };
     let Begun { mut engine, model, doors, listener, surroundings, scraped_at, page } = begun;
     let (table, rest) = engine.memory();
     log::info!(
@@ -200,27 +210,6 @@ struct Begun {
     surroundings: Surroundings,
     scraped_at: scrapes::Outcome,
     page: page::Outcome,
-}
-
-/// Puts the config of a start in force; where that cannot be done, what goes on instead.
-async fn begin_by(
-    of: &Of<'_>,
-    mut chosen: Chosen,
-    mut journal: Journal,
-    key: Option<[u8; 16]>,
-) -> anyhow::Result<Begun> {
-    loop {
-        let tried = chosen.text.clone();
-        let error = match begin(of, chosen, journal).await? {
-            Ok(begun) => return Ok(begun),
-            // That says nothing of the config.
-            Err(error @ engine::Error::Journal(_)) => return Err(error.into()),
-            Err(error) => error,
-        };
-        journal = Journal::open(&journal_path(of.instance), key, unix_now())?;
-        let instead = choice::instead(&tried, journal.applied()?, &error.to_string(), unix_now());
-        chosen = instead.ok_or(error)?;
-    }
 }
 
 /// Puts the config of a start in force. The inner error is the engine's, to which a config may be to blame.

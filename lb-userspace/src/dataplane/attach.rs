@@ -93,7 +93,7 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Removes the links of interfaces that are not in `keep`, and then what programs of earlier loads needed.
+    /// Removes the links of interfaces that are not in `keep`.
     pub fn detach_others(&self, keep: &[u32]) -> Result<(), Error> {
         let keep: Vec<_> = keep
             .iter()
@@ -106,6 +106,11 @@ impl Dataplane {
                 fs::remove_file(&path).map_err(Error::path(&path))?;
             }
         }
+        Ok(())
+    }
+
+    /// Lets go what programs of earlier loads needed; once no interface has one of them.
+    pub fn forget_earlier_programs(&self) -> Result<(), Error> {
         self.programs.forget_others(&self.paths, self.tracing.as_ref().map(|tracing| &tracing.programs))
     }
 }

@@ -92,6 +92,7 @@ impl Engine {
                 if self.attached.iter().all(Attached::is_there) {
                     let keep: Vec<u32> = self.attached.iter().map(|attached| attached.ifindex).collect();
                     self.dataplane.detach_others(&keep)?;
+                    self.dataplane.forget_earlier_programs()?;
                 }
                 Ok(())
             }

@@ -224,10 +224,15 @@ impl Engine {
             keep.push(attached.ifindex);
             all.push(attached);
         }
-        // One that is missing may have another name by now, and one that refuses has the program before: both go on until they have this one,
-        // and what they need stays until then. See `follow_interfaces`.
-        if all.iter().all(Attached::is_there) {
+        // One that is missing may have another name by now, and its program, which goes on until it has its own again.
+        let is_missing =
+            |attached: &Attached| !attached.is_there() && self.in_force.awaited.contains(&attached.interface);
+        if !all.iter().any(is_missing) {
             self.dataplane.detach_others(&keep)?;
+        }
+        // One that refuses goes on by the program before, which calls others of its load.
+        if all.iter().all(Attached::is_there) {
+            self.dataplane.forget_earlier_programs()?;
         }
         self.attached = all;
         Ok(())

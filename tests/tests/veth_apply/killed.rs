@@ -1,5 +1,4 @@
-//! Configs that a start cannot put in force: one whose daemon was killed between the note of it and the note of what became of it, and a
-//! file that was edited meanwhile.
+//! A daemon that is killed between the note of a config and the note of what became of it.
 
 use super::*;
 
@@ -59,46 +58,6 @@ fn what_cannot_be_put_in_force_gives_way_at_the_next_start() {
     apply_json(&site, &without(&site, &plan, &["h3"]), &[]);
     assert_eq!(host_names(&site), ["h1", "h2"]);
     std::thread::sleep(Duration::from_secs(1));
-    load.finish(&site);
-    assert_eq!(site.violations().unwrap(), "{}");
-}
-
-/// Tables are published before interfaces are attached to, so what was in force has to be published again.
-#[test]
-fn a_file_that_cannot_be_put_in_force_gives_way_to_what_was_in_force() {
-    let plan = Plan::new("l2", 3);
-    let mut site = Site::start(Topology::builder(), &plan).unwrap();
-    site.topology.balancer().ns.shell("ip link add d0 type bridge && ip link set d0 up").unwrap();
-    let load = Load::start(&site, 100);
-    let bad = without(&site, &plan, &["h3"]).replacen(
-        "\"eth0\"",
-        "\"eth0\", { name = \"d0\", xdp_mode = \"native\" }",
-        1,
-    );
-    site.daemon.terminate().unwrap();
-    let file = std::fs::read_to_string(site.daemon.config_path()).unwrap();
-    site.daemon.write_config(&bad).unwrap();
-    for _ in 0..2 {
-        site.daemon.start_again().unwrap();
-        let started = Instant::now();
-        assert_eq!(host_names(&site), ["h1", "h2", "h3"]);
-        let problems = status(&site)["problems"].to_string();
-        let told = "the file was refused at the start, so the config of revision";
-        assert!(problems.contains(told) && problems.contains("d0"), "{problems}");
-        let more = Load::start(&site, 100);
-        wait_for("h3 has new flows", || more.new_on("h3", started) > 10);
-        more.finish(&site);
-        load.assert_whole();
-        // It is tried again, as it is still news.
-        site.daemon.sigkill();
-    }
-    site.daemon.write_config(&file).unwrap();
-    site.daemon.start_again().unwrap();
-    assert!(!status(&site)["problems"].to_string().contains("refused"), "{}", status(&site)["problems"]);
-    let history = site.daemon.cli_json(&["history", "--json"]).unwrap();
-    let revisions = history["revisions"].as_array().unwrap();
-    let is_none = |revision: &Value| revision["kind"] == "start" || revision["kind"] == "created";
-    assert!(revisions.iter().all(is_none), "it never was a config of this balancer: {history}");
     load.finish(&site);
     assert_eq!(site.violations().unwrap(), "{}");
 }
