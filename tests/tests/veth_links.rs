@@ -221,6 +221,12 @@ fn a_changed_mac_is_followed() {
     nothing_broke(&site, connections);
 }
 
+/// Packets that a node has forwarded from one to another.
+fn forwarded(ns: &Namespace) -> u64 {
+    let said = ns.shell("awk '$1 == \"Ip:\" && $2 != \"Forwarding\" { print $7 }' /proc/net/snmp").unwrap();
+    said.trim().parse().unwrap()
+}
+
 /// The way to a host leads over another gateway from one moment to the next.
 #[test]
 fn a_changed_route_is_followed() {
@@ -241,6 +247,10 @@ fn a_changed_route_is_followed() {
     }
     std::thread::sleep(Duration::from_millis(500));
     is_soon(&site);
+    let before = forwarded(&other.ns);
+    std::thread::sleep(Duration::from_secs(2));
+    let through = forwarded(&other.ns) - before;
+    assert!(through > 20, "{through} packets took the new way");
     nothing_broke(&site, connections);
 }
 

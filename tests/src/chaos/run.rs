@@ -355,11 +355,38 @@ fn limit(time: Duration) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn the_command_repeats_the_run() {
         let options = Options { time: Duration::from_secs(90), seed: 7, shows_plan: false };
         assert_eq!(again(&options), "cargo xtask chaos --minutes 1.5 --seed 7");
+    }
+
+    /// The run of each `cargo xtask test` has all kinds of trouble in it.
+    #[test]
+    fn the_run_that_is_always_made_has_everything() {
+        let step = include_str!("../../../xtask/src/chaos.rs");
+        let number = |name: &str| {
+            let line = step.lines().find(|line| line.contains(&format!("const {name}:"))).unwrap();
+            line.split('"').nth(1).unwrap().parse::<u64>().unwrap()
+        };
+        let plan = plan(number("SEED"), Duration::from_secs(number("MINUTES") * 60) - AROUND);
+        let kinds: BTreeSet<_> = plan.steps.iter().map(|(_, action)| action.kind()).collect();
+        let troubles: [&[&str]; 8] = [
+            &["daemon killed"],
+            &["config by a signal"],
+            &["drain", "drain, then keep", "drain, then move", "drain, then reset"],
+            &["host's link down", "balancer's link down"],
+            &["host crashed"],
+            &["flood of SYNs", "flood of garbage"],
+            &["table pressed"],
+            &["clock moved"],
+        ];
+        for trouble in troubles {
+            assert!(trouble.iter().any(|kind| kinds.contains(kind)), "{trouble:?} is not in {kinds:?}");
+        }
     }
 }

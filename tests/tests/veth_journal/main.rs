@@ -70,6 +70,36 @@ impl Small {
     }
 }
 
+/// By their number, while the daemon runs.
+#[test]
+fn old_revisions_are_deleted_and_nothing_that_is_open() {
+    let mut site = Small::start(|_| None);
+    site.daemon.cli_ok(&["drain", "h2", "--reason", "before all others"]).unwrap();
+    for _ in 0..70 {
+        site.daemon.cli_ok(&["drain", "h1"]).unwrap();
+        site.daemon.cli_ok(&["undrain", "h1"]).unwrap();
+    }
+    let history = |site: &Small| site.daemon.cli_json(&["history", "--json", "-n", "1000"]).unwrap();
+    let count = |history: &Value| history["revisions"].as_array().unwrap().len();
+    let before = history(&site);
+    assert!(before["pruned"] == 0 && count(&before) >= 140, "{before}");
+    site.daemon.terminate().unwrap();
+    let text = std::fs::read_to_string(site.daemon.config_path()).unwrap();
+    site.daemon.write_config(&format!("{text}\n[journal]\nkeep_revisions = 100\n")).unwrap();
+    site.daemon.start_again().unwrap();
+    wait_for("old revisions are deleted", || history(&site)["pruned"] != 0);
+    let after = history(&site);
+    assert!((98..=102).contains(&count(&after)), "{} are left", count(&after));
+    assert!(site.daemon.log().contains("old revisions are deleted"), "{}", site.daemon.log());
+    assert_eq!(site.admin()[0], "active");
+    assert_ne!(site.admin()[1], "active", "its drain is older than all that is left");
+    let drains = site.daemon.cli_json(&["drains", "--json"]).unwrap();
+    let drains = drains["drains"].as_array().unwrap();
+    assert!(drains.iter().any(|drain| drain["host"] == "h2" && drain["reason"] == "before all others"));
+    site.daemon.cli_ok(&["undrain", "h2"]).unwrap();
+    assert_eq!(site.admin()[1], "active");
+}
+
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

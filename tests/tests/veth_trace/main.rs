@@ -356,6 +356,9 @@ fn tracing_goes_on_with_another_config() {
     // The second whose rate the datagrams have used up is over.
     std::thread::sleep(Duration::from_secs(2));
     curl(&site, vip);
+    // On a busy machine thousands of lines are still on their way before it.
+    let new = ["\"reason\":\"forward_new\"", "\"protocol\":\"tcp\""];
+    wait_for("both requests are shown", || trace.lines_with(&new) >= 2);
     let ended = trace.end_counted();
     let new = |packet: &&Value| packet["reason"] == "forward_new" && packet["protocol"] == "tcp";
     assert_eq!(ended.packets.iter().filter(new).count(), 2, "{}", ended.said);

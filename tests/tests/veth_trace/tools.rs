@@ -115,6 +115,11 @@ impl Trace {
         self.err.text()
     }
 
+    /// Lines on standard output that have all of these, up to now.
+    pub fn lines_with(&self, words: &[&str]) -> usize {
+        self.out.text().lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
+    }
+
     pub fn kill(&self) {
         self.process.kill();
     }

@@ -10,6 +10,8 @@ use sluice_tests::traffic::{
     Connections, ConnectionsOptions, Requests, RequestsOptions, UdpFlows, UdpFlowsOptions,
 };
 
+/// Longer than twenty rounds of everything take on the slowest machine.
+const MOST: Duration = Duration::from_secs(3600);
 /// Datagrams a second that the test is worth nothing without: a fifth of what is wished for, which a busy machine still has.
 const LEAST_RATE: f64 = 2000.0;
 
@@ -32,6 +34,7 @@ impl Load {
             connections: 1000,
             interval: Duration::from_secs(1),
             patience: Duration::from_secs(20),
+            limit: MOST,
             ..ConnectionsOptions::new(SocketAddr::new(v4, ECHO))
         };
         let long = Connections::start(client, &options).unwrap();
@@ -42,6 +45,7 @@ impl Load {
             lifetime: Some(Duration::from_millis(200)..Duration::from_secs(2)),
             replace: true,
             patience: Duration::from_secs(20),
+            limit: MOST,
             ..ConnectionsOptions::new(SocketAddr::new(v6, ECHO))
         };
         let short = Connections::start(client, &options).unwrap();
@@ -49,12 +53,14 @@ impl Load {
             flows: 200,
             interval: Duration::from_millis(20),
             patience: Duration::from_secs(4),
+            limit: MOST,
             ..UdpFlowsOptions::new(SocketAddr::new(v4, ECHO))
         };
         let dropped = site.topology.losses().unwrap();
         let udp_began = Instant::now();
         let udp = UdpFlows::start(client, &options).unwrap();
-        let options = RequestsOptions { rate: 100, ..RequestsOptions::new(SocketAddr::new(v4, WEB)) };
+        let options =
+            RequestsOptions { rate: 100, limit: MOST, ..RequestsOptions::new(SocketAddr::new(v4, WEB)) };
         let web = Requests::start(client, &options).unwrap();
         Load { long, short, udp, udp_began, dropped, web }
     }

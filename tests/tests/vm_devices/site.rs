@@ -13,6 +13,8 @@ use sluice_tests::topology::{Namespace, Node, Topology};
 use sluice_tests::traffic::{Connections, ConnectionsOptions, EchoServer};
 
 pub const ECHO: u16 = 7;
+/// The balancer's link, with the program in the driver: one that a kernel would have to run elsewhere is refused.
+pub const NIC: &str = "{ name = \"eth0\", xdp_mode = \"native\" }";
 /// Connections to each VIP.
 pub const CONNECTIONS: usize = 12;
 /// The longest idle timeout of the config, seconds.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use sluice_tests::topology::Topology;
 
-use crate::site::{Plan, Site, ip};
+use crate::site::{NIC, Plan, Site, ip};
 
 /// The hosts' own addresses, by which the balancer reaches them.
 fn own(topology: &Topology) -> Vec<[std::net::IpAddr; 2]> {
@@ -13,7 +13,7 @@ fn own(topology: &Topology) -> Vec<[std::net::IpAddr; 2]> {
 }
 
 fn plan<'a>(topology: &Topology, forward: &'a str) -> Plan<'a> {
-    Plan { interfaces: "\"eth0\"", forward, hosts: own(topology), decap: Vec::new() }
+    Plan { interfaces: NIC, forward, hosts: own(topology), decap: Vec::new() }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use sluice_tests::site::Decap;
 use sluice_tests::topology::{Namespace, Topology};
 
-use crate::site::{Plan, Site, addresses, ethtool, ip, join, mac, vips};
+use crate::site::{NIC, Plan, Site, addresses, ethtool, ip, join, mac, vips};
 use crate::tap::{Tags, Tap};
 
 const IEEE_802_1Q: u16 = 0x8100;
@@ -63,7 +63,7 @@ fn hosts_behind_a_vlan_device() {
     let topology = Topology::builder().hosts(2).build().unwrap();
     let hosts = hosts_behind(&topology, 20);
     let taps = taps(&topology);
-    let plan = Plan { interfaces: "\"eth0\"", forward: "l2", hosts, decap: Vec::new() };
+    let plan = Plan { interfaces: NIC, forward: "l2", hosts, decap: Vec::new() };
     let site = Site::start(topology, plan);
     site.run_load_and_drain("h1");
     assert_tagged(&site.topology, taps, &vips(&site.topology), &[(IEEE_802_1Q, 20)]);
@@ -80,7 +80,7 @@ fn ipip_through_a_vlan_device() {
     ethtool(topology.switch(), "-K p-h1 txvlan off");
     ip(&topology.host(2).ns, &["link set tunl0 up", "link set ip6tnl0 up"]);
     let (taps, outer) = (taps(&topology), hosts.concat());
-    let site = Site::start(topology, Plan { interfaces: "\"eth0\"", forward: "ipip", hosts, decap });
+    let site = Site::start(topology, Plan { interfaces: NIC, forward: "ipip", hosts, decap });
     site.run_load();
     assert_tagged(&site.topology, taps, &outer, &[(IEEE_802_1Q, 20)]);
 }
@@ -104,7 +104,7 @@ fn a_vlan_device_over_another() {
     }
     let taps = taps(&topology);
     let hosts = vec![addresses(20, 11), addresses(20, 12)];
-    let plan = Plan { interfaces: "\"eth0\"", forward: "l2", hosts, decap: Vec::new() };
+    let plan = Plan { interfaces: NIC, forward: "l2", hosts, decap: Vec::new() };
     let site = Site::start(topology, plan);
     site.run_load();
     assert!(site.reason("answer_too_big") > 0);
@@ -123,7 +123,7 @@ fn from_one_vlan_to_another() {
     // XDP would not see a tag that comes beside the frame.
     ethtool(topology.switch(), "-K p-lb txvlan off");
     let (at_hosts, at_balancer) = (taps(&topology), Tap::open(topology.switch(), "p-lb"));
-    let plan = Plan { interfaces: "\"eth0\"", forward: "l2", hosts, decap: Vec::new() };
+    let plan = Plan { interfaces: NIC, forward: "l2", hosts, decap: Vec::new() };
     let site = Site::start(topology, plan);
     site.run_load();
     let vips = vips(&site.topology);
@@ -157,7 +157,7 @@ fn from_one_vlan_to_another_with_nat() {
     ethtool(topology.switch(), "-K p-lb txvlan off");
     let (at_hosts, at_client) = (taps(&topology), Tap::open(topology.switch(), "p-client"));
     let at = hosts.concat();
-    let plan = Plan { interfaces: "\"eth0\"", forward: "nat", hosts, decap: Vec::new() };
+    let plan = Plan { interfaces: NIC, forward: "nat", hosts, decap: Vec::new() };
     let site = Site::start(topology, plan);
     site.run_load();
     assert!(site.reason("forward_reply_slow") > 100);

@@ -100,8 +100,8 @@ const MORE: [Run; 7] = [
     run("packets", &[("kernel_packets", &[])]),
     run("whole", &[("kernel_whole", &[])]),
     run("model", &[("kernel_model", &["product::"])]),
-    run("forwarding", &[("veth_forwarding", &[])]),
     run("drain", &[("veth_drain", &[])]),
+    run("restart", &[("veth_restart", &[])]),
 ];
 /// What they call to make networks, and to serve in them.
 const PROGRAMS: [&str; 3] = ["ip", "ethtool", "tc"];
@@ -166,7 +166,7 @@ pub struct TestOptions {
     kernel: String,
     /// Run only tests whose name contains this
     filter: Option<String>,
-    /// Run only these, several with commas: load, decap-doctor, vlans, bonds, service, abilities, tunnels, packets, whole, model, forwarding, drain
+    /// Run only these, several with commas: load, decap-doctor, vlans, bonds, service, abilities, tunnels, packets, whole, model, drain, restart
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
 }

@@ -1,7 +1,7 @@
 //! The writer is killed at each of its writes to the file system, one after the other, before the write and in the middle of it. What
 //! the next one finds is the state after the last change that was acknowledged, or after the one that was under way, never half of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::raw::{c_int, c_void};
 use std::path::Path;
@@ -10,9 +10,12 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rusqlite::ffi;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::api::types::Outcome;
+use crate::api::types::{Order, Outcome};
+use crate::config::limits::default::TIMEOUTS;
+use crate::drain::{Drain, SelfDrain};
+use crate::ramp::Ramp;
 
 use super::drains::{drain, receipt};
 use super::*;
@@ -24,7 +27,7 @@ const DIES_AT: &str = "SLUICE_TEST_DIES_AT";
 type Step = fn(&mut Journal) -> Result<()>;
 
 /// Each is one change, or several that are acknowledged together with the last.
-const LIFE: [Step; 14] = [
+const LIFE: [Step; 27] = [
     |journal| journal.prune(Keep { time: Duration::MAX, revisions: 100 }, NOW).map(drop),
     |journal| journal.host_ids(&["new"]).map(drop),
     |journal| journal.drain(&[drain(1, "a"), drain(2, "b")], &[], &by("ann")).map(drop),
@@ -51,7 +54,57 @@ const LIFE: [Step; 14] = [
     },
     |journal| apply(journal, Kind::Apply, "newest of all", None, None),
     |journal| journal.note_tried(),
+    // What is open has another bound, gives way to the whole, and comes back step by step.
+    |journal| {
+        let part = Drain { service: Some("s".to_owned()), ..drain(3, "c") };
+        journal.drain(&[part], &[], &by("ann")).map(drop)
+    },
+    |journal| {
+        let order = Order { deadline: Some(NOW + 60), ..Order::default() };
+        journal.drain(&[], &[Amended { drain: 3, order }], &by("ann")).map(drop)
+    },
+    |journal| {
+        let taken = TakenBack { drain: 3, receipt: Some(receipt(&drain(3, "c"), Outcome::Undrained)) };
+        journal.drain_instead(&[drain(4, "c")], &[], &[taken], &by("ann")).map(drop)
+    },
+    |journal| {
+        let taken = TakenBack { drain: 4, receipt: Some(receipt(&drain(4, "c"), Outcome::Undrained)) };
+        journal.undrain(&[taken], &Ramps::from([("c".to_owned(), Some(ramp()))]), &by("ann")).map(drop)
+    },
+    |journal| journal.note_ramps(&Ramps::from([("c".to_owned(), None)]), &by("sluice")).map(drop),
+    |journal| journal.note_self(Kind::SelfDrain, Some(&own()), &by("ann")).map(drop),
+    |journal| journal.note_self(Kind::SelfUndrain, None, &by("ann")).map(drop),
+    |journal| {
+        let rows = HealthRows::from([(("s".to_owned(), "a".to_owned()), json!({ "down": true }))]);
+        journal.note_health(&rows, &by("sluice"), &json!({})).map(drop)
+    },
+    |journal| journal.forget_health(&[("s".to_owned(), "a".to_owned())]),
+    |journal| {
+        let run = journal.begin_run(RunKind::Maintain, |id| json!({ "id": id }), &by("ann"), |_| json!({}));
+        run.map(drop)
+    },
+    |journal| {
+        let run = json!({ "id": 1, "is_over": true });
+        journal.note_run(RunKind::Maintain, 1, &run, true, &by("sluice"), &json!({}))
+    },
+    |journal| {
+        let sets = journal.timeout_sets(&BTreeSet::from([TIMEOUTS]), NOW)?;
+        journal.note_timeout_sets(&sets)
+    },
+    |journal| {
+        let hosts = journal.known_hosts()?;
+        journal.release(&Numbers { hosts, ..Numbers::default() })
+    },
 ];
+
+fn ramp() -> Ramp {
+    Ramp { started_at: NOW, from: 0, seconds: 60, by: "ann".to_owned(), reason: None, paused: None }
+}
+
+fn own() -> SelfDrain {
+    let by = "ann".to_owned();
+    SelfDrain { started_at: NOW, by, reason: None, quiet_for: 30, below: 1.0, done_at: None }
+}
 
 fn apply(
     journal: &mut Journal,
@@ -74,7 +127,14 @@ fn said(journal: &Journal) -> String {
             journal.lineages().expect("readable"),
             journal.generation().expect("readable"),
             journal.applied().expect("readable"),
-            journal.known_hosts().expect("readable"),
+            journal.all_numbers().expect("readable"),
+            journal.ramps().expect("readable"),
+            (journal.self_drain().expect("readable"), journal.health().expect("readable")),
+            (
+                journal.runs_under_way::<Value>(RunKind::Maintain).expect("readable"),
+                journal.last_runs::<Value>(RunKind::Maintain, u32::MAX).expect("readable"),
+            ),
+            journal.timeout_sets(&BTreeSet::new(), NOW).expect("readable"),
             (journal.pruned().expect("readable"), journal.hash_key()),
         )
     );
