@@ -13,9 +13,10 @@ use super::site::{CONNECTIONS, SET, Site};
 const SYNS: u64 = 10_000_000;
 /// How long new clients come.
 const COMING: Duration = Duration::from_secs(5);
-/// How often a new client sends its SYN again at most.
+/// How often a new client sends its SYN again at most, but for fewer than one of [`RARE`]: where a bucket has nothing but pins that a
+/// handover needs, it waits until one of them ends.
 const RETRIES: usize = 3;
-
+const RARE: u32 = 1000;
 /// Of so many new clients whose slots are in handover, fewer than one loses its pin before it has spoken again.
 const TORN: u32 = 100;
 
@@ -115,7 +116,8 @@ fn a_flood_moves_nothing_and_keeps_nobody_out() {
     site.check_connections(&runner);
     for tally in &tallies {
         assert!(tally.clients() > 1000, "clients came: {tally:?}");
-        assert!(tally.retries[RETRIES + 1..].iter().all(|&clients| clients == 0), "{tally:?}");
+        let late: u32 = tally.retries[RETRIES + 1..].iter().sum();
+        assert!(late * RARE < tally.clients(), "{tally:?}");
     }
     let [settled, open] = &tallies;
     assert_eq!(settled.torn, 0, "the owner is the owner: {settled:?}");
