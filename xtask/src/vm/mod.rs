@@ -161,9 +161,9 @@ pub fn run_task(workspace: &Workspace, options: &Options) -> Result<()> {
 
 #[derive(clap::Args)]
 pub struct TestOptions {
-    /// A series of Linux such as 6.12, or `all`
-    #[arg(long, value_name = "SERIES", default_value = "all")]
-    kernel: String,
+    /// Series of Linux such as 6.12, several with commas, or `all`
+    #[arg(long, value_name = "SERIES", value_delimiter = ',', default_value = "all")]
+    kernel: Vec<String>,
     /// Run only tests whose name contains this
     filter: Option<String>,
     /// Run only these, several with commas: load, decap-doctor, vlans, bonds, service, abilities, tunnels, packets, whole, model, drain, restart
@@ -173,13 +173,7 @@ pub struct TestOptions {
 
 /// Boots kernels one after another, runs everything in each, and prints a table of what came out.
 pub fn test_task(workspace: &Workspace, options: &TestOptions) -> Result<()> {
-    let kernels: Vec<&Kernel> = match options.kernel.as_str() {
-        "all" => KERNELS.iter().collect(),
-        series => vec![Kernel::of(series).with_context(|| {
-            let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.series).collect();
-            format!("Linux {series} is none of those that are tried: {}", known.join(", "))
-        })?],
-    };
+    let kernels = kernels(&options.kernel)?;
     setup::ensure(workspace, Purpose::Build)?;
     let runs: Vec<&Run> = RUNS
         .iter()
@@ -214,6 +208,19 @@ pub fn test_task(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     if table.is_good() { Ok(()) } else { bail!("not all is well on all kernels: see the table") }
 }
 
+/// Of these series.
+fn kernels(series: &[String]) -> Result<Vec<&'static Kernel>> {
+    if series == ["all"] {
+        return Ok(KERNELS.iter().collect());
+    }
+    let known = || KERNELS.iter().map(|kernel| kernel.series).collect::<Vec<_>>().join(", ");
+    let find = |series: &String| {
+        Kernel::of(series)
+            .with_context(|| format!("Linux {series} is none of those that are tried: {}", known()))
+    };
+    series.iter().map(find).collect()
+}
+
 /// What is run, built.
 struct Built<'a> {
     workspace: &'a Workspace,
@@ -243,7 +250,8 @@ impl Built<'_> {
         see: &mut dyn FnMut(&str),
     ) -> Result<i32> {
         let mut contents = Initramfs::new(&machine.busybox())?;
-        let folder = self.folder.join(run.name);
+        // One for each kernel, so that several can be tried at once.
+        let folder = self.folder.join(&machine.release).join(run.name);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         for (suite, without) in run.suites {
             let binary = suites::executable(&self.messages, suite)?;
