@@ -60,8 +60,9 @@ pub fn transfer(site: &Site, plan: &Plan, segment: f64) {
     let servers: Vec<_> =
         hosts.iter().flat_map(|host| start_servers(site, plan, host, folder.path())).collect();
     for vip in site.vips() {
-        // So many bytes, however long a busy machine takes for them.
-        for way in [&["-n", "20M"][..], &["-n", "20M", "-R"]] {
+        // So many bytes, however long a busy machine takes for them. What the sender's and the receiver's buffers hold at the end is
+        // not counted as received, so they are kept small: twice the window each.
+        for way in [&["-w", "1M", "-n", "20M"][..], &["-w", "1M", "-n", "20M", "-R"]] {
             let before = site.topology.losses().unwrap();
             let told = iperf(site, vip, way);
             // What a busy machine's rings and backlogs had no room for.
