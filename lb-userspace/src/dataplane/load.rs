@@ -11,10 +11,10 @@ use aya_obj::Object;
 use lb_common::flow::{TIMEOUT_SETS, Timeouts};
 use lb_common::hash::Key;
 use lb_common::layout::{
-    DecisionRecord, FEATURE_TEST_CLOCK, FEATURE_TRACE, HOST_MAX, LAYOUT_VERSION, PREFIXES, Prefix, Settings,
-    prefix_mark, prefix_mask, state,
+    DecisionRecord, FEATURE_TEST_CLOCK, FEATURE_TRACE, HOST_MAX, LAYOUT_VERSION, Settings, state,
 };
 
+use super::abilities::{Abilities, Needs};
 use super::programs::{self, Programs};
 use super::tracing::{self, Tracing};
 use super::upgrade::{self, Comparison, Found, Inherited, OTHER_KEY, Transition, Treatment};
@@ -41,30 +41,8 @@ pub struct Options {
     pub records: bool,
 }
 
-/// What services and interfaces need the program to know; what nobody needs is left out of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Abilities {
-    /// [`Settings::features`]
-    pub features: u32,
-    /// [`Settings::icmp_rate`]
-    pub icmp_rate: u32,
-    /// [`Settings::mss`]
-    pub mss: u32,
-    /// Lengths of VIPs' prefixes, the longest first, IPv4 with 96 more; at most [`PREFIXES`], each below 128.
-    pub prefixes: Vec<u8>,
-    /// Frames may come in several pieces: for MTUs that one piece does not hold (Linux 5.18).
-    pub frags: bool,
-}
-
-impl Default for Abilities {
-    /// For services of one address and port each.
-    fn default() -> Self {
-        Abilities { features: 0, icmp_rate: ICMP_RATE, mss: 0, prefixes: Vec::new(), frags: false }
-    }
-}
-
-/// As many as the kernel sends to all at most (`icmp_msgs_per_sec`).
-const ICMP_RATE: u32 = 1000;
+/// What comes of a load.
+type Loaded = (Ebpf, Programs, Maps);
 
 /// The data path of one instance.
 pub struct Dataplane {
@@ -84,14 +62,6 @@ pub struct Dataplane {
     pub is_directory_new: bool,
     /// Log lines of the program; debug builds have some.
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-}
-
-fn prefixes(lengths: &[u8]) -> [Prefix; PREFIXES] {
-    let mut prefixes = [Prefix::default(); PREFIXES];
-    for (prefix, &length) in prefixes.iter_mut().zip(lengths) {
-        *prefix = Prefix { mask: prefix_mask(length), mark: prefix_mark(length) };
-    }
-    prefixes
 }
 
 impl Dataplane {
@@ -142,7 +112,7 @@ impl Dataplane {
         );
         let next = paths.next();
         upgrade::prepare(paths, &next, comparison, &options.sizes)?;
-        let (ebpf, programs, mut maps) = load(&options, &next)?;
+        let (options, (ebpf, programs, mut maps)) = load_serving(options, &next)?;
         let mut transition = Transition::new(paths, &next)?;
         let now = clock(&maps, &options);
         transition.copy(paths, &mut maps, &options, now)?;
@@ -154,13 +124,13 @@ impl Dataplane {
     }
 
     fn load(options: Options, paths: Paths, adopted: bool) -> Result<Self, Error> {
-        let loaded = load(&options, &paths.maps())?;
+        let (options, loaded) = load_serving(options, &paths.maps())?;
         let now = clock(&loaded.2, &options);
         check_identity(&loaded.2, &options, &paths, adopted, now)?;
         Ok(Self::new(options, paths, adopted, loaded))
     }
 
-    fn new(options: Options, paths: Paths, adopted: bool, loaded: (Ebpf, Programs, Maps)) -> Self {
+    fn new(options: Options, paths: Paths, adopted: bool, loaded: Loaded) -> Self {
         let (mut ebpf, programs, maps) = loaded;
         // An object without a log statement has no such map.
         let logger = EbpfLogger::init(&mut ebpf).ok();
@@ -243,13 +213,27 @@ fn clock(maps: &Maps, options: &Options) -> u32 {
 }
 
 /// Loads and verifies the programs with the maps pinned in a folder; those that are not there are made.
-fn load(options: &Options, folder: &Path) -> Result<(Ebpf, Programs, Maps), Error> {
+fn load(options: &Options, folder: &Path) -> Result<Loaded, Error> {
     let mut ebpf = loader(options, folder, 0, &[])?;
     // Before the maps are taken: the instructions name maps by the descriptors that are open now.
     let programs = Programs::load(&mut ebpf, options)?;
     let mut maps = Maps::take(&mut ebpf, options.sizes, options.key)?;
     maps.inherited = Inherited::open(folder)?;
     Ok((ebpf, programs, maps))
+}
+
+/// [`load`], and once more if what is published needs abilities that the options lack: packets go by it until something else is published,
+/// and those of flows on hosts that have left the config for longer.
+fn load_serving(mut options: Options, folder: &Path) -> Result<(Options, Loaded), Error> {
+    let loaded = load(&options, folder)?;
+    let abilities = options.abilities.serving(&Needs::of(&loaded.2));
+    if abilities == options.abilities {
+        return Ok((options, loaded));
+    }
+    drop(loaded);
+    options.abilities = abilities;
+    let loaded = load(&options, folder)?;
+    Ok((options, loaded))
 }
 
 /// The object with the maps pinned in a folder, and `also` with those pinned elsewhere by name, and with further `FEATURE_…` bits; no
@@ -274,7 +258,7 @@ pub(super) fn loader(
         icmp_rate: options.abilities.icmp_rate,
         mss: options.abilities.mss,
         pad: 0,
-        prefixes: prefixes(&options.abilities.prefixes),
+        prefixes: options.abilities.masks(),
     });
     let mut loader = EbpfLoader::new();
     loader.override_global("SETTINGS", &settings, true);

@@ -1,6 +1,7 @@
 //! The only part of user space that knows BPF: loads the program, keeps its maps pinned, attaches by link, writes the
 //! tables, sweeps the flow table and reads the counters.
 
+mod abilities;
 mod alloc;
 mod attach;
 mod batch;
@@ -32,6 +33,7 @@ mod upgrade;
 mod vips;
 mod ways;
 
+pub use abilities::Abilities;
 pub use attach::{Attached, detach_all};
 pub use counters::{Counters, PairCounters};
 pub use directory::Services;
@@ -39,7 +41,7 @@ pub use dry::{Dry, DryRun, LEAST_BYTES, MOST_BYTES};
 pub use end::{EndCause, Ended};
 pub use error::Error;
 pub use flows::{FlowFilter, FlowPage, FlowRecord};
-pub use load::{Abilities, Dataplane, Options, check_key};
+pub use load::{Dataplane, Options, check_key};
 pub use mapped::Mapped;
 pub use maps::Maps;
 pub use numbers::NumbersInUse;
@@ -51,4 +53,4 @@ pub use tables::{Audience, BackendTable, ClientTable, ServiceTable, Tables, Vip,
 pub use tracing::{Counts, Packets, Traced, Tracing, Untraced};
 #[doc(hidden)]
 pub use upgrade::Transition;
-pub use upgrade::{Rehearsal, Treatment, rehearse};
+pub use upgrade::{Links, Rehearsal, Treatment, rehearse};

@@ -171,28 +171,31 @@ impl Publisher {
     }
 }
 
+impl Publisher {
+    /// What packets find the services by.
+    pub fn keys(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.services.values().flat_map(|service| &service.keys)
+    }
+
+    /// The backends, by (service, host).
+    pub fn backends(&self, maps: &Maps) -> impl Iterator<Item = ((u16, HostId), BackendTable)> {
+        let services = self.services.iter().filter(|((_, clients), _)| clients.is_none());
+        services.flat_map(move |(&(number, _), service)| {
+            service.records.iter().map(move |(&host, &record)| ((number, host), published(maps, record)))
+        })
+    }
+}
+
 impl Dataplane {
     /// The backends that are published, by (service, host): those of an earlier daemon after an adoption.
     pub fn published_backends(&self) -> BTreeMap<(u16, HostId), BackendTable> {
-        let services = self.publisher.services.iter().filter(|((_, clients), _)| clients.is_none());
-        services
-            .flat_map(|(&(number, _), service)| {
-                let records = service.records.iter();
-                records.map(move |(&host, &record)| ((number, host), self.published(record)))
-            })
-            .collect()
+        self.publisher.backends(&self.maps).collect()
     }
 
     /// One of them.
     pub fn published_backend(&self, service: u16, host: HostId) -> Option<BackendTable> {
         let record = self.publisher.services.get(&(service, None))?.records.get(&host)?;
-        Some(self.published(*record))
-    }
-
-    fn published(&self, record: u32) -> BackendTable {
-        let record = backend(&self.maps, record);
-        let egress = way(&self.maps.services, record.egress);
-        BackendTable { record: Backend { egress: 0, ..record }, egress }
+        Some(published(&self.maps, *record))
     }
 
     /// Makes `tables` the ones that packets go by. When it returns, no CPU decides by the ones before.
@@ -587,6 +590,11 @@ fn set_control(maps: &Maps, record: u32, wanted: u64) {
         // SAFETY: a word of the mapped record.
         unsafe { store64(&raw mut (*maps.services.backend(record)).control, wanted) };
     }
+}
+
+fn published(maps: &Maps, record: u32) -> BackendTable {
+    let record = backend(maps, record);
+    BackendTable { record: Backend { egress: 0, ..record }, egress: way(&maps.services, record.egress) }
 }
 
 fn backend(maps: &Maps, record: u32) -> Backend {

@@ -46,17 +46,41 @@ impl Engine {
             })
     }
 
-    /// Puts the model in force.
+    /// Puts the model in force. What an interface may refuse comes first, so that nothing has changed for packets if one does; the program is
+    /// one that also knows what is published so far. Only maps that packets do not go by yet are filled before.
     pub(super) fn enforce(&mut self) -> Result<(), Error> {
         self.continue_edges();
-        self.publish()?;
-        self.note_lost()?;
-        self.note_starts()?;
-        self.follow_own()?;
-        self.attach()?;
+        let is_switch = self.dataplane.is_taking_over();
+        // After a switch the program before knows less than this one, and on the way back all is tried again.
+        let is_undone = !is_switch && !self.in_force.way_back.is_open();
+        let links = is_undone.then(|| self.dataplane.links()).transpose()?;
+        let attached = self.attached.clone();
+        let done = if self.dataplane.adopted && !is_switch {
+            self.attach().and_then(|keep| self.enforce_tables().map(|()| keep))
+        } else {
+            self.enforce_tables().and_then(|()| self.attach())
+        };
+        let keep = match done {
+            Ok(keep) => keep,
+            Err(error) => {
+                if let Some(links) = links {
+                    self.dataplane.put_links_back(&links);
+                    self.attached = attached;
+                }
+                return Err(error);
+            }
+        };
+        self.let_go_of_others(&keep)?;
         self.look_at_ways_out();
         self.begin_checks();
         Ok(())
+    }
+
+    fn enforce_tables(&mut self) -> Result<(), Error> {
+        self.publish()?;
+        self.note_lost()?;
+        self.note_starts()?;
+        self.follow_own()
     }
 
     /// Takes up the drains of these hosts, and of all hosts those for single services that are not known.
@@ -192,7 +216,8 @@ impl Engine {
         Ok(())
     }
 
-    fn attach(&mut self) -> Result<(), Error> {
+    /// Gives the model's interfaces the program; indices of those whose links are to stay.
+    fn attach(&mut self) -> Result<Vec<u32>, Error> {
         self.dataplane.take_over()?;
         let wanted = self.model.interfaces.iter();
         let wanted: Vec<u32> = wanted.filter_map(|wanted| if_nametoindex(&*wanted.name).ok()).collect();
@@ -224,17 +249,22 @@ impl Engine {
             keep.push(attached.ifindex);
             all.push(attached);
         }
+        self.attached = all;
+        Ok(keep)
+    }
+
+    /// Takes the program off interfaces that the model does not name, and lets programs go that nothing runs any more.
+    fn let_go_of_others(&self, keep: &[u32]) -> Result<(), Error> {
         // One that is missing may have another name by now, and its program, which goes on until it has its own again.
         let is_missing =
             |attached: &Attached| !attached.is_there() && self.in_force.awaited.contains(&attached.interface);
-        if !all.iter().any(is_missing) {
-            self.dataplane.detach_others(&keep)?;
+        if !self.attached.iter().any(is_missing) {
+            self.dataplane.detach_others(keep)?;
         }
         // One that refuses goes on by the program before, which calls others of its load.
-        if all.iter().all(Attached::is_there) {
+        if self.attached.iter().all(Attached::is_there) {
             self.dataplane.forget_earlier_programs()?;
         }
-        self.attached = all;
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ fn what_cannot_be_put_in_force_gives_way_at_the_next_start() {
     let plan = Plan::new("l2", 3);
     let mut site = Site::start(Topology::builder(), &plan).unwrap();
     let balancer = &site.topology.balancer().ns;
-    // A bridge has no native XDP: that is found out last, when all else is published.
+    // A bridge has no native XDP.
     balancer.shell("ip link add d0 type bridge && ip link set d0 up").unwrap();
     let load = Load::start(&site, 100);
     let good = site::config(&site.topology, &plan).replacen("weight = 100", "weight = 300", 1);

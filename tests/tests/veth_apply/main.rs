@@ -1,5 +1,6 @@
 //! Another config while the daemon runs: as a whole or not at all, and nothing that lives breaks.
 
+mod abilities;
 mod addresses;
 mod killed;
 mod load;
@@ -192,7 +193,7 @@ fn what_cannot_be_put_in_force_is_taken_back_whole() {
     let plan = Plan::new("l2", 3);
     let site = Site::start(Topology::builder(), &plan).unwrap();
     let balancer = &site.topology.balancer().ns;
-    // A bridge has no native XDP: that is found out last, when all else is published.
+    // A bridge has no native XDP.
     balancer.shell("ip link add d0 type bridge && ip link set d0 up").unwrap();
     let load = Load::start(&site, 200);
     let rings = || {
@@ -206,9 +207,12 @@ fn what_cannot_be_put_in_force_is_taken_back_whole() {
     let config = without(&site, &plan, &["h3"])
         .replacen("\"eth0\"", "\"eth0\", { name = \"d0\", xdp_mode = \"native\" }", 1)
         .replacen("vip_mode", "ping = \"answer\"\nvip_mode", 1);
+    let said = site.daemon.log().len();
     let output = apply(&site, &config, &["--confirm", "60s"]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(stderr(&output).contains("the config before is in force again"), "{}", stderr(&output));
+    // Interfaces are asked first, so no flow has begun by the other rings.
+    assert!(!site.daemon.log()[said..].contains("change hands"), "{}", &site.daemon.log()[said..]);
     assert_eq!((host_names(&site).len(), rings()), (3, before));
     assert!(status(&site)["leaving"].as_array().unwrap().is_empty());
     assert_eq!(status(&site)["interfaces"].as_array().unwrap().len(), 1);

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use sluice_tests::LIMIT;
 use sluice_tests::kernel::{PIECES, lacks};
 use sluice_tests::servers::next_sluice_binary;
-use sluice_tests::site::{ECHO, Site, config};
+use sluice_tests::site::{ECHO, Site, config, without};
 use sluice_tests::topology::Topology;
 use sluice_tests::traffic::{UdpFlows, UdpFlowsOptions};
 
@@ -115,6 +116,48 @@ fn a_program_that_one_interface_refuses_is_on_none_of_them() {
     assert!(left.iter().all(|(name, program)| after[name] != *program), "for short frames: {left:?}");
     assert_eq!(site.finish_udp(fragments).moved, 0);
     assert!(site.reasons().unwrap()["forward_fragment"] > 100);
+    let counts = load.finish().unwrap();
+    assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+/// A file that names another interface, and other hosts, is no reason for packets to go otherwise, if the interface refuses.
+#[test]
+fn an_interface_that_refuses_at_a_start_leaves_all_as_it_was() {
+    let mut site = Site::start(Topology::builder(), &plan(65_536)).unwrap();
+    let lb = site.topology.balancer().ns.clone();
+    // A bridge has no native XDP.
+    lb.shell("ip link add d0 type bridge && ip link set d0 up").unwrap();
+    let load = connections(&site, 100);
+    site.daemon.terminate().unwrap();
+    let (before, pins) = (programs(&site), all_pins(&site));
+    let text = config(&site.topology, &plan(65_536));
+    let other = without(&text, "h3").replacen(
+        "interfaces = [",
+        "interfaces = [{ name = \"d0\", xdp_mode = \"native\" }, ",
+        1,
+    );
+    site.daemon.write_config(&other).unwrap();
+    for _ in 0..2 {
+        let error = format!("{:#}", site.daemon.start_again().unwrap_err());
+        assert!(error.contains("d0"), "{error}");
+        assert_eq!((programs(&site), all_pins(&site)), (before.clone(), pins.clone()));
+    }
+    let options =
+        UdpFlowsOptions { flows: 60, ..UdpFlowsOptions::new(SocketAddr::new(site.vips()[0], ECHO)) };
+    let flows = UdpFlows::start(&site.topology.client().ns, &options).unwrap();
+    assert!(flows.wait_for(LIMIT, |counts| counts.hosts.values().map(|host| host.flows).sum::<u64>() == 60));
+    let counts = site.finish_udp(flows);
+    assert!(counts.hosts["h3"].flows > 5, "{counts:?}");
+    // By the file as it is right, all goes on, and by one that takes another interface, too.
+    lb.shell("ip link add x1 type veth peer name p-x1 && ip link set x1 up && ip link set p-x1 up").unwrap();
+    for config in [text.clone(), text.replacen("interfaces = [", "interfaces = [\"x1\", ", 1)] {
+        site.daemon.write_config(&config).unwrap();
+        site.daemon.start_again().unwrap();
+        site.daemon.terminate().unwrap();
+    }
+    assert_eq!(programs(&site).keys().collect::<Vec<_>>(), ["eth0", "x1"]);
+    site.daemon.start_again().unwrap();
     let counts = load.finish().unwrap();
     assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
     assert_eq!(site.violations().unwrap(), "{}");

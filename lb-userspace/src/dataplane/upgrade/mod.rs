@@ -29,7 +29,7 @@ use lb_common::table;
 pub use books::Inherited;
 pub use compare::{Comparison, OTHER_KEY, Treatment};
 pub use rehearse::{Rehearsal, rehearse};
-pub use switch::{Refusal, swap_all};
+pub use switch::{Links, Refusal, swap_all};
 
 use super::shapes;
 use super::{Error, Mapped, Maps, Options, Paths, Sizes};

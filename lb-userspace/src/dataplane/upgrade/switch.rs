@@ -21,11 +21,51 @@ struct Link {
     path: PathBuf,
     ifindex: u32,
     fd: OwnedFd,
+    /// Number of the program.
+    program: u32,
     /// `None`: it cannot be had, so it cannot be put back either.
     before: Option<OwnedFd>,
 }
 
+/// The links of an instance, with what they run.
+pub struct Links {
+    found: Vec<Link>,
+    /// The programs of this load were kept already.
+    are_kept: bool,
+}
+
 impl Dataplane {
+    /// The links as they are, to be gone back to by [`Self::put_links_back`].
+    pub fn links(&self) -> Result<Links, Error> {
+        let found = find_links(&self.paths.links(), &self.paths.programs())?;
+        Ok(Links { found, are_kept: self.programs.are_kept() })
+    }
+
+    /// Gives interfaces the program again that they had before, and takes it off those that had none. What fails is logged: an interface
+    /// keeps this load's program then, which goes by the same maps.
+    pub fn put_links_back(&mut self, before: &Links) {
+        let mut stuck = Vec::new();
+        match find_links(&self.paths.links(), &self.paths.programs()) {
+            Ok(now) => {
+                for link in now {
+                    let done = match before.found.iter().find(|before| before.path == link.path) {
+                        Some(before) => before.program == link.program || before.put_back(),
+                        None => fs::remove_file(&link.path).is_ok(),
+                    };
+                    if !done {
+                        stuck.push(link.name());
+                    }
+                }
+            }
+            Err(error) => stuck.push(error.to_string()),
+        }
+        if !stuck.is_empty() {
+            log::error!("the program before could not be put back: {}", stuck.join(", "));
+        } else if !before.are_kept {
+            self.let_go(None);
+        }
+    }
+
     /// Makes this data path the one that packets go by, in place of the one that it was made beside. Nothing is done if there was none.
     ///
     /// # Errors
@@ -211,7 +251,7 @@ fn find_links(folder: &Path, programs: &Path) -> Result<Vec<Link>, Error> {
         let info = links::link_info(&fd).map_err(failed(&path))?;
         let before =
             pinned_program(programs, info.program).or_else(|| links::program_by_id(info.program).ok());
-        found.push(Link { path, ifindex: info.ifindex, fd, before });
+        found.push(Link { path, ifindex: info.ifindex, fd, program: info.program, before });
     }
     Ok(found)
 }
