@@ -33,6 +33,31 @@ pub fn between(from: &Model, to: &Model) -> Vec<ConfigChange> {
     keys.into_iter().filter_map(|key| change(key, from.get(key), to.get(key))).collect()
 }
 
+/// Lines in the log before they become a number.
+const LINES: usize = 40;
+
+/// As lines for the log: `~ host web-1: weight 100 -> 300`. What is gone is known to whoever has removed it.
+pub fn lines(changes: &[ConfigChange]) -> Vec<String> {
+    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    let field = |field: &FieldChange, change| match change {
+        ChangeKind::Changed => format!("{} {} -> {}", field.field, value(&field.from), value(&field.to)),
+        _ => format!("{} {}", field.field, value(&field.to)),
+    };
+    let line = |ConfigChange { change, part, name, fields }: &ConfigChange| match change {
+        ChangeKind::Removed => format!("- {} {name}", part.name()),
+        _ => {
+            let sign = if *change == ChangeKind::Added { '+' } else { '~' };
+            let fields: Vec<String> = fields.iter().map(|changed| field(changed, *change)).collect();
+            format!("{sign} {} {name}: {}", part.name(), fields.join(", "))
+        }
+    };
+    let mut lines: Vec<String> = changes.iter().take(LINES).map(line).collect();
+    if let Some(more) = changes.len().checked_sub(LINES).filter(|more| *more > 0) {
+        lines.push(format!("... and {more} more: `sluice show` has all"));
+    }
+    lines
+}
+
 /// What of `to` cannot be put in force while flows are pinned under `from`, whose hash key is `key`.
 pub fn fixed(from: &Model, to: &Model, key: [u8; 16]) -> Vec<String> {
     let mut fixed = Vec::new();

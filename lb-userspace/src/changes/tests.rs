@@ -119,3 +119,19 @@ fn checks_are_told_as_they_are_called_and_health_where_it_is_a_services_own() {
     assert!(told.contains(&"Changed service s: health.fall - -> 5".to_owned()), "{told:?}");
     assert!(told.iter().all(|line| line.starts_with("Changed service s: health.")), "{told:?}");
 }
+
+#[test]
+fn the_log_has_a_line_for_each_part_and_a_number_for_the_rest() {
+    let to =
+        BASE.replace("[hosts.b]", "[timeouts]\nudp = \"5s\"\n[hosts.c]").replace("port = 80", "port = 81");
+    let told = super::lines(&between(&model(BASE), &model(&to)));
+    assert_eq!(told[0], "- host b");
+    assert!(told[1].starts_with("+ host c: "), "{told:?}");
+    assert!(told.contains(&"~ service s: hosts a, b -> a, c, port 80 -> 81".to_owned()), "{told:?}");
+    assert!(told.iter().any(|line| line == "~ setting timeouts.udp: value 1m 30s -> 5s"), "{told:?}");
+    let few = between(&model(BASE), &model(&to));
+    let many: Vec<ConfigChange> = few.iter().cycle().take(44).cloned().collect();
+    let told = super::lines(&many);
+    assert_eq!(told.len(), 41);
+    assert_eq!(told[40], "... and 4 more: `sluice show` has all");
+}

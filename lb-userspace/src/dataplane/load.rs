@@ -124,7 +124,10 @@ impl Dataplane {
     }
 
     fn load(options: Options, paths: Paths, adopted: bool) -> Result<Self, Error> {
-        let (options, loaded) = load_serving(options, &paths.maps())?;
+        let (options, loaded) = match adopted {
+            true => load_serving(options, &paths.maps())?,
+            false => load(&options, &paths.maps()).map(|loaded| (options, loaded))?,
+        };
         let now = clock(&loaded.2, &options);
         check_identity(&loaded.2, &options, &paths, adopted, now)?;
         Ok(Self::new(options, paths, adopted, loaded))
@@ -148,6 +151,11 @@ impl Dataplane {
             is_directory_new: false,
             logger,
         }
+    }
+
+    /// Abilities by which a program that takes this one's place knows what is published.
+    pub fn serving(&self, abilities: &Abilities) -> Abilities {
+        abilities.serving(&Needs::of(&self.maps))
     }
 
     /// Whether flows may still be known to the data path before alone.
@@ -222,16 +230,12 @@ fn load(options: &Options, folder: &Path) -> Result<Loaded, Error> {
     Ok((ebpf, programs, maps))
 }
 
-/// [`load`], and once more if what is published needs abilities that the options lack: packets go by it until something else is published,
-/// and those of flows on hosts that have left the config for longer.
+/// [`load`], also with what tables need that are published there: packets go by them until something else is published, and those of flows on
+/// hosts that have left the config for longer.
 fn load_serving(mut options: Options, folder: &Path) -> Result<(Options, Loaded), Error> {
-    let loaded = load(&options, folder)?;
-    let abilities = options.abilities.serving(&Needs::of(&loaded.2));
-    if abilities == options.abilities {
-        return Ok((options, loaded));
-    }
-    drop(loaded);
-    options.abilities = abilities;
+    let maps = Maps::take(&mut loader(&options, folder, 0, &[])?, options.sizes, options.key)?;
+    options.abilities = options.abilities.serving(&Needs::of(&maps));
+    drop(maps);
     let loaded = load(&options, folder)?;
     Ok((options, loaded))
 }
@@ -281,8 +285,8 @@ pub(super) fn loader(
 
 /// [`load`] for who only wants to see whether it works.
 pub(super) fn load_beside(options: &Options, folder: &Path) -> Result<(Ebpf, Maps, u32), Error> {
-    let (ebpf, _, maps) = load(options, folder)?;
-    let now = clock(&maps, options);
+    let (options, (ebpf, _, maps)) = load_serving(options.clone(), folder)?;
+    let now = clock(&maps, &options);
     Ok((ebpf, maps, now))
 }
 

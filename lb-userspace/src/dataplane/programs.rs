@@ -161,11 +161,19 @@ const PREDECESSOR: u32 = 1;
 /// Number of the program for traffic, in the array of the one that traces.
 const UNTRACED: u32 = 2;
 
+/// What names of pins of attached programs end with.
+const ATTACHED: &str = "-attached";
+
 /// Where the attached program of a load is pinned, beside the array of those that it calls.
 fn attached_beside(pin: &Path) -> PathBuf {
     let mut name = pin.as_os_str().to_owned();
-    name.push("-attached");
+    name.push(ATTACHED);
     name.into()
+}
+
+/// Whether this is the pin of an attached program.
+pub(super) fn is_attached(pin: &Path) -> bool {
+    pin.as_os_str().as_encoded_bytes().ends_with(ATTACHED.as_bytes())
 }
 
 /// Loads a program. The verifier gives up with `EAGAIN` when a signal comes in the middle of it (Linux 5.0), which says nothing of the

@@ -139,6 +139,7 @@ impl Engine {
         let detail = json!({ "file": how.file, "changes": plan.changes, "slots_moved": plan.slots_moved, "confirm": how.confirm });
         let revision = self.journal.apply(how.kind, &config, &change, &detail)?;
         log::info!("revision {revision}: the config of {} is put in force for {}", how.file, how.author);
+        changes::lines(&plan.changes).iter().for_each(|line| log::info!("revision {revision}: {line}"));
         self.look_at_leavers();
         let before = self.exchange(new.model, ids, new.relay, dataplane);
         let awaited = std::mem::replace(&mut self.in_force.awaited, new.awaited);
@@ -439,7 +440,8 @@ impl Engine {
         let wanted = options_with(&self.instance, &new.model, &self.journal, &new.abilities, sets);
         // Sizes are as they were, see `check_changeable`.
         let Options { sizes, test_clock, records, .. } = *current;
-        let wanted = Options { sizes, test_clock, records, ..wanted };
+        let abilities = self.dataplane.serving(&wanted.abilities);
+        let wanted = Options { sizes, test_clock, records, abilities, ..wanted };
         if wanted == *current {
             return Ok(None);
         }

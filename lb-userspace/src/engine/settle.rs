@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_common::layout::{BackendFlags, HostState};
+use lb_common::layout::HostState;
 use nix::net::if_::if_nametoindex;
 
 use super::interfaces::{awaited, without_program};
@@ -46,30 +46,37 @@ impl Engine {
             })
     }
 
-    /// Puts the model in force. What an interface may refuse comes first, so that nothing has changed for packets if one does; the program is
-    /// one that also knows what is published so far. Only maps that packets do not go by yet are filled before.
+    /// Puts the model in force. What an interface may refuse comes first, so that nothing has changed for packets if one does: the program
+    /// also knows what is published so far. A directory that no packet goes by yet is filled before.
     pub(super) fn enforce(&mut self) -> Result<(), Error> {
         self.continue_edges();
+        let is_filled_first = !self.dataplane.adopted || self.dataplane.is_directory_new;
+        // After a switch the program before knows less than this one. On the way back all is tried again.
         let is_switch = self.dataplane.is_taking_over();
-        // After a switch the program before knows less than this one, and on the way back all is tried again.
-        let is_undone = !is_switch && !self.in_force.way_back.is_open();
-        let links = is_undone.then(|| self.dataplane.links()).transpose()?;
+        let links = (!self.in_force.way_back.is_open()).then(|| self.dataplane.links()).transpose()?;
         let attached = self.attached.clone();
-        let done = if self.dataplane.adopted && !is_switch {
-            self.attach().and_then(|keep| self.enforce_tables().map(|()| keep))
-        } else {
-            self.enforce_tables().and_then(|()| self.attach())
-        };
-        let keep = match done {
+        if is_filled_first {
+            self.enforce_tables()?;
+        }
+        let keep = match self.attach() {
             Ok(keep) => keep,
             Err(error) => {
-                if let Some(links) = links {
-                    self.dataplane.put_links_back(&links);
-                    self.attached = attached;
+                match &links {
+                    Some(links) if is_switch => self.dataplane.forget_new_links(links),
+                    Some(links) => self.dataplane.put_links_back(links),
+                    None => {}
                 }
                 return Err(error);
             }
         };
+        if !is_filled_first && let Err(error) = self.enforce_tables() {
+            // Some tables may be new by now, and the program before need not know them.
+            if let Some(links) = &links {
+                self.dataplane.forget_new_links(links);
+                self.attached = attached;
+            }
+            return Err(error);
+        }
         self.let_go_of_others(&keep)?;
         self.look_at_ways_out();
         self.begin_checks();
@@ -146,13 +153,8 @@ impl Engine {
             self.look_for_strays(&known, &services)?;
         }
         self.leaving.clear();
-        let features = self.dataplane.options.abilities.features;
-        for ((service, host), mut backend) in self.dataplane.published_backends() {
+        for ((service, host), backend) in self.dataplane.published_backends() {
             if services.contains(&service) && !known.contains(&(service, host)) {
-                if backend.needs() & !features != 0 {
-                    // Nothing that the config names goes this way any more, so the program cannot go it.
-                    backend.record.flags &= !BackendFlags::REACHABLE;
-                }
                 self.leaving.insert((service, host), backend);
             }
         }
@@ -220,7 +222,10 @@ impl Engine {
     fn attach(&mut self) -> Result<Vec<u32>, Error> {
         self.dataplane.take_over()?;
         let wanted = self.model.interfaces.iter();
-        let wanted: Vec<u32> = wanted.filter_map(|wanted| if_nametoindex(&*wanted.name).ok()).collect();
+        let mut wanted: Vec<u32> = wanted.filter_map(|wanted| if_nametoindex(&*wanted.name).ok()).collect();
+        // One that was renamed is to understand the new tables, too.
+        let named = |attached: &&Attached| self.model.interfaces.iter().any(|i| i.name == attached.interface);
+        wanted.extend(self.attached.iter().filter(named).map(|attached| attached.ifindex));
         match self.dataplane.replace_all(&wanted) {
             // Each interface for itself, then.
             Err(error) if self.in_force.way_back.is_open() => log::error!("{error}"),

@@ -13,7 +13,7 @@ use crate::journal::{Applied, Change};
 /// What is still to be done.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WayBack {
-    /// Another program was loaded and has published: the data path that is gone back to does not know what.
+    /// Another program was loaded and may have published: the data path that is gone back to does not know what.
     reopen: bool,
     /// What was published meanwhile is not taken up yet.
     settle: bool,

@@ -53,7 +53,7 @@ fn a_publication_is_in_force_when_it_returns() {
             begun.store(number, Ordering::SeqCst);
             publish(&mut rig, number);
             in_force.store(number, Ordering::SeqCst);
-            thread::sleep(std::time::Duration::from_millis(5));
+            thread::sleep(std::time::Duration::from_millis(5) * sluice_tests::kernel::slowness());
         }
         over.store(true, Ordering::SeqCst);
     });

@@ -254,6 +254,7 @@ fn a_signal_reloads_the_file_and_a_broken_one_changes_nothing() {
     assert!(!is_refused());
     let last = site.daemon.cli_json(&["history", "-n", "1", "--json"]).unwrap()["revisions"][0].clone();
     assert_eq!((&last["kind"], &last["by"]), (&"apply".into(), &"SIGHUP".into()));
+    assert!(site.daemon.log().contains(": ~ host h1: weight 100 -> 300"), "{}", site.daemon.log());
     // An operator's drain is not undone by it, and the file is no news for the next start.
     assert_eq!(status(&site)["hosts"][2]["admin"], "draining");
     load.finish(&site);

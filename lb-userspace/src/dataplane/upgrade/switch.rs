@@ -9,7 +9,7 @@ use aya::maps::MapData;
 use nix::net::if_::if_indextoname;
 
 use super::super::sys::maps_of;
-use super::super::{Dataplane, Error, Paths, grace_period};
+use super::super::{Dataplane, Error, Paths, grace_period, programs};
 use super::{Transition, books};
 use crate::decap::sys as links;
 
@@ -34,36 +34,47 @@ pub struct Links {
     are_kept: bool,
 }
 
+impl Links {
+    /// The same link, as it was. One that went with its interface may have left its name to another.
+    fn of(&self, link: &Link) -> Option<&Link> {
+        self.found.iter().find(|found| found.path == link.path && found.ifindex == link.ifindex)
+    }
+}
+
 impl Dataplane {
-    /// The links as they are, to be gone back to by [`Self::put_links_back`].
+    /// The links as they are, to be gone back to.
     pub fn links(&self) -> Result<Links, Error> {
         let found = find_links(&self.paths.links(), &self.paths.programs())?;
         Ok(Links { found, are_kept: self.programs.are_kept() })
     }
 
-    /// Gives interfaces the program again that they had before, and takes it off those that had none. What fails is logged: an interface
-    /// keeps this load's program then, which goes by the same maps.
+    /// Gives interfaces the program again that they had before, and takes it off those that had none; while packets go by the same tables as
+    /// then. What fails is logged: an interface keeps this load's program.
     pub fn put_links_back(&mut self, before: &Links) {
-        let mut stuck = Vec::new();
-        match find_links(&self.paths.links(), &self.paths.programs()) {
-            Ok(now) => {
-                for link in now {
-                    let done = match before.found.iter().find(|before| before.path == link.path) {
-                        Some(before) => before.program == link.program || before.put_back(),
-                        None => fs::remove_file(&link.path).is_ok(),
-                    };
-                    if !done {
-                        stuck.push(link.name());
-                    }
-                }
-            }
-            Err(error) => stuck.push(error.to_string()),
-        }
-        if !stuck.is_empty() {
-            log::error!("the program before could not be put back: {}", stuck.join(", "));
-        } else if !before.are_kept {
+        let is_put_back = self.for_each_link(|link| match before.of(link) {
+            Some(before) => before.program == link.program || before.put_back(),
+            None => fs::remove_file(&link.path).is_ok(),
+        });
+        if is_put_back && !before.are_kept {
             self.let_go(None);
         }
+    }
+
+    /// Takes the program off interfaces that had none before. What fails is logged.
+    pub fn forget_new_links(&self, before: &Links) {
+        self.for_each_link(|link| before.of(link).is_some() || fs::remove_file(&link.path).is_ok());
+    }
+
+    /// Whether it could be `done` for all.
+    fn for_each_link(&self, done: impl Fn(&Link) -> bool) -> bool {
+        let stuck: Vec<String> = match find_links(&self.paths.links(), &self.paths.programs()) {
+            Ok(links) => links.iter().filter(|link| !done(link)).map(Link::name).collect(),
+            Err(error) => vec![error.to_string()],
+        };
+        if !stuck.is_empty() {
+            log::error!("what was attached before could not be put back: {}", stuck.join(", "));
+        }
+        stuck.is_empty()
     }
 
     /// Makes this data path the one that packets go by, in place of the one that it was made beside. Nothing is done if there was none.
@@ -182,6 +193,11 @@ impl Dataplane {
 
     /// Maps that were made for a switch, and the programs that hold them, are of no use to anybody, and large.
     fn let_go(&mut self, next: Option<&PathBuf>) {
+        // A packet may be between two of the programs.
+        if let Err(error) = grace_period() {
+            log::warn!("{error}");
+            return;
+        }
         let maps = next.map_or(Ok(()), |next| fs::remove_dir_all(next).map_err(Error::path(next)));
         if let Err(error) = maps.and_then(|()| self.programs.let_go()) {
             log::warn!("what was made for the switch is still there: {error}");
@@ -256,12 +272,14 @@ fn find_links(folder: &Path, programs: &Path) -> Result<Vec<Link>, Error> {
     Ok(found)
 }
 
-/// A program among those that are pinned: without CAP_SYS_ADMIN there is no other way to it.
+/// An attached program among those that are pinned: without CAP_SYS_ADMIN there is no other way to it.
 fn pinned_program(folder: &Path, id: u32) -> Option<OwnedFd> {
     let entries = fs::read_dir(folder).ok()?;
     entries.flatten().find_map(|entry| {
         let path = entry.path();
-        let is_it = aya::programs::ProgramInfo::from_pin(&path).is_ok_and(|info| info.id() == id);
+        // Beside them are maps, whose numbers are others.
+        let is_it = programs::is_attached(&path)
+            && aya::programs::ProgramInfo::from_pin(&path).is_ok_and(|info| info.id() == id);
         if is_it { links::open_pinned(&path).ok() } else { None }
     })
 }
