@@ -216,7 +216,7 @@ impl Balancer {
     }
 
     /// Another config while the daemon runs, under a text that stands for it; with an interface that is not there it cannot be put in
-    /// force, which is found out last.
+    /// force, which is found out first.
     pub fn apply(
         &mut self,
         setup: &Setup,
