@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use lb_common::layout::{HostId, HostState, Slot, Tuple};
-use lb_userspace::dataplane::{Error, Options, Sizes};
+use lb_userspace::dataplane::{Error, Options, Sizes, Treatment};
 use sluice_tests::packets::Packet;
 use sluice_tests::rig::{Rig, Setup, XDP_TX, l2, timeout, tuple};
 
@@ -278,5 +278,46 @@ fn the_state_of_a_host_outlives_the_switch() {
     next.dataplane.take_over().unwrap();
     assert_eq!(host(&mut next, &packet(1).ack(3).build()), 2);
     next.audit();
+    let _rig = ManuallyDrop::new(rig);
+}
+
+/// A pinned map of another kind is told in every respect, before anything is changed; what config and network say is in a new one.
+#[test]
+fn a_map_of_another_kind_is_told_in_every_respect() {
+    const NO_PREALLOC: u32 = 1;
+    let mut rig = Rig::open(sizes(1024));
+    let setup = setup(&rig, Slot::open(1, 2));
+    rig.publish(&setup);
+    fill(&mut rig, 200);
+    let before = pins(&rig);
+    let path = rig.dataplane.paths.map("OWN");
+    std::fs::remove_file(&path).unwrap();
+    let other = aya::maps::LpmTrie::<_, u64, u64>::create(8, NO_PREALLOC).unwrap();
+    other.pin(&path).unwrap();
+
+    let options = rig.dataplane.options.clone();
+    let found = lb_userspace::dataplane::rehearse(options.clone()).unwrap().unwrap();
+    let own = size_of::<lb_common::layout::Own>();
+    let expected = [
+        "type is 11, this version needs 1".to_owned(),
+        "key size is 12, this version needs 4".to_owned(),
+        format!("value size is 8, this version needs {own}"),
+        "number of entries is 8, this version needs 64".to_owned(),
+        format!("flags is {NO_PREALLOC}, this version needs 0"),
+    ];
+    assert_eq!(found.differences, expected.map(|what| format!("  OWN: {what}")));
+    assert_eq!((found.refusals.len(), found.copied), (0, None), "{:?}", found.refusals);
+    for (map, treatment) in found.maps {
+        assert_eq!(treatment, if map == "OWN" { Treatment::Anew } else { Treatment::Kept }, "{map}");
+    }
+    assert_eq!(pins(&rig), before);
+
+    let mut next = sized(&rig, options.sizes).unwrap();
+    next.publish(&setup);
+    next.dataplane.take_over().unwrap();
+    assert_eq!(pins(&next), before);
+    next.audit();
+    let found = lb_userspace::dataplane::rehearse(options).unwrap().unwrap();
+    assert!(found.differences.is_empty(), "{:?}", found.differences);
     let _rig = ManuallyDrop::new(rig);
 }
