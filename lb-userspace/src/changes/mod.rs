@@ -36,10 +36,22 @@ pub fn between(from: &Model, to: &Model) -> Vec<ConfigChange> {
 /// Lines in the log before they become a number.
 const LINES: usize = 40;
 
-/// As lines for the log: `~ host web-1: weight 100 -> 300`. What is gone is known to whoever has removed it.
+/// Whether its value is a command of an operator's, or has one in it.
+fn is_command(part: &str, field: &FieldChange) -> bool {
+    let names_one = |value: &Option<String>| value.as_ref().is_some_and(|value| value.contains("command "));
+    part.starts_with("hooks")
+        || field.field.contains("command")
+        || (field.field == "checks" && (names_one(&field.from) || names_one(&field.to)))
+}
+
+/// As lines for the log: `~ host web-1: weight 100 -> 300`. What is gone is known to whoever has removed it. Commands may have secrets in
+/// them, and the log has more readers than the config.
 pub fn lines(changes: &[ConfigChange]) -> Vec<String> {
-    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-    let field = |field: &FieldChange, change| match change {
+    let value = |value: &Option<String>| {
+        value.as_ref().map_or_else(|| "-".to_owned(), |value| value.escape_debug().to_string())
+    };
+    let field = |field: &FieldChange, change: ChangeKind, name: &str| match change {
+        _ if is_command(name, field) => format!("{} (a command)", field.field),
         ChangeKind::Changed => format!("{} {} -> {}", field.field, value(&field.from), value(&field.to)),
         _ => format!("{} {}", field.field, value(&field.to)),
     };
@@ -47,7 +59,7 @@ pub fn lines(changes: &[ConfigChange]) -> Vec<String> {
         ChangeKind::Removed => format!("- {} {name}", part.name()),
         _ => {
             let sign = if *change == ChangeKind::Added { '+' } else { '~' };
-            let fields: Vec<String> = fields.iter().map(|changed| field(changed, *change)).collect();
+            let fields: Vec<String> = fields.iter().map(|changed| field(changed, *change, name)).collect();
             format!("{sign} {} {name}: {}", part.name(), fields.join(", "))
         }
     };

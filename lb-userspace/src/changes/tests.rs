@@ -135,3 +135,15 @@ fn the_log_has_a_line_for_each_part_and_a_number_for_the_rest() {
     assert_eq!(told.len(), 41);
     assert_eq!(told[40], "... and 4 more: `sluice show` has all");
 }
+
+#[test]
+fn the_log_has_no_commands() {
+    let to =
+        BASE.replace("[hosts.b]", "[hooks]\non_host_down = \"curl -H 'token: 5ecret'\"\n[hosts.b]").replace(
+            "port = 80\n",
+            "port = 80\n[[services.checks]]\ntype = \"command\"\ncommand = \"ask --token 5ecret\"\n",
+        );
+    let told = super::lines(&between(&model(BASE), &model(&to)));
+    assert!(told.len() >= 2 && told.iter().all(|line| !line.contains("5ecret")), "{told:?}");
+    assert_eq!(told.iter().filter(|line| line.contains("(a command)")).count(), 2, "{told:?}");
+}

@@ -111,7 +111,7 @@ impl Dataplane {
 
     /// Lets go what programs of earlier loads needed; once no interface has one of them.
     pub fn forget_earlier_programs(&self) -> Result<(), Error> {
-        self.programs.forget_others(&self.paths, self.tracing.as_ref().map(|tracing| &tracing.programs))
+        self.programs.forget_others(&self.paths, self.tracing.as_ref().map(|tracing| &tracing.programs), None)
     }
 }
 

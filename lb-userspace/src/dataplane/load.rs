@@ -41,6 +41,9 @@ pub struct Options {
     pub records: bool,
 }
 
+/// Maps that publications fill, of which each may be another one by itself.
+const FILLED: [&str; 4] = ["DIRECTORY", "EGRESS", "OWN", "VIPS"];
+
 /// What comes of a load.
 type Loaded = (Ebpf, Programs, Maps);
 
@@ -60,6 +63,8 @@ pub struct Dataplane {
     pub(super) transition: Option<Transition>,
     /// Nothing is known of what is published, as the directory in use is another version's; until the first publication.
     pub is_directory_new: bool,
+    /// Maps that publications fill are new, and no packet may go by them before one.
+    pub is_filled_first: bool,
     /// Log lines of the program; debug builds have some.
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
@@ -120,6 +125,7 @@ impl Dataplane {
         let mut dataplane = Self::new(options, paths.clone(), true, (ebpf, programs, maps));
         dataplane.transition = Some(transition);
         dataplane.is_directory_new = comparison.is("DIRECTORY", Treatment::Anew);
+        dataplane.is_filled_first = FILLED.iter().any(|name| comparison.is(name, Treatment::Anew));
         Ok(dataplane)
     }
 
@@ -149,6 +155,7 @@ impl Dataplane {
             tracing: None,
             transition: None,
             is_directory_new: false,
+            is_filled_first: !adopted,
             logger,
         }
     }
@@ -194,7 +201,7 @@ impl Dataplane {
         check_identity(&self.maps, &self.options, &self.paths, adopted, self.now())?;
         self.maps.services = self.maps.services.found_again();
         self.publisher = Publisher::new(&self.maps);
-        self.adopted = adopted;
+        (self.adopted, self.is_filled_first) = (adopted, !adopted);
         Ok(self)
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::maps::{Map, ProgramArray};
-use aya::programs::{ProgramError, Xdp};
+use aya::programs::{ProgramError, ProgramInfo, Xdp};
 
 use super::{Error, Options, Paths, sys};
 use crate::decap::sys as links;
@@ -108,23 +108,37 @@ impl Programs {
         Ok(())
     }
 
-    /// Lets those of earlier loads go, but for `also`; once nothing runs any more that calls through them.
-    pub fn forget_others(&self, paths: &Paths, also: Option<&Programs>) -> Result<(), Error> {
+    /// Lets those of earlier loads go, but for `also`; once nothing runs any more that calls through them, or but for those whose program has
+    /// one of the numbers in `run`.
+    pub fn forget_others(
+        &self,
+        paths: &Paths,
+        also: Option<&Programs>,
+        run: Option<&[u32]>,
+    ) -> Result<(), Error> {
         let folder = paths.programs();
         // Not there where nothing was ever attached.
         if !folder.try_exists().map_err(Error::path(&folder))? {
             return Ok(());
         }
+        let mut others = Vec::new();
         for entry in fs::read_dir(&folder).map_err(Error::path(&folder))? {
             let path = entry.map_err(Error::path(&folder))?.path();
             let mut ours =
                 [Some(self), also].into_iter().flatten().filter_map(|programs| programs.pin.as_ref());
             let is_ours = ours.any(|pin| *pin == path || attached_beside(pin) == path);
             if !is_ours {
-                fs::remove_file(&path).map_err(Error::path(&path))?;
+                others.push(path);
             }
         }
-        Ok(())
+        let is_run = |path: &PathBuf| {
+            let attached = if is_attached(path) { path.clone() } else { attached_beside(path) };
+            // One that cannot be looked at may be.
+            let number = ProgramInfo::from_pin(attached).map(|info| info.id());
+            run.is_some_and(|run| number.ok().is_none_or(|number| run.contains(&number)))
+        };
+        others.retain(|path| !is_run(path));
+        others.iter().try_for_each(|path| fs::remove_file(path).map_err(Error::path(path)))
     }
 }
 

@@ -251,7 +251,7 @@ impl Dataplane {
         publisher.forget_egress(maps, tables);
         publisher.ways.retain(&ways);
         publisher.vips.retain(maps, tables)?;
-        self.is_directory_new = false;
+        (self.is_directory_new, self.is_filled_first) = (false, false);
         Ok(())
     }
 }

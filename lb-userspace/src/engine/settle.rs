@@ -47,10 +47,10 @@ impl Engine {
     }
 
     /// Puts the model in force. What an interface may refuse comes first, so that nothing has changed for packets if one does: the program
-    /// also knows what is published so far. A directory that no packet goes by yet is filled before.
+    /// also knows what is published so far. Maps that no packet goes by yet are filled before.
     pub(super) fn enforce(&mut self) -> Result<(), Error> {
         self.continue_edges();
-        let is_filled_first = !self.dataplane.adopted || self.dataplane.is_directory_new;
+        let is_filled_first = self.dataplane.is_filled_first;
         // After a switch the program before knows less than this one. On the way back all is tried again.
         let is_switch = self.dataplane.is_taking_over();
         let links = (!self.in_force.way_back.is_open()).then(|| self.dataplane.links()).transpose()?;
@@ -62,7 +62,7 @@ impl Engine {
             Ok(keep) => keep,
             Err(error) => {
                 match &links {
-                    Some(links) if is_switch => self.dataplane.forget_new_links(links),
+                    Some(links) if is_switch => self.forget_new(links),
                     Some(links) => self.dataplane.put_links_back(links),
                     None => {}
                 }
@@ -72,7 +72,7 @@ impl Engine {
         if !is_filled_first && let Err(error) = self.enforce_tables() {
             // Some tables may be new by now, and the program before need not know them.
             if let Some(links) = &links {
-                self.dataplane.forget_new_links(links);
+                self.forget_new(links);
                 self.attached = attached;
             }
             return Err(error);
@@ -81,6 +81,14 @@ impl Engine {
         self.look_at_ways_out();
         self.begin_checks();
         Ok(())
+    }
+
+    /// Interfaces that had no program are let go, and programs that no other runs: the next start brings more of them.
+    fn forget_new(&self, before: &dataplane::Links) {
+        self.dataplane.forget_new_links(before);
+        if let Err(error) = self.dataplane.forget_unused_programs() {
+            log::warn!("{error}");
+        }
     }
 
     fn enforce_tables(&mut self) -> Result<(), Error> {

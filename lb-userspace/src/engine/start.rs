@@ -138,17 +138,10 @@ impl Start {
             kicks: Kicks::default(),
             durations: Durations::new(u32::try_from(clock.monotonic()).unwrap_or(u32::MAX)),
         };
-        engine.resume_shifts()?;
-        engine.settle()?;
-        engine.resume_self()?;
-        engine.resume_runs()?;
-        engine.down = engine.unreachable(&engine.published_hops);
-        if engine.dataplane.adopted {
-            engine.uncounted = engine.ids.stats.values().copied().collect();
+        if let Err(error) = engine.begin(text.as_ref()) {
+            engine.dataplane.give_up();
+            return Err(error);
         }
-        engine.tell_of_start()?;
-        engine.enforce()?;
-        engine.note_start(text.as_ref())?;
         Ok(engine)
     }
 }
@@ -189,6 +182,20 @@ pub(super) fn options_with(
 }
 
 impl Engine {
+    fn begin(&mut self, text: Option<&Text>) -> Result<(), Error> {
+        self.resume_shifts()?;
+        self.settle()?;
+        self.resume_self()?;
+        self.resume_runs()?;
+        self.down = self.unreachable(&self.published_hops);
+        if self.dataplane.adopted {
+            self.uncounted = self.ids.stats.values().copied().collect();
+        }
+        self.tell_of_start()?;
+        self.enforce()?;
+        self.note_start(text)
+    }
+
     fn note_start(&mut self, text: Option<&Text>) -> Result<(), Error> {
         let boot_id = self.clock.boot().to_string();
         let change = Change { at: self.clock.now(), author: "sluice", reason: None };

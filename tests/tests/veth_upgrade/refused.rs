@@ -143,6 +143,15 @@ fn an_interface_that_refuses_at_a_start_leaves_all_as_it_was() {
         assert!(error.contains("d0"), "{error}");
         assert_eq!((programs(&site), all_pins(&site)), (before.clone(), pins.clone()));
     }
+    // With another flow table, to which packets go whatever comes of the interface, and no host has changed for them.
+    site.daemon.write_config(&other.replace("pins = 65536\n", "pins = 131072\n")).unwrap();
+    for _ in 0..3 {
+        let error = format!("{:#}", site.daemon.start_again().unwrap_err());
+        assert!(error.contains("d0"), "{error}");
+        assert_eq!(programs(&site).keys().collect::<Vec<_>>(), ["eth0"]);
+        let left = all_pins(&site);
+        assert_eq!(left.iter().filter(|pin| pin.starts_with("programs/")).count(), 2, "{left:?}");
+    }
     let options =
         UdpFlowsOptions { flows: 60, ..UdpFlowsOptions::new(SocketAddr::new(site.vips()[0], ECHO)) };
     let flows = UdpFlows::start(&site.topology.client().ns, &options).unwrap();
@@ -157,6 +166,36 @@ fn an_interface_that_refuses_at_a_start_leaves_all_as_it_was() {
         site.daemon.terminate().unwrap();
     }
     assert_eq!(programs(&site).keys().collect::<Vec<_>>(), ["eth0", "x1"]);
+    site.daemon.start_again().unwrap();
+    let counts = load.finish().unwrap();
+    assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
+    assert_eq!(site.violations().unwrap(), "{}");
+}
+
+/// A start that fails when some of its tables are published leaves its program, and that of the last one alone, however often it is tried.
+#[test]
+fn starts_that_fail_late_pile_nothing_up() {
+    let mut site = Site::start(Topology::builder(), &plan(65_536)).unwrap();
+    let load = connections(&site, 100);
+    let pins = all_pins(&site);
+    let journal = format!("/var/lib/sluice/{}.db", site.daemon.instance());
+    let journal = rusqlite::Connection::open(journal).unwrap();
+    // The start of a drain cannot be noted, neither now nor by a start.
+    journal
+        .execute_batch(
+            "CREATE TRIGGER late BEFORE UPDATE OF counters_at_start ON drains BEGIN SELECT RAISE(ABORT, 'a test'); END",
+        )
+        .unwrap();
+    site.daemon.cli_ok(&["drain", "h3"]).unwrap();
+    site.daemon.terminate().unwrap();
+    let text = config(&site.topology, &plan(65_536));
+    site.daemon.write_config(&text.replace("port = 7\n", "port = \"7-9\"\n")).unwrap();
+    for _ in 0..3 {
+        let error = format!("{:#}", site.daemon.start_again().unwrap_err());
+        assert!(error.contains("note the start of a drain"), "{error}");
+        assert_eq!(all_pins(&site).len(), pins.len(), "{:?}", all_pins(&site));
+    }
+    journal.execute_batch("DROP TRIGGER late").unwrap();
     site.daemon.start_again().unwrap();
     let counts = load.finish().unwrap();
     assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");

@@ -65,6 +65,23 @@ impl Dataplane {
         self.for_each_link(|link| before.of(link).is_some() || fs::remove_file(&link.path).is_ok());
     }
 
+    /// Lets go what programs of earlier loads needed that no interface runs any more.
+    pub fn forget_unused_programs(&self) -> Result<(), Error> {
+        // A packet may be in one still.
+        grace_period()?;
+        let links = find_links(&self.paths.links(), &self.paths.programs())?;
+        let run: Vec<u32> = links.iter().map(|link| link.program).collect();
+        let tracing = self.tracing.as_ref().map(|tracing| &tracing.programs);
+        self.programs.forget_others(&self.paths, tracing, Some(&run))
+    }
+
+    /// Whoever began to take the place of another data path gives up before the switch.
+    pub fn give_up(&mut self) {
+        if let Some(next) = self.transition.take().and_then(|transition| transition.next) {
+            self.let_go(Some(&next));
+        }
+    }
+
     /// Whether it could be `done` for all.
     fn for_each_link(&self, done: impl Fn(&Link) -> bool) -> bool {
         let stuck: Vec<String> = match find_links(&self.paths.links(), &self.paths.programs()) {
