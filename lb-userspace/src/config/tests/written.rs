@@ -147,7 +147,36 @@ pub fn write(model: &Model) -> String {
             writeln!(toml, "[[services.checks]]\n{}", check_lines(check)).unwrap();
         }
     }
-    toml
+    as_toml(&toml)
+}
+
+/// Rust's `\u{feff}` as TOML has it.
+fn as_toml(text: &str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, escape)) = rest.split_once('\\') {
+        out += before;
+        rest = match escape.strip_prefix("u{").and_then(|code| code.split_once('}')) {
+            Some((code, rest)) => {
+                write!(out, "\\U{code:0>8}").unwrap();
+                rest
+            }
+            // A backslash escapes another one, too.
+            None => {
+                let (escaped, rest) = escape.split_at(escape.chars().next().map_or(0, char::len_utf8));
+                out += &format!("\\{escaped}");
+                rest
+            }
+        };
+    }
+    out + rest
+}
+
+#[test]
+fn escapes_are_those_of_toml() {
+    let text = "\u{feff} \\ \"\\u{7}\" \t ä";
+    let written = as_toml(&format!("a = {text:?}"));
+    assert_eq!(written, r#"a = "\U0000feff \\ \"\\u{7}\" \t ä""#);
+    assert_eq!(written.parse::<toml::Table>().unwrap()["a"].as_str(), Some(text));
 }
 
 fn health(health: &Health) -> String {
