@@ -36,6 +36,11 @@ impl Abilities {
     pub(super) fn serving(&self, needs: &Needs) -> Abilities {
         let own: BTreeSet<u8> = self.prefixes.iter().copied().collect();
         let room = PREFIXES.saturating_sub(own.len());
+        if needs.prefixes.difference(&own).count() > room {
+            log::warn!(
+                "VIPs have more than {PREFIXES} lengths of prefixes, with those in force so far: some of the latter are looked for no more"
+            );
+        }
         let all: BTreeSet<u8> =
             own.iter().chain(needs.prefixes.difference(&own).take(room)).copied().collect();
         Abilities {
