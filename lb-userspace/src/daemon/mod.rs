@@ -114,8 +114,7 @@ async fn serve(
     let tried = chosen.text.text.clone();
     let begun = match begin(&of, chosen, journal).await? {
         Ok(begun) => begun,
-        // That says nothing of the config.
-        Err(error @ engine::Error::Journal(_)) => return Err(error.into()),
+        Err(error) if error.is_of_the_journal() => return Err(error.into()),
         Err(error) => {
             log::error!("{error}");
             let journal = Journal::open(&journal_path(instance), key.map(|(key, _)| key), unix_now())?;

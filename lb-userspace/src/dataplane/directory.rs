@@ -26,12 +26,16 @@ pub struct Services {
     placed: BTreeMap<ServiceKey, u32>,
     /// Places that hold no service any more, but that a packet may still be reading.
     gone: Vec<u32>,
+    /// Second records of keys that have one in `placed`, which packets find first. Reading the directory leaves them: whoever does
+    /// may do no more than that, beside a daemon that is moving just these records.
+    seconds: Vec<u32>,
 }
 
 impl Services {
     /// Takes in what is there already. `key` is that of the flow hash.
     pub(super) fn new(memory: Mapped<Directory>, key: Key) -> Self {
-        let mut services = Services { memory, key, placed: BTreeMap::new(), gone: Vec::new() };
+        let mut services =
+            Services { memory, key, placed: BTreeMap::new(), gone: Vec::new(), seconds: Vec::new() };
         for place in 0..PLACES as u32 {
             let record = services.record(place);
             if record.transport == Service::FREE || record.transport == Service::GONE {
@@ -49,12 +53,17 @@ impl Services {
             if second != Some(place) {
                 services.placed.insert(key, place);
             }
-            if let Some(second) = second {
-                services.set_transport(second, Service::GONE);
-                services.gone.push(second);
-            }
+            services.seconds.extend(second);
         }
         services
+    }
+
+    /// Before anything is written: where the first record of a key goes, its second one would be found.
+    fn let_seconds_go(&mut self) {
+        for place in std::mem::take(&mut self.seconds) {
+            self.set_transport(place, Service::GONE);
+            self.gone.push(place);
+        }
     }
 
     /// The same directory, as a daemon finds it that knows nothing of it; for [`super::Dataplane::open_again`].
@@ -116,6 +125,7 @@ impl Services {
         block: u32,
         window: Window,
     ) -> Result<(), Error> {
+        self.let_seconds_go();
         let old = self.placed.get(&key).copied();
         if let Some(place) = old
             && self.number(place) == number
@@ -161,6 +171,7 @@ impl Services {
 
     /// Lets packets to all other keys find nothing from now on.
     pub(super) fn retain(&mut self, used: &BTreeSet<ServiceKey>) {
+        self.let_seconds_go();
         let gone: Vec<_> = self.placed.keys().copied().filter(|key| !used.contains(key)).collect();
         for key in &gone {
             self.remove(key);
@@ -169,6 +180,7 @@ impl Services {
 
     /// Lets packets to `key` find nothing from now on. A key that is not there is left so.
     pub(super) fn remove(&mut self, key: &ServiceKey) {
+        self.let_seconds_go();
         let Some(place) = self.placed.remove(key) else { return };
         self.set_transport(place, Service::GONE);
         self.gone.push(place);
@@ -388,6 +400,27 @@ mod tests {
             (10, WINDOW, Service::GONE)
         );
         assert_eq!(found(&services, &key(1, 1)), Some((2, 20)));
+    }
+
+    #[test]
+    fn a_second_record_of_a_key_goes_when_something_is_written_and_not_by_being_read() {
+        let memory = memory();
+        let mut services = open(&memory);
+        services.insert(key(1, 1), POLICY, 1, 10, WINDOW).unwrap();
+        let first = services.placed[&key(1, 1)];
+        services.insert(key(1, 1), POLICY, 2, 20, WINDOW).unwrap();
+        let second = services.placed[&key(1, 1)];
+        // As a daemon leaves it that is killed before the first one goes.
+        let valid = services.record(second).transport;
+        services.set_transport(first, valid);
+        assert_eq!(found(&services, &key(1, 1)), Some((1, 10)));
+        let mut after = open(&memory);
+        assert_eq!((after.record(first).transport, after.record(second).transport), (valid, valid));
+        assert_eq!(after.placed[&key(1, 1)], first);
+        after.remove(&key(1, 1));
+        assert_eq!(found(&after, &key(1, 1)), None);
+        after.free_gone();
+        assert!((0..PLACES as u32).all(|place| after.record(place).transport == Service::FREE));
     }
 
     proptest! {

@@ -100,6 +100,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the journal is at fault, which says nothing of the config that was tried. That no number is left does.
+    pub fn is_of_the_journal(&self) -> bool {
+        matches!(self, Error::Journal(error) if !matches!(error, journal::Error::IdsExhausted { .. }))
+    }
+
     /// `not_found`, `bad_request`, `conflict`, `config`, `rule` or `internal`.
     pub fn code(&self) -> &'static str {
         match self {

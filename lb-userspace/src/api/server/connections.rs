@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
@@ -76,7 +77,9 @@ async fn converse(
     let caller = Caller { peer: peer.clone(), meter: meter.clone() };
     let service =
         TowerToHyperService::new(router.layer(Extension(ConnectInfo(peer.clone()))).layer(Extension(caller)));
-    let io = TokioIo::new(Patient::new(stream, limits::UNREAD));
+    let stream = Patient::new(stream, limits::UNREAD);
+    let is_owed = stream.is_owed();
+    let io = TokioIo::new(stream);
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -100,6 +103,10 @@ async fn converse(
     match ended {
         Err(error) if error.is_parse() => {
             meter.log_refusal(&peer, &format!("what it says is not HTTP/1.1: {error}"))
+        }
+        Err(error) if error.is_timeout() && is_owed.load(Ordering::Relaxed) => {
+            let what = format!("the head of its request was not whole after {} s", limits::HEAD.as_secs());
+            meter.log_refusal(&peer, &what);
         }
         // One that has nothing to ask any more, also.
         Err(error) if error.is_timeout() => {

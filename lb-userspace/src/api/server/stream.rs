@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,11 +16,18 @@ pub struct Patient<S> {
     patience: Duration,
     /// Runs while the peer takes nothing.
     waiting: Option<Pin<Box<Sleep>>>,
+    /// Its peer has said something since it was told something.
+    is_owed: Arc<AtomicBool>,
 }
 
 impl<S: AsyncWrite + Unpin> Patient<S> {
     pub fn new(stream: S, patience: Duration) -> Self {
-        Patient { stream, patience, waiting: None }
+        Patient { stream, patience, waiting: None, is_owed: Arc::default() }
+    }
+
+    /// Whether its peer has said something that nothing was answered to; to be kept when the stream goes.
+    pub fn is_owed(&self) -> Arc<AtomicBool> {
+        self.is_owed.clone()
     }
 
     fn judge<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -39,13 +48,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.is_owed.store(true, Ordering::Relaxed);
+        }
+        read
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if matches!(written, Poll::Ready(Ok(_))) {
+            self.is_owed.store(false, Ordering::Relaxed);
+        }
         self.judge(cx, written)
     }
 
