@@ -8,6 +8,7 @@ mod found;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aya::maps::{MapError, xdp::XdpMapError};
 use lb_common::layout::{
     BACKENDS, Backend, ClientRing, Control, Egress, HostId, HostState, PAIRS, SLOTS_A_BLOCK, Service,
     ServiceKey, Window,
@@ -195,12 +196,17 @@ impl Publisher {
     }
 
     /// Lets packets be redirected to the interfaces of `tables`.
-    /// All of them each time, as the kernel takes out an interface that goes, and it may come back under its index. One that
-    /// is gone must not keep everything else from being published; its packets are dropped and counted.
+    /// All of them each time, as the kernel takes out an interface that goes, and it may come back under its index; but none that is there:
+    /// the kernel replaces an entry by taking it out first (`__dev_map_hash_update_elem` in kernel/bpf/devmap.c), and a packet that comes
+    /// meanwhile finds none. One that is gone must not keep everything else from being published; its packets are dropped and counted.
     fn allow_egress(&mut self, maps: &mut Maps, tables: &Tables) {
+        const BPF_NOEXIST: u64 = 1;
         for ifindex in egress_of(tables) {
-            if let Err(error) = maps.egress.insert(ifindex, ifindex, None, 0) {
-                log::warn!("cannot redirect to the interface with index {ifindex}: {error}");
+            match maps.egress.insert(ifindex, ifindex, None, BPF_NOEXIST) {
+                Err(XdpMapError::MapError(MapError::SyscallError(error)))
+                    if error.io_error.raw_os_error() == Some(libc::EEXIST) => {}
+                Err(error) => log::warn!("cannot redirect to the interface with index {ifindex}: {error}"),
+                Ok(()) => {}
             }
             self.egress.insert(ifindex);
         }
