@@ -8,4 +8,5 @@ mod cast;
 mod daemon;
 mod kept;
 mod killed;
+mod redirect;
 mod storm;
