@@ -8,5 +8,4 @@ mod cast;
 mod daemon;
 mod kept;
 mod killed;
-mod redirect;
 mod storm;

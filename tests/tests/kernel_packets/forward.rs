@@ -352,3 +352,25 @@ fn another_interface_is_redirected_to() {
         bench.ends_empty();
     });
 }
+
+/// The kernel replaces an entry by taking it out first, so a packet on another CPU would find no way out.
+#[test]
+fn a_way_out_that_is_there_is_not_put_in_anew() {
+    with_veths(|first, second| {
+        let mut bench =
+            Bench::with(Rig::small(), |host| changed(ipip_v4(host), |record| record.ifindex = first));
+        let setup = bench.rig.published().clone();
+        // It tells whether it was replaced by where it leads.
+        for (found, expected) in [(Some(second), second), (None, first)] {
+            let egress = &mut bench.rig.dataplane.maps.egress;
+            match found {
+                Some(found) => egress.insert(first, found, None, 0).unwrap(),
+                None => egress.remove(first).unwrap(),
+            }
+            bench.rig.publish(&setup);
+            let leads_to = bench.rig.dataplane.maps.egress.get(first, 0).unwrap().if_index;
+            assert_eq!(leads_to, expected, "where there was {found:?}");
+        }
+        bench.ends_empty();
+    });
+}
