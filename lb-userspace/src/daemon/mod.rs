@@ -141,6 +141,8 @@ async fn serve(
     let hooks = Runner::start(instance, surroundings.hooks(), engine.events());
     let supervisor = Supervisor::of_environment();
     let heart = supervisor.clone();
+    // Whoever waits for it to be ready, and looks then, is to see what it does.
+    supervisor.beat(&engine.summary());
     let (handle, Running { thread, ended: engine_ended, configs }) =
         engine.spawn(move |engine| heart.beat(&engine.summary()))?;
     supervisor.ready();
