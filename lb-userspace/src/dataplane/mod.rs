@@ -48,7 +48,7 @@ pub use numbers::NumbersInUse;
 pub use paths::Paths;
 pub use sizes::Sizes;
 pub use sweep::{ResetPin, SweepInput, Swept};
-pub use sys::{grace_period, monotonic_seconds, within_second};
+pub use sys::{grace_period, monotonic, monotonic_seconds, within_second};
 pub use tables::{Audience, BackendTable, ClientTable, ServiceTable, Tables, Vip, VipKey};
 pub use tracing::{Counts, Packets, Traced, Tracing, Untraced};
 #[doc(hidden)]

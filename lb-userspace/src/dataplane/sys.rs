@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, IterableMap, MapData};
@@ -73,6 +74,11 @@ pub(super) fn maps_of(program: impl AsFd) -> io::Result<Vec<u32>> {
 /// Seconds of the clock that the data path reads: `CLOCK_MONOTONIC_COARSE`.
 pub fn monotonic_seconds() -> u32 {
     coarse().map(|time| time.tv_sec() as u32).unwrap_or_default()
+}
+
+/// The same clock, to the nanosecond.
+pub fn monotonic() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
 }
 
 /// Milliseconds since the last of these seconds began.

@@ -1,8 +1,8 @@
 //! The daemon's clocks: seconds that nobody sets, and Unix time for people.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::dataplane::monotonic_seconds;
+use crate::dataplane::{monotonic, monotonic_seconds};
 use crate::journal::Boot;
 
 /// Unix time as it was at the start plus the seconds since: a wall clock that is set meanwhile moves nothing.
@@ -16,8 +16,7 @@ pub struct Clock {
 
 impl Clock {
     pub fn start() -> Self {
-        let offset = wall().saturating_sub(u64::from(monotonic_seconds()));
-        Clock { offset, seconds: monotonic_seconds, wall: Some(wall) }
+        Clock { offset: began(since_1970(), monotonic()), seconds: monotonic_seconds, wall: Some(wall) }
     }
 
     /// A clock that somebody else moves: `seconds` must agree with the data path's test clock, and Unix time is `offset` more.
@@ -62,13 +61,33 @@ impl Clock {
     }
 }
 
+/// Unix second in which a clock of so much began: whenever within a second daemons start, all of a boot agree on it.
+fn began(unix: Duration, uptime: Duration) -> u64 {
+    unix.saturating_sub(uptime).as_secs()
+}
+
 fn wall() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    since_1970().as_secs()
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn daemons_of_a_boot_count_by_the_same_seconds() {
+        let at = |unix, uptime| began(Duration::from_millis(unix), Duration::from_millis(uptime));
+        // One began at the end of a second of the wall clock, the other at that of one of the uptime.
+        assert_eq!(
+            (at(1_790_000_050_900, 50_200), at(1_790_000_051_500, 50_800)),
+            (1_790_000_000, 1_790_000_000)
+        );
+        assert_eq!(at(5_000, 50_200), 0, "set to before its boot");
+    }
 
     #[test]
     fn unix_times_are_seconds_of_the_data_path() {
