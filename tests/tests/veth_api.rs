@@ -221,7 +221,7 @@ fn who_hangs_on_keeps_nobody_out() {
     assert!(status.status.success(), "{status:?}");
     let log = daemon.log();
     let mut lines = log.lines().filter(|line| line.contains("refused") && line.contains("(uid 47120, "));
-    assert!(lines.any(|line| line.contains("was not whole after 10 s")), "{log}");
+    assert!(lines.any(|line| line.contains("no whole request came from it within 10 s")), "{log}");
     for child in &mut hanging {
         let _ = nix::sys::signal::killpg(
             nix::unistd::Pid::from_raw(child.id() as i32),

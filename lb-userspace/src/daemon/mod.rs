@@ -274,8 +274,10 @@ pub fn detach(instance: &str, socket: &Path) -> anyhow::Result<bool> {
             format!("the daemon of instance {instance} runs: end it first (SIGTERM), then detach")
         })?;
     let _instance = InstanceLock::acquire(instance)?;
+    // First nobody is told to send packets here any more. What stands in the way of that keeps nobody from ending the rest.
+    let removed = local_vips::remove(instance);
     let found = dataplane::detach_all(&Paths::of(instance))?;
-    let removed = local_vips::remove(instance)?;
+    let removed = removed?;
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot remove {}", socket.display()));

@@ -198,7 +198,7 @@ fn give_back(finished: Box<Finished>) -> (State, Vec<Action>) {
 
 /// The state of a host whose drain the journal knows to be in force, after a restart of the daemon, and what brings
 /// the data path in line with it. `receipt` is there if the drain was done. `counters_kept` says whether the flow
-/// table and its counters outlived the restart; after a reboot they have not.
+/// table and its counters outlived the restart; after a reboot they have not, and the start says so from then on.
 ///
 /// The start publishes the rings anyway: a drain that was killed before its first publication then gets its
 /// [`Event::Published`]. It must also unseal the hosts without a drain in force, for the daemon may have been killed in the
@@ -209,7 +209,10 @@ pub fn resume(drain: Drain, receipt: Option<Receipt>, counters_kept: bool) -> (S
         let seal = drain.order.share.is_none().then_some(Action::SealHost(host));
         return (State::Drained(Box::new(Finished { drain, receipt })), seal.into_iter().collect());
     }
-    let tally = drain.start.clone().map(|s| if counters_kept { Tally::new(s) } else { Tally::after_loss(s) });
+    let tally = drain
+        .start
+        .clone()
+        .map(|s| if counters_kept && !s.is_gone { Tally::new(s) } else { Tally::after_loss(s) });
     let flows_when_asked = drain.start.as_ref().map_or(0, |start| start.flows);
     let draining = Draining { drain, tally, sealed: false, flows_when_asked, seen: None };
     (State::Draining(Box::new(draining)), vec![Action::UnsealHost(host)])

@@ -100,6 +100,9 @@ pub struct Start {
     pub packets_total: u64,
     pub bytes_total: u64,
     pub violations: BTreeMap<String, u64>,
+    /// The counters of then are gone, and those of now began at 0 after it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_gone: bool,
 }
 
 fn is_zero(tally: &u32) -> bool {
@@ -122,6 +125,7 @@ impl Start {
             packets_total: gauges.packets_total,
             bytes_total: gauges.bytes_total,
             violations: gauges.violations.clone(),
+            is_gone: false,
         }
     }
 }

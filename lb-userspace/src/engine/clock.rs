@@ -5,6 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::dataplane::{monotonic, monotonic_seconds};
 use crate::journal::Boot;
 
+/// How often the two clocks are read.
+const TRIES: u32 = 5;
+
 /// Unix time as it was at the start plus the seconds since: a wall clock that is set meanwhile moves nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
@@ -16,7 +19,9 @@ pub struct Clock {
 
 impl Clock {
     pub fn start() -> Self {
-        Clock { offset: began(since_1970(), monotonic()), seconds: monotonic_seconds, wall: Some(wall) }
+        // Whoever is put off between the two readings finds too little.
+        let readings = (0..TRIES).map(|_| began(since_1970(), monotonic()));
+        Clock { offset: readings.max().unwrap_or_default(), seconds: monotonic_seconds, wall: Some(wall) }
     }
 
     /// A clock that somebody else moves: `seconds` must agree with the data path's test clock, and Unix time is `offset` more.
@@ -61,7 +66,8 @@ impl Clock {
     }
 }
 
-/// Unix second in which a clock of so much began: whenever within a second daemons start, all of a boot agree on it.
+/// Unix second in which a clock of so much began. Daemons of a boot agree on it whenever within a second they start, unless the wall clock
+/// was set or the clock began at the very edge of a second.
 fn began(unix: Duration, uptime: Duration) -> u64 {
     unix.saturating_sub(uptime).as_secs()
 }

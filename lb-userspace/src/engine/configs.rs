@@ -459,6 +459,7 @@ impl Engine {
         use std::mem::replace;
         // What is published is alive from now on, whoever began it.
         self.dataplane.adopted = true;
+        self.counters_kept = true;
         self.retiring.look_again();
         let down = self.down.iter().filter(|host| model.hosts.contains_key(*host)).cloned().collect();
         Before {

@@ -130,6 +130,8 @@ pub struct Engine {
     ids: Ids,
     journal: Journal,
     dataplane: Dataplane,
+    /// Flows and counters of before the daemon's start are there.
+    counters_kept: bool,
     attached: Vec<Attached>,
     rings: Rings,
     /// Of each host of the config, and of a host for one service or some clients where it is or was drained for these.

@@ -116,7 +116,7 @@ impl Engine {
             if !is_meant || self.retiring.hosts.contains_key(&host) {
                 continue;
             }
-            if let (State::Draining(mut draining), _) = resume(row.drain, None, self.dataplane.adopted) {
+            if let (State::Draining(mut draining), _) = resume(row.drain, None, self.counters_kept) {
                 if is_named || is_part {
                     // It may have had new flows since, so nothing tells what became of the old ones; and one of a part counts others.
                     draining.tally = None;

@@ -100,7 +100,6 @@ impl Engine {
 
     /// Takes up the drains of these hosts, and of all hosts those for single services that are not known.
     fn resume_drains(&mut self, new: &BTreeSet<String>) -> Result<(), Error> {
-        let kept = self.dataplane.adopted;
         let mut without_counters = Vec::new();
         for row in self.journal.open_drains()? {
             let target = row.drain.target();
@@ -121,7 +120,7 @@ impl Engine {
                 continue;
             }
             let receipt = row.receipt.filter(|receipt| !receipt.outcome.is_taken_back());
-            let (state, _) = resume(row.drain, receipt, kept);
+            let (state, _) = resume(row.drain, receipt, self.counters_kept);
             if matches!(state, State::Drained(_)) && state.is_out() {
                 self.sealed.insert(target.clone());
             }

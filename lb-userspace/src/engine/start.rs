@@ -80,16 +80,21 @@ impl Start {
         self.go_on(dataplane, clock, sets)
     }
 
-    fn go_on(self, dataplane: Dataplane, clock: Clock, mut sets: TimeoutSets) -> Result<Engine, Error> {
+    fn go_on(self, mut dataplane: Dataplane, clock: Clock, mut sets: TimeoutSets) -> Result<Engine, Error> {
         let Start { instance, config, text, model, mut journal, next_hops, own, awaited, relay, .. } = self;
+        // A start that failed may have made a data path that the daemons of before the boot did not know.
+        let has_started = journal.boot()?.is_some_and(|boot| boot.id == clock.boot().id);
+        let counters_kept = dataplane.adopted && has_started;
         if !dataplane.adopted {
             // There are no pins that could carry the number of another one.
             let used = model.all_timeouts();
             sets.retain(|_, set| used.contains(&set.timeouts));
         }
         // Not before the data path has accepted them: until then pins were made with the numbers of the journal.
-        journal.note_timeout_sets(&sets)?;
-        let ids = number(&model, &mut journal, sets, true)?;
+        let noted = journal.note_timeout_sets(&sets).map_err(Error::from);
+        let ids = noted
+            .and_then(|_| number(&model, &mut journal, sets, true))
+            .inspect_err(|_| dataplane.give_up())?;
         let mut engine = Engine {
             drains: BTreeMap::new(),
             instance,
@@ -99,6 +104,7 @@ impl Start {
             ids,
             journal,
             dataplane,
+            counters_kept,
             attached: Vec::new(),
             rings: Rings::default(),
             tallies: BTreeMap::new(),
@@ -197,7 +203,7 @@ impl Engine {
     }
 
     fn note_start(&mut self, text: Option<&Text>) -> Result<(), Error> {
-        let boot_id = self.clock.boot().to_string();
+        let (boot, kept) = (self.clock.boot(), self.counters_kept);
         let change = Change { at: self.clock.now(), author: "sluice", reason: None };
         let mut detail = json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -206,7 +212,7 @@ impl Engine {
         });
         let applied = self.journal.applied()?;
         let Some(text) = text else {
-            self.journal.note_start(&boot_id, None, &change, &detail)?;
+            self.journal.note_start(&boot, kept, None, &change, &detail)?;
             return Ok(());
         };
         if let Some((about, why)) = text.takes_back {
@@ -233,9 +239,9 @@ impl Engine {
             let about =
                 applied.as_ref().and_then(|applied| applied.pending.as_ref().map(|_| applied.revision));
             let new = NewConfig { text: &text.text, seen: Some(&text.seen), confirm: None, about };
-            self.journal.note_start(&boot_id, Some(&new), &change, &detail)?;
+            self.journal.note_start(&boot, kept, Some(&new), &change, &detail)?;
         } else {
-            self.journal.note_start(&boot_id, None, &change, &detail)?;
+            self.journal.note_start(&boot, kept, None, &change, &detail)?;
             self.journal.note_tried()?;
             self.journal.note_seen(&text.seen)?;
         }

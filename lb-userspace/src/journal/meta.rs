@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde_json::json;
 
+use super::clock::Boot;
 use super::configs::{self, NewConfig};
 use super::error::{Error, Fault, Result};
 use super::revisions::{self, Change, Kind};
@@ -32,26 +33,34 @@ impl Journal {
         })
     }
 
-    /// `/proc/sys/kernel/random/boot_id` as of the last start that was noted: another one than now means that the
-    /// machine was booted in between, so the data path's state is gone.
-    pub fn boot_id(&self) -> Result<Option<String>> {
-        self.read(
-            "read the boot id",
-            |db| Ok(db.query_row("SELECT boot_id FROM meta", [], |row| row.get(0))?),
-        )
+    /// The boot of the last start that was noted: another one than now means that the machine was booted in between, so what the data path
+    /// held is gone.
+    pub fn boot(&self) -> Result<Option<Boot>> {
+        let kept: Option<String> = self.read("read what times are counted by", |db| {
+            Ok(db.query_row("SELECT boot_id FROM meta", [], |row| row.get(0))?)
+        })?;
+        Ok(kept.and_then(|text| text.parse().ok()))
     }
 
-    /// Notes that the daemon has started, under the kernel with `boot_id` (a [`Boot`](super::Boot) as text), by which config; call it when the data path is in line with
-    /// the journal. Returns the number of the revision.
+    /// Notes that the daemon has started, in which boot, by which config; call it when the data path is in line with the
+    /// journal. `counters_kept`: those of the drains that are under way are still there. Returns the number of the revision.
     pub fn note_start(
         &mut self,
-        boot_id: &str,
+        boot: &Boot,
+        counters_kept: bool,
         config: Option<&NewConfig<'_>>,
         change: &Change<'_>,
         detail: &serde_json::Value,
     ) -> Result<u64> {
         self.write("note the start", |tx| {
-            tx.execute("UPDATE meta SET boot_id = ?1", [boot_id])?;
+            tx.execute("UPDATE meta SET boot_id = ?1", [boot.to_string()])?;
+            if !counters_kept {
+                tx.execute(
+                    "UPDATE drains SET counters_at_start = json_set(counters_at_start, '$.is_gone', json('true'))
+                     WHERE state = 'draining' AND counters_at_start IS NOT NULL",
+                    [],
+                )?;
+            }
             match config {
                 Some(config) => configs::put_in_force(tx, Kind::Start, config, change, detail),
                 None => revisions::add(tx, Kind::Start, change, detail),

@@ -7,9 +7,9 @@ use std::time::Duration;
 use sluice_tests::LIMIT;
 use sluice_tests::kernel::{PIECES, lacks};
 use sluice_tests::servers::next_sluice_binary;
-use sluice_tests::site::{ECHO, Site, config, without};
+use sluice_tests::site::{ECHO, Plan, Site, config, without};
 use sluice_tests::topology::Topology;
-use sluice_tests::traffic::{UdpFlows, UdpFlowsOptions};
+use sluice_tests::traffic::{Connections, ConnectionsOptions, UdpFlows, UdpFlowsOptions};
 
 use super::check::{connections, pins_of};
 use super::plan;
@@ -170,6 +170,47 @@ fn an_interface_that_refuses_at_a_start_leaves_all_as_it_was() {
     let counts = load.finish().unwrap();
     assert_eq!((counts.broken, counts.missing), (0, 0), "{counts:?}");
     assert_eq!(site.violations().unwrap(), "{}");
+}
+
+/// What a start makes and no packet comes to goes with it, so that the next one does not take it for that of an earlier daemon, nor flows
+/// that are gone for ended. Nor does the start after that.
+#[test]
+fn a_first_start_that_an_interface_refuses_leaves_nothing() {
+    // Nothing is taken for over while the test lasts.
+    let plan = Plan { timeouts: [600, 600, 5, 8], ..plan(65_536) };
+    let mut site = Site::start(Topology::builder(), &plan).unwrap();
+    site.topology.balancer().ns.shell("ip link add d0 type bridge && ip link set d0 up").unwrap();
+    // They say nothing while the test lasts, so no packet of theirs tells that they live.
+    let options = ConnectionsOptions {
+        connections: 60,
+        interval: Duration::from_secs(3600),
+        ..ConnectionsOptions::new(SocketAddr::new(site.vips()[0], ECHO))
+    };
+    let silent = Connections::start(&site.topology.client().ns, &options).unwrap();
+    assert!(silent.wait_opened(60, LIMIT), "{:?}", silent.counts());
+    site.daemon.cli_ok(&["drain", "h3"]).unwrap();
+    site.daemon.terminate().unwrap();
+    site.daemon.cli_ok(&["detach"]).unwrap();
+    let text = config(&site.topology, &plan);
+    let other =
+        text.replacen("interfaces = [", "interfaces = [{ name = \"d0\", xdp_mode = \"native\" }, ", 1);
+    assert_ne!(text, other);
+    site.daemon.write_config(&other).unwrap();
+    let error = format!("{:#}", site.daemon.start_again().unwrap_err());
+    assert!(error.contains("d0"), "{error}");
+    assert!(!pins_of(&site).exists(), "{:?}", all_pins(&site));
+    site.daemon.write_config(&text).unwrap();
+    let said = site.daemon.log().len();
+    site.daemon.start_again().unwrap();
+    assert!(site.daemon.log()[said..].contains("new data path"), "{}", &site.daemon.log()[said..]);
+    site.daemon.terminate().unwrap();
+    site.daemon.start_again().unwrap();
+    site.daemon.cli_ok(&["undrain", "h3"]).unwrap();
+    let receipts = site.daemon.cli_json(&["receipts", "--host", "h3", "--json"]).unwrap();
+    let receipt = &receipts["receipts"][0];
+    assert!(receipt["flows_at_start"].as_u64().unwrap() > 5, "{receipt}");
+    assert_eq!((&receipt["left"], &receipt["ended"]), (&receipt["flows_at_start"], &0.into()), "{receipt}");
+    drop(silent);
 }
 
 /// A start that fails when some of its tables are published leaves its program, and that of the last one alone, however often it is tried.

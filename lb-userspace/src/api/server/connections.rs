@@ -105,7 +105,7 @@ async fn converse(
             meter.log_refusal(&peer, &format!("what it says is not HTTP/1.1: {error}"))
         }
         Err(error) if error.is_timeout() && is_owed.load(Ordering::Relaxed) => {
-            let what = format!("the head of its request was not whole after {} s", limits::HEAD.as_secs());
+            let what = format!("no whole request came from it within {} s", limits::HEAD.as_secs());
             meter.log_refusal(&peer, &what);
         }
         // One that has nothing to ask any more, also.

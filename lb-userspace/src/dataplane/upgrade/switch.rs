@@ -9,7 +9,7 @@ use aya::maps::MapData;
 use nix::net::if_::if_indextoname;
 
 use super::super::sys::maps_of;
-use super::super::{Dataplane, Error, Paths, grace_period, programs};
+use super::super::{Dataplane, Error, Paths, detach_all, grace_period, programs};
 use super::{Transition, books};
 use crate::decap::sys as links;
 
@@ -75,10 +75,18 @@ impl Dataplane {
         self.programs.forget_others(&self.paths, tracing, Some(&run))
     }
 
-    /// Whoever began to take the place of another data path gives up before the switch.
+    /// Whoever began to take the place of another data path gives up before the switch; one that no packet ever came to goes.
     pub fn give_up(&mut self) {
         if let Some(next) = self.transition.take().and_then(|transition| transition.next) {
             self.let_go(Some(&next));
+        }
+        let is_unused =
+            || find_links(&self.paths.links(), &self.paths.programs()).is_ok_and(|links| links.is_empty());
+        if !self.adopted
+            && is_unused()
+            && let Err(error) = detach_all(&self.paths)
+        {
+            log::warn!("what was made for this start stays: {error}");
         }
     }
 

@@ -92,6 +92,32 @@ fn a_drain_is_kept_from_its_begin_to_its_undrain() {
 }
 
 #[test]
+fn counters_that_are_gone_stay_gone() {
+    let (_dir, path) = place();
+    let mut journal = open(&path);
+    journal.drain(&[drain(1, "a"), drain(2, "b"), drain(3, "c")], &[], &by("ann")).expect("begun");
+    let start = Start { generation: 4, flows: 3, packets_total: 9, ..Start::default() };
+    journal.note_drain_start(1, &start).expect("noted");
+    journal.note_drain_start(3, &start).expect("noted");
+    journal.finish_drain(&receipt(&drain(3, "c"), Outcome::Drained), &by("sluice")).expect("ended");
+    let starts = |journal: &Journal| {
+        let rows = journal.open_drains().expect("readable");
+        rows.into_iter().map(|row| row.drain.start).collect::<Vec<_>>()
+    };
+    let mut begin = |counters_kept| {
+        let boot = boot("x", NOW - 60);
+        journal.note_start(&boot, counters_kept, None, &by("sluice"), &serde_json::json!({})).expect("noted");
+        starts(&journal)
+    };
+    assert_eq!(begin(true), [Some(start.clone()), None, Some(start.clone())]);
+    // Whose drain is done has its receipt, and one that had not begun to count has nothing to lose.
+    let gone = Start { is_gone: true, ..start.clone() };
+    let expected = [Some(gone), None, Some(start)];
+    assert_eq!(begin(false), expected);
+    assert_eq!(begin(true), expected, "by the counters that are new, from now on");
+}
+
+#[test]
 fn several_hosts_go_together_or_not_at_all() {
     let (_dir, path) = place();
     let mut journal = open(&path);

@@ -50,7 +50,7 @@ const LIFE: [Step; 27] = [
     |journal| journal.next_generation(&BTreeMap::new(), &["ring-0"]).map(drop),
     |journal| {
         let config = NewConfig { text: "newest", seen: Some("newest"), confirm: None, about: None };
-        journal.note_start("boot", Some(&config), &by("sluice"), &json!({})).map(drop)
+        journal.note_start(&boot("boot", NOW), true, Some(&config), &by("sluice"), &json!({})).map(drop)
     },
     |journal| apply(journal, Kind::Apply, "newest of all", None, None),
     |journal| journal.note_tried(),

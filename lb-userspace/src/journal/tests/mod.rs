@@ -22,6 +22,10 @@ fn by(author: &str) -> Change<'_> {
     Change { at: NOW, author, reason: None }
 }
 
+fn boot(id: &str, at: u64) -> Boot {
+    Boot { id: id.to_owned(), at }
+}
+
 /// A folder of its own with a journal that is not there yet.
 fn place() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("a temporary folder");

@@ -21,7 +21,7 @@ fn a_new_journal_makes_a_key_and_keeps_it() {
     assert_ne!(key, HashKey::default());
     assert_eq!(fs::metadata(&path).expect("made").permissions().mode() & 0o777, 0o600, "the key is secret");
     assert_eq!(journal.created_at().expect("readable"), NOW);
-    assert_eq!(journal.boot_id().expect("readable"), None);
+    assert_eq!(journal.boot().expect("readable"), None);
     drop(journal);
     let journal = Journal::open(&path, None, NOW + 5).expect("opens again");
     assert_eq!((journal.hash_key(), journal.key_replaced()), (key, false));
@@ -53,10 +53,11 @@ fn a_key_in_the_config_wins_and_that_is_noted() {
 fn a_start_is_noted_with_the_boot() {
     let (_dir, path) = place();
     let mut journal = open(&path);
-    let number = journal.note_start("boot-1", None, &by("sluice"), &serde_json::json!({})).expect("noted");
+    let boot = boot("boot-1", NOW - 60);
+    let number = journal.note_start(&boot, true, None, &by("sluice"), &serde_json::json!({})).expect("noted");
     drop(journal);
     let journal = open(&path);
-    assert_eq!(journal.boot_id().expect("readable").as_deref(), Some("boot-1"));
+    assert_eq!(journal.boot().expect("readable"), Some(boot));
     assert_eq!(journal.last_revision().expect("readable"), number);
 }
 

@@ -2,7 +2,7 @@
 //! frames, and plain maps in place of the flow table and of the map of fragments. They have room for everything, and pins stay until
 //! their flow makes them anew: so it is to be compared with a table that is far from full, and that nothing is swept out of.
 //!
-//! It knows no routes: a backend's answer to a client has none.
+//! It knows no routes: a backend's answer to a client has none, unless the client's address is of one link.
 
 mod answer;
 mod blame;
@@ -21,10 +21,10 @@ use lb_common::icmp::{Kind, Problem, Quoted};
 use lb_common::layout::{
     FEATURE_NAT, FEATURE_PING, HostId, PHASES_COUNTED, Policy, ServiceKey, Tuple, VipFlags,
 };
-use lb_common::parse::{L3, Segment, Signal, TCP, What, Whole};
+use lb_common::parse::{L3, Packet, Segment, Signal, TCP, What, Whole};
 use lb_common::reason::{Class, Reason};
 
-use crate::site::{Service, Site};
+use crate::site::{Service, Site, octets_of};
 use crate::wire::{tags, untagged};
 use crate::{icmp, parse};
 use blame::inspect;
@@ -200,7 +200,7 @@ impl Balancer {
                 inspected => inspected?,
             }
             self.remember(whole, number, None);
-            return Err(Reason::DropNoRoute);
+            return Err(to_client(&whole.packet));
         };
         books.service = Some(found.0);
         match inspect(frame, whole) {
@@ -259,7 +259,7 @@ impl Balancer {
         if !is_for_vip {
             self.answering(&site, &quoted.tuple).ok_or(Reason::PassIcmp)?;
             inspect(frame, &whole)?;
-            return Err(Reason::DropNoRoute);
+            return Err(to_client(&whole.packet));
         }
         let found = find(&site, &quoted.tuple).ok_or(Reason::PassIcmp)?;
         books.service = Some(found.0);
@@ -278,7 +278,7 @@ impl Balancer {
             }
             Some(_) => {
                 inspect(frame, whole)?;
-                Err(Reason::DropNoRoute)
+                Err(to_client(&whole.packet))
             }
             None => match self.vip(whole) {
                 0 => Err(Reason::PassFragment),
@@ -340,4 +340,12 @@ fn shared(whole: &Whole) -> Tuple {
     let tuple = whole.packet.tuple;
     let protocol = if whole.packet.is_v6 { 0 } else { tuple.protocol };
     Tuple { ports: whole.fragment.id, protocol, ..tuple }
+}
+
+/// What becomes of a backend's answer. To the addresses that are of one link only the kernel's answer is another one than to those that it
+/// has no route to (`bpf_ipv6_fib_lookup` in net/core/filter.c, `rt6_need_strict`).
+fn to_client(packet: &Packet) -> Reason {
+    let client = Ipv6Addr::from(octets_of(packet.tuple.destination));
+    let is_of_a_link = client.is_multicast() || client.is_unicast_link_local() || client.is_loopback();
+    if packet.is_v6 && is_of_a_link { Reason::PassNoService } else { Reason::DropNoRoute }
 }
