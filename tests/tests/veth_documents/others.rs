@@ -47,6 +47,9 @@ const NOT_HERE: &[(&str, &str)] = &[
     ("apt remove sluice", "there is no package in a namespace: `vm_package` removes it"),
     ("apt purge sluice", "there is no package in a namespace: `vm_package` purges it"),
     ("tar -C /usr/local", "/usr/local is this machine's: `vm_package` unpacks the tarball on another"),
+    ("tar -C /tmp", "it comes with the tarball: `vm_package` types it"),
+    ("cp -a /usr/local/bin/sluice", "it comes with the tarball: `vm_package` types it"),
+    ("mv /usr/local/bin/sluice", "it comes with the tarball: `vm_package` types it"),
     ("install -D -m 644 /usr/local", "it comes with the tarball: `vm_package` types it"),
     (
         "curl http://203.0.113.10/",

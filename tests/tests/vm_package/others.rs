@@ -36,7 +36,7 @@ pub fn the_tarball_and_the_package_over_it(site: &Site, packages: &Packages, con
     let unpack = lines.by_ref().find(|line| line.starts_with("tar -C /usr/local")).unwrap();
     let (unpack, _) = unpack.split_once("sluice-").unwrap();
     shell(&format!("{unpack}{}", packages.tarball));
-    lines.take(2).for_each(|line| drop(shell(line)));
+    lines.by_ref().take(2).for_each(|line| drop(shell(line)));
     assert!(fs::read_to_string(CONFIG).unwrap().contains("What must be there"));
     fs::write(CONFIG, config).unwrap();
     shell(&format!("sluice check {CONFIG} && systemctl start sluice && sluice status"));
@@ -44,6 +44,7 @@ pub fn the_tarball_and_the_package_over_it(site: &Site, packages: &Packages, con
     shell("man -w sluice");
     hosts_are_found();
     let traffic = site.start_traffic();
+    another_tarball(lines, packages, &top);
     let first = pid();
     let said = install(&packages.this);
     assert!(!said.contains("has taken over"), "{said}");
@@ -68,4 +69,29 @@ pub fn the_tarball_and_the_package_over_it(site: &Site, packages: &Packages, con
         }
     }
     shell("find /usr/local -mindepth 2 -type d -empty -delete");
+}
+
+/// The tarball over itself, and back, as its document says.
+fn another_tarball<'a>(mut lines: impl Iterator<Item = &'a str>, packages: &Packages, top: &str) {
+    let mut type_next = |begins: &str| {
+        let line = lines.next().unwrap();
+        assert!(line.starts_with(begins), "{line}");
+        let first = pid();
+        let archive = line.split_whitespace().find(|word| word.ends_with(".tar.xz"));
+        let line = archive.map_or(line.to_owned(), |name| line.replace(name, &packages.tarball));
+        let said = shell(&line.replace("sluice-0.1.0-x86_64-linux/", &format!("{top}/")));
+        assert_eq!(pid() != first, line.contains("restart"), "{line}: {said}");
+        // Of the file of before the kernel says that it is deleted.
+        assert!(program_of_the_daemon().starts_with("/usr/local/bin/sluice"), "{line}: {said}");
+        said
+    };
+    type_next("cp -a /usr/local/bin/sluice ");
+    type_next("tar -C /tmp ");
+    let said = type_next("/tmp/sluice-");
+    assert!(said.contains("ready"), "{said}");
+    type_next("tar -C /usr/local ");
+    type_next("systemctl daemon-reload && systemctl restart sluice");
+    type_next("mv /usr/local/bin/sluice.before ");
+    assert!(shell("journalctl -u sluice -n 20").contains("took over the data path"));
+    shell(&format!("rm -r /tmp/{top}"));
 }

@@ -121,6 +121,27 @@ fn the_daemon_runs_as_a_user_with_what_it_needs_and_its_end_stops_no_packet() {
     let live = unit.status()["flow_table"]["live"].as_u64().unwrap();
     assert!(live >= 2 * CONNECTIONS, "{live}\n{}", unit.log());
     goes_on(&more, 20);
+    // As root, by what the documents say, and back.
+    let said = include_str!("../../../docs/operations.md");
+    let said =
+        said.lines().skip_while(|line| !line.starts_with("- To run it as root:")).take(2).collect::<String>();
+    let settings: Vec<&str> =
+        said.split('`').filter(|text| text.starts_with('[') || text.contains('=')).collect();
+    assert_eq!((settings.len(), settings[0]), (4, "[Service]"), "{said}");
+    let root = unit::DropIn::new("root", &(settings.join("\n") + "\n"));
+    systemctl(&["restart", "sluice"]);
+    assert!(std::fs::read_to_string(format!("/proc/{}/status", unit.pid())).unwrap().contains("Uid:\t0\t"));
+    goes_on(&more, 20);
+    drop(root);
+    systemctl(&["stop", "sluice"]);
+    let chown = ["-R", "sluice:", "/sys/fs/bpf/sluice", "/var/lib/sluice", "/run/sluice"];
+    assert!(std::process::Command::new("chown").args(chown).status().unwrap().success());
+    systemctl(&["start", "sluice"]);
+    assert!(
+        std::fs::read_to_string(format!("/proc/{}/status", unit.pid()))
+            .unwrap()
+            .contains(&format!("Uid:\t{uid}\t"))
+    );
     finish(tcp);
     finish(more);
 }

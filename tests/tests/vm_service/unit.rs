@@ -25,6 +25,27 @@ const LOG: &str = "/tmp/sluice.log";
 const CONFIG: &str = "/etc/sluice/sluice.toml";
 const STATE: &str = "/var/lib/sluice";
 
+/// More settings of the unit, as long as it is kept.
+pub struct DropIn {
+    path: String,
+}
+
+impl DropIn {
+    pub fn new(name: &str, settings: &str) -> DropIn {
+        let path = format!("/etc/systemd/system/sluice.service.d/{name}.conf");
+        put(&path, settings);
+        systemctl(&["daemon-reload"]);
+        DropIn { path }
+    }
+}
+
+impl Drop for DropIn {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+        let _ = try_systemctl(&["daemon-reload"]);
+    }
+}
+
 /// The unit runs; stopped, with its data path, at the end. There is one on a machine, so tests take turns.
 pub struct Unit {
     _turn: MutexGuard<'static, ()>,

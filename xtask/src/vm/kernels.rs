@@ -17,7 +17,7 @@ pub struct Kernel {
     flavour: &'static str,
     /// Lines of apt's sources, without their beginnings.
     pub sources: &'static [&'static str],
-    /// It is known to refuse the programs, and is tried with nothing but them.
+    /// It is known to refuse the programs, or not to have what the daemon and the tests need; it is tried with nothing but `load`.
     pub is_too_old: bool,
 }
 

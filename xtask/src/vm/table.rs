@@ -15,7 +15,7 @@ pub enum Cell {
     },
     /// It did not come to its end.
     Broken,
-    /// What is too old refuses it, as it should.
+    /// It fails on what is too old, as it should.
     Refused,
     /// It was not run on what is too old.
     Untried,
