@@ -135,6 +135,8 @@ impl Dataplane {
             false => load(&options, &paths.maps()).map(|loaded| (options, loaded))?,
         };
         let now = clock(&loaded.2, &options);
+        // A daemon that was killed before it came here has made them, and no packet has seen them.
+        let adopted = adopted && loaded.2.state.load(state::IDENTITY) != 0;
         check_identity(&loaded.2, &options, &paths, adopted, now)?;
         Ok(Self::new(options, paths, adopted, loaded))
     }
@@ -341,7 +343,7 @@ fn check_identity(
 ) -> Result<(), Error> {
     let identity = identity_of(options.key, options.sizes.ring_size);
     let found = maps.state.load(state::IDENTITY);
-    // A daemon that was killed between the pinning of the maps and this point left no identity, and no pins.
+    // New ones have none, whatever was copied into them.
     if !adopted || found == 0 {
         let now = u64::from(now);
         maps.state.store(state::LOST_AT, now);

@@ -17,7 +17,7 @@ use super::state::{Drain, Gauges, Start};
 ///   *kicked*: by an operator.
 /// - *appeared*: pins that were not there at the start. Flows that lived before but had no pin (their pin was evicted,
 ///   or the table lost) get one with their next packet; that is legitimate and no new flow.
-/// - *unseen*: pins that a lost table took along and that have not appeared again.
+/// - *unseen*: pins that a lost table took along and that have not appeared again, for as long as their flows may be alive.
 ///
 /// Pins are not followed one by one: between two sweeps only the difference is known, less what was counted by its cause
 /// in between. A pin that appears and ends between two sweeps is therefore in none of the sums; all of them still agree.
@@ -126,6 +126,11 @@ impl Tally {
             self.unseen -= back;
             self.appeared += more - back;
         }
+    }
+
+    /// Whoever lives has a pin: what has not been seen again was silent for longer than the idle timeout, and has ended.
+    pub(super) fn give_up_unseen(&mut self) {
+        self.ended += std::mem::take(&mut self.unseen);
     }
 
     /// The receipt of a drain that found its end: pins that are still unseen belong to flows that were silent for

@@ -141,12 +141,15 @@ pub fn step(target: &Target, state: State, event: Event, now: u64) -> (State, Ve
 fn sweep(mut draining: Box<Draining>, observation: Observation, now: u64) -> (State, Vec<Action>) {
     let order = draining.drain.order;
     let (done, counted) = (observation.done(order.ends_all(now)), observation.counted);
-    let gauges = observation.gauges.clone();
+    let (gauges, is_complete) = (observation.gauges.clone(), observation.is_complete());
     draining.seen = Some((observation, now));
     let Some(tally) = draining.tally.as_mut() else {
         return (State::Draining(draining), Vec::new());
     };
     tally.take(&gauges);
+    if is_complete {
+        tally.give_up_unseen();
+    }
     let host = draining.drain.host.clone();
     // A host that gives up a part is in use, so no seal keeps late packets out of the slots that it gave up: their handover does.
     let is_whole = order.share.is_none();
@@ -198,7 +201,7 @@ fn give_back(finished: Box<Finished>) -> (State, Vec<Action>) {
 
 /// The state of a host whose drain the journal knows to be in force, after a restart of the daemon, and what brings
 /// the data path in line with it. `receipt` is there if the drain was done. `counters_kept` says whether the flow
-/// table and its counters outlived the restart; after a reboot they have not, and the start says so from then on.
+/// table and its counters outlived the restart; after a reboot they have not, and a start of before says so from then on.
 ///
 /// The start publishes the rings anyway: a drain that was killed before its first publication then gets its
 /// [`Event::Published`]. It must also unseal the hosts without a drain in force, for the daemon may have been killed in the

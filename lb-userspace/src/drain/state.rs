@@ -69,12 +69,17 @@ impl Observation {
         self.clock.saturating_sub(self.complete_since)
     }
 
+    /// Every live flow has had the time to be seen, so it has a pin.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete_for() > self.idle_timeout
+    }
+
     /// No live pin names the host, and no live flow can be without a pin: for the time that says so, or because `ends_all`, the
     /// deadline of the order, lets no flow that has none reach the host.
     pub fn done(&self, ends_all: bool) -> bool {
         self.gauges.live.total == 0
             && self.counted == 0
-            && (ends_all || self.complete_for() > self.idle_timeout || self.slots_open_long_enough)
+            && (ends_all || self.is_complete() || self.slots_open_long_enough)
     }
 }
 

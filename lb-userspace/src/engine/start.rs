@@ -28,7 +28,7 @@ use super::telling::Telling;
 use super::{Clock, Engine, Error};
 use crate::api::types::Happening;
 use crate::dataplane::{Abilities, Dataplane, Options};
-use crate::journal::{Change, Journal, Kind, NewConfig, Numbers, SetNumber, TimeoutSets};
+use crate::journal::{Boot, Change, Journal, Kind, NewConfig, Numbers, SetNumber, TimeoutSets};
 use crate::model::{Model, Timeouts};
 use crate::netlink::{self, NextHopState};
 use crate::plan::{Ids, sizes};
@@ -82,18 +82,14 @@ impl Start {
 
     fn go_on(self, mut dataplane: Dataplane, clock: Clock, mut sets: TimeoutSets) -> Result<Engine, Error> {
         let Start { instance, config, text, model, mut journal, next_hops, own, awaited, relay, .. } = self;
-        // A start that failed may have made a data path that the daemons of before the boot did not know.
-        let has_started = journal.boot()?.is_some_and(|boot| boot.id == clock.boot().id);
-        let counters_kept = dataplane.adopted && has_started;
         if !dataplane.adopted {
             // There are no pins that could carry the number of another one.
             let used = model.all_timeouts();
             sets.retain(|_, set| used.contains(&set.timeouts));
         }
         // Not before the data path has accepted them: until then pins were made with the numbers of the journal.
-        let noted = journal.note_timeout_sets(&sets).map_err(Error::from);
-        let ids = noted
-            .and_then(|_| number(&model, &mut journal, sets, true))
+        let (counters_kept, ids) = note_beginning(&mut journal, dataplane.adopted, &clock.boot(), &sets)
+            .and_then(|kept| Ok((kept, number(&model, &mut journal, sets, true)?)))
             .inspect_err(|_| dataplane.give_up())?;
         let mut engine = Engine {
             drains: BTreeMap::new(),
@@ -152,6 +148,21 @@ impl Start {
     }
 }
 
+/// Whether counters of before are there; a start that failed may have made the data path, which the daemons of before the boot did not know.
+fn note_beginning(
+    journal: &mut Journal,
+    adopted: bool,
+    boot: &Boot,
+    sets: &TimeoutSets,
+) -> Result<bool, Error> {
+    journal.note_timeout_sets(sets)?;
+    let counters_kept = adopted && journal.is_of(boot)?;
+    if !counters_kept {
+        journal.note_loss(boot)?;
+    }
+    Ok(counters_kept)
+}
+
 /// What the data path is loaded with.
 ///
 /// # Errors
@@ -203,7 +214,7 @@ impl Engine {
     }
 
     fn note_start(&mut self, text: Option<&Text>) -> Result<(), Error> {
-        let (boot, kept) = (self.clock.boot(), self.counters_kept);
+        let boot = self.clock.boot();
         let change = Change { at: self.clock.now(), author: "sluice", reason: None };
         let mut detail = json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -212,7 +223,7 @@ impl Engine {
         });
         let applied = self.journal.applied()?;
         let Some(text) = text else {
-            self.journal.note_start(&boot, kept, None, &change, &detail)?;
+            self.journal.note_start(&boot, None, &change, &detail)?;
             return Ok(());
         };
         if let Some((about, why)) = text.takes_back {
@@ -239,9 +250,9 @@ impl Engine {
             let about =
                 applied.as_ref().and_then(|applied| applied.pending.as_ref().map(|_| applied.revision));
             let new = NewConfig { text: &text.text, seen: Some(&text.seen), confirm: None, about };
-            self.journal.note_start(&boot, kept, Some(&new), &change, &detail)?;
+            self.journal.note_start(&boot, Some(&new), &change, &detail)?;
         } else {
-            self.journal.note_start(&boot, kept, None, &change, &detail)?;
+            self.journal.note_start(&boot, None, &change, &detail)?;
             self.journal.note_tried()?;
             self.journal.note_seen(&text.seen)?;
         }

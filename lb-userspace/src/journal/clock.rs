@@ -47,7 +47,8 @@ impl Journal {
     /// Dates what is open anew if the clock was set since the daemon before, in the same boot, which began `uptime` seconds ago: in another
     /// one nothing tells. To be called before any time is read. Returns the seconds by which it was set: forward if positive.
     pub fn follow_clock(&mut self, boot: &Boot, uptime: u64) -> Result<i64> {
-        let Some(before) = self.boot()?.filter(|before| before.id == boot.id) else { return Ok(0) };
+        let before = self.boot()?.and_then(|text| text.parse::<Boot>().ok());
+        let Some(before) = before.filter(|before| before.id == boot.id) else { return Ok(0) };
         if boot.at.abs_diff(before.at) <= BLUR {
             return Ok(0);
         }

@@ -33,34 +33,43 @@ impl Journal {
         })
     }
 
-    /// The boot of the last start that was noted: another one than now means that the machine was booted in between, so what the data path
-    /// held is gone.
-    pub fn boot(&self) -> Result<Option<Boot>> {
-        let kept: Option<String> = self.read("read what times are counted by", |db| {
+    /// The boot of the last start, as text; a version before noted its id alone.
+    pub(super) fn boot(&self) -> Result<Option<String>> {
+        self.read("read what times are counted by", |db| {
             Ok(db.query_row("SELECT boot_id FROM meta", [], |row| row.get(0))?)
-        })?;
-        Ok(kept.and_then(|text| text.parse().ok()))
+        })
+    }
+
+    /// Whether the last start was in this boot. Otherwise what the data path held then is gone.
+    pub fn is_of(&self, boot: &Boot) -> Result<bool> {
+        Ok(self.boot()?.is_some_and(|text| text.split(' ').next() == Some(&boot.id)))
+    }
+
+    /// Notes that the counters of the drains that are under way are gone, and that those from now on are of this boot; call it before anything
+    /// counts.
+    pub fn note_loss(&mut self, boot: &Boot) -> Result<()> {
+        self.write("note that counters are gone", |tx| {
+            tx.execute("UPDATE meta SET boot_id = ?1", [boot.to_string()])?;
+            tx.execute(
+                "UPDATE drains SET counters_at_start = json_set(counters_at_start, '$.is_gone', json('true'))
+                 WHERE state = 'draining' AND counters_at_start IS NOT NULL",
+                [],
+            )?;
+            Ok(())
+        })
     }
 
     /// Notes that the daemon has started, in which boot, by which config; call it when the data path is in line with the
-    /// journal. `counters_kept`: those of the drains that are under way are still there. Returns the number of the revision.
+    /// journal. Returns the number of the revision.
     pub fn note_start(
         &mut self,
         boot: &Boot,
-        counters_kept: bool,
         config: Option<&NewConfig<'_>>,
         change: &Change<'_>,
         detail: &serde_json::Value,
     ) -> Result<u64> {
         self.write("note the start", |tx| {
             tx.execute("UPDATE meta SET boot_id = ?1", [boot.to_string()])?;
-            if !counters_kept {
-                tx.execute(
-                    "UPDATE drains SET counters_at_start = json_set(counters_at_start, '$.is_gone', json('true'))
-                     WHERE state = 'draining' AND counters_at_start IS NOT NULL",
-                    [],
-                )?;
-            }
             match config {
                 Some(config) => configs::put_in_force(tx, Kind::Start, config, change, detail),
                 None => revisions::add(tx, Kind::Start, change, detail),

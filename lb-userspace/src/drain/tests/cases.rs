@@ -204,6 +204,27 @@ fn a_restart_goes_on_where_the_journal_says() {
     assert_eq!(finished.receipt, Receipt { ended: 4, evicted: 1, ..receipt() });
 }
 
+/// All that spoke within the idle timeout after the loss is known, and what became of it is not forgotten by another daemon.
+#[test]
+fn a_daemon_long_after_a_loss_takes_nothing_for_alive_that_is_not() {
+    let State::Draining(before) = draining().state else { panic!("not draining") };
+    let mut start = before.drain.start.clone().expect("noted");
+    start.is_gone = true;
+    let drain = Drain { start: Some(start), ..before.drain };
+    // Lost at 100. All 5 spoke again, and 4 of them have ended by now.
+    let seen = |clock, live| Observation { complete_since: 100, ..sweep(clock, gauges(live)) };
+    let left = |clock, live| {
+        let (state, actions) = resume(drain.clone(), None, true);
+        let mut run = Run { state, actions };
+        run.offer(Event::Sweep(seen(clock, live)), 1000 + clock);
+        run.offer(Event::Undrain { gauges: gauges(live) }, 1000 + clock);
+        let State::Active { last: Some(finished) } = run.state else { panic!("not taken back") };
+        (finished.receipt.left, finished.receipt.ended)
+    };
+    assert_eq!(left(100 + T, 1), (5, 0), "whoever has not spoken may do so still");
+    assert_eq!(left(101 + T, 1), (1, 4));
+}
+
 #[test]
 fn what_a_drain_waits_for_is_said_in_words() {
     let mut run = draining();

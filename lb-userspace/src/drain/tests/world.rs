@@ -220,6 +220,8 @@ impl World {
                 (self.moved_total, self.reset_total, self.silent_total) = (0, 0, 0);
                 (self.sealed, self.lost, self.opened) = (false, self.clock, self.clock);
                 self.restart(false);
+                let start = self.journal.as_mut().and_then(|(drain, _)| drain.start.as_mut());
+                start.into_iter().for_each(|start| start.is_gone = true);
             }
             Happening::Restart => self.restart(true),
             Happening::Drain(ahead) => {

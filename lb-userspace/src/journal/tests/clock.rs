@@ -83,7 +83,7 @@ fn what_is_open_has_as_many_seconds_left_as_it_had() {
     let before = times(&journal);
     assert_eq!(before[..6], [Some(0), Some(1800), Some(7200), Some(0), None, Some(60)]);
     assert_eq!(journal.follow_clock(&boot("x", NOW), UPTIME).expect("followed"), 0, "nothing was noted yet");
-    journal.note_start(&boot("x", NOW - 1000), true, None, &by("sluice"), &json!({})).expect("noted");
+    journal.note_start(&boot("x", NOW - 1000), None, &by("sluice"), &json!({})).expect("noted");
     let receipts = journal.receipts(None, 9).expect("readable");
     let last = journal.last_revision().expect("readable");
     for (id, at) in [("x", NOW - 1000), ("x", NOW - 1003), ("another", NOW + HOUR)] {
@@ -123,7 +123,7 @@ fn what_was_dated_before_this_boot_stays() {
     let (_dir, path) = place();
     let mut journal = filled(&path);
     let before = times(&journal);
-    journal.note_start(&boot("x", WRONG), true, None, &by("sluice"), &json!({})).expect("noted");
+    journal.note_start(&boot("x", WRONG), None, &by("sluice"), &json!({})).expect("noted");
     let order = Order { deadline: Some(WRONG + 50 + 1800), ..Order::default() };
     let of_this_boot = Drain { order, started_at: WRONG + 50, ..drain(3, "c") };
     journal.drain(&[of_this_boot], &[], &by("ann")).expect("begun");
@@ -144,7 +144,7 @@ fn what_checks_found_is_as_old_as_it_was() {
     let key = |host: &str| ("web".to_owned(), host.to_owned());
     let rows = BTreeMap::from([(key("a"), pair(NOW, NOW + 9)), (key(""), whole.clone())]);
     journal.note_health(&rows, &by("sluice"), &json!({})).expect("noted");
-    journal.note_start(&boot("x", NOW - 1000), true, None, &by("sluice"), &json!({})).expect("noted");
+    journal.note_start(&boot("x", NOW - 1000), None, &by("sluice"), &json!({})).expect("noted");
     journal.follow_clock(&boot("x", NOW - 1000 + HOUR), UPTIME).expect("followed");
     let moved = BTreeMap::from([(key("a"), pair(NOW + HOUR, NOW + HOUR + 9)), (key(""), whole)]);
     assert_eq!(journal.health().expect("readable"), moved);
@@ -158,7 +158,7 @@ fn ramps_go_on_from_the_share_that_they_had() {
     let ramp = Ramp { started_at: NOW, from: 0, seconds: 600, by: "ann".to_owned(), reason: None, paused };
     let ramps = BTreeMap::from([("a".to_owned(), Some(ramp.clone()))]);
     journal.note_ramps(&ramps, &by("ann")).expect("noted");
-    journal.note_start(&boot("x", NOW - 1000), true, None, &by("sluice"), &json!({})).expect("noted");
+    journal.note_start(&boot("x", NOW - 1000), None, &by("sluice"), &json!({})).expect("noted");
     journal.follow_clock(&boot("x", NOW - 1000 + HOUR), UPTIME).expect("followed");
     let after = &journal.ramps().expect("readable")["a"];
     assert_eq!(after.share(NOW + HOUR + 400), ramp.share(NOW + 400));

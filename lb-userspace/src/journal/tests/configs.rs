@@ -22,7 +22,7 @@ fn the_config_in_force_and_those_before_are_kept_once_each() {
     let mut journal = open(&path);
     assert_eq!(journal.applied().expect("readable"), None);
     let first = journal
-        .note_start(&boot("boot", NOW), true, Some(&config("one")), &by("sluice"), &json!({}))
+        .note_start(&boot("boot", NOW), Some(&config("one")), &by("sluice"), &json!({}))
         .expect("noted");
     let second = apply(&mut journal, &config("two")).expect("noted");
     let between = journal.note(Kind::Kick, &by("bob"), &json!({})).expect("noted");
@@ -115,9 +115,7 @@ fn the_config_before_is_known_until_the_new_one_has_been_put_in_force() {
     let (_dir, path) = place();
     let mut journal = open(&path);
     let before = |journal: &Journal| applied(journal).before;
-    journal
-        .note_start(&boot("boot", NOW), true, Some(&config("one")), &by("sluice"), &json!({}))
-        .expect("noted");
+    journal.note_start(&boot("boot", NOW), Some(&config("one")), &by("sluice"), &json!({})).expect("noted");
     assert_eq!(before(&journal), None, "a start has put it in force before it notes it");
     let second = apply(&mut journal, &config("two")).expect("noted");
     drop(journal);

@@ -104,17 +104,18 @@ fn counters_that_are_gone_stay_gone() {
         let rows = journal.open_drains().expect("readable");
         rows.into_iter().map(|row| row.drain.start).collect::<Vec<_>>()
     };
-    let mut begin = |counters_kept| {
-        let boot = boot("x", NOW - 60);
-        journal.note_start(&boot, counters_kept, None, &by("sluice"), &serde_json::json!({})).expect("noted");
-        starts(&journal)
-    };
-    assert_eq!(begin(true), [Some(start.clone()), None, Some(start.clone())]);
+    let boot = boot("x", NOW - 60);
+    assert!(!journal.is_of(&boot).expect("readable"));
+    assert_eq!(starts(&journal), [Some(start.clone()), None, Some(start.clone())]);
+    journal.note_loss(&boot).expect("noted");
+    assert!(journal.is_of(&boot).expect("readable"));
     // Whose drain is done has its receipt, and one that had not begun to count has nothing to lose.
     let gone = Start { is_gone: true, ..start.clone() };
-    let expected = [Some(gone), None, Some(start)];
-    assert_eq!(begin(false), expected);
-    assert_eq!(begin(true), expected, "by the counters that are new, from now on");
+    assert_eq!(starts(&journal), [Some(gone.clone()), None, Some(start.clone())]);
+    // What begins to count from now on does so by those that are new.
+    journal.note_drain_start(2, &start).expect("noted");
+    journal.note_start(&boot, None, &by("sluice"), &serde_json::json!({})).expect("noted");
+    assert_eq!(starts(&journal), [Some(gone), Some(start.clone()), Some(start)]);
 }
 
 #[test]

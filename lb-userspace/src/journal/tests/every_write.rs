@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::api::types::{Order, Outcome};
 use crate::config::limits::default::TIMEOUTS;
-use crate::drain::{Drain, SelfDrain};
+use crate::drain::{Drain, SelfDrain, Start};
 use crate::ramp::Ramp;
 
 use super::drains::{drain, receipt};
@@ -27,10 +27,12 @@ const DIES_AT: &str = "SLUICE_TEST_DIES_AT";
 type Step = fn(&mut Journal) -> Result<()>;
 
 /// Each is one change, or several that are acknowledged together with the last.
-const LIFE: [Step; 27] = [
+const LIFE: [Step; 29] = [
     |journal| journal.prune(Keep { time: Duration::MAX, revisions: 100 }, NOW).map(drop),
     |journal| journal.host_ids(&["new"]).map(drop),
     |journal| journal.drain(&[drain(1, "a"), drain(2, "b")], &[], &by("ann")).map(drop),
+    |journal| journal.note_drain_start(2, &Start { flows: 3, ..Start::default() }),
+    |journal| journal.note_loss(&boot("boot", NOW)),
     |journal| {
         let put = BTreeMap::from([("ring-0".to_owned(), json!({ "open": [1, 2, 3] }))]);
         journal.next_generation(&put, &[] as &[&str]).map(drop)
@@ -50,7 +52,7 @@ const LIFE: [Step; 27] = [
     |journal| journal.next_generation(&BTreeMap::new(), &["ring-0"]).map(drop),
     |journal| {
         let config = NewConfig { text: "newest", seen: Some("newest"), confirm: None, about: None };
-        journal.note_start(&boot("boot", NOW), true, Some(&config), &by("sluice"), &json!({})).map(drop)
+        journal.note_start(&boot("boot", NOW), Some(&config), &by("sluice"), &json!({})).map(drop)
     },
     |journal| apply(journal, Kind::Apply, "newest of all", None, None),
     |journal| journal.note_tried(),

@@ -21,7 +21,7 @@ fn a_new_journal_makes_a_key_and_keeps_it() {
     assert_ne!(key, HashKey::default());
     assert_eq!(fs::metadata(&path).expect("made").permissions().mode() & 0o777, 0o600, "the key is secret");
     assert_eq!(journal.created_at().expect("readable"), NOW);
-    assert_eq!(journal.boot().expect("readable"), None);
+    assert!(!journal.is_of(&boot("", NOW)).expect("readable"));
     drop(journal);
     let journal = Journal::open(&path, None, NOW + 5).expect("opens again");
     assert_eq!((journal.hash_key(), journal.key_replaced()), (key, false));
@@ -54,10 +54,16 @@ fn a_start_is_noted_with_the_boot() {
     let (_dir, path) = place();
     let mut journal = open(&path);
     let boot = boot("boot-1", NOW - 60);
-    let number = journal.note_start(&boot, true, None, &by("sluice"), &serde_json::json!({})).expect("noted");
+    let number = journal.note_start(&boot, None, &by("sluice"), &serde_json::json!({})).expect("noted");
     drop(journal);
-    let journal = open(&path);
-    assert_eq!(journal.boot().expect("readable"), Some(boot));
+    let mut journal = open(&path);
+    assert_eq!(journal.boot().expect("readable"), Some(boot.to_string()));
+    assert!(journal.is_of(&boot).expect("readable"));
+    assert!(!journal.is_of(&Boot { id: "boot".to_owned(), ..boot }).expect("readable"));
+    journal
+        .write("as before", |tx| Ok(tx.execute("UPDATE meta SET boot_id = 'boot-1'", [])?))
+        .expect("written");
+    assert!(journal.is_of(&boot).expect("readable"), "by its id alone");
     assert_eq!(journal.last_revision().expect("readable"), number);
 }
 
