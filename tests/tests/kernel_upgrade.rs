@@ -5,7 +5,7 @@ use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
-use lb_common::layout::{HostId, HostState, Slot, Tuple};
+use lb_common::layout::{HostId, HostState, Slot, Tuple, state};
 use lb_userspace::dataplane::{Error, Options, Sizes, Treatment};
 use sluice_tests::packets::Packet;
 use sluice_tests::rig::{Rig, Setup, XDP_TX, l2, timeout, tuple};
@@ -190,6 +190,22 @@ fn a_flow_that_begins_while_the_program_is_switched_stays_with_its_host() {
     assert_eq!(host(&mut next, &packet(6).ack(9).build()), 2, "nobody else is asked any more");
     next.audit();
     let _rig = ManuallyDrop::new(rig);
+}
+
+/// A daemon that is killed when all maps are made and its programs are not loaded yet: nobody has used them.
+#[test]
+fn maps_that_nobody_has_used_are_no_earlier_daemons() {
+    let rig = Rig::open(sizes(1024));
+    let again = sized(&rig, sizes(1024)).unwrap();
+    assert!(again.dataplane.adopted);
+    again.dataplane.maps.state.store(state::IDENTITY, 0);
+    again.dataplane.maps.state.store(state::LOST_AT, 0);
+    let again = ManuallyDrop::new(again);
+    let next = ManuallyDrop::new(sized(&rig, sizes(1024)).unwrap());
+    assert!(!next.dataplane.adopted);
+    assert_ne!(again.dataplane.maps.state.load(state::IDENTITY), 0);
+    assert_eq!(next.dataplane.lost_at(), u64::from(rig.now()));
+    assert!(ManuallyDrop::new(sized(&rig, sizes(1024)).unwrap()).dataplane.adopted);
 }
 
 /// A daemon that is killed after the switch, before the last copy.
