@@ -327,8 +327,14 @@ fn forbid_starts() {
 }
 
 fn removed_and_installed_again(site: &Site, packages: &Packages) {
+    // As a command of a maintenance run, which outlives the daemon.
+    let group = format!("/sys/fs/cgroup{}/cgroup.procs", property("ControlGroup"));
+    let command = shell(&format!("sleep 3600 >/dev/null 2>&1 & echo $! >{group} && echo $!"));
+    let command = format!("/proc/{}", command.trim());
+    assert!(Path::new(&command).exists());
     let said = shell("apt-get remove -qy -o Dpkg::Use-Pty=0 sluice");
     assert!(said.contains("detached: forwarding has ended"), "{said}");
+    assert!(!Path::new(&command).exists());
     assert_eq!((pins(), has_xdp("eth0"), Path::new("/run/sluice").exists()), (0, false, false));
     assert!(!Path::new("/usr/bin/sluice").exists());
     assert!(Path::new(CONFIG).is_file() && Path::new("/var/lib/sluice/default.db").is_file());

@@ -2,6 +2,7 @@
 //! machine. Everywhere else the tests are ignored, which `cargo test` says.
 
 mod clock;
+mod commands;
 mod stopped;
 mod unit;
 
