@@ -328,8 +328,11 @@ fn forbid_starts() {
 
 fn removed_and_installed_again(site: &Site, packages: &Packages) {
     // As a command of a maintenance run, which outlives the daemon.
-    let group = format!("/sys/fs/cgroup{}/cgroup.procs", property("ControlGroup"));
-    let command = shell(&format!("sleep 3600 >/dev/null 2>&1 & echo $! >{group} && echo $!"));
+    let groups =
+        format!("/sys/fs/cgroup/*{0}/cgroup.procs /sys/fs/cgroup{0}/cgroup.procs", property("ControlGroup"));
+    let command = shell(&format!(
+        "sleep 3600 >/dev/null 2>&1 & for group in {groups}; do [ ! -e $group ] || echo $! >$group; done; echo $!"
+    ));
     let command = format!("/proc/{}", command.trim());
     assert!(Path::new(&command).exists());
     let said = shell("apt-get remove -qy -o Dpkg::Use-Pty=0 sluice");
